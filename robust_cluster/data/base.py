@@ -1,0 +1,75 @@
+"""The data types: views, batches without labels, what is known of a data set, and the data set itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from robust_cluster.runs.spec import DataRef
+
+Views = tuple[Tensor, ...]  # V tensors, each (n, *shape_v); single-view data has V = 1
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a data set. There are no labels, on purpose."""
+
+    views: Views
+    index: Tensor  # (n,) int64, rows of the data set
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a model may know of its data.
+
+    `shapes`: one per view, without the sample axis: (d,) for vectors, (channels, height, width) for images.
+    `bounds`: (low, high) of every value where the data have them (pixels), else None.
+    `scale`: the constant that vector data were multiplied by (1.0 for images). `sha256`: over views and labels.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    n_samples: int
+    n_clusters: int
+    bounds: tuple[float, float] | None
+    scale: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The whole data set in memory: float32 views on the CPU, labels only for evaluation."""
+
+    ref: DataRef
+    info: DataInfo
+    views: Views
+    labels: Labels | None  # (n,) int64 in 0..K-1; read by stages/evaluate only
+    source: str  # where it came from, for the record
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a data file's `read` returns: arrays as published, before limit, scaling and conversion.
+
+    `views`: each (n, d) for vectors or (n, height, width[, channels]) / (n, channels, height, width) for images;
+    uint8 images are divided by 255 by the preparation. `image`: whether the views are images.
+    """
+
+    views: tuple[npt.NDArray[np.generic], ...]
+    labels: npt.NDArray[np.generic] | None
+    image: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data files are looked for, first hit wins: `--data-dir`, then the system's folders, then the cache."""
+
+    data_dir: Path | None = None
+    cache: Path = Path.home() / ".cache" / "robust_cluster"

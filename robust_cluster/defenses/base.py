@@ -1,0 +1,23 @@
+"""What a defense is: an update of the model (and of the defense's own networks) against an attack."""
+
+from typing import ClassVar, Protocol
+
+from robust_cluster.attacks.base import Attack, Stateful, Surface
+from robust_cluster.data.base import Batch
+from robust_cluster.models.base import Schedule
+
+
+class Defense(Protocol):
+    """defenses/<name>.py holds a frozen `Config` and one class with this form, built as `Name(config, surface)`."""
+
+    version: ClassVar[int]
+
+    @property
+    def schedule(self) -> Schedule: ...
+    def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
+        """One update of the surface's model; returns the named loss terms."""
+        ...
+
+    def state(self) -> dict[str, Stateful]:
+        """The defense's own networks and optimizers, by name; the model is saved by the stage."""
+        ...

@@ -1,0 +1,60 @@
+"""The sentences a user can meet. Each error says what is wrong, what is allowed and what to do next."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobustClusterError(Exception):
+    """Base of every error with a sentence for the user; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message} ({self.hint})"
+
+
+class ConfigError(RobustClusterError):
+    """A value that the user chose is not allowed; exit code 2."""
+
+    exit_code = 2
+
+
+class UnknownNameError(ConfigError):
+    """A name that does not exist, with the nearest one that does; exit code 2."""
+
+    def __init__(self, kind: str, name: str, allowed: Iterable[str], *, listing: str | None = None) -> None:
+        known = sorted(allowed)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        guess = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+        super().__init__(f"Unknown {kind} {name!r}. {guess}", hint=listing)
+
+
+class DataError(RobustClusterError):
+    """A data set is not there, or its content cannot be used; exit code 1."""
+
+
+class ShapeError(RobustClusterError):
+    """Arrays that do not fit together; exit code 1."""
+
+
+class CheckpointError(RobustClusterError):
+    """A checkpoint is missing, truncated, or not the one its record describes; exit code 1."""
+
+
+class StoreError(RobustClusterError):
+    """The runs directory cannot be read or written, or another process owns the run; exit code 1."""
+
+
+class NonFiniteError(RobustClusterError):
+    """A loss term became NaN or infinite; the last good state is kept; exit code 1."""
+
+
+class MissingResultError(RobustClusterError):
+    """Results were asked for that do not exist; exit code 3."""
+
+    exit_code = 3

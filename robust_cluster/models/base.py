@@ -1,0 +1,163 @@
+"""What a clustering model is. A method is one file: a frozen `Config` dataclass and exactly one subclass of this."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from robust_cluster.data.base import Batch, DataInfo, Views
+from robust_cluster.errors import ConfigError
+
+Phase = Literal["pretrain", "cluster"]
+Losses = dict[str, Tensor]  # named scalar terms, already weighted: their sum is descended
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in what portions one phase trains.
+
+    An epoch is one pass over the shuffled data, or, with `steps_per_epoch`, that many independent draws of a batch.
+    Training ends after `epochs`, or when the mean loss of the last `window` epochs is less than `tolerance` (relative)
+    below that of the `window` epochs before it; `window` 0 never ends early. No rule reads labels.
+    """
+
+    epochs: int = 50
+    batch_size: int = 256  # samples; never more than a fifth of the data
+    steps_per_epoch: int | None = None
+    window: int = 0  # epochs
+    tolerance: float = 1e-3  # relative improvement
+    lr: float = 1e-3  # Adam's step size
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch_size < 1 or (self.steps_per_epoch or 1) < 1:
+            raise ConfigError(f"A schedule needs epochs >= 0, batch_size >= 1 and steps_per_epoch >= 1, got {self}")
+        if self.window < 0 or self.tolerance < 0 or self.lr <= 0:
+            raise ConfigError(f"A schedule needs window >= 0, tolerance >= 0 and lr > 0, got {self}")
+
+    def batch(self, n_samples: int) -> int:
+        """Samples per batch for a data set of `n_samples`: `batch_size`, or a fifth of the data if that is smaller."""
+        return max(1, min(self.batch_size, n_samples // 5))
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What `encode` returns: `z` (n, d) is what `assign` clusters; `per_view` holds V tensors (n, d_v).
+
+    `log_var` (n, d): log-variance of the posterior around `z` for variational models, else None.
+    """
+
+    z: Tensor
+    per_view: Views
+    log_var: Tensor | None = None
+
+    def draw(self) -> Tensor:
+        """One sample z + exp(log_var / 2) * eps, eps ~ N(0, I), from torch's generator; `z` itself without `log_var`."""
+        if self.log_var is None:
+            return self.z
+        return self.z + torch.exp(0.5 * self.log_var) * torch.randn_like(self.z)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One forward pass, so that a loss and a defense can share it: z_drawn (n, d), soft_labels (n, K), decoded views."""
+
+    embedding: Embedding
+    z_drawn: Tensor
+    soft_labels: Tensor
+    decoded: Views
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Fields that every method has; a method's own `Config` adds its hyper-parameters."""
+
+    pretrain: Schedule = field(default_factory=Schedule)
+    cluster: Schedule = field(default_factory=Schedule)
+
+
+class ClusterModel(nn.Module, ABC):
+    """A clustering model: `encode` and `assign` are what every stage, attack and table rests on.
+
+    `version`: raised when the numbers change. `phases`: the training phases the method has.
+    `pretrained_by`: the method whose pretraining gives this one's starting weights (itself by default), so that methods
+    compared on "the same pretrained network" share one run. `transductive`: labels only the data it was fitted on.
+    """
+
+    version: ClassVar[int] = 1
+    phases: ClassVar[tuple[Phase, ...]] = ("pretrain", "cluster")
+    pretrained_by: ClassVar[str | None] = None
+    transductive: ClassVar[bool] = False
+
+    def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.info = info
+        self.latent_dim = latent_dim
+
+    @abstractmethod
+    def encode(self, views: Views) -> Embedding:
+        """Embedding of V views, each (n, *shape_v), without sampling."""
+
+    @abstractmethod
+    def assign(self, z: Tensor) -> Tensor:
+        """Soft labels (n, K) of z (n, d); rows sum to 1."""
+
+    def decode(self, z: Tensor) -> Views:
+        """Views that the embedding z (n, d) stands for. Raises: ConfigError when the method has no decoder."""
+        raise ConfigError(f"{type(self).__name__} has no decoder")
+
+    def labels(self, z: Tensor) -> Tensor:
+        """Hard labels (n,) int64: the argmax of `assign`, unless the paper labels otherwise."""
+        return self.assign(z).argmax(dim=1)
+
+    def forward(self, views: Views) -> Outputs:
+        """One pass with a drawn embedding (equal to z for models without a posterior)."""
+        embedding = self.encode(views)
+        z_drawn = embedding.draw()
+        return Outputs(embedding, z_drawn, self.assign(embedding.z), self.decode(z_drawn))
+
+    def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
+        """Named loss terms of one phase; `outputs` is this batch's forward pass where the caller already has it."""
+        raise ConfigError(f"{type(self).__name__} is not trained by gradient descent")
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Prepare a phase: cluster centres, head initialisation. `embed()` is the embedding of the whole data set."""
+
+    def schedule(self, phase: Phase) -> Schedule:
+        """The schedule of one phase."""
+        return self.config.pretrain if phase == "pretrain" else self.config.cluster
+
+    def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
+        """The optimizers of one phase; default: one Adam over all parameters."""
+        return {"model": adam(self.parameters(), self.schedule(phase).lr)}
+
+    def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """One update; returns the named terms. Default: descend the sum of `losses`."""
+        return descend(self.losses(batch, phase), optimizers["model"])
+
+    def health(self, embedding: Embedding) -> dict[str, float]:
+        """Label-free figures of the method's own, e.g. the spread of its centres; logged every epoch."""
+        return {}
+
+
+def adam(parameters: Any, lr: float) -> Adam:
+    """Adam with betas (0.9, 0.999), eps 1e-8, in its fused form where the device has one (CPU, CUDA, MPS)."""
+    return Adam(parameters, lr=lr, fused=True)
+
+
+def descend(terms: Losses, optimizer: Optimizer) -> dict[str, float]:
+    """One step down the sum of `terms`; returns their values, one transfer from the device for all."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+    values = torch.stack([term.detach() for term in terms.values()]).tolist()
+    return dict(zip(terms, values, strict=True))
+
+
+def subset_config[C: ModelConfig](kind: type[C], config: ModelConfig) -> C:
+    """The fields of `config` that `kind` has: what a shared pretraining run depends on."""
+    return kind(**{f.name: getattr(config, f.name) for f in fields(kind)})

@@ -1,0 +1,96 @@
+"""What one run is: strings and numbers only, no torch. Two runs with equal specs have equal numbers and one key."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Normalize = Literal["alrdc", "none"]
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """A data set as the user names it, with the choices that change its numbers.
+
+    `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
+    `normalize`: scaling of vector data. `n_clusters`: given where there are no labels. Paths are not part of it.
+    """
+
+    name: str
+    limit: int | None = None
+    flatten: bool = False
+    normalize: Normalize = "alrdc"
+    n_clusters: int | None = None
+
+    @property
+    def label(self) -> str:
+        """A short name for folders and tables: `mnist10k-vector`, `fashion-mnist-10000`."""
+        parts = [self.name, "vector" if self.flatten else "", str(self.limit) if self.limit else ""]
+        return "-".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One stage of one experiment: every field that changes a number, and none that does not.
+
+    `settings`: the resolved hyper-parameters of this stage, plain JSON, e.g. {"model": {...}} or {"attack": {...}}.
+    `versions`: method name -> its `version`; raising a version gives every later run a new key.
+    `precision`: "medium" allows reduced float32 products while training, "highest" does not.
+    `parent`: the run whose checkpoint this one starts from; its whole spec is inside.
+    """
+
+    stage: Stage
+    data: DataRef
+    data_sha256: str
+    model: str
+    latent_dim: int
+    seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+    precision: Literal["medium", "highest"] = "medium"
+    attack: str | None = None
+    attack_seed: int | None = None
+    defense: str | None = None
+    parent: "RunSpec | None" = None
+
+    @property
+    def key(self) -> str:
+        """12 hexadecimal digits: SHA-256 of the canonical JSON, the parent standing in by its own key."""
+        content = self.to_json()
+        content["parent"] = self.parent.key if self.parent else None
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def directory(self) -> str:
+        """The run's folder below the runs directory: `<stage>/<model>-<data>-d<dim>-s<seed>-<key>`."""
+        return f"{self.stage}/{self.model}-{self.data.label}-d{self.latent_dim}-s{self.seed}-{self.key}"
+
+    def lineage(self) -> Iterator["RunSpec"]:
+        """The run and its ancestors, youngest first."""
+        spec: RunSpec | None = self
+        while spec is not None:
+            yield spec
+            spec = spec.parent
+
+    def ancestor(self, stage: Stage) -> "RunSpec":
+        """The nearest run of `stage` in the lineage. Raises: LookupError when there is none."""
+        for spec in self.lineage():
+            if spec.stage == stage:
+                return spec
+        raise LookupError(f"{self.directory} has no {stage} run before it")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON content, the parent's included."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RunSpec":
+        """The spec that `to_json` wrote. Raises: TypeError for unknown or missing fields."""
+        fields = dict(content)
+        fields["data"] = DataRef(**fields["data"])
+        fields["parent"] = cls.from_json(fields["parent"]) if fields.get("parent") else None
+        return cls(**fields)
