@@ -38,5 +38,7 @@ def load(kind: Kind, name: str) -> ModuleType:
     """The module of the method `name`. Raises: UnknownNameError with the nearest name."""
     known = modules(kind)
     if name not in known:
-        raise UnknownNameError("data set" if kind == "data" else kind.removesuffix("s"), name, known, listing=f"rc ls {kind}")
+        raise UnknownNameError(
+            "data set" if kind == "data" else kind.removesuffix("s"), name, known, listing=f"rc ls {kind}"
+        )
     return importlib.import_module(known[name])

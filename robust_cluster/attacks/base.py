@@ -1,6 +1,5 @@
 """What an attack is: it proposes moved points on a surface of a frozen model; the stage clips, checks and measures."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -85,7 +84,7 @@ class Stateful(Protocol):
     """Anything with a state to save: modules and optimizers."""
 
     def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any], /) -> Any: ...
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
 class Attack(Protocol):
@@ -113,8 +112,9 @@ class Attack(Protocol):
 
 
 def equal_norm_noise(delta: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian directions (n, ...) scaled so that each sample's L2 norm equals that of `delta`: the control of a POST."""
+    """Gaussian directions (n, ...) with each sample's L2 norm that of `delta`: the control of every attack."""
     noise = torch.randn(delta.shape, generator=generator, dtype=delta.dtype).to(delta.device)
     shape = (-1, *[1] * (delta.ndim - 1))
     norms = delta.flatten(1).norm(dim=1).view(shape)
-    return noise * norms / noise.flatten(1).norm(dim=1).clamp_min(1e-12).view(shape)
+    scaled: Tensor = noise * norms / noise.flatten(1).norm(dim=1).clamp_min(1e-12).view(shape)
+    return scaled

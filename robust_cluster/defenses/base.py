@@ -14,6 +14,8 @@ class Defense(Protocol):
 
     @property
     def schedule(self) -> Schedule: ...
+    @property
+    def trains_attacker(self) -> bool: ...  # the stage then trains the attacker for as many steps after each epoch
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One update of the surface's model; returns the named loss terms."""
         ...

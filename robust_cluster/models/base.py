@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class Embedding:
     log_var: Tensor | None = None
 
     def draw(self) -> Tensor:
-        """One sample z + exp(log_var / 2) * eps, eps ~ N(0, I), from torch's generator; `z` itself without `log_var`."""
+        """One sample z + exp(log_var / 2) * eps, eps ~ N(0, I); `z` itself without `log_var`."""
         if self.log_var is None:
             return self.z
         return self.z + torch.exp(0.5 * self.log_var) * torch.randn_like(self.z)
@@ -63,7 +63,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Outputs:
-    """One forward pass, so that a loss and a defense can share it: z_drawn (n, d), soft_labels (n, K), decoded views."""
+    """One forward pass that a loss and a defense can share: z_drawn (n, d), soft_labels (n, K), decoded views."""
 
     embedding: Embedding
     z_drawn: Tensor
@@ -82,14 +82,15 @@ class ModelConfig:
 class ClusterModel(nn.Module, ABC):
     """A clustering model: `encode` and `assign` are what every stage, attack and table rests on.
 
-    `version`: raised when the numbers change. `phases`: the training phases the method has.
-    `pretrained_by`: the method whose pretraining gives this one's starting weights (itself by default), so that methods
-    compared on "the same pretrained network" share one run. `transductive`: labels only the data it was fitted on.
+    `version`: raised when the numbers change. `transductive`: labels only the data it was fitted on.
+    `pretrained_by`: the method whose pretraining gives this one's starting weights, None for methods without; methods
+    that are compared "on the same pretrained network" name the same one and share its run.
+    `pretrain_fields`: the fields of `Config` that the pretraining depends on.
     """
 
     version: ClassVar[int] = 1
-    phases: ClassVar[tuple[Phase, ...]] = ("pretrain", "cluster")
     pretrained_by: ClassVar[str | None] = None
+    pretrain_fields: ClassVar[tuple[str, ...]] = ()
     transductive: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
@@ -97,6 +98,15 @@ class ClusterModel(nn.Module, ABC):
         self.config = config
         self.info = info
         self.latent_dim = latent_dim
+
+    @classmethod
+    def has_pretraining(cls, config: Any) -> bool:
+        """Whether this configuration of the method starts from a pretraining run."""
+        return cls.pretrained_by is not None
+
+    def pretrained(self) -> nn.Module:
+        """The part of the network that pretraining trains and hands on; default: all of it."""
+        return self
 
     @abstractmethod
     def encode(self, views: Views) -> Embedding:
@@ -156,8 +166,3 @@ def descend(terms: Losses, optimizer: Optimizer) -> dict[str, float]:
     optimizer.step()
     values = torch.stack([term.detach() for term in terms.values()]).tolist()
     return dict(zip(terms, values, strict=True))
-
-
-def subset_config[C: ModelConfig](kind: type[C], config: ModelConfig) -> C:
-    """The fields of `config` that `kind` has: what a shared pretraining run depends on."""
-    return kind(**{f.name: getattr(config, f.name) for f in fields(kind)})

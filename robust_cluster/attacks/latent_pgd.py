@@ -1,0 +1,109 @@
+"""Projected gradient descent on the embedding inside an L2 ball: the check that a learned attacker is not masked.
+
+It descends the margin log y'_c - log max_{k != c} y'_k of the clean label c (Madry et al. 2018 with a label-free loss),
+normalised L2 steps from a uniform start in the ball, keeping each sample's lowest margin. It runs in float64, where a
+saturated softmax still has a gradient (ALRDC spec, P9).
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robust_cluster.attacks.base import Budget, Space, Stateful, Surface
+from robust_cluster.data.base import Batch, Views
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import ClusterModel, Schedule
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the attack."""
+
+    eps: float = 1.0  # L2 radius, units of the embedding
+    steps: int = 40
+    relative_step: float = 2.5  # step size times steps, over eps
+
+    def __post_init__(self) -> None:
+        if self.eps < 0 or self.steps < 0 or self.relative_step <= 0:
+            raise ConfigError(f"eps and steps must be >= 0 and relative_step > 0, got {self}")
+
+
+class LatentPGD:
+    """Gradient attack on the embedding; nothing is learned."""
+
+    version: ClassVar[int] = 1
+    space: ClassVar[Space] = "latent"
+    trained: ClassVar[bool] = False
+
+    def __init__(self, config: Config, surface: Surface) -> None:
+        self.config = config
+
+    @property
+    def budget(self) -> Budget:
+        """The L2 ball of radius eps."""
+        return Budget("l2", self.config.eps)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Nothing to train."""
+        return Schedule(epochs=0)
+
+    def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
+        """Nothing to train."""
+        return {}
+
+    def perturb(self, surface: Surface, batch: Batch) -> Views:
+        """The visited point of lowest margin for each sample, (z',)."""
+        model = exact(surface.model)
+        budget, config = self.budget, self.config
+        clean = surface.point(batch)[0].detach().to(next(tensors(model)).dtype)
+        labels = model.labels(clean)
+        start = torch.randn_like(clean)
+        radius = torch.rand(len(clean), 1, device=clean.device, dtype=clean.dtype) ** (1 / clean.shape[1])
+        point = clean + config.eps * radius * start / start.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        best, lowest = clean.clone(), margin(model, clean, labels)
+        for _ in range(config.steps):
+            point.requires_grad_(True)
+            margins = margin(model, point, labels)
+            (gradient,) = torch.autograd.grad(margins.sum(), point)
+            with torch.no_grad():
+                best, lowest = keep_lower(best, lowest, point, margins)
+                direction = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                point = point - config.relative_step * config.eps / config.steps * direction
+                (point,) = budget.clip((clean,), (point,))
+        with torch.no_grad():
+            best, _ = keep_lower(best, lowest, point, margin(model, point, labels))
+        return (best.to(batch.views[0].dtype),)
+
+    def state(self) -> dict[str, Stateful]:
+        """Nothing to save."""
+        return {}
+
+
+def margin(model: ClusterModel, z: Tensor, labels: Tensor) -> Tensor:
+    """log y_c - log max_{k != c} y_k, (n,): negative once the sample has left its cluster c."""
+    log_y = model.assign(z).clamp_min(torch.finfo(z.dtype).tiny).log()
+    own = log_y.gather(1, labels[:, None])[:, 0]
+    other = log_y.scatter(1, labels[:, None], -torch.inf).max(dim=1).values
+    return own - other
+
+
+def keep_lower(best: Tensor, lowest: Tensor, point: Tensor, margins: Tensor) -> tuple[Tensor, Tensor]:
+    """Per sample, the point with the lower margin and that margin."""
+    better = margins < lowest
+    return torch.where(better[:, None], point.detach(), best), torch.where(better, margins.detach(), lowest.detach())
+
+
+def exact(model: ClusterModel) -> ClusterModel:
+    """A frozen copy in float64; on a device without it (MPS), float32."""
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    return twin if next(tensors(twin)).device.type == "mps" else twin.double()
+
+
+def tensors(model: ClusterModel):  # type: ignore[no-untyped-def]
+    """Parameters and buffers."""
+    yield from model.parameters()
+    yield from model.buffers()

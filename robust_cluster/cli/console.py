@@ -1,0 +1,192 @@
+"""What a user sees: plans, progress and errors on stderr, results on stdout. Rich is imported when it is needed."""
+
+import errno
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from robust_cluster.errors import RobustClusterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Record = Mapping[str, Any]
+PLAIN_SECONDS = 5.0  # least time between two plain progress lines
+PLAIN_WIDTH = 200  # columns of a result that is piped: nothing is cut off
+HEADLINES = {  # metric -> what it is multiplied by when shown
+    **dict.fromkeys(("ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "flip", "noise_flip"), 100),
+    **dict.fromkeys(("D", "D_norm", "reconstruction_error"), 1),
+}
+
+
+def stderr(*, quiet: bool = False) -> "Console":
+    """Where plans and progress go; silent when `quiet`."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+
+
+def stdout() -> "Console":
+    """Where results go; without a terminal as wide as they need."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def sentence(error: Exception) -> tuple[str, int]:
+    """One sentence for the user and the exit code of an error."""
+    if isinstance(error, RobustClusterError):
+        return str(error), error.exit_code
+    if isinstance(error, typer.TyperException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            "No space left on the device; what is finished is kept, and the same command resumes once there is room.",
+            1,
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return "Not enough memory; try --limit, a smaller batch_size (--set) or another --device.", 1
+    return f"{type(error).__name__}: {error} (--debug shows the traceback)", 1
+
+
+def show_error(text: str) -> None:
+    """Print `error: text` on stderr, on one line."""
+    from rich.text import Text
+
+    stderr().print(Text.assemble(("error: ", "bold red"), " ".join(text.split())))
+
+
+class Lines:
+    """Progress where there is no terminal: a line at the start, at the end and every few seconds between."""
+
+    def __init__(self, console: "Console") -> None:
+        self.console = console
+        self.title, self.total, self.last, self.line = "", 0, 0.0, ""
+
+    def start(self, title: str, total: int, done: int) -> None:
+        """Begin a stage of `total` epochs, `done` of which exist already."""
+        self.title, self.total, self.last, self.line = title, total, time.monotonic(), ""
+        self.console.print(f"{title}: {total} epochs" + (f", {done} done before" if done else ""))
+
+    def epoch(self, number: int, losses: Mapping[str, float]) -> None:
+        """Epoch `number` has ended."""
+        self.line = f"{self.title}: epoch {number}/{self.total}  {_terms(losses)}"
+        if time.monotonic() - self.last >= PLAIN_SECONDS:
+            self._flush()
+
+    def note(self, text: str) -> None:
+        """Say something beside the epochs."""
+        self.console.print(text)
+
+    def stop(self) -> None:
+        """The stage has ended, or was interrupted."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.line:
+            self.console.print(self.line)
+        self.line, self.last = "", time.monotonic()
+
+
+class Bar:
+    """Progress on a terminal: one bar with stage, epoch, named losses, elapsed and time left."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=20),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[losses]}"),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        self.bar = progress.Progress(*columns, console=console)
+        self.task: progress.TaskID | None = None
+
+    def start(self, title: str, total: int, done: int) -> None:
+        """Begin a stage of `total` epochs, `done` of which exist already."""
+        self.stop()
+        self.task = self.bar.add_task(title, total=total, completed=done, losses="")
+        self.bar.start()
+
+    def epoch(self, number: int, losses: Mapping[str, float]) -> None:
+        """Epoch `number` has ended."""
+        if self.task is not None:
+            self.bar.update(self.task, completed=number, losses=_terms(losses))
+
+    def note(self, text: str) -> None:
+        """Say something above the bar."""
+        self.bar.console.print(text)
+
+    def stop(self) -> None:
+        """The stage has ended, or was interrupted: the bar's last state stays on the screen."""
+        self.bar.stop()
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        self.task = None
+
+
+def progress(console: "Console") -> Lines | Bar:
+    """A bar on a terminal, else plain lines (which a quiet console swallows)."""
+    return Bar(console) if console.is_terminal and not console.quiet else Lines(console)
+
+
+def _terms(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+
+
+def show_json(content: Any) -> None:
+    """Print one JSON document on stdout. Raises: ValueError for NaN, which JSON does not have."""
+    sys.stdout.write(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print a table on stdout; its columns are the keys that any row fills, in order of appearance."""
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(key for row in rows for key, text in row.items() if text))
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(row.get(column, "") or "–" for column in columns))
+    stdout().print(table)
+
+
+def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
+    """Column -> text of one record: what it is, the swept `settings`, headline metrics (rates in percent), flags."""
+    spec = record["spec"]
+    metrics = record.get("metrics", {})
+    return {
+        "stage": spec["stage"],
+        "model": spec["model"],
+        "data": spec["data"]["name"],
+        "d": str(spec["latent_dim"]),
+        "seed": str(spec["seed"]),
+        "attacker": "" if spec.get("attack_seed") is None else str(spec["attack_seed"]),
+        **{key: str(setting(spec, key)) for key in settings},
+        **{name: _number(metrics[name], scale) for name, scale in HEADLINES.items() if name in metrics},
+        "flags": ", ".join(record.get("flags", ())),
+    }
+
+
+def setting(spec: Mapping[str, Any] | None, key: str) -> Any:
+    """The value of the dotted setting `key` in a run or the nearest of its ancestors that has it, else None."""
+    while spec is not None:
+        found: Any = spec["settings"]
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found is not None:
+            return found
+        spec = spec.get("parent")
+    return None
+
+
+def _number(value: float | None, scale: float) -> str:
+    if value is None:
+        return "–"
+    return f"{value * scale:.1f}" if scale == 100 else f"{value:.3g}"

@@ -1,0 +1,95 @@
+"""`rc ls`: what there is, by name, without importing any of it."""
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from robust_cluster.cli import console
+from robust_cluster.cli.options import Verb, option
+from robust_cluster.discover import PACKAGE, Kind, modules
+
+Listed = Literal["models", "data", "attacks", "defenses", "tables", "runs"]
+EXAMPLES = """
+rc ls
+rc ls models
+rc ls data --data-dir ~/data
+rc ls runs
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LsOptions:
+    """What `rc ls` takes."""
+
+    kind: Annotated[Listed | None, typer.Argument(help="What to list; all without it.", show_default=False)] = None
+    runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
+    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
+    json: Annotated[bool, option("--json", help="Print a JSON document.")] = False
+
+
+def list_names(ctx: typer.Context, options: LsOptions) -> None:
+    """Print the names of one kind, or of all, each with one line on what it is."""
+    kinds = [options.kind] if options.kind else get_args(Listed)
+    found = [row for kind in kinds for row in rows(kind, options)]
+    if options.json:
+        console.show_json(found)
+    elif found:
+        console.show_rows(found)
+    else:
+        console.stderr().print(f"no {options.kind or 'names'} found")
+
+
+def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
+    """Column -> text of every name of one kind."""
+    if kind == "runs":
+        yield from finished_runs(options.runs_dir) if options.kind else ()
+        yield from unfinished_runs(options.runs_dir) if options.kind else ()
+    elif kind == "tables":
+        from robust_cluster.report.spec import load_spec, table_names
+
+        yield from ({"kind": kind, "name": name, "what": load_spec(name).title} for name in table_names())
+    elif kind == "data" and options.kind:
+        from robust_cluster.data.base import Places
+        from robust_cluster.data.prepare import available
+
+        for name, what, state in available(Places(options.data_dir)):
+            yield {"kind": kind, "name": name, "what": what, "state": state}
+    else:
+        yield from ({"kind": kind, "name": name, "what": what} for name, what in descriptions(kind))
+
+
+def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Name and first docstring line of every method of a kind; the files are parsed, not imported."""
+    for name, module in sorted(modules(kind).items()):
+        path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        yield name, docstring.partition("\n")[0]
+
+
+def finished_runs(root: Path) -> Iterator[dict[str, str]]:
+    """Every finished run with its headline numbers."""
+    from robust_cluster.runs.store import RunStore
+
+    for record in RunStore(root).records():
+        yield {"key": record["key"], **console.summary(record)}
+
+
+def unfinished_runs(root: Path) -> Iterator[dict[str, str]]:
+    """Every run that was begun and not ended, with the epochs it has logged."""
+    from robust_cluster.runs.store import LOG, RESULT, SPEC
+
+    for path in sorted(root.glob(f"*/*/{SPEC}")):
+        if not path.with_name(RESULT).exists():
+            spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            log = path.with_name(LOG)
+            epochs = log.read_bytes().count(b"\n") if log.exists() else 0
+            shown = console.summary({"spec": spec, "flags": [f"unfinished, {epochs} epochs"]})
+            yield {"key": path.parent.name.rpartition("-")[2], **shown}
+
+
+VERB = Verb("ls", "List models, data, attacks, defenses, tables and runs.", EXAMPLES, options=LsOptions, run=list_names)

@@ -1,0 +1,261 @@
+"""The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
+
+import inspect
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from robust_cluster.discover import Kind, names
+from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.runs.spec import DataRef, Normalize
+
+CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
+DEBUG = "robust_cluster.debug"  # where a context keeps --debug
+DATA_FILES = (".npz", ".npy", ".csv")
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Mode = Literal["frozen", "alternating", "control"]
+Profile = Literal["smoke", "cpu", "paper"]
+
+
+def offer(kind: Kind) -> Callable[[str], list[str]]:
+    """A shell completion of the method names of one kind."""
+
+    def offered(incomplete: str) -> list[str]:
+        return [name for name in names(kind) if name.startswith(incomplete)]
+
+    return offered
+
+
+def offer_tables(incomplete: str) -> list[str]:
+    """Shell completion of the names of the tables."""
+    from robust_cluster.report.spec import table_names
+
+    return [name for name in table_names() if name.startswith(incomplete)]
+
+
+def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """`path`, its content having become the defaults of this command.
+
+    Keys are option names, `[set]` holds what `--set` does. One file serves every verb, so a key that only another verb
+    takes is allowed. Raises: ConfigError for a missing or malformed file, UnknownNameError for a key no verb takes.
+    """
+    if path is None or ctx.resilient_parsing:
+        return path
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"--config needs a readable TOML file, got {path}: {error}") from error
+    settings = content.pop("set", {})
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f'[set] in {path} must be a table like "model.neighbors" = 3, got {settings!r}')
+    ctx.meta[CONFIG_SET] = dict(_dotted(settings))
+    defaults = {key.replace("-", "_"): _asoption(value) for key, value in content.items()}
+    known = {f.name for f in fields(StageOptions)} - {"set", "config"}
+    for key in defaults:
+        if key not in known:
+            raise UnknownNameError(f"field of {path.name}", key, known)
+    ctx.default_map = defaults
+    return path
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _asoption(value: Any) -> Any:
+    """TOML lists of numbers are written with commas on the command line: seed = [0, 1] is `--seed 0,1`."""
+    if isinstance(value, list) and not any(isinstance(item, str) for item in value):
+        return ",".join(map(str, value))
+    return value
+
+
+def option(*flags: str, help: str, **more: Any) -> Any:
+    """A flag of a verb; `more` goes to typer.Option."""
+    return typer.Option(*flags, help=help, show_envvar=False, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What every verb that runs something takes."""
+
+    profile: Annotated[Profile, option("--profile", help="Schedules and sizes: smoke, cpu or paper.")] = "paper"
+    set: Annotated[
+        list[str] | None,
+        option("--set", metavar="KEY=VALUE", help="One setting, e.g. model.neighbors=3. Repeatable."),
+    ] = None
+    config: Annotated[
+        Path | None,
+        option("--config", help="TOML file of options.", is_eager=True, callback=read_config),
+    ] = None
+    exact: Annotated[bool, option("--exact", help="Full float32 products everywhere.")] = False
+    device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
+    threads: Annotated[int | None, option("--threads", min=1, help="CPU threads.")] = None
+    runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
+    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
+    no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
+    dry_run: Annotated[bool, option("--dry-run", help="Only print the plan.")] = False
+    quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False
+    debug: Annotated[bool, option("--debug", help="Show tracebacks.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions(RunOptions):
+    """What the verbs of the chain take; a verb offers only those of `EXTRAS` that it names."""
+
+    model: Annotated[str, option("--model", "-m", help="rc ls models", autocompletion=offer("models"))]
+    data: Annotated[
+        str,
+        option("--data", help="rc ls data, or a .npz, .npy or .csv file.", autocompletion=offer("data")),
+    ]
+    dim: Annotated[int, option("--dim", min=1, help="Latent dimensions.")] = 64
+    seed: Annotated[str, option("--seed", metavar="N[,N...]", help="A run per seed.")] = "0"
+    limit: Annotated[int | None, option("--limit", min=1, help="Class-balanced subset.")] = None
+    flatten: Annotated[bool, option("--flatten", help="Images become vectors.")] = False
+    normalize: Annotated[Normalize, option("--normalize", help="Scaling of vectors.")] = "alrdc"
+    clusters: Annotated[int | None, option("--clusters", min=2, help="Number of clusters; needed without labels.")] = (
+        None
+    )
+    attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
+    attack_seeds: Annotated[
+        str | None,
+        option("--attack-seeds", metavar="N[,N...]", help="An attacker per seed."),
+    ] = None
+    defense: Annotated[str, option("--defense", help="rc ls defenses", autocompletion=offer("defenses"))] = (
+        "mutual_info"
+    )
+    mode: Annotated[Mode | None, option("--mode", help="The defense's mode: --set defense.mode=...")] = None
+    sweep: Annotated[
+        list[str] | None,
+        option("--sweep", metavar="KEY=A,B,...", help="A run per value. Repeatable."),
+    ] = None
+    force: Annotated[bool, option("--force", help="Run this stage again.")] = False
+    json: Annotated[bool, option("--json", help="Print the record as JSON.")] = False
+
+    def check_names(self) -> None:
+        """Refuse an unknown method at once. Raises: UnknownNameError with the nearest name."""
+        chosen: tuple[tuple[Kind, str], ...] = (
+            ("models", self.model),
+            ("attacks", self.attack),
+            ("defenses", self.defense),
+        )
+        for kind, name in chosen:
+            if name not in names(kind):
+                raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
+
+    @property
+    def path(self) -> Path | None:
+        """The user's own data file, None for a named data set."""
+        path = Path(self.data)
+        return path if path.suffix in DATA_FILES else None
+
+    @property
+    def ref(self) -> DataRef:
+        """The data set with the choices that change its numbers."""
+        name = self.path.stem if self.path else self.data
+        return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters)
+
+
+EXTRAS = frozenset({"attack", "attack_seeds", "defense", "mode", "sweep"})
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line: `run` gets the `options` type filled in; its fields in `hidden` get no flag."""
+
+    name: str
+    summary: str
+    examples: str
+    options: type[Any]
+    run: Callable[[typer.Context, Any], None]
+    hidden: frozenset[str] = frozenset()
+
+
+def add(app: typer.Typer, verb: Verb) -> None:
+    """Make `verb` a command of `app`: a flag for each field of its options, its own before the inherited ones."""
+    hints = get_type_hints(verb.options, include_extras=True)
+    shown = [f for f in fields(verb.options) if f.name not in verb.hidden]
+    shown.sort(key=lambda f: f.name not in verb.options.__annotations__)
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)] + [
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if f.default is MISSING else f.default,
+            annotation=hints[f.name],
+        )
+        for f in shown
+    ]
+
+    def command(ctx: typer.Context, **values: Any) -> None:
+        ctx.meta[DEBUG] = values.get("debug", False)
+        verb.run(ctx, verb.options(**values))
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(
+        verb.name,
+        help=f"\b\n{inspect.cleandoc(verb.examples)}\n\n{verb.summary}",
+        short_help=verb.summary,
+        context_settings={"auto_envvar_prefix": "RC"},
+    )(command)
+
+
+def integers(text: str, flag: str) -> list[int]:
+    """[0, 1, 2] of "0,1,2". Raises: ConfigError for anything but distinct whole numbers >= 0."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+        raise ConfigError(
+            f"{flag} takes distinct whole numbers >= 0 with commas between, got {text!r}", hint=f"{flag} 0,1,2"
+        )
+    return [int(part) for part in parts]
+
+
+def value(text: str) -> Any:
+    """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
+
+    Raises: ConfigError for text that is neither.
+    """
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError as error:
+        if text.replace("_", "").replace("-", "").isalnum():
+            return text
+        raise ConfigError(f'A setting is a number, true, false, "text" or [a, list], got {text!r}') from error
+    if set(parsed) != {"value"}:
+        raise ConfigError(f"A setting is one value, got {text!r}")
+    return parsed["value"]
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    key, equals, right = text.partition("=")
+    if not (key.strip() and equals and right.strip()):
+        raise ConfigError(f"{flag} takes key=value, got {text!r}", hint=f"{flag} model.neighbors=3")
+    return key.strip(), right.strip()
+
+
+def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) -> dict[str, Any]:
+    """Dotted setting -> value, of `--config`'s [set] table, then `--mode`, then `--set`. Raises: ConfigError."""
+    given = {key: value(right) for key, right in (_pair(text, "--set") for text in options.set or [])}
+    if mode and given.get("defense.mode", mode) != mode:
+        raise ConfigError(
+            f"--mode {mode} and --set defense.mode={given['defense.mode']} disagree", hint="give one of them"
+        )
+    return {**ctx.meta.get(CONFIG_SET, {}), **({"defense.mode": mode} if mode else {}), **given}
+
+
+def sweeps(texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Dotted setting -> its values, of `--sweep attack.gamma=20,40`. Raises: ConfigError."""
+    found: dict[str, list[Any]] = {}
+    for key, right in (_pair(text, "--sweep") for text in texts):
+        values = (
+            value(f"[{right}]") if "[" in right or '"' in right else [value(part.strip()) for part in right.split(",")]
+        )
+        found[key] = values
+    return found

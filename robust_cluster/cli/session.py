@@ -1,0 +1,198 @@
+"""The work of one command: load the data, plan the runs, say so, run what is missing, show the results."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from robust_cluster.cli import console
+from robust_cluster.cli.console import Record
+from robust_cluster.cli.options import RunOptions, StageOptions, integers, overrides, sweeps
+from robust_cluster.errors import MissingResultError, RobustClusterError, StoreError
+from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
+from robust_cluster.runs.store import STATE, RunStore
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from robust_cluster.data.base import Dataset
+    from robust_cluster.stages.chain import Request
+
+Plan = list[RunSpec]  # oldest first, the asked run last
+ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
+NOT_REPEATED = frozenset({"force", "no_run", "dry_run", "json", "quiet", "debug"})  # in the next command
+
+
+@dataclass
+class Session:
+    """One command at work. `failures` collects the sentences of runs that failed while others went on."""
+
+    options: RunOptions
+    force: bool = False
+    failures: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)  # keys of runs that failed
+
+    @cached_property
+    def err(self) -> "Console":
+        """Where plans and progress go."""
+        return console.stderr(quiet=self.options.quiet)
+
+    @cached_property
+    def store(self) -> RunStore:
+        """The runs directory."""
+        return RunStore(self.options.runs_dir)
+
+    def load(self, ref: DataRef, path: Path | None = None) -> "Dataset":
+        """The data set in memory. Raises: DataError, UnknownNameError, ConfigError, ShapeError."""
+        from robust_cluster.data.base import Places
+        from robust_cluster.data.prepare import load
+
+        return load(ref, Places(self.options.data_dir), path=path)
+
+    def state(self, spec: RunSpec, *, asked: bool) -> str:
+        """What will be done about a run: "done", "resumes" or "to run"."""
+        if self.store.record(spec) is not None:
+            return "to run" if asked and self.force else "done"
+        return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
+
+    def show_plan(self, plans: Sequence[Plan]) -> None:
+        """Print every run of the plans once, with what will be done about it."""
+        asked = {plan[-1].key for plan in plans}
+        specs = {spec.key: spec for plan in plans for spec in plan}
+        states = {key: self.state(spec, asked=key in asked) for key, spec in specs.items()}
+        n_done = sum(state == "done" for state in states.values())
+        self.err.print(f"plan: {len(specs)} runs, {n_done} done")
+        for key, spec in specs.items():
+            self.err.print(f"  {states[key]:8}{spec.directory}")
+
+    def run(self, plans: Sequence[Plan], dataset: "Dataset") -> list[Record]:
+        """The records of the asked runs, one after another; what others have run is not run again.
+
+        A run that fails leaves the rest alone: its sentence goes to `failures`, and plans that need it are passed over.
+        Raises: StoreError, for no run can be written then.
+        """
+        from robust_cluster.stages import chain
+        from robust_cluster.stages.context import Context
+
+        o = self.options
+        progress = console.progress(self.err)
+        context = Context(
+            self.store, dataset, o.profile, device=o.device, threads=o.threads, progress=progress, force=self.force
+        )
+        records: list[Record] = []
+        for plan in plans:
+            if self.broken.intersection(spec.key for spec in plan):
+                continue
+            try:
+                records.append(chain.execute(plan, context)[-1])
+            except StoreError:
+                raise
+            except RobustClusterError as error:
+                if len(plans) == 1:
+                    raise
+                spec = next((spec for spec in plan if self.store.record(spec) is None), plan[-1])
+                self.broken.add(spec.key)
+                self.failures.append(f"{spec.directory}: {error}")
+        return records
+
+    def existing(self, plans: Iterable[Plan]) -> list[Record]:
+        """The records of the asked runs that are done."""
+        return [record for plan in plans if (record := self.store.record(plan[-1])) is not None]
+
+    def end(self) -> None:
+        """List what failed. Raises: typer.Exit(1) when anything did."""
+        for failure in self.failures:
+            console.show_error(failure)
+        if self.failures:
+            raise typer.Exit(1)
+
+
+def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
+    """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
+    options.check_names()
+    requests = stage_requests(stage, ctx, options)
+    session = Session(options, force=options.force)
+    dataset = session.load(options.ref, options.path)
+    from robust_cluster.stages import chain
+
+    plans = [chain.plan(request, dataset.info) for request in requests]
+    session.show_plan(plans)
+    if options.dry_run:
+        return
+    records = session.existing(plans) if options.no_run else session.run(plans, dataset)
+    show_records(records, options, single=len(plans) == 1)
+    if options.no_run and len(records) < len(plans):
+        missing = next(plan[-1] for plan in plans if session.store.record(plan[-1]) is None)
+        raise MissingResultError(
+            f"{len(plans) - len(records)} of {len(plans)} results do not exist in {options.runs_dir}, "
+            f"the first is {missing.directory}",
+            hint="leave out --no-run to run what is missing",
+        )
+    if not options.no_run:
+        done = {record["key"] for record in records}
+        for plan in plans:
+            if plan[-1].key in done:
+                session.err.print(f"wrote {session.store.path(plan[-1])}")
+    session.end()
+    session.err.print(f"next: {next_command(stage, ctx)}")
+
+
+def stage_requests(stage: Stage, ctx: typer.Context, options: StageOptions) -> list["Request"]:
+    """A request per seed, swept value and attacker. Raises: ConfigError for values that cannot be read."""
+    seeds = integers(options.seed, "--seed")
+    attack_seeds = integers(options.attack_seeds or ATTACK_SEEDS.get(stage, "0"), "--attack-seeds")
+    fixed = overrides(ctx, options, options.mode)
+    swept = sweeps(options.sweep or [])
+    choices = [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
+    from robust_cluster.stages.chain import Request
+
+    return [
+        Request(
+            stage=stage,
+            data=options.ref,
+            model=options.model,
+            latent_dim=options.dim,
+            seed=seed,
+            attack=options.attack,
+            attack_seed=attack_seed,
+            defense=options.defense,
+            profile=options.profile,
+            overrides={**fixed, **choice},
+            exact=options.exact,
+        )
+        for seed, choice, attack_seed in product(seeds, choices, attack_seeds)
+    ]
+
+
+def show_records(records: Sequence[Record], options: StageOptions, *, single: bool) -> None:
+    """The result on stdout: a short table, or one JSON document (the record, or a list when several were asked for)."""
+    if options.json:
+        console.show_json(records[0] if single and records else list(records))
+    elif records:
+        console.show_rows([console.summary(record, list(sweeps(options.sweep or []))) for record in records])
+
+
+def next_command(stage: Stage, ctx: typer.Context) -> str:
+    """The command of the next stage with the options that this one was given, as it would be typed."""
+    later = STAGES[STAGES.index(stage) + 1 :]
+    root = ctx.find_root().command
+    words = ["rc", later[0]] if later else ["rc", "ls", "runs"]
+    taken = {p.name: p for p in root.commands[words[1]].params}  # type: ignore[attr-defined]
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        source = ctx.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name not in taken or name in NOT_REPEATED:
+            continue
+        words += _typed(parameter.opts[0], ctx.params[name])
+    return shlex.join(words)
+
+
+def _typed(flag: str, value: Any) -> list[str]:
+    if value is True:
+        return [flag]
+    return [word for item in (value if isinstance(value, list) else [value]) for word in (flag, str(item))]

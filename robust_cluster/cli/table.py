@@ -1,0 +1,118 @@
+"""`rc table`: a paper's table from our runs, running what is missing."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from robust_cluster.cli import console
+from robust_cluster.cli.console import Record
+from robust_cluster.cli.options import RunOptions, Verb, offer_tables, option, overrides
+from robust_cluster.errors import DataError, MissingResultError, RobustClusterError, UnknownNameError
+
+if TYPE_CHECKING:
+    from robust_cluster.cli.session import Plan, Session
+    from robust_cluster.report.spec import CellRequest, TableSpec
+
+EXAMPLES = """
+rc table table1 --profile smoke
+rc table table3 --profile cpu --compare --no-run --from tables/results
+rc table table1 --profile smoke --format latex --no-run
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(RunOptions):
+    """What `rc table` takes."""
+
+    name: Annotated[str, typer.Argument(help="rc ls tables", show_default=False, autocompletion=offer_tables)]
+    records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
+    format: Annotated[
+        Literal["terminal", "markdown", "latex", "csv", "json"], option("--format", help="How to print.")
+    ] = "terminal"
+    compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
+
+
+def run_table(ctx: typer.Context, options: TableOptions) -> None:
+    """Print a table. Raises: MissingResultError, after the table, when none of its runs exists."""
+    from robust_cluster.cli.session import Session  # late, as all below: help needs none of it
+    from robust_cluster.report.spec import load_spec, requests
+    from robust_cluster.report.table import load_results
+
+    spec = load_spec(options.name)
+    session = Session(options)
+    keys: set[str] | None = None
+    records: Sequence[Record]
+    if options.records:
+        records = load_results(options.records)
+    else:
+        asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)
+        records, keys = [], set()
+        for _, group in groupby(asked, key=lambda request: request.data):
+            plans, found = run_data(list(group), ctx, session)
+            keys.update(plan[-1].key for plan in plans)
+            records += found
+        if options.dry_run:
+            return
+    is_empty = show_table(spec, records, keys, options)
+    session.end()
+    if is_empty:
+        raise MissingResultError(f"No run of {options.name} exists for the profile {options.profile}")
+
+
+def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session") -> "tuple[list[Plan], list[Record]]":
+    """Plans and records of the requests that share one data set; none, and a sentence, where it cannot be had."""
+    from robust_cluster.stages import chain
+
+    options = session.options
+    given = overrides(ctx, options)
+    try:
+        dataset = session.load(asked[0].data)
+    except (DataError, UnknownNameError) as error:
+        console.show_error(f"{asked[0].data.label} is left out: {error}")
+        return [], []
+    plans: list[Plan] = []
+    for cell in asked:
+        request = chain.Request(
+            stage=cell.stage,
+            data=cell.data,
+            model=cell.model,
+            latent_dim=cell.latent_dim,
+            seed=cell.seed,
+            attack=cell.attack or "latent_net",
+            attack_seed=cell.attack_seed or 0,
+            defense=cell.defense or "mutual_info",
+            profile=options.profile,
+            overrides={**cell.settings, **cell.own_settings, **given},
+            exact=options.exact,
+        )
+        try:
+            plans.append(chain.plan(request, dataset.info))
+        except RobustClusterError as error:
+            session.failures.append(f"{cell.stage} {cell.model} on {cell.data.label}: {error}")
+    session.show_plan(plans)
+    if options.dry_run:
+        return plans, []
+    return plans, session.existing(plans) if options.no_run else session.run(plans, dataset)
+
+
+def show_table(
+    spec: "TableSpec", records: Sequence[Record], keys: Collection[str] | None, options: TableOptions
+) -> bool:
+    """Print the table on stdout; returns whether none of its cells has a run."""
+    from robust_cluster.report.formats import render
+    from robust_cluster.report.table import build
+
+    grid = build(spec, records, profile=options.profile, compare=options.compare, keys=keys)
+    shown = render(grid, options.format)
+    if isinstance(shown, str):
+        typer.echo(shown, nl=not shown.endswith("\n"))
+    else:
+        console.stdout().print(shown)
+    return all(value.n == 0 for cell in grid.cells.values() for value in cell.values)
+
+
+VERB = Verb("table", "Print a table, running what is missing.", EXAMPLES, options=TableOptions, run=run_table)

@@ -1,0 +1,20 @@
+"""scikit-learn's digits as images of MNIST's size, so that the image path runs without a download."""
+
+import torch
+from sklearn.datasets import load_digits
+from torch.nn.functional import interpolate
+
+from robust_cluster.data import digits
+from robust_cluster.data.base import Places, Raw
+
+DESCRIPTION = "scikit-learn's 1,797 digits as 28x28 images, 10 classes"
+CITATION = digits.CITATION
+is_ready = digits.is_ready
+
+
+def read(places: Places) -> Raw:
+    """Images (1797, 28, 28) uint8, resized bilinearly from 8x8, and labels."""
+    source = load_digits()
+    small = torch.from_numpy(source.images).unsqueeze(1) * (255 / 16)  # counts 0..16 -> pixels
+    images = interpolate(small, size=(28, 28), mode="bilinear", align_corners=False).squeeze(1)
+    return Raw((images.round().to(torch.uint8).numpy(),), source.target, image=True, source="scikit-learn")

@@ -1,0 +1,233 @@
+"""From a data set's name or file to what models train on: read, check, limit, convert, scale, digest."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robust_cluster import discover
+from robust_cluster.data import files
+from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
+from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
+from robust_cluster.runs.seeds import seed_for
+from robust_cluster.runs.spec import DataRef, Normalize
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
+    """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `places.data_dir`.
+
+    Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
+    `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88.
+    Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
+    """
+    if ref.normalize not in get_args(Normalize):
+        raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
+    raw = _read(ref, places, path)
+    n_samples = _check_shapes(ref.name, raw)
+    _check_values(ref.name, raw.views)
+    labels = None if raw.labels is None else _number_labels(ref.name, raw.labels)
+    n_classes = None if labels is None else int(labels.max()) + 1
+    rows = _limited_rows(ref, labels, n_samples)
+    if rows is not None:
+        raw = Raw(tuple(view[rows] for view in raw.views), raw.labels, raw.image, raw.source)
+        labels = None if labels is None else labels[rows]
+        n_samples = len(rows)
+    n_clusters = _n_clusters(ref, n_classes, n_samples)
+    views = [_convert(ref, raw, index) for index in range(len(raw.views))]
+    is_scaled = views[0].ndim == 2 and ref.normalize == "alrdc"
+    scale = _scale(ref.name, views) if is_scaled else 1.0
+    info = DataInfo(
+        name=ref.name,
+        shapes=tuple(view.shape[1:] for view in views),
+        n_samples=n_samples,
+        n_clusters=n_clusters,
+        bounds=(0.0, 1.0) if raw.image and not is_scaled else None,
+        scale=scale,
+        sha256=digest(views, labels),
+    )
+    return Dataset(ref, info, tuple(torch.from_numpy(view) for view in views), labels, raw.source)
+
+
+def available(places: Places) -> list[tuple[str, str, Literal["ready", "needs files"]]]:
+    """Name, description and state of each built-in data set and each file in `places.data_dir`; reads no data."""
+    own = files.listing(places.data_dir)
+    rows: list[tuple[str, str, Literal["ready", "needs files"]]] = []
+    for name in discover.names("data"):
+        module = discover.load("data", name)
+        rows.append((name, module.DESCRIPTION, "ready" if module.is_ready(places) else "needs files"))
+        own.pop(name, None)
+    return rows + [(name, f"your file {path.name}", "ready") for name, path in sorted(own.items())]
+
+
+def digest(views: Sequence[npt.NDArray[np.generic]], labels: Labels | None) -> str:
+    """SHA-256, in hexadecimal, over name, type, shape and bytes of C-contiguous views and labels."""
+    content = hashlib.sha256()
+    named: list[tuple[str, Array | None]] = [(f"view_{i}", view) for i, view in enumerate(views)]
+    for name, array in [*named, ("labels", labels)]:
+        if array is None:
+            content.update(f"{name} absent\n".encode())
+        else:
+            content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            content.update(array.reshape(-1).data)
+    return content.hexdigest()
+
+
+def _read(ref: DataRef, places: Places, path: Path | None) -> Raw:
+    """The arrays as published. Raises: UnknownNameError with every name there is."""
+    if path is not None:
+        return files.read(path)
+    own = files.listing(places.data_dir)
+    built_in = discover.names("data")
+    if ref.name in built_in:
+        return cast(Raw, discover.load("data", ref.name).read(places))
+    if ref.name in own:
+        return files.read(own[ref.name])
+    raise UnknownNameError("data set", ref.name, {*built_in, *own}, listing="rc ls data")
+
+
+def _view_name(views: Sequence[Array], index: int) -> str:
+    """What the user calls a view."""
+    return "x" if len(views) == 1 else f"view_{index}"
+
+
+def _check_shapes(name: str, raw: Raw) -> int:
+    """The number of samples. Raises: ShapeError or DataError when the arrays do not fit together."""
+    allowed, form = ((3, 4), "(n, height, width[, channels])") if raw.image else ((2,), "(n, d)")
+    for index, view in enumerate(raw.views):
+        if view.ndim not in allowed:
+            raise ShapeError(f"{name}: {_view_name(raw.views, index)} must be {form}, got {view.shape}")
+    sizes = {_view_name(raw.views, index): len(view) for index, view in enumerate(raw.views)}
+    if raw.labels is not None:
+        if raw.labels.ndim != 1:
+            raise ShapeError(f"{name}: labels must be (n,), one class a sample, got {raw.labels.shape}")
+        sizes["labels"] = len(raw.labels)
+    if len(set(sizes.values())) > 1:
+        lengths = ", ".join(f"{key} {size}" for key, size in sizes.items())
+        raise ShapeError(f"{name}: all arrays must have the same number of samples, got {lengths}")
+    n_samples = len(raw.views[0])
+    if n_samples < 2 or not all(view.size for view in raw.views):
+        shapes = ", ".join(str(view.shape) for view in raw.views)
+        raise DataError(f"{name} must hold at least 2 samples of at least 1 value, got {shapes}")
+    return n_samples
+
+
+def _check_values(name: str, views: Sequence[Array]) -> None:
+    """Raises DataError for what is not a number, not finite in float32, or the same in every sample."""
+    for index, view in enumerate(views):
+        view_name = _view_name(views, index)
+        if view.dtype.kind not in "biuf":
+            raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
+        if view.dtype.kind == "f":
+            numbers = cast(npt.NDArray[np.floating], view)
+            bad = view.size - int(np.count_nonzero((numbers >= -LARGEST) & (numbers <= LARGEST)))  # NaN fails both
+            if bad:
+                raise DataError(f"{name}: {view_name} has {bad} values that are NaN, infinite or too large for float32")
+        if not (view != view[:1]).any():
+            raise DataError(f"{name}: every sample of {view_name} is the same, so there is nothing to cluster")
+
+
+def _number_labels(name: str, labels: Array) -> Labels:
+    """Labels (n,) numbered 0..K-1 in sorted order. Raises: DataError for labels that are no classes."""
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(cast(npt.NDArray[np.floating], labels))):
+        raise DataError(f"{name}: labels must be whole numbers or words, got fractions or NaN")
+    if labels.dtype.kind not in "biufUS":
+        raise DataError(f"{name}: labels must be whole numbers or words, got the type {labels.dtype}")
+    classes, numbered = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"{name}: labels must hold at least 2 classes, got only '{classes[0]}'",
+            hint="leave the labels out and give --clusters K",
+        )
+    return numbered.astype(np.int64)
+
+
+def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> npt.NDArray[np.int64] | None:
+    """Ascending rows of the subset of `ref.limit` samples, None for all; the same for every run of a data set.
+
+    Classes get equal shares; what a small class cannot fill goes to the larger ones. Raises: ConfigError.
+    """
+    if ref.limit is None:
+        return None
+    if not 2 <= ref.limit <= n_samples:
+        raise ConfigError(f"limit must be in [2, n_samples] = [2, {n_samples}], got {ref.limit}", hint="--limit N")
+    rng = np.random.default_rng(seed_for(0, "limit", ref.name))
+    if labels is None:
+        return np.sort(rng.choice(n_samples, ref.limit, replace=False))
+    members = sorted((np.flatnonzero(labels == k) for k in range(labels.max() + 1)), key=len)
+    chosen: list[npt.NDArray[np.int64]] = []
+    left = ref.limit
+    for done, rows in enumerate(members):  # smallest class first, so that its unfilled share is passed on
+        take = min(len(rows), left // (len(members) - done))
+        chosen.append(rng.choice(rows, take, replace=False))
+        left -= take
+    return np.sort(np.concatenate(chosen))
+
+
+def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int) -> int:
+    """`ref.n_clusters`, by default the number of classes. Raises: ConfigError."""
+    n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
+    if n_clusters is None:
+        raise ConfigError(f"{ref.name} has no labels, so the number of clusters must be given", hint="--clusters K")
+    if not 2 <= n_clusters <= n_samples:
+        raise ConfigError(
+            f"n_clusters must be in [2, n_samples] = [2, {n_samples}], got {n_clusters}",
+            hint="--clusters K or --limit N",
+        )
+    return n_clusters
+
+
+def _convert(ref: DataRef, raw: Raw, index: int) -> Floats:
+    """One view as float32: (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
+
+    C-contiguous and writable; the raw array itself where it already is that, since the raw data are not used again.
+    """
+    view = raw.views[index]
+    if not raw.image:
+        return np.require(view, np.float32, ["C", "W"])
+    name = f"{ref.name}: {_view_name(raw.views, index)}"
+    images = _pixels(name, _channels_first(name, view))
+    return images.reshape(len(images), -1) if ref.flatten else images
+
+
+def _channels_first(name: str, images: Array) -> Array:
+    """Images as (n, channels, height, width); of two axes that could be the channels (at most 4) the shorter is."""
+    if images.ndim == 3:
+        return images[:, None]
+    if min(images.shape[1], images.shape[3]) > 4:
+        raise ShapeError(f"{name} must have at most 4 channels, in the second or the last axis, got {images.shape}")
+    return images if images.shape[1] <= images.shape[3] else images.transpose(0, 3, 1, 2)
+
+
+def _pixels(name: str, images: Array) -> Floats:
+    """Pixels in [0, 1]: bytes divided by 255, fractions as they are. Raises: DataError for anything else."""
+    if images.dtype == np.uint8:
+        bytes_ = cast(npt.NDArray[np.uint8], images)
+        return np.divide(bytes_, 255, dtype=np.float32, order="C")
+    low, high = images.min(), images.max()
+    if images.dtype.kind != "f" or low < 0 or high > 1:
+        raise DataError(
+            f"{name} must hold images as uint8 in 0..255 or as floats in [0, 1], got {images.dtype} in [{low}, {high}]",
+            hint="divide by the largest possible value",
+        )
+    return np.require(images, np.float32, ["C", "W"])
+
+
+def _scale(name: str, views: Sequence[Floats]) -> float:
+    """The constant that all views are multiplied by here, in place: mean ||x||^2 over samples and views becomes 88."""
+    total = sum(float(np.einsum("ij,ij->", view, view, dtype=np.float64)) for view in views)
+    mean_square = total / sum(len(view) for view in views)
+    if mean_square == 0:
+        raise DataError(f"{name}: every value is 0, so there is nothing to cluster")
+    scale = float(np.float32((MEAN_SQUARE / mean_square) ** 0.5))  # rounded, so that it multiplies float32 exactly
+    for view in views:
+        np.multiply(view, np.float32(scale), out=view)
+    return scale

@@ -1,0 +1,96 @@
+"""ALRDC's defense (NeurIPS 2020): train on with a loss that ties the clean and the perturbed branch together.
+
+L_D = L_victim + weight * (I1 + I2), I1 = JS(T; mu', (x_hat, y)), I2 = JS(T; mu, (x_hat', y')): the perturbed embedding
+must tell of the clean outputs and the other way round; one shared discriminator T, one Adam over model and T.
+mode "frozen" is the published defense (the attacker does not move, methods get a "+"); "alternating" also trains the
+attacker for as many steps after each epoch; "control" trains on L_victim alone for as long, which tells what is owed to
+longer training.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from robust_cluster.attacks.base import Attack, Stateful, Surface
+from robust_cluster.data.base import Batch
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import Embedding, Losses, Outputs, Schedule, adam, descend
+from robust_cluster.nn.layers import flat, glorot, perceptron
+from robust_cluster.nn.losses import jensen_shannon
+
+PROFILES = {
+    "smoke": {"schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20}},
+    "cpu": {"schedule": {"epochs": 50, "batch_size": 300}},  # 2,500 steps
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the defense."""
+
+    mode: Literal["frozen", "alternating", "control"] = "frozen"
+    weight: float = 2.5  # of I1 + I2; ALRDC's code
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(epochs=300, batch_size=1000, steps_per_epoch=50, window=10)
+    )
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ConfigError(f"weight must be >= 0, got {self.weight}", hint="--set defense.weight=2.5")
+
+
+class MutualInfo:
+    """The defense of one model; it owns T and the optimizer."""
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: Config, surface: Surface) -> None:
+        self.config, model = config, surface.model
+        sizes = sum(torch.Size(shape).numel() for shape in model.info.shapes)
+        device = next(model.parameters()).device
+        d = model.latent_dim
+        widths = [d + sizes + model.info.n_clusters, d, d, 1]
+        self.discriminator = nn.Sequential(perceptron(widths), nn.Sigmoid()).to(device)
+        glorot(self.discriminator)
+        parameters = [*model.parameters(), *self.discriminator.parameters()]
+        self.optimizer = adam(parameters, config.schedule.lr)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Up to 300 epochs of 50 steps by default."""
+        return self.config.schedule
+
+    @property
+    def trains_attacker(self) -> bool:
+        """Whether the stage trains the attacker after each epoch."""
+        return self.config.mode == "alternating"
+
+    def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
+        """One Adam step of model and T."""
+        outputs = surface.model(batch.views)
+        terms = surface.model.losses(batch, "cluster", outputs)
+        if self.config.mode != "control":
+            terms = terms | self.information(surface, attack, batch, outputs)
+        return descend(terms, self.optimizer)
+
+    def information(self, surface: Surface, attack: Attack, batch: Batch, outputs: Outputs) -> Losses:
+        """weight * I1 and weight * I2. delta depends on x alone, so nothing flows through the attacker."""
+        model, z = surface.model, outputs.embedding.z
+        rows = torch.arange(len(batch), device=z.device)
+        memory = Embedding(z.detach(), ())  # the batch's own embedding, so that perturb() need not encode again
+        with torch.no_grad():
+            (moved,) = attack.perturb(Surface(model, "latent", memory), Batch(batch.views, rows))
+        delta = moved - z.detach()
+        clean_side = torch.cat([flat(outputs.decoded), outputs.soft_labels], dim=1)
+        decoded = flat(model.decode(outputs.z_drawn + delta))
+        moved_side = torch.cat([decoded, model.assign(z + delta)], dim=1)
+        return {
+            "information_1": self.config.weight * jensen_shannon(self.discriminator, z + delta, clean_side),
+            "information_2": self.config.weight * jensen_shannon(self.discriminator, z, moved_side),
+        }
+
+    def state(self) -> dict[str, Stateful]:
+        """Discriminator and optimizer."""
+        return {"discriminator": self.discriminator, "optimizer": self.optimizer}

@@ -1,0 +1,138 @@
+"""ConvAE: a VAE with one unit Gaussian per cluster as its prior and a softmax head (ALRDC, NeurIPS 2020, Eqs. 1-3).
+
+L_C = recon_weight * E||x - x_hat||^2 + E sum_k y_k KL(N(mu, e^s) || N(m_k, I)) + E sum_k y_k log y_k,
+with y = head(mu) and x_hat = decoder(z), z = mu + exp(s/2) eps. Symbols: mu, s the encoder's heads (n, d), m the
+prior means (K, d). Mode "clean" starts from the shared pretrained autoencoder, puts m on k-means' centres and fits the
+head to k-means' labels (stages S0, S1) before the joint training (S2); mode "paper" trains jointly, from m = 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robust_cluster.data.base import Batch, DataInfo, Views
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.autoencoder import ae_kmeans
+from robust_cluster.models.autoencoder.ae_kmeans import autoencoder_losses, single_view
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Phase, Schedule, adam
+from robust_cluster.nn.centers import kmeans
+from robust_cluster.nn.layers import GaussianAutoencoder, glorot, perceptron
+from robust_cluster.nn.losses import mixture_prior_kl, negative_entropy, squared_error
+
+MODES = {"paper": {"cluster": {"epochs": 50, "batch_size": 100, "steps_per_epoch": None, "window": 0}}}
+PROFILES = {
+    "smoke": {
+        **ae_kmeans.PROFILES["smoke"],
+        "head": (64, 64),
+        "cluster": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20},
+    },
+    "cpu": {"head": (256, 256, 128), "cluster": {"epochs": 50, "batch_size": 300}},  # 2,500 steps
+}
+
+
+@dataclass(frozen=True)
+class Config(ae_kmeans.Config):
+    """Hyper-parameters of ConvAE; the loss weights are those of ALRDC's code."""
+
+    mode: Literal["clean", "paper"] = "clean"
+    head: tuple[int, ...] = (1024, 1024, 512)  # hidden widths of the softmax head
+    prior_weight: float = 1.0
+    entropy_weight: float = 1.0
+    head_steps: int = 500  # S1, at most; ends at 99 % agreement with k-means' labels
+    cluster: Schedule = field(
+        default_factory=lambda: Schedule(epochs=300, batch_size=1000, steps_per_epoch=50, window=10)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.prior_weight, self.entropy_weight, self.head_steps) < 0 or min(self.head, default=1) < 1:
+            raise ConfigError(f"weights and head_steps must be >= 0 and head widths >= 1, got {self}")
+
+
+class ConvAE(ClusterModel):
+    """The base clustering network of ALRDC; "Conv" for images, a perceptron for vectors."""
+
+    pretrained_by: ClassVar[str | None] = "ae_kmeans"
+    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "warmup", "recon_weight", "pretrain")
+
+    def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
+        super().__init__(config, info, latent_dim)
+        self.config: Config = config
+        self.autoencoder = GaussianAutoencoder(single_view(info), latent_dim, config.hidden)
+        self.head = perceptron([latent_dim, *config.head, info.n_clusters])
+        self.centers = nn.Parameter(torch.zeros(info.n_clusters, latent_dim))
+        glorot(self.head)
+
+    @classmethod
+    def has_pretraining(cls, config: Any) -> bool:
+        """Only in mode "clean"."""
+        return bool(config.mode == "clean")
+
+    def pretrained(self) -> nn.Module:
+        """The autoencoder."""
+        return self.autoencoder
+
+    def encode(self, views: Views) -> Embedding:
+        """Mean and log-variance of the posterior, each (n, d)."""
+        mean, log_var = self.autoencoder.encode(views[0])
+        return Embedding(mean, (mean,), log_var)
+
+    def decode(self, z: Tensor) -> Views:
+        """One view (n, *shape)."""
+        return (self.autoencoder.decode(z),)
+
+    def assign(self, z: Tensor) -> Tensor:
+        """softmax(head(z)), (n, K). Its input is mu, not a draw, as in ALRDC's code."""
+        soft_labels: Tensor = self.head(z).softmax(dim=1)
+        return soft_labels
+
+    def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
+        """The terms of L_C, weighted; the warm-up's terms while pretraining."""
+        if phase == "pretrain":
+            return autoencoder_losses(self.autoencoder, batch.views[0], self.config)
+        return self.cluster_losses(batch, outputs or self(batch.views))
+
+    def cluster_losses(self, batch: Batch, outputs: Outputs) -> Losses:
+        """reconstruction, prior and entropy: the three terms of Eq. 3."""
+        config, embedding, y = self.config, outputs.embedding, outputs.soft_labels
+        if embedding.log_var is None:
+            raise ConfigError("ConvAE's prior term needs a posterior variance")
+        prior = mixture_prior_kl(y, embedding.z, embedding.log_var, self.centers)
+        return {
+            "reconstruction": config.recon_weight * squared_error(outputs.decoded[0], batch.views[0]),
+            "prior": config.prior_weight * prior,
+            "entropy": config.entropy_weight * negative_entropy(y),
+        }
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """S1: prior means on k-means' centres, head fitted to k-means' labels. Mode "paper" starts from m = 0."""
+        if phase != "cluster" or self.config.mode == "paper":
+            return
+        z = embed().z
+        centers, labels, _ = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
+        with torch.no_grad():
+            self.centers.copy_(centers)
+        self._fit_head(z, labels)
+
+    def _fit_head(self, z: Tensor, labels: Tensor) -> None:
+        """Cross-entropy of head(z) against k-means' labels until 99 % agree, at most `head_steps` steps of 1,000."""
+        optimizer = adam(self.head.parameters(), 1e-3)
+        for step in range(self.config.head_steps):
+            rows = torch.randperm(len(z))[:1000].to(z.device)
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(self.head(z[rows]), labels[rows]).backward()
+            optimizer.step()
+            if step % 10 == 9 and (self.labels(z) == labels).float().mean() >= 0.99:
+                return
+
+    def health(self, embedding: Embedding) -> dict[str, float]:
+        """Spread of the prior means and size of mu and m: a net may win robustness by mere scale (spec, P5)."""
+        spread = (self.centers - self.centers.mean(dim=0)).norm(dim=1).mean()
+        return {
+            "center_spread": float(spread),
+            "center_norm": float(self.centers.norm(dim=1).mean()),
+        }

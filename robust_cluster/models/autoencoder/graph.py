@@ -1,0 +1,52 @@
+"""Graph: ConvAE whose assignments are smooth on a kNN graph (ALRDC supplement, Eq. 5, last term).
+
+L_G = w sum_ij W_ij ||y~_i - y~_j||^2 over the batch's graph of mu, y~ the batch-orthonormalised soft labels: with plain
+y the term would be least when all samples share one cluster. Mode "clean": 3 true neighbours, sigma the batch's median
+distance to the third, ridge 1e-4; mode "paper" (the released code): the point counts as one of its 3 neighbours,
+sigma 1.97, ridge 1e-7. The weight is 1/batch in both, as in the code's ancestor: 1/n^2 of the text is next to nothing.
+"""
+
+from dataclasses import dataclass
+
+from robust_cluster.data.base import Batch
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.autoencoder import convae
+from robust_cluster.models.base import Losses, Outputs
+from robust_cluster.nn.graph import neighbor_weights, orthonormal, smoothness
+
+PROFILES = convae.PROFILES
+MODES = {"paper": {**convae.MODES["paper"], "count_self": True, "bandwidth": 1.97, "ridge": 1e-7}}
+
+
+@dataclass(frozen=True)
+class Config(convae.Config):
+    """Hyper-parameters of Graph."""
+
+    neighbors: int = 3  # supplement, section 1
+    count_self: bool = False  # True in the code
+    bandwidth: float | None = None  # sigma; None: median distance to the last neighbour; 1.97 in the code
+    ridge: float = 1e-4  # added to Y^T Y before its Cholesky factor
+    graph_weight: float = 1.0  # times 1/batch
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.neighbors < 1:
+            raise ConfigError(f"neighbors must be >= 1, got {self.neighbors}", hint="--set model.neighbors=3")
+        if min(self.ridge, self.graph_weight) < 0 or (self.bandwidth is not None and self.bandwidth <= 0):
+            raise ConfigError(f"ridge and graph_weight must be >= 0 and bandwidth > 0, got {self}")
+
+
+class Graph(convae.ConvAE):
+    """ConvAE with a graph term while clustering and in the defense."""
+
+    config: Config
+
+    def cluster_losses(self, batch: Batch, outputs: Outputs) -> Losses:
+        """ConvAE's terms and the weighted L_G."""
+        config = self.config
+        weights = neighbor_weights(
+            outputs.embedding.z, config.neighbors, bandwidth=config.bandwidth, count_self=config.count_self
+        )
+        graph = smoothness(weights, orthonormal(outputs.soft_labels, config.ridge)) / len(batch)
+        terms = super().cluster_losses(batch, outputs)
+        return terms | {"graph": config.graph_weight * graph}

@@ -1,0 +1,27 @@
+"""Cluster centres: k-means on an embedding, and the soft labels that a set of centres gives."""
+
+import torch
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+
+def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tensor, Tensor, float]:
+    """Centres (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
+
+    scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d).
+    """
+    with threadpool_limits(1):
+        fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(z.detach().cpu().numpy())
+    centers = torch.as_tensor(fitted.cluster_centers_, dtype=z.dtype, device=z.device)
+    labels = torch.as_tensor(fitted.labels_, dtype=torch.int64, device=z.device)
+    return centers, labels, float(fitted.inertia_) / z.numel()
+
+
+def center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
+    """Soft labels (n, K): softmax of -||z - m_k||^2 / (2 variance), equal weights, one spherical variance.
+
+    Its argmax is the nearest centre, k-means' own label. Shapes: z (n, d), centers (K, d), variance a scalar > 0.
+    """
+    squares = centers.square().sum(dim=1) - 2 * z @ centers.T  # less ||z||^2, which no softmax over k sees
+    return (-0.5 * squares / variance).softmax(dim=1)

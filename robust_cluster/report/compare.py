@@ -1,0 +1,51 @@
+"""The paper's numbers: `tables/<name>.published.csv`, one cell a line, every published cell and none besides."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from robust_cluster.errors import DataError
+from robust_cluster.report.spec import tables_folder
+from robust_cluster.runs.spec import DataRef
+
+COLUMNS = ["data", "model", "latent_dim", "metric", "value", "notes"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a source printed, in its own units. `cells`: (data name, method label, latent_dim, metric) -> value."""
+
+    cells: Mapping[tuple[str, str, int, str], float]
+
+    def has(self, data: DataRef) -> bool:
+        """Whether the source used this data set, whole."""
+        return data.limit is None and any(name == data.name for name, *_ in self.cells)
+
+    def value(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> float | None:
+        """The published number, None where there is none."""
+        return self.cells.get((data.name, method, latent_dim, metric)) if self.has(data) else None
+
+
+def load_published(name: str, folder: Path | None = None) -> Published:
+    """The published cells of the table `name`; none where the source printed no such table.
+
+    Raises: DataError for a file with other columns or a value that is no number.
+    """
+    path = (folder or tables_folder()) / f"{name}.published.csv"
+    if not path.exists():
+        return Published({})
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = csv.DictReader(file)
+        if lines.fieldnames != COLUMNS:
+            raise DataError(f"{path} must have the columns {', '.join(COLUMNS)}, got {lines.fieldnames}")
+        try:
+            return Published(
+                {
+                    (line["data"], line["model"], int(line["latent_dim"]), line["metric"]): float(line["value"])
+                    for line in lines
+                    if line["value"]
+                }
+            )
+        except ValueError as error:
+            raise DataError(f"{path}, line {lines.line_num}: {error}") from error

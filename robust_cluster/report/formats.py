@@ -1,0 +1,194 @@
+"""A grid as terminal table, Markdown, LaTeX (booktabs), CSV or JSON; the same grid gives the same text."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Literal, get_args
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.report.table import MARKS, Cell, Grid, Labels, Value, difference, long_rows
+
+Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+MISSING = "–"
+NOT_AVAILABLE = "not available"
+LATEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "γ": r"$\gamma$",
+    **{mark: rf"\textsuperscript{{{flag[0]}}}" for flag, mark in MARKS.items()},
+}
+
+
+def render(grid: Grid, format: str) -> str | Table:
+    """The grid as text, or as a rich Table for "terminal". Raises: UnknownNameError for another format."""
+    match format:
+        case "terminal":
+            return _terminal(grid)
+        case "markdown":
+            return _markdown(grid)
+        case "latex":
+            return _latex(grid)
+        case "csv":
+            return _csv(grid)
+        case "json":
+            return _json(grid)
+        case _:
+            raise UnknownNameError("table format", format, get_args(Format))
+
+
+def replace_block(text: str, name: str, block: str) -> str:
+    """`text` with `block` between `<!-- table:NAME -->` and `<!-- /table -->`.
+
+    Raises: ConfigError unless the two markers stand there exactly once.
+    """
+    opening, closing = f"<!-- table:{name} -->", "<!-- /table -->"
+    inside = re.compile(f"(?<={re.escape(opening)}).*?(?={re.escape(closing)})", re.DOTALL)
+    if len(inside.findall(text)) != 1:
+        raise ConfigError(f"The text must have the markers {opening} and {closing} exactly once")
+    return inside.sub(lambda _: f"\n{block.strip()}\n", text)
+
+
+def _number(value: float | None, spec: str) -> str:
+    return MISSING if value is None else format(value, spec).replace("-", "−")
+
+
+def _join(parts: Iterable[str]) -> str:
+    """Numbers that share a cell; a cell without any number is one dash."""
+    found = list(parts)
+    return MISSING if set(found) == {MISSING} else " / ".join(found)
+
+
+def _starred(text: str, value: Value) -> str:
+    return f"{text}*" if "*" in value.metric and text != MISSING else text
+
+
+def _ours(cell: Cell, n_seeds: int) -> str:
+    spec = f"z.{cell.format.digits}f"
+    spreads = ["" if value.std is None else f"±{value.std:{spec}}" for value in cell.values]
+    joined = _join(_starred(_number(v.mean, spec) + s, v) for v, s in zip(cell.values, spreads, strict=True))
+    n = min((value.n for value in cell.values if value.n), default=n_seeds)
+    marks = "".join(MARKS.get(flag, f" [{flag}]") for flag in cell.flags)
+    return f"{joined}{marks}{f' (n={n})' if n != n_seeds else ''}"
+
+
+def _texts(cell: Cell, grid: Grid) -> list[str]:
+    """The cell's text, with the paper's number and the difference beside it where they are asked for."""
+    ours = _ours(cell, 1 if grid.spec.statistic == "best_loss" else grid.n_seeds)
+    if not grid.compare:
+        return [ours]
+    digits = cell.format.digits
+    paper = _join(_starred(_number(value.paper, f".{digits}f"), value) for value in cell.values)
+    change = _join(_number(difference(value), f"+z.{digits}f") for value in cell.values)
+    return [ours, paper if cell.comparable else NOT_AVAILABLE, change]
+
+
+def _columns(grid: Grid) -> list[Labels]:
+    """The heading of every text column, one label per level."""
+    named = [
+        tuple(_heading(grid, a, label) for a, label in zip(grid.spec.columns, c, strict=True)) for c in grid.columns
+    ]
+    return [(*column, part) for column in named for part in ("ours", "paper", "difference")] if grid.compare else named
+
+
+def _heading(grid: Grid, axis: str, label: str) -> str:
+    return f"{grid.symbols[axis]} = {label}" if axis in grid.symbols else label
+
+
+def _body(grid: Grid) -> list[tuple[list[str], list[str]]]:
+    """(row labels, cell texts) per row; a label that repeats the row above is blank."""
+    lines = []
+    above: Labels = ()
+    for row in grid.rows:
+        shown = [_heading(grid, axis, label) for axis, label in zip(grid.spec.rows, row, strict=True)]
+        heads = ["" if row[: i + 1] == above[: i + 1] else label for i, label in enumerate(shown)]
+        lines.append((heads, [text for column in grid.columns for text in _texts(grid.cells[row, column], grid)]))
+        above = row
+    return lines
+
+
+def _terminal(grid: Grid) -> Table:
+    table = Table(title=Text(grid.spec.title), caption=Text(" ".join(grid.caption)), box=box.SIMPLE_HEAD)
+    for axis in grid.spec.rows:
+        table.add_column(axis)
+    for column in _columns(grid):
+        table.add_column(Text("\n".join(column)), justify="right")
+    for heads, texts in _body(grid):
+        if any(heads[:-1]) and table.row_count:
+            table.add_section()
+        table.add_row(*(Text(text) for text in heads + texts))
+    return table
+
+
+def _markdown(grid: Grid) -> str:
+    def line(parts: Iterable[str]) -> str:
+        return "| " + " | ".join(part.replace("|", r"\|").replace("*", r"\*") for part in parts) + " |"
+
+    columns = [", ".join(column) for column in _columns(grid)]
+    rule = ["---"] * len(grid.spec.rows) + ["---:"] * len(columns)
+    lines = [f"**{grid.spec.title}**", "", line([*grid.spec.rows, *columns]), line(rule)]
+    lines += [line(heads + texts) for heads, texts in _body(grid)]
+    return "\n".join([*lines, "", " ".join(grid.caption).replace("*", r"\*")]) + "\n"
+
+
+def _latex(grid: Grid) -> str:
+    columns = _columns(grid)
+    n_heads = len(grid.spec.rows)
+    heading = []
+    for level in range(len(columns[0])):
+        last = level == len(columns[0]) - 1
+        heads = [_escape(axis) for axis in grid.spec.rows] if last else [""] * n_heads
+        spans = [(prefix[-1], len(list(group))) for prefix, group in groupby(column[: level + 1] for column in columns)]
+        parts = [rf"\multicolumn{{{n}}}{{c}}{{{_escape(label)}}}" for label, n in spans]
+        heading.append(" & ".join(heads + parts) + r" \\")
+    body: list[str] = []
+    for heads, texts in _body(grid):
+        if heads[0] and body:
+            body.append(r"\midrule")
+        body.append(" & ".join(_escape(text) for text in heads + texts) + r" \\")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escape(grid.spec.title)}. {_escape(' '.join(grid.caption))}}}",
+            rf"\begin{{tabular}}{{{'l' * n_heads}{'r' * len(columns)}}}",
+            r"\toprule",
+            *heading,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _escape(text: str) -> str:
+    return "".join(LATEX.get(char, char) for char in text)
+
+
+def _csv(grid: Grid) -> str:
+    rows = [{**row, "flags": ";".join(row["flags"])} for row in long_rows(grid)]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _json(grid: Grid) -> str:
+    head = {"table": grid.spec.name, "title": grid.spec.title, "source": grid.spec.source, "profile": grid.profile}
+    content = {**head, "statistic": grid.spec.statistic, "caption": grid.caption, "cells": long_rows(grid)}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

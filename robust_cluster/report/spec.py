@@ -1,0 +1,272 @@
+"""What a table is: a file under `tables/`, read into axes, methods and cells, and the runs that those ask for."""
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from robust_cluster.errors import ConfigError, DataError, UnknownNameError
+from robust_cluster.runs.spec import STAGES, DataRef, Stage
+
+Statistic = Literal["mean±std", "best_loss"]
+Attackers = Literal["mean", "worst"]
+AXES = ("data", "latent_dim", "seed", "attack_seed")  # beside them, dotted settings such as "attack.gamma"
+LABELS = "labels"  # tables/labels.toml: display names, no table
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
+
+    `label` is what the source calls it: published numbers are found by it.
+    """
+
+    label: str
+    stage: Stage
+    model: str
+    set: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CellFormat:
+    """The metrics that share a cell, e.g. ("ACC", "ACC*"); each is multiplied by `scale` and printed with `digits`.
+
+    `attackers`: a seed's value is the mean over its attack seeds, or that of the attacker with the lowest ACC*.
+    """
+
+    label: str
+    values: tuple[str, ...]
+    scale: float = 1.0
+    digits: int = 1
+    attackers: Attackers = "mean"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The axes at one size of experiment. `sweep`: dotted setting -> its values; `set`: settings of every run."""
+
+    data: tuple[DataRef, ...]
+    latent_dim: tuple[int, ...]
+    seed: tuple[int, ...]
+    attack_seed: tuple[int, ...] = (0,)
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    set: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table as data. `rows` and `columns` share out "data", "method", "metric", "latent_dim" and the sweeps."""
+
+    name: str
+    title: str
+    source: str
+    statistic: Statistic
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    methods: tuple[Method, ...]
+    cells: tuple[CellFormat, ...]
+    profiles: Mapping[str, Profile]
+    attack: str | None = None
+    defense: str | None = None
+    notes: tuple[str, ...] = ()
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def profile(self, name: str) -> Profile:
+        """The axes of the profile `name`. Raises: UnknownNameError."""
+        if name not in self.profiles:
+            raise UnknownNameError(f"profile of {self.name}", name, self.profiles)
+        return self.profiles[name]
+
+    def display(self, axis: str, value: Any) -> str:
+        """How a table writes a value of an axis: its name in labels.toml, else the value itself."""
+        name = value.label if isinstance(value, DataRef) else str(value)
+        return self.labels.get(axis, {}).get(name, name)
+
+    def values(self, axis: str, profile: Profile) -> list[str]:
+        """The display names along one axis, in the order of the table."""
+        if axis == "method":
+            return [method.label for method in self.methods]
+        if axis == "metric":
+            return [cell.label for cell in self.cells]
+        along = profile.sweep[axis] if axis in profile.sweep else getattr(profile, axis)
+        return [self.display(axis, value) for value in along]
+
+
+@dataclass(frozen=True)
+class CellRequest:
+    """One run that a table needs.
+
+    `place`: axis -> display name, all axes but "metric"; requests that differ in seeds alone share it.
+    `settings` hold for the whole chain of runs, `own_settings` for this stage only: a re-attack may sweep its gamma
+    while the attack that the defense met keeps its own. `attack_seed` is None where the stage has no such axis.
+    """
+
+    place: Mapping[str, str]
+    stage: Stage
+    data: DataRef
+    model: str
+    latent_dim: int
+    seed: int
+    attack_seed: int | None
+    attack: str | None
+    defense: str | None
+    settings: Mapping[str, Any]
+    own_settings: Mapping[str, Any]
+
+
+def tables_folder() -> Path:
+    """The checkout's `tables/`, beside the package. Raises: DataError when the package is installed without it."""
+    folder = Path(__file__).parents[2] / "tables"
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {folder} with the tables", hint="install from a checkout: pip install -e ."
+        )
+    return folder
+
+
+def table_names(folder: Path | None = None) -> list[str]:
+    """Sorted names of the tables in `folder` (default: the checkout's)."""
+    return sorted(path.stem for path in (folder or tables_folder()).glob("*.toml") if path.stem != LABELS)
+
+
+def load_spec(name: str, folder: Path | None = None) -> TableSpec:
+    """The table `name` of `folder` (default: the checkout's).
+
+    Raises: UnknownNameError for an unknown table or key, ConfigError for a file that describes no table.
+    """
+    folder = folder or tables_folder()
+    if name not in (known := table_names(folder)):
+        raise UnknownNameError("table", name, known, listing="rc ls tables")
+    labels = _read(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
+    return _table(_read(folder / f"{name}.toml"), name, labels=labels)
+
+
+def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
+    """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError."""
+    axes = spec.profile(profile)
+    swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
+    found = []
+    for method, data, latent_dim, own in product(spec.methods, axes.data, axes.latent_dim, swept):
+        along = {"data": data, "latent_dim": latent_dim, **own}
+        place = {"method": method.label, **{axis: spec.display(axis, value) for axis, value in along.items()}}
+        attack_seeds = axes.attack_seed if method.stage == "reattack" else (None,)
+        found += [
+            CellRequest(
+                place=place,
+                stage=method.stage,
+                data=data,
+                model=method.model,
+                latent_dim=latent_dim,
+                seed=seed,
+                attack_seed=attack_seed,
+                attack=spec.attack if method.stage in ("attack", "defend", "reattack") else None,
+                defense=spec.defense if method.stage in ("defend", "reattack") else None,
+                settings={**method.set, **axes.set},
+                own_settings=own,
+            )
+            for seed, attack_seed in product(axes.seed, attack_seeds)
+        ]
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _table(content: Mapping[str, Any], name: str, *, labels: Mapping[str, Mapping[str, str]]) -> TableSpec:
+    required = ("title", "source", "stage", "statistic", "rows", "columns", "axes", "methods", "cells", "profile")
+    file = f"{name}.toml"
+    _check(content, file, required=required, optional=("attack", "defense", "set", "notes"))
+    _choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
+    spec = TableSpec(
+        name=name,
+        title=content["title"],
+        source=content["source"],
+        statistic=content["statistic"],
+        rows=tuple(content["rows"]),
+        columns=tuple(content["columns"]),
+        methods=tuple(m for entry in content["methods"] for m in _methods(entry, content, labels=labels, file=file)),
+        cells=tuple(_cell(entry, file) for entry in content["cells"]),
+        profiles={
+            key: _profile(content["axes"], own, where=f"{file} [{key}]") for key, own in content["profile"].items()
+        },
+        attack=content.get("attack"),
+        defense=content.get("defense"),
+        notes=tuple(content.get("notes", ())),
+        labels=labels,
+    )
+    _check_axes(spec, file)
+    return spec
+
+
+def _methods(
+    entry: Mapping[str, Any], table: Mapping[str, Any], *, labels: Mapping[str, Mapping[str, str]], file: str
+) -> list[Method]:
+    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=("stage", "set"))
+    stage = entry.get("stage", table["stage"])
+    _choose(stage, STAGES, kind=f"stage of {file}")
+    settings = {**table.get("set", {}), **entry.get("set", {})}
+    shown = labels.get("model", {})
+    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings) for m in entry["models"]]
+
+
+def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
+    optional = [f.name for f in fields(CellFormat)][2:]
+    _check(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
+    _choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
+    return CellFormat(**{**entry, "values": tuple(entry["values"])})
+
+
+def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> Profile:
+    content = {**axes, **own}
+    sweep = {key: value for key, value in content.items() if "." in key}
+    plain = {key: value for key, value in content.items() if key not in sweep}
+    _check(plain, where, required=AXES[:3], optional=("attack_seed", "set", "notes"))
+    for key, value in content.items():
+        if key != "set" and not isinstance(value, list):
+            raise ConfigError(f"{where}: {key} must be a list, got {value!r}", hint=f"{key} = [{value!r}]")
+    settings = plain.pop("set", {})
+    data = tuple(_data(entry, where) for entry in plain.pop("data"))
+    lists = {key: tuple(value) for key, value in plain.items()}
+    return Profile(data=data, set=settings, sweep={key: tuple(value) for key, value in sweep.items()}, **lists)
+
+
+def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
+    content = {"name": entry} if isinstance(entry, str) else entry
+    _check(content, f"{where} data", required=("name",), optional=[f.name for f in fields(DataRef)])
+    return DataRef(**content)
+
+
+def _check(
+    content: Mapping[str, Any], where: str, *, required: Collection[str], optional: Collection[str] = ()
+) -> None:
+    for key in content:
+        if key not in (known := {*required, *optional}):
+            raise UnknownNameError(f"key in {where}:", key, known)
+    for key in required:
+        if key not in content:
+            raise ConfigError(f"{where} needs the key {key!r}, and has {', '.join(content) or 'none'}")
+
+
+def _choose(value: str, allowed: Collection[str], *, kind: str) -> None:
+    if value not in allowed:
+        raise UnknownNameError(kind, value, allowed)
+
+
+def _check_axes(spec: TableSpec, file: str) -> None:
+    for name, profile in spec.profiles.items():
+        needed = sorted(("data", "method", "metric", "latent_dim", *profile.sweep))
+        if sorted(spec.rows + spec.columns) != needed:
+            got = ", ".join(spec.rows + spec.columns)
+            raise ConfigError(f"{file}: rows and columns must share out {', '.join(needed)}, got {got}")
+        for axis in needed:
+            if len(labels := spec.values(axis, profile)) != len(set(labels)):
+                raise ConfigError(
+                    f"{file}: two entries of {axis} have one label in profile {name}: {', '.join(labels)}"
+                )

@@ -1,0 +1,289 @@
+"""From run records to a grid of cells. Nothing is dropped: what was not run is counted, what is doubtful is marked."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from robust_cluster.errors import ConfigError, DataError, MissingResultError
+from robust_cluster.report.compare import Published, load_published
+from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
+
+Record = Mapping[str, Any]  # a run's result.json
+Runs = Mapping[int, Sequence[Record]]  # seed -> the seed's records, one per attack seed
+Labels = tuple[str, ...]
+
+MARKS = {"collapsed": "ᶜ", "not imperceptible": "ⁱ", "masked": "ᵐ", "unconverged": "ᵘ"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed."""
+
+    metric: str
+    mean: float | None
+    std: float | None
+    n: int
+    paper: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The values that share a cell; `flags` of any of its runs; `comparable`: the source used this data set."""
+
+    format: CellFormat
+    values: tuple[Value, ...]
+    flags: tuple[str, ...]
+    comparable: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table before any format: `rows` and `columns` hold one label per axis, `cells` a cell per (row, column).
+
+    `n_seeds`: how many seeds a full cell rests on.
+    """
+
+    spec: TableSpec
+    profile: str
+    caption: tuple[str, ...]
+    rows: tuple[Labels, ...]
+    columns: tuple[Labels, ...]
+    cells: Mapping[tuple[Labels, Labels], Cell]
+    n_seeds: int
+    compare: bool
+
+    @property
+    def symbols(self) -> Mapping[str, str]:
+        """Axis -> what stands before its values, e.g. latent_dim -> d."""
+        return self.spec.labels.get("symbol", {})
+
+
+def build(
+    spec: TableSpec,
+    records: Iterable[Record],
+    *,
+    profile: str,
+    compare: bool = False,
+    keys: Collection[str] | None = None,
+) -> Grid:
+    """The table's grid from records of the profile, or from the records of exactly these `keys`.
+
+    Raises: UnknownNameError for the profile; ConfigError when two runs answer one cell and seed.
+    """
+    axes = spec.profile(profile)
+    usable = [r for r in records if (r["profile"] == profile if keys is None else r["key"] in keys)]
+    asked = requests(spec, profile)
+    published = load_published(spec.name) if compare else Published({})
+    runs: dict[Labels, dict[int, list[Record]]] = {}
+    cells: dict[tuple[Labels, Labels], Cell] = {}
+    for request, record in zip(asked, _select(asked, usable), strict=True):
+        found = runs.setdefault(tuple(request.place.values()), {})
+        if record is not None:
+            found.setdefault(request.seed, []).append(record)
+    for request in {tuple(request.place.values()): request for request in asked}.values():
+        found = runs[tuple(request.place.values())]
+        if spec.statistic == "best_loss":
+            found = _best(found)
+        for form in spec.cells:
+            place = {**request.place, "metric": form.label}
+            at = tuple(place[axis] for axis in spec.rows), tuple(place[axis] for axis in spec.columns)
+            cells[at] = _cell(form, found, request=request, published=published)
+    return Grid(
+        spec=spec,
+        profile=profile,
+        caption=tuple(_caption(spec, profile, asked=asked, runs=runs, compare=compare)),
+        rows=tuple(product(*(spec.values(axis, axes) for axis in spec.rows))),
+        columns=tuple(product(*(spec.values(axis, axes) for axis in spec.columns))),
+        cells=cells,
+        n_seeds=len(axes.seed),
+        compare=compare,
+    )
+
+
+def long_rows(grid: Grid) -> list[dict[str, Any]]:
+    """One flat row per number: its axes, the cell it stands in, metric, mean, std, n, paper, difference, flags."""
+    rows = []
+    for row, column in product(grid.rows, grid.columns):
+        cell = grid.cells[row, column]
+        axes = dict(zip(grid.spec.rows + grid.spec.columns, row + column, strict=True))
+        label = axes.pop("metric")
+        for value in cell.values:
+            numbers = {**asdict(value), "difference": difference(value)}
+            rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in numbers.items()}
+            rows.append({**axes, "cell": label, **rounded, "flags": list(cell.flags)})
+    return rows
+
+
+def difference(value: Value) -> float | None:
+    """Ours minus the paper's, None where one is missing."""
+    return None if value.mean is None or value.paper is None else value.mean - value.paper
+
+
+def load_results(folder: Path) -> list[Record]:
+    """The records of every JSON file in `folder`; a file holds one record or a list of them.
+
+    Raises: MissingResultError without the folder; DataError for a file that is no record, or two records of one key.
+    """
+    if not folder.is_dir():
+        raise MissingResultError(f"There is no folder of results {folder}")
+    found: dict[str, Record] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        except ValueError as error:
+            raise DataError(f"{path} is not valid JSON: {error}") from error
+        for record in content if isinstance(content, list) else [content]:
+            if not isinstance(record, dict) or not {"key", "spec", "profile", "metrics"} <= record.keys():
+                raise DataError(f"{path} holds something else than run records (key, spec, profile, metrics, ...)")
+            if record["key"] in found:
+                raise DataError(f"Run {record['key']} is in {folder} twice, the second time in {path.name}")
+            found[record["key"]] = record
+    return list(found.values())
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[Record | None]:
+    """The one record that answers each request, None where there is none."""
+    index: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        run = record["spec"]
+        index[run["stage"], run["model"], run["latent_dim"], run["seed"]].append(record)
+    for request in asked:
+        candidates = index[request.stage, request.model, request.latent_dim, request.seed]
+        answers = {record["key"]: record for record in candidates if _answers(record["spec"], request)}
+        if len(answers) > 1:
+            raise _ambiguous(request, list(answers.values()))
+        yield next(iter(answers.values()), None)
+
+
+def _answers(run: Mapping[str, Any], request: CellRequest) -> bool:
+    named = {"name", "limit", "flatten"}
+    if any(run["data"][key] != value for key, value in asdict(request.data).items() if key in named):
+        return False
+    if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
+        return False
+    if any(_nearest(run, key) != wanted for key in ("attack", "defense") if (wanted := getattr(request, key))):
+        return False
+    if any(_setting(run, path) != value for path, value in request.own_settings.items()):
+        return False
+    # a swept setting of this stage says nothing about the same setting of the stages before it
+    return all(
+        _setting(run["parent"] if path in request.own_settings else run, path) == value
+        for path, value in request.settings.items()
+    )
+
+
+def _lineage(run: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    while run is not None:
+        yield run
+        run = run["parent"]
+
+
+def _nearest(run: Mapping[str, Any], name: str) -> Any:
+    return next((stage[name] for stage in _lineage(run) if stage[name] is not None), None)
+
+
+def _setting(run: Mapping[str, Any] | None, path: str) -> Any:
+    """The setting at a dotted path, e.g. "attack.gamma", of the youngest run in the lineage that has it."""
+    for stage in _lineage(run):
+        flat = _flat(stage["settings"])
+        if path in flat:
+            return flat[path]
+    return None
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _ambiguous(request: CellRequest, answers: Sequence[Record]) -> ConfigError:
+    one, other = answers[:2]
+    first, second = _flat(one["spec"]), _flat(other["spec"])
+    paths = [path for path in sorted(first.keys() | second.keys()) if first.get(path) != second.get(path)]
+    where = ", ".join([*request.place.values(), f"seed {request.seed}"])
+    return ConfigError(
+        f"Two runs answer one cell ({where}): {one['key']} and {other['key']} differ in {', '.join(paths[:5])}",
+        hint="pin that setting under `set` in the table's file, or move one run out of the folder",
+    )
+
+
+def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Published) -> Cell:
+    flags = {flag for records in runs.values() for record in records for flag in record["flags"]}
+    known = [flag for flag in MARKS if flag in flags]
+    printed = partial(published.value, request.data, method=request.place["method"], latent_dim=request.latent_dim)
+    values = []
+    for metric in form.values:
+        per_seed = [v for records in runs.values() if (v := _over_attackers(records, metric, form=form)) is not None]
+        values.append(
+            Value(
+                metric=metric,
+                mean=fmean(per_seed) if per_seed else None,
+                std=stdev(per_seed) if len(per_seed) > 1 else None,
+                n=len(per_seed),
+                # a paper prints its ordinary re-attack, not the worst of several
+                paper=printed(metric=metric) if form.attackers == "mean" else None,
+            )
+        )
+    return Cell(form, tuple(values), (*known, *sorted(flags.difference(known))), published.has(request.data))
+
+
+def _over_attackers(records: Sequence[Record], metric: str, *, form: CellFormat) -> float | None:
+    """A seed's value in the table's units: over its attack seeds, before any statistic over seeds."""
+    if form.attackers == "worst":
+        accuracies = [r["metrics"].get("ACC*") for r in records]
+        if None in accuracies:  # no labels: no attacker can be called the worst
+            return None
+        records = [records[accuracies.index(min(accuracies))]]
+    found = [value for record in records if (value := record["metrics"].get(metric)) is not None]
+    return form.scale * fmean(found) if found else None
+
+
+def _best(runs: dict[int, list[Record]]) -> dict[int, list[Record]]:
+    """The seed with the lowest final loss, a number that reads no labels."""
+    losses = {seed: fmean(_loss(record) for record in records) for seed, records in runs.items()}
+    best = sorted(losses, key=losses.__getitem__)[:1]  # none of no runs
+    return {seed: runs[seed] for seed in best}
+
+
+def _loss(record: Record) -> float:
+    loss = record["training"].get("loss")
+    if loss is None:
+        raise ConfigError(f"The statistic best_loss needs training.loss, and run {record['key']} has none")
+    return float(loss)
+
+
+def _caption(
+    spec: TableSpec, profile: str, *, asked: Sequence[CellRequest], runs: Mapping[Labels, Runs], compare: bool
+) -> Iterator[str]:
+    axes = spec.profile(profile)
+    over = f"{len(axes.seed)} seed{'s' if len(axes.seed) > 1 else ''}"
+    if spec.statistic == "best_loss":
+        yield f"Of {over}, the one with the lowest final loss, which reads no labels."
+    else:
+        yield f"Mean±sample standard deviation over {over}; a cell with fewer says so."
+    if len(axes.attack_seed) > 1 and any(request.attack_seed is not None for request in asked):
+        yield f"A seed's re-attack is the mean of {len(axes.attack_seed)} attackers."
+    empty = sum(not found for found in runs.values())
+    done = [record for found in runs.values() for records in found.values() for record in records]
+    if len(done) < len(asked):
+        yield f"{empty} of {len(runs)} cells not run (–); {len(done)} of {len(asked)} runs found."
+    flags = {flag for record in done for flag in record["flags"]}
+    if marks := [f"{mark} {flag}" for flag, mark in MARKS.items() if flag in flags]:
+        yield f"Marks, for at least one run of the cell: {', '.join(marks)}."
+    yield from axes.notes
+    yield from spec.notes
+    if compare:
+        yield "difference: ours minus the paper's."
+    yield f"Source: {spec.source}."

@@ -1,0 +1,312 @@
+"""The run store: one folder a run, named by its key, written so that a kill at any moment loses nothing.
+
+A folder holds spec.json (first), log.jsonl (a line an epoch), state.pt (the latest resumable state), model.pt, and
+result.json, which comes last: its presence means done. Every file but the log is replaced as a whole.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from robust_cluster.errors import CheckpointError, StoreError
+from robust_cluster.runs.spec import RunSpec
+
+SPEC, LOG, STATE, MODEL, RESULT = "spec.json", "log.jsonl", "state.pt", "model.pt", "result.json"
+LOCK, OWNER = ".lock", "owner.json"
+
+# What torch.load raises on damaged bytes; found by cutting a checkpoint short and by flipping each of its bytes.
+DAMAGED = (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder, in the hands of its only owner. Made by `RunStore.own`."""
+
+    spec: RunSpec
+    path: Path
+
+    def record(self) -> dict[str, Any] | None:
+        """The finished record, None while the run is not done. Raises: StoreError when it cannot be read."""
+        return _read_record(self.path / RESULT)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Append one JSON line. Raises: ValueError for NaN or infinity (None stands for what is not known)."""
+        text = json.dumps(dict(line), sort_keys=True, allow_nan=False) + "\n"
+        with _sentences(self.path), (self.path / LOG).open("ab") as file:
+            file.write(text.encode())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What was logged, a line torn by a kill left out. Raises: StoreError when a line is not JSON."""
+        with _sentences(self.path):
+            whole = _whole_lines(self.path / LOG)
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise StoreError(f"{self.path / LOG} holds a line that is not JSON", hint=_again(self.spec)) from error
+
+    def rewind(self, epoch: int) -> None:
+        """Keep the logged lines whose "epoch" is at most `epoch`: a run that resumes logs the later ones again."""
+        kept = [line for line in self.lines() if line.get("epoch", math.inf) <= epoch]
+        text = "".join(json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in kept)
+        _write(self.path / LOG, text.encode())
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the resumable state: nested dicts and lists of tensors, numbers and strings."""
+        _write(self.path / STATE, _pack(state))
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The latest resumable state, on the CPU; None when there is none. Raises: CheckpointError when damaged."""
+        content = _read(self.path / STATE)
+        if content is None:
+            return None
+        try:
+            return _unpack(content, "cpu")
+        except DAMAGED as error:
+            message = f"The resumable state {self.path / STATE} is damaged"
+            raise CheckpointError(message, hint=_again(self.spec)) from error
+
+    def save_model(self, state_dict: Mapping[str, Any]) -> None:
+        """Replace the checkpoint."""
+        _write(self.path / MODEL, _pack(state_dict))
+
+    def finish(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The full record, as `record()` will read it: with key, spec and the checkpoint's size and SHA-256.
+
+        Written last; the resumable state goes after it. Raises: ValueError for NaN or infinity.
+        """
+        full = {**record, "key": self.spec.key, "spec": self.spec.to_json()}
+        model = _read(self.path / MODEL)
+        if model is not None:
+            full["checkpoint"] = {"file": MODEL, "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model)}
+        content = _json(full)
+        _write(self.path / RESULT, content)
+        _remove(self.path / STATE)
+        return dict(json.loads(content))
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """All runs below `root`, which is created with the first run."""
+
+    root: Path
+
+    def path(self, spec: RunSpec) -> Path:
+        """The run's folder, which need not exist."""
+        return self.root / spec.directory
+
+    def record(self, spec: RunSpec) -> dict[str, Any] | None:
+        """The run's record when it is done, else None. Raises: StoreError when it cannot be read."""
+        return _read_record(self.path(spec) / RESULT)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every finished record below the root, by path. Raises: StoreError naming the one that cannot be read."""
+
+        def stop(error: OSError) -> None:
+            raise error  # os.walk passes over folders that it may not list, and a table would lack their runs
+
+        with _sentences(self.root):
+            walk = os.walk(self.root, onerror=stop) if self.root.exists() else ()
+            paths = sorted(Path(folder, RESULT) for folder, _, files in walk if RESULT in files)
+        return [record for record in map(_read_record, paths) if record is not None]
+
+    @contextmanager
+    def own(self, spec: RunSpec, *, wait: bool = True, notify: Callable[[str], None] = logger.warning) -> Iterator[Run]:
+        """The run, for this process alone, until the block ends; a dead owner's lock is free at once.
+
+        When another process owns it: one sentence to `notify`, then wait, after which the run may be done.
+        Raises: StoreError when it is owned and `wait` is False, or when the folder cannot be written.
+        """
+        run = Run(spec, self.path(spec))
+        with _lock(run.path, wait=wait, notify=notify):
+            try:
+                _write(run.path / OWNER, _json({"pid": os.getpid(), "host": socket.gethostname()}))
+                _tidy(run.path)
+                if not (run.path / SPEC).exists():
+                    _write(run.path / SPEC, _json(spec.to_json()))
+                yield run
+            finally:
+                _remove(run.path / OWNER)
+
+    def load_model(self, spec: RunSpec, map_location: str = "cpu") -> dict[str, Any]:
+        """The finished run's checkpoint, after a check against the SHA-256 in its record.
+
+        Raises: CheckpointError when the run is not done, or its checkpoint is missing or not what was recorded.
+        """
+        path, record = self.path(spec) / MODEL, self.record(spec)
+        if record is None:
+            raise CheckpointError(f"{path.parent} is not finished, so it has no checkpoint", hint=f"rc {spec.stage}")
+        if "checkpoint" not in record:
+            raise CheckpointError(f"The run {path.parent} was finished without a checkpoint", hint=_again(spec))
+        content = _read(path)
+        if content is None:
+            raise CheckpointError(f"The checkpoint {path} is missing", hint=_again(spec))
+        wanted = record["checkpoint"]
+        if hashlib.sha256(content).hexdigest() != wanted["sha256"]:
+            size = f"{len(content)} bytes, {wanted['bytes']} when it was written"
+            message = f"The checkpoint {path} was truncated or edited: its SHA-256 differs from its record's ({size})"
+            raise CheckpointError(message, hint=_again(spec))
+        return _unpack(content, map_location)
+
+    def discard(self, spec: RunSpec) -> None:
+        """Forget the run's result, checkpoint, state and log, so that it starts over; waits for a live owner."""
+        if self.path(spec).exists():
+            with self.own(spec) as run:
+                for name in (RESULT, STATE, MODEL, LOG):  # the result first: without it nothing else counts
+                    _remove(run.path / name)
+
+
+def _lock(folder: Path, *, wait: bool, notify: Callable[[str], None]) -> AbstractContextManager[object]:
+    """The held lock of a folder, released when the block ends or the process dies."""
+    with _sentences(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            sentence = f"{folder} is being run by {_owner(folder)}"
+            if not wait:
+                raise StoreError(sentence, hint="wait for it to end, or stop it") from None
+            notify(f"{sentence}; waiting for it to end")
+            return lock.acquire()
+
+
+def _owner(folder: Path) -> str:
+    """Who holds the lock, in words; it may just have taken or given it, then there is no name yet."""
+    try:
+        owner = json.loads((folder / OWNER).read_bytes())
+        return f"process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a killed owner left: temporary files, a torn log line, the state of a finished run."""
+    for leftover in folder.glob(".*.tmp"):
+        _remove(leftover)
+    if (folder / RESULT).exists():
+        _remove(folder / STATE)
+    with _sentences(folder):
+        whole = len(_whole_lines(folder / LOG))
+        if whole < len(_read(folder / LOG) or b""):
+            os.truncate(folder / LOG, whole)
+
+
+def _whole_lines(path: Path) -> bytes:
+    """The file up to its last end of line; empty when there is no file."""
+    content = _read(path) or b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, None when there is no file. Raises: StoreError naming the file."""
+    content = _read(path)
+    if content is None:
+        return None
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        message = f"The record {path} is not a JSON object"
+        raise StoreError(message, hint="delete it and give the command again") from error
+
+
+def _read(path: Path) -> bytes | None:
+    """The file's bytes, None when there is no such file."""
+    with _sentences(path.parent):
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: whoever reads it meets the old content or the new, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    with _sentences(path.parent):
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:  # also Ctrl-C; a full disk needs the room back
+            temporary.unlink(missing_ok=True)
+            raise
+        if hasattr(os, "O_DIRECTORY"):  # Windows has no folder handles to synchronise
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file that may not be there."""
+    with _sentences(path.parent):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _sentences(folder: Path) -> Iterator[None]:
+    """Turn the system's errors about a folder into a StoreError with one sentence and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(error, folder) from error
+
+
+def _store_error(error: OSError, folder: Path) -> StoreError:
+    """The sentence for one system error."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "make room and give the same command again: the run resumes"
+        return StoreError(f"No space left on the device that holds {folder}", hint=hint)
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        hint = "choose a folder that you may write with --runs-dir"
+        return StoreError(f"The runs directory {folder} cannot be used: {error.strerror}", hint=hint)
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        file = next((place for place in (folder, *folder.parents) if place.is_file()), folder)
+        return StoreError(
+            f"The runs directory must be a folder, but {file} is a file", hint="choose another: --runs-dir"
+        )
+    return StoreError(f"{folder} cannot be read or written: {error.strerror or error}")
+
+
+def _again(spec: RunSpec) -> str:
+    """How to make a run anew."""
+    return f"rc {spec.stage} with --force makes it anew"
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    """Sorted, indented JSON with an end of line. Raises: ValueError for NaN or infinity."""
+    return (json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _pack(state: Mapping[str, Any]) -> bytes:
+    """The bytes of a checkpoint. Packed in memory, for torch hides a full disk behind its own errors."""
+    import torch  # late, here and below: records are read where torch is not loaded
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _unpack(content: bytes, map_location: str) -> dict[str, Any]:
+    """The state in a checkpoint's bytes; no pickled objects. Raises: one of DAMAGED when it is none."""
+    import torch
+
+    return dict(torch.load(io.BytesIO(content), map_location=map_location, weights_only=True))

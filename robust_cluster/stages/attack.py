@@ -1,0 +1,179 @@
+"""Attack and re-attack: train an attacker against a frozen model, then measure what it does and what noise does.
+
+The attack proposes points; this stage clips them to the attack's budget, checks that the model did not change by a
+byte, and scores clean and moved points with the same code. A re-attack is an attack whose parent is a defended model.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robust_cluster.attacks import latent_pgd
+from robust_cluster.attacks.base import Attack, Surface, equal_norm_noise
+from robust_cluster.errors import ConfigError
+from robust_cluster.metrics.distortion import distortion
+from robust_cluster.metrics.flips import flip_rate
+from robust_cluster.models.base import Embedding
+from robust_cluster.nn.layers import flat
+from robust_cluster.runs.seeds import generator, seed_for
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import Run
+from robust_cluster.stages import device, methods
+from robust_cluster.stages.cluster import describe_model
+from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
+from robust_cluster.stages.evaluate import (
+    PROBE,
+    Metrics,
+    Predicted,
+    attacked_scores,
+    batch_of,
+    embed,
+    finite,
+    in_portions,
+)
+from robust_cluster.stages.loop import Summary, Task, fit
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What moved points do: clean and moved points and labels of the whole data set."""
+
+    clean: Tensor  # (n, p), the point flattened
+    moved: Tensor  # (n, p)
+    clean_labels: Predicted
+    moved_labels: Predicted
+
+    @property
+    def delta(self) -> Tensor:
+        """The perturbation, (n, p)."""
+        return self.moved - self.clean
+
+
+def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+    """The record of an attack or re-attack run."""
+    if spec.parent is None:
+        raise ConfigError("an attack needs a trained model before it")
+    with device.precision("highest"):
+        model = context.trained_model(spec.parent)
+        description = describe_model(model, context)
+        surface = frozen_surface(model, methods.attack_space(str(spec.attack)), embed(model, context.views))
+        before = fingerprint(model)
+        attacker = context.new_attack(spec, surface)
+        summary = train_attacker(attacker, surface, spec, run, context)
+        parts = {name: part.state_dict() for name, part in attacker.state().items() if name != "optimizer"}
+        run.save_model(parts)
+        effect = measure(attacker, surface, context)
+        metrics = description["metrics"] | effect_metrics(effect, surface, context)
+        checks = controls(effect, surface, spec, context)
+        checks["victim_unchanged"] = fingerprint(model) == before
+    flags = description["flags"] + attack_flags(metrics | checks, summary, attacker)
+    return {
+        **record(context, spec, summary),
+        "metrics": metrics | {name: value for name, value in checks.items() if not isinstance(value, bool)},
+        "checks": {name: value for name, value in checks.items() if isinstance(value, bool)},
+        "health": description["health"],
+        "flags": flags,
+    }
+
+
+def train_attacker(attacker: Attack, surface: Surface, spec: RunSpec, run: Run, context: Context) -> Summary:
+    """Train the attacker alone; attacks that are not trained have a schedule of no epochs."""
+    task = Task(
+        title=f"{spec.stage} {spec.model} with {spec.attack} {spec.attack_seed}",
+        step=lambda batch: attacker.step(surface, batch),
+        state=dict(attacker.state()),
+    )
+    return fit(task, context.batches(attacker.schedule, spec), run, context.progress)
+
+
+def measure(attacker: Attack, surface: Surface, context: Context) -> Effect:
+    """Clean and moved points of the whole data set, moved ones inside the budget."""
+
+    def part(rows: Tensor) -> tuple[Tensor, ...]:
+        batch = batch_of(context.views, rows)
+        clean = surface.point(batch)
+        with torch.enable_grad():
+            proposed = attacker.perturb(surface, batch)
+        moved = attacker.budget.clip(clean, tuple(view.detach() for view in proposed))
+        return flat(clean), flat(moved), surface.labels(clean), surface.labels(moved)
+
+    clean, moved, clean_labels, moved_labels = in_portions(context.info.n_samples, part, context.torch_device)
+    return Effect(clean, moved, clean_labels.cpu().numpy(), moved_labels.cpu().numpy())
+
+
+def effect_metrics(effect: Effect, surface: Surface, context: Context) -> Metrics:
+    """Starred scores, flip rate, D in every variant, and the change of the decoded image E||dec(z) - dec(z')||^2."""
+    size = distortion(effect.clean.cpu().numpy(), effect.delta.cpu().numpy())
+    metrics = attacked_scores(context.labels, effect.clean_labels, effect.moved_labels, context.info.n_clusters)
+    metrics["flip"] = flip_rate(effect.clean_labels, effect.moved_labels)
+    metrics |= {name: finite(value) for name, value in asdict(size).items()}
+    metrics["delta_norm"] = float(effect.delta.norm(dim=1).mean())
+
+    def change(rows: Tensor) -> tuple[Tensor, ...]:
+        decoded = [flat(surface.model.decode(z[rows])) for z in (effect.clean, effect.moved)]
+        return ((decoded[0] - decoded[1]).square().sum(dim=1),)
+
+    (changes,) = in_portions(context.info.n_samples, change, context.torch_device)
+    metrics["reconstruction_change"] = float(changes.mean())
+    return metrics
+
+
+def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) -> dict[str, Any]:
+    """What must stand beside every starred number (ALRDC spec, T5, T7, T12).
+
+    Flip rates of: no perturbation, Gaussian noise of each sample's own norm, the same perturbations handed to other
+    samples, latent PGD at the attack's mean norm and half of it (and random directions of that norm) on at most PROBE
+    evenly spaced samples. A re-attack takes the norm of the attack on the undefended model, so that victim, control and
+    defended are compared at one radius.
+    """
+    random = generator(seed_for(spec.seed, "controls", spec.key))
+    delta, clean = effect.delta, effect.clean
+    n = len(clean)
+    probe_rows = torch.linspace(0, n - 1, min(PROBE, n)).long()
+
+    def flips(moved: Tensor, rows: Tensor | slice = slice(None)) -> float:
+        with torch.no_grad():
+            return flip_rate(effect.clean_labels[rows], surface.labels((moved,)).cpu().numpy())
+
+    radius = pgd_radius(float(delta.norm(dim=1).mean()), spec, context)
+    found: dict[str, Any] = {
+        "zero_flip": flips(clean + torch.zeros_like(delta)),
+        "noise_flip": flips(clean + equal_norm_noise(delta, random)),
+        "shuffled_flip": flips(clean + delta[torch.randperm(n, generator=random).to(delta.device)]),
+        "pgd_radius": radius,
+    }
+    rows = probe_rows.to(clean.device)
+    probe = Surface(surface.model, "latent", Embedding(clean[rows], ()))
+    batch = batch_of(tuple(view[rows] for view in context.views), torch.arange(len(rows), device=rows.device))
+    for suffix, eps in (("", radius), ("_half", radius / 2)):
+        (moved,) = latent_pgd.LatentPGD(latent_pgd.Config(eps=eps), probe).perturb(probe, batch)
+        direction = equal_norm_noise(torch.full_like(clean[rows], eps / clean.shape[1] ** 0.5), random)
+        found[f"pgd_flip{suffix}"] = flips(moved, probe_rows)
+        found[f"pgd_noise_flip{suffix}"] = flips(clean[rows] + direction, probe_rows)
+    return found
+
+
+def pgd_radius(own: float, spec: RunSpec, context: Context) -> float:
+    """The mean norm of the attack on the undefended model: this run's own, or that of the attack before the defense."""
+    if spec.stage == "attack":
+        return own
+    victim = context.store.record(spec.ancestor("attack"))
+    return float(victim["metrics"]["delta_norm"]) if victim else own
+
+
+def attack_flags(values: dict[str, Any], summary: Summary, attacker: Attack) -> list[str]:
+    """Warnings of the spec: P6 not imperceptible, P9 masked, 5.2 unconverged, and a broken frozen model."""
+    too_visible = values["reconstruction_change"] > values["reconstruction_error"] or (values["D_norm"] or 1.0) > 0.5
+    is_masked = values["flip"] < 0.1 and values["pgd_flip"] > values["flip"] + 0.2
+    no_better_than_noise = values["flip"] <= values["noise_flip"]
+    ran_out = attacker.trained and summary.stop_reason == "epochs"
+    named = {
+        "not imperceptible": too_visible,
+        "masked": is_masked,
+        "no better than noise": no_better_than_noise,
+        "unconverged": ran_out,
+        "victim changed": not values["victim_unchanged"],
+    }
+    return [name for name, holds in named.items() if holds]

@@ -1,0 +1,142 @@
+"""From what a user asks for to the runs it takes, oldest first, and those runs carried out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from robust_cluster import discover
+from robust_cluster.data.base import DataInfo
+from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.runs.spec import DataRef, RunSpec, Stage
+from robust_cluster.runs.store import Run
+from robust_cluster.stages import methods
+from robust_cluster.stages.attack import attack
+from robust_cluster.stages.cluster import cluster
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.defend import defend
+from robust_cluster.stages.pretrain import pretrain
+from robust_cluster.stages.profiles import PROFILES
+from robust_cluster.stages.settings import nested
+
+STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
+    "pretrain": pretrain,
+    "cluster": cluster,
+    "attack": attack,
+    "defend": defend,
+    "reattack": attack,
+}
+GROUPS = ("model", "attack", "defense")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for. `overrides`: dotted setting -> value, e.g. {"model.neighbors": 5}.
+
+    `attack_seed` is the asked stage's attacker; the attack that a defense or re-attack builds on has attacker 0.
+    """
+
+    stage: Stage
+    data: DataRef
+    model: str
+    latent_dim: int = 64
+    seed: int = 0
+    attack: str = "latent_net"
+    attack_seed: int = 0
+    defense: str = "mutual_info"
+    profile: str = "paper"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    exact: bool = False
+
+
+def plan(request: Request, info: DataInfo) -> list[RunSpec]:
+    """The runs it takes, oldest first; the last is the one asked for.
+
+    Raises: ConfigError and UnknownNameError for values and names that are not allowed.
+    """
+    groups = checked_groups(request)
+    if request.latent_dim < 1:
+        raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
+    config = methods.resolve("models", request.model, request.profile, groups["model"])
+    kind = methods.method_class(discover.load("models", request.model))
+    runs: list[RunSpec] = []
+
+    def add(stage: Stage, model: str, **fields: Any) -> None:
+        runs.append(
+            RunSpec(
+                stage=stage,
+                data=request.data,
+                data_sha256=info.sha256,
+                model=model,
+                latent_dim=request.latent_dim,
+                seed=request.seed,
+                precision="highest" if request.exact or stage in ("attack", "reattack") else "medium",
+                parent=runs[-1] if runs else None,
+                **fields,
+            )
+        )
+
+    if request.stage == "pretrain" and not kind.has_pretraining(config):
+        raise ConfigError(f"{request.model} has no pretraining", hint=f"rc cluster --model {request.model}")
+    if kind.has_pretraining(config):
+        shared = {name: value for name, value in methods.plain(config).items() if name in kind.pretrain_fields}
+        owner = methods.method_class(discover.load("models", kind.pretrained_by))
+        versions = {kind.pretrained_by: owner.version}
+        add("pretrain", kind.pretrained_by, settings={"model": shared}, versions=versions)
+    if request.stage == "pretrain":
+        return runs
+    add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
+    if request.stage == "cluster":
+        return runs
+    attack_fields = method_fields("attacks", request.attack, request.profile, groups["attack"])
+    first = request.attack_seed if request.stage == "attack" else 0
+    add("attack", request.model, attack=request.attack, attack_seed=first, **attack_fields)
+    if request.stage == "attack":
+        return runs
+    defense_fields = method_fields("defenses", request.defense, request.profile, groups["defense"])
+    add("defend", request.model, defense=request.defense, **defense_fields)
+    if request.stage == "reattack":
+        # +1: a fresh attacker never starts from the numbers that the old one started from
+        seed = request.attack_seed + 1
+        add("reattack", request.model, attack=request.attack, attack_seed=seed, **attack_fields)
+    return runs
+
+
+def method_fields(kind: Literal["attacks", "defenses"], name: str, profile: str, values: Any) -> dict[str, Any]:
+    """The settings and versions fields of a run with an attack or a defense."""
+    config = methods.resolve(kind, name, profile, values)
+    version = methods.method_class(discover.load(kind, name)).version
+    return {"settings": {kind.removesuffix("s"): methods.plain(config)}, "versions": {name: version}}
+
+
+def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
+    """The overrides by group. Raises: UnknownNameError for a group or profile that does not exist."""
+    if request.profile not in PROFILES:
+        raise UnknownNameError("profile", request.profile, PROFILES)
+    tree = nested(request.overrides)
+    for group, values in tree.items():
+        if group not in GROUPS or not isinstance(values, dict):
+            examples = (f"{name}.<field>" for name in GROUPS)
+            raise UnknownNameError("setting", group, examples, listing="--set model.neighbors=3")
+    return {group: tree.get(group, {}) for group in GROUPS}
+
+
+def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
+    """The records of the runs, in order; those that are done are read, the others carried out.
+
+    With `context.force` the last run is made anew, its ancestors are not.
+    """
+    return [carry_out(spec, context, again=context.force and spec is specs[-1]) for spec in specs]
+
+
+def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:
+    """The record of one run. While another process works on the same run, this one waits and then reads the result."""
+    if again:
+        context.store.discard(spec)
+    record = context.store.record(spec)
+    if record is not None:
+        return record
+    with context.store.own(spec, notify=context.progress.note) as run:
+        record = run.record()
+        if record is not None:
+            return record
+        return run.finish(STAGES[spec.stage](spec, run, context))

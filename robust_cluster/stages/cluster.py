@@ -1,0 +1,68 @@
+"""Clustering: from the pretrained network (or from scratch) to a trained model, scored on the clean data."""
+
+from typing import Any
+
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.layers import flat
+from robust_cluster.nn.losses import squared_error
+from robust_cluster.runs.seeds import seed_for
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import Run
+from robust_cluster.stages import device
+from robust_cluster.stages.context import Context, fill, record
+from robust_cluster.stages.evaluate import Metrics, Watch, cluster_health, embed, in_portions, scores
+from robust_cluster.stages.loop import Task, fit
+
+
+def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+    """The record of a clustering run: clean scores, health, how the training ended."""
+    model = context.new_model(spec)
+    with device.precision(spec.precision):
+        if run.load_state() is None:  # a resumed run has its start behind it
+            begin(model, spec, context)
+        watch = Watch(model, context.views)
+        schedule = model.schedule("cluster")
+        optimizers = model.optimizers("cluster") if schedule.epochs else {}
+        task = Task(
+            title=f"cluster {spec.model}",
+            step=lambda batch: model.step(batch, "cluster", optimizers),
+            state={"model": model, "watch": watch, **optimizers},
+            watch=watch,
+        )
+        summary = fit(task, context.batches(schedule, spec), run, context.progress)
+    run.save_model(model.state_dict())
+    return {**record(context, spec, summary), **describe_model(model, context)}
+
+
+def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
+    """Take the pretrained weights and let the model prepare: centres, head."""
+    if spec.parent:
+        fill(model.pretrained(), context.store.load_model(spec.parent), spec.parent)
+    seed = seed_for(spec.seed, "start", spec.model, spec.data.label, spec.latent_dim)
+    model.eval()
+    model.start("cluster", lambda: embed(model, context.views), seed)
+    model.train()
+
+
+def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
+    """Clean scores, health and flags of a trained model; float32 products are exact here."""
+    model.eval().requires_grad_(False)
+    with device.precision("highest"):
+        embedding = embed(model, context.views)
+        health = cluster_health(model, embedding)
+        predicted = model.labels(embedding.z).cpu().numpy()
+        metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
+        metrics["reconstruction_error"] = reconstruction_error(model, context)
+    return {"metrics": metrics, "health": health, "flags": ["collapsed"] if health["collapsed"] else []}
+
+
+def reconstruction_error(model: ClusterModel, context: Context) -> float:
+    """E ||x - dec(mu)||^2 over the data set, summed over pixels, without sampling."""
+
+    def part(rows: Any) -> Any:
+        views = tuple(view[rows] for view in context.views)
+        error = squared_error(flat(model.decode(model.encode(views).z)), flat(views))
+        return (error.reshape(1) * len(rows),)
+
+    (sums,) = in_portions(context.info.n_samples, part, context.torch_device)
+    return float(sums.sum()) / context.info.n_samples

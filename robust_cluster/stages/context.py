@@ -1,0 +1,130 @@
+"""What every stage needs besides its spec, and the parts of a record that every stage writes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_cluster.attacks.base import Attack, Space, Surface
+from robust_cluster.data.base import DataInfo, Dataset, Labels, Views
+from robust_cluster.errors import CheckpointError
+from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.runs.environment import describe, matmul_error
+from robust_cluster.runs.seeds import generator, seed_for
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import device as devices
+from robust_cluster.stages import methods
+from robust_cluster.stages.loop import Batches, Progress, Silent, Summary
+
+
+@dataclass
+class Context:
+    """Where the runs are, the data in memory, the device, and who is told of the progress."""
+
+    store: RunStore
+    dataset: Dataset
+    profile: str = "paper"
+    device: str = "auto"
+    threads: int | None = None
+    progress: Progress = field(default_factory=Silent)
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        self.torch_device = devices.choose(self.device)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        self.views: Views = devices.place(self.dataset.views, self.torch_device)
+
+    @property
+    def info(self) -> DataInfo:
+        """What a model may know of the data."""
+        return self.dataset.info
+
+    @property
+    def labels(self) -> Labels | None:
+        """For stages/evaluate only."""
+        return self.dataset.labels
+
+    def batches(self, schedule: Schedule, spec: RunSpec) -> Batches:
+        """Batches whose order belongs to this run."""
+        return Batches(self.views, schedule, generator(seed_for(spec.seed, "batches", spec.key)))
+
+    def new_model(self, spec: RunSpec) -> ClusterModel:
+        """An untrained model of the spec's lineage, initialised from its own seed, on the device."""
+        owner = next(s for s in spec.lineage() if "model" in s.settings)
+        torch.manual_seed(seed_for(owner.seed, "init", owner.model, owner.data.label, owner.latent_dim))
+        model = methods.new_model(owner.model, owner.settings["model"], self.info, owner.latent_dim)
+        devices.place_model(model, self.torch_device)
+        return model
+
+    def trained_model(self, spec: RunSpec) -> ClusterModel:
+        """The model that a finished cluster or defend run left. Raises: CheckpointError."""
+        model = self.new_model(spec)
+        fill(model, self.store.load_model(spec), spec)
+        return model
+
+    def new_attack(self, spec: RunSpec, surface: Surface) -> Attack:
+        """An untrained attacker of an attack or reattack run, initialised from its own seed."""
+        parent = spec.parent.key if spec.parent else ""
+        torch.manual_seed(seed_for(spec.attack_seed or 0, "attack", str(spec.attack), parent, spec.seed))
+        return methods.new_attack(str(spec.attack), spec.settings["attack"], surface)
+
+    def trained_attack(self, spec: RunSpec, surface: Surface) -> Attack:
+        """The attacker that a finished attack run left. Raises: CheckpointError."""
+        attack = self.new_attack(spec, surface)
+        saved = self.store.load_model(spec)
+        for name, part in attack.state().items():
+            if isinstance(part, nn.Module):
+                fill(part, saved[name], spec)
+        return attack
+
+
+def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:
+    """Load a checkpoint. Raises: CheckpointError when it is of another network."""
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint of {spec.directory} is of another network: {error}") from error
+
+
+def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str, Any]:
+    """The parts of a record that every stage writes: data, training, environment, profile."""
+    info = context.info
+    precision = spec.precision if spec.stage in ("pretrain", "cluster", "defend") else "highest"
+    with devices.precision(precision):
+        error = matmul_error(str(context.torch_device))
+    return {
+        "profile": context.profile,
+        "data": {
+            "name": info.name,
+            "n_samples": info.n_samples,
+            "n_clusters": info.n_clusters,
+            "shapes": [list(shape) for shape in info.shapes],
+            "scale": info.scale,
+            "sha256": info.sha256,
+            "labels": context.labels is not None,
+            "source": context.dataset.source,
+        },
+        "training": summary.to_json() if summary else None,
+        "environment": describe(str(context.torch_device), context.threads)
+        | {"matmul": {"precision": precision, "relative_error": error}},
+    }
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 over the bytes of every parameter and buffer: equal before and after an attack, or the attack cheated."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def frozen_surface(model: ClusterModel, space: Space, memory: Embedding | None) -> Surface:
+    """A surface on a model that no longer trains: eval mode, no gradients to its parameters."""
+    model.eval().requires_grad_(False)
+    return Surface(model, space, memory)

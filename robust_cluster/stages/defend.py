@@ -1,0 +1,78 @@
+"""Defense: train the attacked model on with the defense's loss, then score it clean and under the original attacker."""
+
+from typing import Any
+
+import torch
+
+from robust_cluster.attacks.base import Attack, Stateful, Surface
+from robust_cluster.defenses.base import Defense
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.runs.seeds import seed_for
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import Run
+from robust_cluster.stages import device, methods
+from robust_cluster.stages.attack import effect_metrics, measure
+from robust_cluster.stages.cluster import describe_model
+from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
+from robust_cluster.stages.evaluate import Watch, embed
+from robust_cluster.stages.loop import Batches, Summary, Task, fit, run_epoch
+
+
+def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+    """The record of a defend run; its starred scores are under the original, unchanged attacker (spec, P10)."""
+    if spec.parent is None or spec.parent.parent is None:
+        raise ConfigError("a defense needs an attacked model before it")
+    attack_spec, victim_spec = spec.parent, spec.parent.parent
+    model = context.trained_model(victim_spec)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"{spec.model} has nothing that a defense could train", hint="--model convae")
+    surface = Surface(model, methods.attack_space(str(attack_spec.attack)))
+    original = context.trained_attack(attack_spec, surface)
+    before = [fingerprint(part) for part in networks(original)]
+    with device.precision(spec.precision):
+        summary = train(spec, run, context, surface)
+    run.save_model(model.state_dict())
+    description = describe_model(model, context)
+    with device.precision("highest"):
+        surface = frozen_surface(model, surface.space, embed(model, context.views))
+        metrics = description["metrics"] | effect_metrics(measure(original, surface, context), surface, context)
+    checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
+    return {**record(context, spec, summary), **description, "metrics": metrics, "checks": checks}
+
+
+def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summary:
+    """Train the surface's model against a copy of its attacker, which moves only if the defense says so."""
+    model = surface.model
+    assert spec.parent is not None  # defend() has looked
+    attacker = context.trained_attack(spec.parent, surface)
+    torch.manual_seed(seed_for(spec.seed, "defend", spec.key))
+    defense = methods.new_defense(str(spec.defense), spec.settings["defense"], surface)
+    watch = Watch(model, context.views)
+    model.train()
+    state: dict[str, Stateful] = {"model": model, "watch": watch, **defense.state()}
+    if defense.trains_attacker:
+        state |= {f"attacker_{name}": part for name, part in attacker.state().items()}
+    task = Task(
+        title=f"defend {spec.model} with {spec.defense}",
+        step=lambda batch: defense.step(surface, attacker, batch),
+        state=state,
+        after_epoch=lambda batches: follow(defense, attacker, model, batches),
+        watch=watch,
+    )
+    return fit(task, context.batches(defense.schedule, spec), run, context.progress)
+
+
+def follow(defense: Defense, attacker: Attack, model: ClusterModel, batches: Batches) -> dict[str, float]:
+    """One epoch of the attacker against the model as it is now; nothing for defenses whose attacker stays."""
+    if not defense.trains_attacker:
+        return {}
+    surface = frozen_surface(model, attacker.space, None)
+    losses, _ = run_epoch(Task("attacker", lambda batch: attacker.step(surface, batch), {}), batches, 0)
+    model.train().requires_grad_(True)
+    return {f"attacker_{name}": value for name, value in losses.items()}
+
+
+def networks(attack: Attack) -> list[Any]:
+    """The attacker's modules, without its optimizers."""
+    return [part for part in attack.state().values() if isinstance(part, torch.nn.Module)]

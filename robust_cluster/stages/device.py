@@ -1,0 +1,57 @@
+"""Where and how exactly tensors are computed: device, threads, float32 precision, memory layout."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from robust_cluster.data.base import Views
+from robust_cluster.errors import ConfigError
+
+
+def choose(name: str) -> torch.device:
+    """The device of a name; "auto" takes CUDA, then MPS, then the CPU. Raises: ConfigError if it is not there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(device for device, is_there in there.items() if is_there))
+    if not there.get(name.partition(":")[0], False):
+        usable = ", ".join(device for device, is_there in there.items() if is_there)
+        raise ConfigError(f"device must be one of auto, {usable} on this machine, got {name!r}", hint="--device auto")
+    return torch.device(name)
+
+
+@contextmanager
+def precision(level: str) -> Iterator[None]:
+    """Float32 products at this level, restored afterwards.
+
+    "medium" on a CPU lets oneDNN compute them: in float32, or in bfloat16 where the CPU has AMX. "highest" is for
+    attacks, measurements and gradient checks.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(level)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def place(views: Views, device: torch.device) -> Views:
+    """Views on the device; images in channels_last, which convolutions take faster. No copy where nothing changes."""
+    return tuple(view.to(device, memory_format=layout(view)) for view in views)
+
+
+def layout(view: Tensor) -> torch.memory_format:
+    """channels_last for images (n, C, H, W), plain rows for the rest."""
+    return torch.channels_last if view.ndim == 4 else torch.contiguous_format
+
+
+def place_model(model: nn.Module, device: torch.device) -> None:
+    """Parameters on the device; 4-d kernels in channels_last."""
+    model.to(device)
+    if any(parameter.ndim == 4 for parameter in model.parameters()):
+        model.to(memory_format=torch.channels_last)

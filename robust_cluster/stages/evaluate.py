@@ -1,0 +1,138 @@
+"""Scores of whole data sets. The only reader of labels: nothing here is seen by training, stopping or selection."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from robust_cluster.data.base import Batch, Labels, Views
+from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
+from robust_cluster.metrics.ari import ari
+from robust_cluster.metrics.nmi import nmi
+from robust_cluster.models.base import ClusterModel, Embedding
+
+PORTION = 1000  # rows of one forward pass
+PROBE = 2000  # rows whose health is logged every epoch
+ACTIVE = 0.01  # variance of a latent dimension that counts as used (ALRDC spec, P2)
+SHARE = 0.01  # of the samples that a cluster must hold to count as used (P1)
+
+Metrics = dict[str, float | None]
+Predicted = npt.NDArray[np.int64]
+
+
+def in_portions(n: int, part: Callable[[Tensor], tuple[Tensor, ...]], device: torch.device) -> tuple[Tensor, ...]:
+    """`part` of consecutive row numbers, the results of each position joined along the first axis; no gradients."""
+    with torch.no_grad():
+        rows = torch.arange(n, device=device).split(PORTION)
+        return tuple(torch.cat(parts) for parts in zip(*(part(row) for row in rows), strict=True))
+
+
+def embed(model: ClusterModel, views: Views) -> Embedding:
+    """The embedding of a whole data set, without gradients. The caller puts the model in eval()."""
+
+    def part(rows: Tensor) -> tuple[Tensor, ...]:
+        embedding = model.encode(tuple(view[rows] for view in views))
+        extra = () if embedding.log_var is None else (embedding.log_var,)
+        return (embedding.z, *embedding.per_view, *extra)
+
+    parts = in_portions(len(views[0]), part, views[0].device)
+    count = len(parts) - 1 - len(views)
+    return Embedding(parts[0], parts[1 : 1 + len(views)], parts[-1] if count else None)
+
+
+def batch_of(views: Views, rows: Tensor) -> Batch:
+    """The rows as a batch."""
+    return Batch(tuple(view[rows] for view in views), rows)
+
+
+def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metrics:
+    """ACC, NMI, ARI and the chance floor of ACC, in [0, 1] (ARI from -0.5); None without labels."""
+    if labels is None:
+        return dict.fromkeys(("ACC", "NMI", "ARI", "chance"))
+    return {
+        "ACC": accuracy(labels, predicted),
+        "NMI": nmi(labels, predicted),
+        "ARI": ari(labels, predicted),
+        "chance": chance_accuracy(labels, n_clusters),
+    }
+
+
+def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n_clusters: int) -> Metrics:
+    """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map)."""
+    if labels is None:
+        return dict.fromkeys(("ACC*", "NMI*", "ARI*", "ACC*_clean_map"))
+    mapping = match(labels, clean, n_clusters=n_clusters)
+    return {
+        "ACC*": accuracy(labels, moved),
+        "NMI*": nmi(labels, moved),
+        "ARI*": ari(labels, moved),
+        "ACC*_clean_map": accuracy_under(mapping, labels, moved),
+    }
+
+
+def cluster_health(model: ClusterModel, embedding: Embedding) -> dict[str, Any]:
+    """Label-free figures of a clustering: sizes, collapse, entropies (nats), active dimensions, norms (P1, P2, P5)."""
+    with torch.no_grad():
+        soft = model.assign(embedding.z)
+        labels = model.labels(embedding.z)
+        n_clusters = soft.shape[1]
+        sizes = torch.bincount(labels, minlength=n_clusters)
+        used = int((sizes >= SHARE * len(labels)).sum())
+        return {
+            "cluster_sizes": sizes.tolist(),
+            "clusters_used": used,
+            "empty_clusters": int((sizes == 0).sum()),
+            "largest_share": float(sizes.max()) / len(labels),
+            "collapsed": used < n_clusters,
+            "mean_entropy": float(entropy(soft).mean()),
+            "entropy_of_mean": float(entropy(soft.mean(dim=0, keepdim=True))),
+            "active_dims": int((embedding.z.var(dim=0) > ACTIVE).sum()),
+            "embedding_norm": float(embedding.z.norm(dim=1).mean()),
+            **model.health(embedding),
+        }
+
+
+def entropy(soft_labels: Tensor) -> Tensor:
+    """-sum_k y_k log y_k of each row, (n,), in nats."""
+    return -torch.xlogy(soft_labels, soft_labels).sum(dim=1)
+
+
+class Watch:
+    """Health of a fixed subset of evenly spaced rows after each epoch, with the share of them that changed cluster."""
+
+    def __init__(self, model: ClusterModel, views: Views) -> None:
+        n = len(views[0])
+        rows = torch.linspace(0, n - 1, min(PROBE, n)).long().to(views[0].device)
+        self.model, self.views = model, tuple(view[rows] for view in views)
+        self.before: Tensor | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        """The figures of `cluster_health` and "label_change" in [0, 1], None after the first epoch."""
+        training = self.model.training
+        self.model.eval()
+        embedding = embed(self.model, self.views)
+        health = cluster_health(self.model, embedding)
+        with torch.no_grad():
+            labels = self.model.labels(embedding.z)
+        self.model.train(training)
+        change = None if self.before is None else float((labels != self.before).float().mean())
+        self.before = labels
+        return {**health, "label_change": change}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The labels of the last epoch, so that a resumed run logs the same change."""
+        return {"before": None if self.before is None else self.before.cpu()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the labels of the last epoch."""
+        before = state["before"]
+        self.before = None if before is None else before.to(self.views[0].device)
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is infinite or NaN, for which JSON has no number."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,210 @@
+"""The only training loop: epochs of steps, one log line each, resumable to the bit."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from robust_cluster.attacks.base import Stateful
+from robust_cluster.data.base import Batch, Views
+from robust_cluster.errors import NonFiniteError
+from robust_cluster.models.base import Schedule
+from robust_cluster.runs.store import Run
+
+SAVE_SHARE = 0.05  # of the time may go into saving the state
+Step = Callable[[Batch], dict[str, float]]
+
+
+class Progress(Protocol):
+    """Where the loop tells how far it is."""
+
+    def start(self, title: str, total: int, done: int) -> None: ...
+    def epoch(self, number: int, losses: Mapping[str, float]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Silent:
+    """A progress that tells nothing."""
+
+    def start(self, title: str, total: int, done: int) -> None:
+        """Tells nothing."""
+
+    def epoch(self, number: int, losses: Mapping[str, float]) -> None:
+        """Tells nothing."""
+
+    def note(self, text: str) -> None:
+        """Tells nothing."""
+
+    def stop(self) -> None:
+        """Tells nothing."""
+
+
+@dataclass
+class Batches:
+    """Batches of one data set, sliced by index; their order has a generator of its own, saved with the state."""
+
+    views: Views
+    schedule: Schedule
+    generator: torch.Generator
+
+    def epoch(self) -> Iterator[Batch]:
+        """One epoch: every sample once in a new order, or `steps_per_epoch` independent draws without replacement."""
+        n = len(self.views[0])
+        size = self.schedule.batch(n)
+        if self.schedule.steps_per_epoch is None:
+            order = torch.randperm(n, generator=self.generator)
+            ends = range(size, n + 1, size)  # a last incomplete batch is left to the next epoch's order
+            for end in ends:
+                yield self.take(order[end - size : end])
+        else:
+            for _ in range(self.schedule.steps_per_epoch):
+                yield self.take(torch.randperm(n, generator=self.generator)[:size])
+
+    def take(self, index: Tensor) -> Batch:
+        """The rows `index` of every view, on the views' device."""
+        rows = index.to(self.views[0].device)
+        return Batch(tuple(view[rows] for view in self.views), rows)
+
+
+@dataclass
+class Task:
+    """What `fit` trains: a step, everything whose state a resumed run needs, and what to log besides the losses.
+
+    `after_epoch`: more to do after each epoch with the same batches (the alternating attacker). `watch`: label-free
+    figures for the epoch's log line.
+    """
+
+    title: str
+    step: Step
+    state: Mapping[str, Stateful]
+    after_epoch: Callable[[Batches], dict[str, float]] = field(default=lambda batches: {})
+    watch: Callable[[], dict[str, float]] = dict
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a training ended: "epochs" (all done), or "plateau" (the schedule's rule held)."""
+
+    epochs: int
+    steps: int
+    samples: int
+    stop_reason: str
+    seconds: float
+    loss: float | None
+    losses: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON with the rate."""
+        rate = self.samples / self.seconds if self.seconds > 0 else None
+        return {**self.__dict__, "samples_per_second": rate}
+
+
+def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
+    """Train until the schedule ends, from the last saved state if there is one.
+
+    Raises: NonFiniteError naming term and epoch when a loss is NaN or infinite; the last good state stays.
+    """
+    saver = Saver(run, task, batches)
+    done, seconds = saver.load()
+    schedule = batches.schedule
+    run.rewind(done)
+    lines = [line for line in run.lines() if "loss" in line]
+    history: list[float] = [line["loss"] for line in lines]
+    progress.start(task.title, schedule.epochs, done)
+    try:
+        for epoch in range(done + 1, schedule.epochs + 1):
+            if plateau(history, schedule):
+                break
+            began = time.monotonic()
+            losses, count = run_epoch(task, batches, epoch)
+            losses |= task.after_epoch(batches)
+            seconds += time.monotonic() - began
+            history.append(losses.pop("loss"))
+            line = {"epoch": epoch, "loss": history[-1], "losses": losses, "steps": count, "seconds": seconds}
+            lines.append({**line, "health": task.watch()})
+            run.log(lines[-1])
+            progress.epoch(epoch, losses)
+            saver.save(epoch, seconds, is_last=epoch == schedule.epochs or plateau(history, schedule))
+    finally:
+        progress.stop()
+    steps = sum(line["steps"] for line in lines)
+    return Summary(
+        epochs=len(history),
+        steps=steps,
+        samples=steps * schedule.batch(len(batches.views[0])),
+        stop_reason="plateau" if plateau(history, schedule) else "epochs",
+        seconds=seconds,
+        loss=history[-1] if history else None,
+        losses=lines[-1]["losses"] if lines else {},
+    )
+
+
+def run_epoch(task: Task, batches: Batches, epoch: int) -> tuple[dict[str, float], int]:
+    """Mean of every term and of their sum ("loss") over one epoch, and the number of steps."""
+    totals: dict[str, float] = {}
+    count = 0
+    for batch in batches.epoch():
+        terms = task.step(batch)
+        count += 1
+        for name, value in terms.items():
+            if not math.isfinite(value):
+                hint = "a smaller step: --set model.cluster.lr=1e-4, or look at log.jsonl"
+                raise NonFiniteError(f"{task.title}: the loss term {name!r} became {value} in epoch {epoch}", hint=hint)
+            totals[name] = totals.get(name, 0.0) + value
+    means = {name: total / count for name, total in totals.items()}
+    return {**means, "loss": math.fsum(means.values())}, count
+
+
+def plateau(history: list[float], schedule: Schedule) -> bool:
+    """Whether the mean of the last `window` epochs is not `tolerance` (relative) below that of the window before."""
+    window = schedule.window
+    if window == 0 or len(history) < 2 * window:
+        return False
+    before = sum(history[-2 * window : -window]) / window
+    last = sum(history[-window:]) / window
+    return before - last < schedule.tolerance * abs(before)
+
+
+class Saver:
+    """Saves and loads everything that the next epoch depends on."""
+
+    def __init__(self, run: Run, task: Task, batches: Batches) -> None:
+        self.run, self.task, self.batches = run, task, batches
+        self.saved_at = time.monotonic()
+        self.cost = 0.0
+
+    def load(self) -> tuple[int, float]:
+        """Epochs and seconds done; restores modules, optimizers and random generators."""
+        state = self.run.load_state()
+        if state is None:
+            return 0, 0.0
+        for name, part in self.task.state.items():
+            part.load_state_dict(state["parts"][name])
+        self.batches.generator.set_state(state["batches"])
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available() and state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        return int(state["epoch"]), float(state["seconds"])
+
+    def save(self, epoch: int, seconds: float, *, is_last: bool) -> None:
+        """Save, unless that would take more than its share of the time; the last epoch always."""
+        now = time.monotonic()
+        if not is_last and now - self.saved_at < self.cost / SAVE_SHARE:
+            return
+        self.run.save_state(
+            {
+                "epoch": epoch,
+                "seconds": seconds,
+                "parts": {name: part.state_dict() for name, part in self.task.state.items()},
+                "batches": self.batches.generator.get_state(),
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            }
+        )
+        self.saved_at = time.monotonic()
+        self.cost = self.saved_at - now

@@ -1,0 +1,78 @@
+"""From a method's name and plain settings to its object, and from a user's choices to those settings."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+from robust_cluster import discover
+from robust_cluster.attacks.base import Attack, Space, Surface
+from robust_cluster.data.base import DataInfo
+from robust_cluster.defenses.base import Defense
+from robust_cluster.discover import Kind
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.stages import settings
+
+
+def method_class(module: ModuleType) -> Any:
+    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one."""
+    classes = [
+        member
+        for name, member in inspect.getmembers(module, inspect.isclass)
+        if member.__module__ == module.__name__ and name != "Config"
+    ]
+    if len(classes) != 1:
+        raise LookupError(f"{module.__name__} must define Config and one class, found {classes}")
+    return classes[0]
+
+
+def new_model(name: str, values: Mapping[str, Any], info: DataInfo, latent_dim: int) -> ClusterModel:
+    """An untrained model; its initialisation comes from torch's generator."""
+    module = discover.load("models", name)
+    model: ClusterModel = method_class(module)(settings.build(module.Config, values, "model"), info, latent_dim)
+    return model
+
+
+def new_attack(name: str, values: Mapping[str, Any], surface: Surface) -> Attack:
+    """An untrained attacker on a surface."""
+    module = discover.load("attacks", name)
+    attack: Attack = method_class(module)(settings.build(module.Config, values, "attack"), surface)
+    return attack
+
+
+def attack_space(name: str) -> Space:
+    """The space an attack moves points in."""
+    space: Space = method_class(discover.load("attacks", name)).space
+    return space
+
+
+def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defense:
+    """A defense of the surface's model."""
+    module = discover.load("defenses", name)
+    defense: Defense = method_class(module)(settings.build(module.Config, values, "defense"), surface)
+    return defense
+
+
+def resolve(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Any:
+    """The method's `Config`: its defaults, then its MODES entry, its PROFILES entry, then the user's values."""
+    module = discover.load(kind, name)
+    modes: Mapping[str, Any] = getattr(module, "MODES", {})
+    profiles: Mapping[str, Any] = getattr(module, "PROFILES", {})
+    layers = [modes.get(str(overrides.get("mode")), {}), profiles.get(profile, {}), overrides]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = settings.merge(values, layer)
+    return settings.build(module.Config, values, kind.removesuffix("s"))
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The fields of a config as JSON has them: tuples as lists, groups as objects."""
+
+    def as_json(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: as_json(item) for name, item in value.items()}
+        return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+    content: dict[str, Any] = as_json(asdict(config))
+    return content

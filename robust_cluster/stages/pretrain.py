@@ -1,0 +1,25 @@
+"""Pretraining: the network that several methods start from, trained once and shared."""
+
+from typing import Any
+
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import Run
+from robust_cluster.stages import device
+from robust_cluster.stages.context import Context, record
+from robust_cluster.stages.loop import Task, fit
+
+
+def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+    """The record of a pretraining run; its checkpoint is the part that the method hands on."""
+    model = context.new_model(spec)
+    optimizers = model.optimizers("pretrain")
+    batches = context.batches(model.schedule("pretrain"), spec)
+    task = Task(
+        title=f"pretrain {spec.model}",
+        step=lambda batch: model.step(batch, "pretrain", optimizers),
+        state={"model": model, **optimizers},
+    )
+    with device.precision(spec.precision):
+        summary = fit(task, batches, run, context.progress)
+    run.save_model(model.pretrained().state_dict())
+    return {**record(context, spec, summary), "metrics": {}, "health": {}, "flags": []}

@@ -1,0 +1,77 @@
+"""From layers of plain values to a method's frozen `Config`, each value checked against the field's type."""
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from robust_cluster.errors import ConfigError, UnknownNameError
+
+T = TypeVar("T")
+
+
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """{"model.cluster.epochs": 3} as {"model": {"cluster": {"epochs": 3}}}. Raises: ConfigError for a clash."""
+    tree: dict[str, Any] = {}
+    for path, value in dotted.items():
+        *groups, last = path.split(".")
+        level = tree
+        for group in groups:
+            level = level.setdefault(group, {})
+            if not isinstance(level, dict):
+                raise ConfigError(f"{path!r} is set both as a value and as a group")
+        level[last] = value
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` put in, group by group."""
+    merged = dict(base)
+    for name, value in over.items():
+        old = merged.get(name)
+        merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def build(config: type[T], values: Mapping[str, Any], path: str) -> T:
+    """An instance of the dataclass `config`: its defaults with `values` put in. `path` names it in messages.
+
+    Raises: UnknownNameError for a field that does not exist, ConfigError for a value of another type.
+    """
+    return replace(config(), values, path)
+
+
+def replace(instance: T, values: Mapping[str, Any], path: str) -> T:
+    """A copy of a config with `values` put in, group by group."""
+    hints = get_type_hints(type(instance))
+    current = {f.name: getattr(instance, f.name) for f in fields(instance)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in current:
+            raise UnknownNameError("setting", f"{path}.{name}", (f"{path}.{known}" for known in current))
+        current[name] = checked(value, hints[name], current[name], f"{path}.{name}")
+    return type(instance)(**current)
+
+
+def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
+    """`value` as the type `hint` wants it: whole numbers pass as floats, lists as tuples."""
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            names = ", ".join(f.name for f in fields(hint))
+            raise ConfigError(f"{path} is a group of settings ({names}), got {value!r}")
+        return replace(old, value, path)
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, got {value!r}")
+        return value
+    if origin in (Union, types.UnionType):
+        return None if value in (None, "none") else checked(value, get_args(hint)[0], old, path)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{path} must be a list such as [256, 128], got {value!r}")
+        return tuple(checked(item, get_args(hint)[0], None, path) for item in value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+
+from robust_cluster.errors import DataError
+from robust_cluster.report.compare import load_published
+from robust_cluster.report.spec import load_spec, requests
+from robust_cluster.runs.spec import DataRef
+
+STL, REUTERS = DataRef("stl10"), DataRef("reuters10k")
+DIMS = (64, 128, 256, 512)
+CELLS = [(data, model, dim) for data in (STL, REUTERS) for model in ("ConvAE", "MIE", "Graph") for dim in DIMS]
+
+
+def paper(table: int, metric: str, suffix: str = "") -> list[float]:
+    """One metric of all 24 cells of a published table."""
+    published = load_published(f"table{table}")
+    values = [published.value(data, method=model + suffix, latent_dim=dim, metric=metric) for data, model, dim in CELLS]
+    assert None not in values
+    return [value for value in values if value is not None]
+
+
+@pytest.mark.parametrize(
+    ("table", "data", "method", "dim", "metric", "value"),
+    [
+        (1, STL, "ConvAE", 64, "ACC", 84.7),
+        (1, STL, "ConvAE", 512, "ACC*", 65.8),
+        (1, STL, "MIE", 128, "NMI*", 80.4),
+        (1, STL, "Graph", 512, "D", 4.24),
+        (1, REUTERS, "MIE", 256, "ACC", 76.3),
+        (1, REUTERS, "Graph", 64, "NMI*", 39.6),
+        (2, STL, "ConvAE+", 64, "ACC*", 87.6),
+        (2, STL, "Graph+", 128, "NMI*", 88.7),
+        (2, REUTERS, "ConvAE+", 256, "NMI*", 53.9),
+        (2, REUTERS, "Graph+", 512, "ACC", 82.7),
+        (3, STL, "ConvAE+", 128, "ACC*", 79.5),
+        (3, STL, "Graph+", 64, "D", 7.01),
+        (3, REUTERS, "MIE+", 512, "NMI*", 51.4),
+        (3, REUTERS, "Graph+", 512, "D", 3.19),
+    ],
+)
+def test_published_cells_equal_those_read_by_eye(
+    table: int, data: DataRef, method: str, dim: int, metric: str, value: float
+):
+    assert load_published(f"table{table}").value(data, method=method, latent_dim=dim, metric=metric) == value
+
+
+def test_all_published_cells_are_there():
+    assert [len(load_published(f"table{n}").cells) for n in (1, 2, 3)] == [24 * 5, 24 * 4, 24 * 3]
+    assert load_published("gamma").cells == {}
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3"])
+def test_every_published_cell_has_a_place_in_its_table(name: str):
+    asked = {(r.data.name, r.place["method"], r.latent_dim) for r in requests(load_spec(name), "paper")}
+    assert {key[:3] for key in load_published(name).cells} <= asked
+
+
+def test_the_published_attack_lowers_accuracy_in_all_24_cells():
+    drops = [clean - moved for clean, moved in zip(paper(1, "ACC"), paper(1, "ACC*"), strict=True)]
+    assert len(drops) == 24
+    assert (min(drops), max(drops)) == (pytest.approx(4.7), pytest.approx(14.8))
+
+
+def test_the_published_defense_closes_the_gap_under_the_old_attacker():
+    gains = [after - before for after, before in zip(paper(2, "ACC", "+"), paper(1, "ACC"), strict=True)]
+    gaps = [abs(clean - moved) for clean, moved in zip(paper(2, "ACC", "+"), paper(2, "ACC*", "+"), strict=True)]
+    assert (min(gains), max(gains)) == (pytest.approx(0.0), pytest.approx(6.0))
+    assert max(gaps) <= 0.6 + 1e-9
+
+
+def test_the_published_reattack_needs_larger_moves_in_all_24_cells():
+    ratios = [second / first for second, first in zip(paper(3, "D", "+"), paper(1, "D"), strict=True)]
+    below = [clean - moved for clean, moved in zip(paper(2, "ACC", "+"), paper(3, "ACC*", "+"), strict=True)]
+    above = [second - first for second, first in zip(paper(3, "ACC*", "+"), paper(1, "ACC*"), strict=True)]
+    assert (round(min(ratios), 2), round(max(ratios), 2)) == (1.07, 5.92)
+    assert (min(below), max(below)) == (pytest.approx(2.0), pytest.approx(8.3))
+    assert (min(above), max(above)) == (pytest.approx(1.2), pytest.approx(15.7))
+
+
+def test_a_subset_of_a_published_data_set_is_another_data_set():
+    published = load_published("table1")
+    assert published.has(STL)
+    assert not published.has(DataRef("stl10", limit=1000))
+    assert published.value(DataRef("stl10", limit=1000), method="ConvAE", latent_dim=64, metric="ACC") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("data,model,value\n", "must have the columns data, model, latent_dim, metric, value, notes"),
+        ("data,model,latent_dim,metric,value,notes\nstl10,MIE,64,ACC,8o.1,\n", "line 2: could not convert string"),
+    ],
+)
+def test_a_broken_file_of_published_numbers_is_refused(tmp_path: Path, text: str, sentence: str):
+    (tmp_path / "toy.published.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=sentence):
+        load_published("toy", tmp_path)

@@ -1,0 +1,124 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from robust_cluster.errors import ConfigError, DataError, UnknownNameError
+from robust_cluster.report import spec as report_spec
+from robust_cluster.report.spec import TableSpec, load_spec, requests, table_names, tables_folder
+from robust_cluster.runs.spec import DataRef
+
+Load = Callable[..., TableSpec]
+RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"}
+
+
+def test_requests_are_every_combination_of_the_axes(load_toy: Load):
+    asked = requests(load_toy(), "smoke")
+    assert len(asked) == 2 * 2 * 2 * 2  # methods, data, dims, seeds
+    assert len({json.dumps([r.model, r.data.name, r.latent_dim, r.seed]) for r in asked}) == 16
+    assert {r.attack_seed for r in asked} == {None}
+    assert {(r.stage, r.attack, r.defense) for r in asked} == {("attack", "latent_net", None)}
+    assert len(requests(load_toy(), "one")) == 8
+
+
+def test_only_reattacks_are_asked_for_once_per_attack_seed(load_toy: Load):
+    asked = requests(load_toy(('stage = "attack"', 'stage = "reattack"')), "one")
+    assert len(asked) == 24
+    assert {r.attack_seed for r in asked} == {0, 1, 2}
+    assert {r.defense for r in asked} == {"mutual_info"}
+
+
+def test_settings_of_a_profile_override_those_of_a_method_and_of_the_table(load_toy: Load):
+    spec = load_toy(
+        ('stage = "attack"\n', 'stage = "attack"\nset = { "attack.gamma" = 1, "attack.steps" = 1, "model.lr" = 1 }\n'),
+        ("[[methods]]\n", '[[methods]]\nset = { "attack.gamma" = 2, "attack.steps" = 2 }\n'),
+        ("[profile.one]\n", '[profile.one]\nset = { "attack.gamma" = 3 }\n'),
+    )
+    assert requests(spec, "one")[0].settings == {"attack.gamma": 3, "attack.steps": 2, "model.lr": 1}
+
+
+def test_a_data_set_may_be_a_name_or_a_table_and_is_shown_by_its_label():
+    asked = requests(load_spec("table1"), "cpu")
+    assert {r.data for r in asked} == {DataRef("mnist10k", flatten=True), DataRef("fashion-mnist", limit=10000)}
+    assert {r.place["data"] for r in asked} == {"MNIST (10,000)", "Fashion-MNIST (10,000)"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("seed = [0, 1]\n", "sed = [0, 1]\nseed = [0]\n", "toy.toml [smoke]: 'sed'. Did you mean 'seed'?"),
+        ('title = "Toy"', 'titel = "Toy"', "toy.toml: 'titel'. Did you mean 'title'?"),
+        ("scale = 100", "scal = 100", "toy.toml [[cells]]: 'scal'. Did you mean 'scale'?"),
+        ("models =", "modles =", "toy.toml [[methods]]: 'modles'. Did you mean 'models'?"),
+        ('"digits"]', '{ nam = "digits" }]', "data: 'nam'. Did you mean 'name'?"),
+        ("mean±std", "mean+std", "Unknown statistic of toy.toml 'mean+std'. Did you mean 'mean±std'?"),
+        ('stage = "attack"', 'stage = "atack"', "Unknown stage of toy.toml 'atack'. Did you mean 'attack'?"),
+    ],
+)
+def test_an_unknown_key_or_word_is_refused_with_the_nearest(load_toy: Load, old: str, new: str, sentence: str):
+    with pytest.raises(UnknownNameError) as caught:
+        load_toy((old, new))
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('title = "Toy"', "", "toy.toml needs the key 'title'"),
+        ("seed = [0]", "seed = 0", "toy.toml [one]: seed must be a list, got 0 (seed = [0])"),
+        ('"method", "metric"]', '"metric"]', "must share out data, latent_dim, method, metric, got data, metric, latent_dim"),
+        ('label = "D"', 'label = "ACC"', "two entries of metric have one label in profile smoke: ACC, ACC"),
+        ('title = "Toy"', "title = Toy", "toy.toml is not valid TOML"),
+    ],
+)
+def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new: str, sentence: str):
+    with pytest.raises(ConfigError) as caught:
+        load_toy((old, new))
+    assert sentence in str(caught.value)
+
+
+def test_an_unknown_table_or_profile_is_refused_with_the_nearest(load_toy: Load, folder: Path):
+    with pytest.raises(UnknownNameError, match="Unknown table 'table4'. Did you mean 'table"):
+        load_spec("table4")
+    with pytest.raises(UnknownNameError, match="Unknown profile of toy 'smok'. Did you mean 'smoke'?"):
+        requests(load_toy(), "smok")
+    assert table_names(folder) == ["toy"]
+
+
+def test_a_package_without_its_checkout_says_how_to_get_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(report_spec, "__file__", str(tmp_path / "a" / "b" / "spec.py"))
+    with pytest.raises(DataError, match="pip install -e"):
+        tables_folder()
+
+
+def test_every_table_of_the_checkout_loads_and_has_the_three_profiles_and_the_yardsticks():
+    assert {"gamma", "table1", "table2", "table3"} <= set(table_names())
+    for name in ("gamma", "table1", "table2", "table3"):
+        spec = load_spec(name)
+        assert set(spec.profiles) == {"paper", "cpu", "smoke"}
+        assert {m.model for m in spec.methods} == {"kmeans", "ae_kmeans", "convae", "mie", "graph"}
+        assert {m.stage for m in spec.methods if m.model in ("kmeans", "ae_kmeans")} == {"attack"}
+        assert {metric for cell in spec.cells for metric in cell.values} <= RECORDED
+        assert [cell for cell in spec.cells if "noise_flip" in cell.values], "no starred number without its control"
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "count"),
+    [
+        ("table1", "paper", 5 * 2 * 4 * 5),
+        ("table2", "paper", 11 * 2 * 4 * 5),
+        ("table3", "paper", (2 + 9 * 3) * 2 * 4 * 5),
+        ("table3", "cpu", (2 + 9 * 3) * 2 * 3),
+        ("table3", "smoke", (2 + 9 * 3) * 2),
+        ("gamma", "smoke", 14 * 2 * 4),
+    ],
+)
+def test_the_tables_ask_for_as_many_runs_as_their_axes_say(name: str, profile: str, count: int):
+    assert len(requests(load_spec(name), profile)) == count
+
+
+def test_a_gamma_sweep_moves_the_attack_measured_and_not_the_one_the_defense_met():
+    asked = [r for r in requests(load_spec("gamma"), "smoke") if r.place["method"] == "Graph+" and r.seed == 0]
+    assert [r.own_settings for r in asked] == [{"attack.gamma": gamma} for gamma in (20, 40, 80, 160)]
+    assert {json.dumps(r.settings) for r in asked} == {json.dumps({"defense.mode": "frozen", "attack.gamma": 40})}

@@ -1,0 +1,108 @@
+"""A run's key holds every field that changes a number."""
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from robust_cluster.runs.spec import DataRef, RunSpec
+
+
+def run_spec(**changes: Any) -> RunSpec:
+    content: dict[str, Any] = {
+        "stage": "pretrain",
+        "data": DataRef("digits"),
+        "data_sha256": "ab" * 32,
+        "model": "graph",
+        "latent_dim": 64,
+        "seed": 0,
+        "settings": {"model": {"lr": 1e-3, "neighbors": 3}},
+        "versions": {"graph": 1},
+    }
+    return RunSpec(**(content | changes))
+
+
+CHANGES: dict[str, Any] = {
+    "stage": "cluster",
+    "data_sha256": "cd" * 32,
+    "model": "mie",
+    "latent_dim": 10,
+    "seed": 1,
+    "settings": {"model": {"lr": 1e-3, "neighbors": 4}},
+    "versions": {"graph": 2},
+    "precision": "highest",
+    "attack": "latent_net",
+    "attack_seed": 0,
+    "defense": "mutual_info",
+    "parent": run_spec(seed=5),
+}
+DATA_CHANGES: dict[str, Any] = {
+    "name": "mnist",
+    "limit": 1000,
+    "flatten": True,
+    "normalize": "none",
+    "n_clusters": 7,
+}
+
+
+def test_the_key_of_a_spec_never_changes_between_machines_and_versions() -> None:
+    assert run_spec().key == "707008362832"
+
+
+def test_equal_specs_have_one_key_whatever_the_order_of_their_settings() -> None:
+    turned = run_spec(settings={"model": {"neighbors": 3, "lr": 1e-3}})
+    assert turned.key == run_spec().key
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(RunSpec) if f.name != "data"])
+def test_each_field_changes_the_key(field: str) -> None:
+    assert run_spec(**{field: CHANGES[field]}).key != run_spec().key
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(DataRef)])
+def test_each_choice_about_the_data_changes_the_key(field: str) -> None:
+    assert run_spec(data=replace(DataRef("digits"), **{field: DATA_CHANGES[field]})).key != run_spec().key
+
+
+def test_a_change_in_any_ancestor_changes_the_key() -> None:
+    def child(seed: int) -> RunSpec:
+        return run_spec(stage="attack", parent=run_spec(stage="cluster", parent=run_spec(seed=seed)))
+
+    assert child(0).key == child(0).key
+    assert child(0).key != child(1).key
+
+
+def test_a_spec_survives_json_with_its_lineage_and_key() -> None:
+    spec = run_spec(stage="attack", attack="latent_net", attack_seed=2, parent=run_spec(stage="cluster"))
+    again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert again.key == spec.key
+    assert isinstance(again.parent, RunSpec)
+    assert isinstance(again.data, DataRef)
+
+
+def test_a_field_that_no_spec_has_is_refused() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        RunSpec.from_json(run_spec().to_json() | {"colour": "red"})
+
+
+def test_a_setting_that_is_not_finite_has_no_key() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        _ = run_spec(settings={"lr": float("nan")}).key
+
+
+def test_the_folder_is_named_by_stage_model_data_dim_seed_and_key() -> None:
+    spec = run_spec(data=DataRef("fashion-mnist", limit=10000, flatten=True), seed=3)
+    assert spec.directory == f"pretrain/graph-fashion-mnist-vector-10000-d64-s3-{spec.key}"
+    assert DataRef("digits").label == "digits"
+
+
+def test_the_lineage_runs_from_the_youngest_to_the_oldest() -> None:
+    oldest = run_spec()
+    middle = run_spec(stage="cluster", parent=oldest)
+    youngest = run_spec(stage="attack", parent=middle)
+    assert list(youngest.lineage()) == [youngest, middle, oldest]
+    assert youngest.ancestor("cluster") is middle
+    with pytest.raises(LookupError, match="has no defend run before it"):
+        youngest.ancestor("defend")
