@@ -25,7 +25,8 @@ LAYERS = {
 # The edges inside a layer: (importer, imported module or anything below it).
 SIDEWAYS = {
     ("discover", "robust_cluster.errors"),
-    ("data", "robust_cluster.runs.spec"),
+    ("data", "robust_cluster.runs.spec"),  # DataRef
+    ("data", "robust_cluster.runs.seeds"),  # the rows that `limit` takes
     ("stages", "robust_cluster.audit"),
     ("cli", "robust_cluster.report"),
 }
@@ -117,7 +118,7 @@ def test_an_edge_that_points_up_or_sideways_is_found(module: str, text: str) -> 
         ("models.base", "from robust_cluster.data.base import Views"),
         ("models.autoencoder.graph", "from . import convae"),
         ("data.base", "from robust_cluster.runs.spec import DataRef"),
-        ("data.base", "from robust_cluster.runs import spec"),
+        ("data.prepare", "from robust_cluster.runs import spec, seeds"),
         ("stages.attack", "from robust_cluster.audit.budget import check"),
         ("cli.app", "from robust_cluster import __version__"),
         ("report.table", "import pandas, robust_cluster"),

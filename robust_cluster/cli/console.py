@@ -18,8 +18,8 @@ Record = Mapping[str, Any]
 PLAIN_SECONDS = 5.0  # least time between two plain progress lines
 PLAIN_WIDTH = 200  # columns of a result that is piped: nothing is cut off
 HEADLINES = {  # metric -> what it is multiplied by when shown
-    **dict.fromkeys(("ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "flip", "noise_flip"), 100),
-    **dict.fromkeys(("D", "D_norm", "reconstruction_error"), 1),
+    **dict.fromkeys(("ACC", "NMI", "ACC*", "NMI*", "flip", "noise_flip"), 100),
+    "D": 1,
 }
 
 
@@ -42,7 +42,9 @@ def sentence(error: Exception) -> tuple[str, int]:
     if isinstance(error, RobustClusterError):
         return str(error), error.exit_code
     if isinstance(error, typer.TyperException):
-        return error.format_message(), error.exit_code
+        context = getattr(error, "ctx", None)
+        hint = f" ({context.command_path} --help)" if context else ""
+        return error.format_message().replace("Value error, ", "") + hint, error.exit_code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return (
             "No space left on the device; what is finished is kept, and the same command resumes once there is room.",
@@ -87,9 +89,9 @@ class Lines:
         self._flush()
 
     def _flush(self) -> None:
-        if self.line:
-            self.console.print(self.line)
-        self.line, self.last = "", time.monotonic()
+        line, self.line, self.last = self.line, "", time.monotonic()
+        if line:
+            self.console.print(line)
 
 
 class Bar:
@@ -97,16 +99,17 @@ class Bar:
 
     def __init__(self, console: "Console") -> None:
         from rich import progress
+        from rich.table import Column
 
         columns = (
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=20),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[losses]}"),
+            progress.BarColumn(bar_width=10),
+            progress.TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True)),  # cut if too long
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
         )
-        self.bar = progress.Progress(*columns, console=console)
+        self.bar = progress.Progress(*columns, console=console, expand=True)
         self.task: progress.TaskID | None = None
 
     def start(self, title: str, total: int, done: int) -> None:
@@ -160,7 +163,8 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
 def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
     """Column -> text of one record: what it is, the swept `settings`, headline metrics (rates in percent), flags."""
     spec = record["spec"]
-    metrics = record.get("metrics", {})
+    metrics = record.get("metrics") or {}
+    loss = {} if metrics else {"loss": _number((record.get("training") or {}).get("loss"), 1)}
     return {
         "stage": spec["stage"],
         "model": spec["model"],
@@ -170,6 +174,7 @@ def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
         "attacker": "" if spec.get("attack_seed") is None else str(spec["attack_seed"]),
         **{key: str(setting(spec, key)) for key in settings},
         **{name: _number(metrics[name], scale) for name, scale in HEADLINES.items() if name in metrics},
+        **loss,
         "flags": ", ".join(record.get("flags", ())),
     }
 

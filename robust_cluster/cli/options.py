@@ -77,6 +77,13 @@ def _asoption(value: Any) -> Any:
     return value
 
 
+def positive(parameter: typer.CallbackParam, number: int | None) -> int | None:
+    """`number`, where one is given. Raises: ConfigError when it is below 1."""
+    if number is not None and number < 1:
+        raise ConfigError(f"{parameter.opts[0]} must be >= 1, got {number}")
+    return number
+
+
 def option(*flags: str, help: str, **more: Any) -> Any:
     """A flag of a verb; `more` goes to typer.Option."""
     return typer.Option(*flags, help=help, show_envvar=False, **more)
@@ -97,7 +104,7 @@ class RunOptions:
     ] = None
     exact: Annotated[bool, option("--exact", help="Full float32 products everywhere.")] = False
     device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
-    threads: Annotated[int | None, option("--threads", min=1, help="CPU threads.")] = None
+    threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
     data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
     no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
@@ -115,14 +122,12 @@ class StageOptions(RunOptions):
         str,
         option("--data", help="rc ls data, or a .npz, .npy or .csv file.", autocompletion=offer("data")),
     ]
-    dim: Annotated[int, option("--dim", min=1, help="Latent dimensions.")] = 64
+    dim: Annotated[int, option("--dim", callback=positive, help="Latent dimensions.")] = 64
     seed: Annotated[str, option("--seed", metavar="N[,N...]", help="A run per seed.")] = "0"
-    limit: Annotated[int | None, option("--limit", min=1, help="Class-balanced subset.")] = None
+    limit: Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")] = None
     flatten: Annotated[bool, option("--flatten", help="Images become vectors.")] = False
     normalize: Annotated[Normalize, option("--normalize", help="Scaling of vectors.")] = "alrdc"
-    clusters: Annotated[int | None, option("--clusters", min=2, help="Number of clusters; needed without labels.")] = (
-        None
-    )
+    clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,

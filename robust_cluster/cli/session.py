@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -54,6 +54,19 @@ class Session:
 
         return load(ref, Places(self.options.data_dir), path=path)
 
+    def plan(self, request: "Request", own: Mapping[str, Any], dataset: "Dataset") -> Plan:
+        """The runs that a request takes. `own`: settings of the asked run only, its ancestors keep the request's.
+
+        Raises: ConfigError and UnknownNameError for values and names that are not allowed.
+        """
+        from robust_cluster.stages import chain
+
+        runs = chain.plan(request, dataset.info)
+        if own:
+            changed = replace(request, overrides={**request.overrides, **own})
+            runs[-1] = replace(chain.plan(changed, dataset.info)[-1], parent=runs[-1].parent)
+        return runs
+
     def state(self, spec: RunSpec, *, asked: bool) -> str:
         """What will be done about a run: "done", "resumes" or "to run"."""
         if self.store.record(spec) is not None:
@@ -66,7 +79,7 @@ class Session:
         specs = {spec.key: spec for plan in plans for spec in plan}
         states = {key: self.state(spec, asked=key in asked) for key, spec in specs.items()}
         n_done = sum(state == "done" for state in states.values())
-        self.err.print(f"plan: {len(specs)} runs, {n_done} done")
+        self.err.print(f"plan: {len(specs)} run{'s' if len(specs) > 1 else ''}, {n_done} done")
         for key, spec in specs.items():
             self.err.print(f"  {states[key]:8}{spec.directory}")
 
@@ -118,9 +131,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     requests = stage_requests(stage, ctx, options)
     session = Session(options, force=options.force)
     dataset = session.load(options.ref, options.path)
-    from robust_cluster.stages import chain
-
-    plans = [chain.plan(request, dataset.info) for request in requests]
+    plans = [session.plan(request, own, dataset) for request, own in requests]
     session.show_plan(plans)
     if options.dry_run:
         return
@@ -137,22 +148,29 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
         done = {record["key"] for record in records}
         for plan in plans:
             if plan[-1].key in done:
-                session.err.print(f"wrote {session.store.path(plan[-1])}")
+                session.err.print(f"result in {session.store.path(plan[-1])}")
     session.end()
     session.err.print(f"next: {next_command(stage, ctx)}")
 
 
-def stage_requests(stage: Stage, ctx: typer.Context, options: StageOptions) -> list["Request"]:
-    """A request per seed, swept value and attacker. Raises: ConfigError for values that cannot be read."""
+def stage_requests(
+    stage: Stage, ctx: typer.Context, options: StageOptions
+) -> list[tuple["Request", Mapping[str, Any]]]:
+    """A request and the settings of its run alone, per seed, swept value and attacker. Raises: ConfigError.
+
+    What a re-attack sweeps of the attack is its own: the attack that the defense met stays as it was.
+    """
+    from robust_cluster.stages.chain import Request
+
     seeds = integers(options.seed, "--seed")
     attack_seeds = integers(options.attack_seeds or ATTACK_SEEDS.get(stage, "0"), "--attack-seeds")
     fixed = overrides(ctx, options, options.mode)
     swept = sweeps(options.sweep or [])
-    choices = [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
-    from robust_cluster.stages.chain import Request
-
-    return [
-        Request(
+    found: list[tuple[Request, Mapping[str, Any]]] = []
+    for seed, values, attack_seed in product(seeds, product(*swept.values()), attack_seeds):
+        choice = dict(zip(swept, values, strict=True))
+        own = {key: v for key, v in choice.items() if stage == "reattack" and key.startswith("attack.")}
+        request = Request(
             stage=stage,
             data=options.ref,
             model=options.model,
@@ -162,11 +180,11 @@ def stage_requests(stage: Stage, ctx: typer.Context, options: StageOptions) -> l
             attack_seed=attack_seed,
             defense=options.defense,
             profile=options.profile,
-            overrides={**fixed, **choice},
+            overrides={**fixed, **{key: v for key, v in choice.items() if key not in own}},
             exact=options.exact,
         )
-        for seed, choice, attack_seed in product(seeds, choices, attack_seeds)
-    ]
+        found.append((request, own))
+    return found
 
 
 def show_records(records: Sequence[Record], options: StageOptions, *, single: bool) -> None:

@@ -65,7 +65,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
 
 def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session") -> "tuple[list[Plan], list[Record]]":
     """Plans and records of the requests that share one data set; none, and a sentence, where it cannot be had."""
-    from robust_cluster.stages import chain
+    from robust_cluster.stages.chain import Request
 
     options = session.options
     given = overrides(ctx, options)
@@ -76,7 +76,7 @@ def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session")
         return [], []
     plans: list[Plan] = []
     for cell in asked:
-        request = chain.Request(
+        request = Request(
             stage=cell.stage,
             data=cell.data,
             model=cell.model,
@@ -86,11 +86,11 @@ def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session")
             attack_seed=cell.attack_seed or 0,
             defense=cell.defense or "mutual_info",
             profile=options.profile,
-            overrides={**cell.settings, **cell.own_settings, **given},
+            overrides={**cell.settings, **given},
             exact=options.exact,
         )
         try:
-            plans.append(chain.plan(request, dataset.info))
+            plans.append(session.plan(request, cell.own_settings, dataset))
         except RobustClusterError as error:
             session.failures.append(f"{cell.stage} {cell.model} on {cell.data.label}: {error}")
     session.show_plan(plans)

@@ -5,6 +5,7 @@ import gzip
 import math
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -115,12 +116,17 @@ def _read_csv(path: Path) -> tuple[tuple[Array, ...], Array | None]:
     try:
         with path.open(newline="") as file:
             names = next(csv.reader(file), [])
-        table = pd.read_csv(path)
-    except (OSError, UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the first line lose values
+            table = pd.read_csv(path, index_col=False)
+    except (
+        OSError,
+        ValueError,
+        csv.Error,
+        pd.errors.ParserWarning,
+    ) as error:  # pandas' own and Unicode's are ValueErrors
         raise DataError(f"{path.name} cannot be read as comma-separated values: {error}") from error
     _check_header(path.name, names)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first columns for row names
-        raise DataError(f"{path.name} has rows of more values than its first line has names")
     label_columns = [column for column in table.columns if column.strip().lower() in LABEL_COLUMNS]
     if len(label_columns) > 1:
         raise DataError(f"{path.name} must have one label column at most, got {', '.join(label_columns)}")

@@ -54,7 +54,7 @@ def replace_block(text: str, name: str, block: str) -> str:
     Raises: ConfigError unless the two markers stand there exactly once.
     """
     opening, closing = f"<!-- table:{name} -->", "<!-- /table -->"
-    inside = re.compile(f"(?<={re.escape(opening)}).*?(?={re.escape(closing)})", re.DOTALL)
+    inside = re.compile(f"(?<={re.escape(opening)})(?:(?!<!-- table:).)*?(?={re.escape(closing)})", re.DOTALL)
     if len(inside.findall(text)) != 1:
         raise ConfigError(f"The text must have the markers {opening} and {closing} exactly once")
     return inside.sub(lambda _: f"\n{block.strip()}\n", text)
@@ -121,9 +121,9 @@ def _body(grid: Grid) -> list[tuple[list[str], list[str]]]:
 def _terminal(grid: Grid) -> Table:
     table = Table(title=Text(grid.spec.title), caption=Text(" ".join(grid.caption)), box=box.SIMPLE_HEAD)
     for axis in grid.spec.rows:
-        table.add_column(axis)
+        table.add_column(axis, overflow="fold")
     for column in _columns(grid):
-        table.add_column(Text("\n".join(column)), justify="right")
+        table.add_column(Text("\n".join(column)), justify="right", overflow="fold")
     for heads, texts in _body(grid):
         if any(heads[:-1]) and table.row_count:
             table.add_section()

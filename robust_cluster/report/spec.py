@@ -69,6 +69,7 @@ class TableSpec:
     methods: tuple[Method, ...]
     cells: tuple[CellFormat, ...]
     profiles: Mapping[str, Profile]
+    folder: Path
     attack: str | None = None
     defense: str | None = None
     notes: tuple[str, ...] = ()
@@ -141,7 +142,7 @@ def load_spec(name: str, folder: Path | None = None) -> TableSpec:
     if name not in (known := table_names(folder)):
         raise UnknownNameError("table", name, known, listing="rc ls tables")
     labels = _read(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
-    return _table(_read(folder / f"{name}.toml"), name, labels=labels)
+    return _table(_read(folder / f"{name}.toml"), folder / f"{name}.toml", labels=labels)
 
 
 def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
@@ -179,13 +180,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
-def _table(content: Mapping[str, Any], name: str, *, labels: Mapping[str, Mapping[str, str]]) -> TableSpec:
+def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mapping[str, str]]) -> TableSpec:
     required = ("title", "source", "stage", "statistic", "rows", "columns", "axes", "methods", "cells", "profile")
-    file = f"{name}.toml"
+    file = path.name
     _check(content, file, required=required, optional=("attack", "defense", "set", "notes"))
     _choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
     spec = TableSpec(
-        name=name,
+        name=path.stem,
         title=content["title"],
         source=content["source"],
         statistic=content["statistic"],
@@ -196,6 +197,7 @@ def _table(content: Mapping[str, Any], name: str, *, labels: Mapping[str, Mappin
         profiles={
             key: _profile(content["axes"], own, where=f"{file} [{key}]") for key, own in content["profile"].items()
         },
+        folder=path.parent,
         attack=content.get("attack"),
         defense=content.get("defense"),
         notes=tuple(content.get("notes", ())),

@@ -79,7 +79,7 @@ def build(
     axes = spec.profile(profile)
     usable = [r for r in records if (r["profile"] == profile if keys is None else r["key"] in keys)]
     asked = requests(spec, profile)
-    published = load_published(spec.name) if compare else Published({})
+    published = load_published(spec.name, spec.folder) if compare else Published({})
     runs: dict[Labels, dict[int, list[Record]]] = {}
     cells: dict[tuple[Labels, Labels], Cell] = {}
     for request, record in zip(asked, _select(asked, usable), strict=True):
@@ -97,12 +97,12 @@ def build(
     return Grid(
         spec=spec,
         profile=profile,
-        caption=tuple(_caption(spec, profile, asked=asked, runs=runs, compare=compare)),
+        caption=tuple(_caption(spec, profile, asked=asked, runs=runs, compare=bool(published.cells))),
         rows=tuple(product(*(spec.values(axis, axes) for axis in spec.rows))),
         columns=tuple(product(*(spec.values(axis, axes) for axis in spec.columns))),
         cells=cells,
         n_seeds=len(axes.seed),
-        compare=compare,
+        compare=bool(published.cells),
     )
 
 
@@ -285,5 +285,5 @@ def _caption(
     yield from axes.notes
     yield from spec.notes
     if compare:
-        yield "difference: ours minus the paper's."
+        yield "Difference: ours minus the paper's."
     yield f"Source: {spec.source}."

@@ -53,8 +53,7 @@ class Run:
 
     def lines(self) -> list[dict[str, Any]]:
         """What was logged, a line torn by a kill left out. Raises: StoreError when a line is not JSON."""
-        with _sentences(self.path):
-            whole = _whole_lines(self.path / LOG)
+        whole = _whole_lines(self.path / LOG)
         try:
             return [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
@@ -201,9 +200,9 @@ def _tidy(folder: Path) -> None:
         _remove(leftover)
     if (folder / RESULT).exists():
         _remove(folder / STATE)
-    with _sentences(folder):
-        whole = len(_whole_lines(folder / LOG))
-        if whole < len(_read(folder / LOG) or b""):
+    whole = len(_whole_lines(folder / LOG))
+    if whole < len(_read(folder / LOG) or b""):
+        with _sentences(folder):
             os.truncate(folder / LOG, whole)
 
 

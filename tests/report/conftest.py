@@ -84,7 +84,12 @@ def load_toy(folder: Path) -> Callable[..., TableSpec]:
     return load
 
 
-def record(
+@pytest.fixture
+def record() -> Callable[..., dict[str, Any]]:
+    return make_record
+
+
+def make_record(
     stage: str = "attack",
     *,
     metrics: dict[str, float | None] | None = None,
@@ -114,7 +119,7 @@ def chain(
     met_gamma: float = 40.0,
     **choices: Any,
 ) -> RunSpec:
-    base = {
+    base: dict[str, Any] = {
         "data": DataRef("stl10"),
         "data_sha256": "0",
         "model": "convae",
@@ -125,7 +130,7 @@ def chain(
     cluster = RunSpec(stage="cluster", settings={"model": {"lr": 1e-3}}, **base)
 
     def attack(name: Any, weight: float, parent: RunSpec) -> RunSpec:
-        own = {"attack": "latent_net", "attack_seed": attack_seed if name == "reattack" else 0}
+        own: dict[str, Any] = {"attack": "latent_net", "attack_seed": attack_seed if name == "reattack" else 0}
         return RunSpec(stage=name, settings={"attack": {"gamma": weight}}, parent=parent, **own, **base)
 
     if stage == "cluster":
@@ -133,7 +138,5 @@ def chain(
     if stage == "attack":
         return attack("attack", gamma, cluster)
     met = attack("attack", met_gamma, cluster)
-    defend = RunSpec(
-        stage="defend", settings={"defense": {"mode": mode}}, defense="mutual_info", parent=met, **base
-    )
+    defend = RunSpec(stage="defend", settings={"defense": {"mode": mode}}, defense="mutual_info", parent=met, **base)
     return defend if stage == "defend" else attack("reattack", gamma, defend)

@@ -13,7 +13,7 @@ Load = Callable[..., TableSpec]
 RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"}
 
 
-def test_requests_are_every_combination_of_the_axes(load_toy: Load):
+def test_requests_are_every_combination_of_the_axes(load_toy: Load) -> None:
     asked = requests(load_toy(), "smoke")
     assert len(asked) == 2 * 2 * 2 * 2  # methods, data, dims, seeds
     assert len({json.dumps([r.model, r.data.name, r.latent_dim, r.seed]) for r in asked}) == 16
@@ -22,14 +22,14 @@ def test_requests_are_every_combination_of_the_axes(load_toy: Load):
     assert len(requests(load_toy(), "one")) == 8
 
 
-def test_only_reattacks_are_asked_for_once_per_attack_seed(load_toy: Load):
+def test_only_reattacks_are_asked_for_once_per_attack_seed(load_toy: Load) -> None:
     asked = requests(load_toy(('stage = "attack"', 'stage = "reattack"')), "one")
     assert len(asked) == 24
     assert {r.attack_seed for r in asked} == {0, 1, 2}
     assert {r.defense for r in asked} == {"mutual_info"}
 
 
-def test_settings_of_a_profile_override_those_of_a_method_and_of_the_table(load_toy: Load):
+def test_settings_of_a_profile_override_those_of_a_method_and_of_the_table(load_toy: Load) -> None:
     spec = load_toy(
         ('stage = "attack"\n', 'stage = "attack"\nset = { "attack.gamma" = 1, "attack.steps" = 1, "model.lr" = 1 }\n'),
         ("[[methods]]\n", '[[methods]]\nset = { "attack.gamma" = 2, "attack.steps" = 2 }\n'),
@@ -38,7 +38,7 @@ def test_settings_of_a_profile_override_those_of_a_method_and_of_the_table(load_
     assert requests(spec, "one")[0].settings == {"attack.gamma": 3, "attack.steps": 2, "model.lr": 1}
 
 
-def test_a_data_set_may_be_a_name_or_a_table_and_is_shown_by_its_label():
+def test_a_data_set_may_be_a_name_or_a_table_and_is_shown_by_its_label() -> None:
     asked = requests(load_spec("table1"), "cpu")
     assert {r.data for r in asked} == {DataRef("mnist10k", flatten=True), DataRef("fashion-mnist", limit=10000)}
     assert {r.place["data"] for r in asked} == {"MNIST (10,000)", "Fashion-MNIST (10,000)"}
@@ -56,7 +56,7 @@ def test_a_data_set_may_be_a_name_or_a_table_and_is_shown_by_its_label():
         ('stage = "attack"', 'stage = "atack"', "Unknown stage of toy.toml 'atack'. Did you mean 'attack'?"),
     ],
 )
-def test_an_unknown_key_or_word_is_refused_with_the_nearest(load_toy: Load, old: str, new: str, sentence: str):
+def test_an_unknown_key_or_word_is_refused_with_the_nearest(load_toy: Load, old: str, new: str, sentence: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         load_toy((old, new))
     assert sentence in str(caught.value)
@@ -67,32 +67,38 @@ def test_an_unknown_key_or_word_is_refused_with_the_nearest(load_toy: Load, old:
     [
         ('title = "Toy"', "", "toy.toml needs the key 'title'"),
         ("seed = [0]", "seed = 0", "toy.toml [one]: seed must be a list, got 0 (seed = [0])"),
-        ('"method", "metric"]', '"metric"]', "must share out data, latent_dim, method, metric, got data, metric, latent_dim"),
+        (
+            '"method", "metric"]',
+            '"metric"]',
+            "must share out data, latent_dim, method, metric, got data, metric, latent_dim",
+        ),
         ('label = "D"', 'label = "ACC"', "two entries of metric have one label in profile smoke: ACC, ACC"),
         ('title = "Toy"', "title = Toy", "toy.toml is not valid TOML"),
     ],
 )
-def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new: str, sentence: str):
+def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_toy((old, new))
     assert sentence in str(caught.value)
 
 
-def test_an_unknown_table_or_profile_is_refused_with_the_nearest(load_toy: Load, folder: Path):
-    with pytest.raises(UnknownNameError, match="Unknown table 'table4'. Did you mean 'table"):
+def test_an_unknown_table_or_profile_is_refused_with_the_nearest(load_toy: Load, folder: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown table 'table4'. Did you mean 'table"):
         load_spec("table4")
-    with pytest.raises(UnknownNameError, match="Unknown profile of toy 'smok'. Did you mean 'smoke'?"):
+    with pytest.raises(UnknownNameError, match=r"Unknown profile of toy 'smok'. Did you mean 'smoke'?"):
         requests(load_toy(), "smok")
     assert table_names(folder) == ["toy"]
 
 
-def test_a_package_without_its_checkout_says_how_to_get_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_package_without_its_checkout_says_how_to_get_the_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(report_spec, "__file__", str(tmp_path / "a" / "b" / "spec.py"))
     with pytest.raises(DataError, match="pip install -e"):
         tables_folder()
 
 
-def test_every_table_of_the_checkout_loads_and_has_the_three_profiles_and_the_yardsticks():
+def test_every_table_of_the_checkout_loads_and_has_the_three_profiles_and_the_yardsticks() -> None:
     assert {"gamma", "table1", "table2", "table3"} <= set(table_names())
     for name in ("gamma", "table1", "table2", "table3"):
         spec = load_spec(name)
@@ -114,11 +120,11 @@ def test_every_table_of_the_checkout_loads_and_has_the_three_profiles_and_the_ya
         ("gamma", "smoke", 14 * 2 * 4),
     ],
 )
-def test_the_tables_ask_for_as_many_runs_as_their_axes_say(name: str, profile: str, count: int):
+def test_the_tables_ask_for_as_many_runs_as_their_axes_say(name: str, profile: str, count: int) -> None:
     assert len(requests(load_spec(name), profile)) == count
 
 
-def test_a_gamma_sweep_moves_the_attack_measured_and_not_the_one_the_defense_met():
+def test_a_gamma_sweep_moves_the_attack_measured_and_not_the_one_the_defense_met() -> None:
     asked = [r for r in requests(load_spec("gamma"), "smoke") if r.place["method"] == "Graph+" and r.seed == 0]
     assert [r.own_settings for r in asked] == [{"attack.gamma": gamma} for gamma in (20, 40, 80, 160)]
     assert {json.dumps(r.settings) for r in asked} == {json.dumps({"defense.mode": "frozen", "attack.gamma": 40})}

@@ -1,0 +1,260 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from robust_cluster.data import mnist
+from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.prepare import available, digest, load
+from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError, UnknownNameError
+from robust_cluster.runs.spec import DataRef
+
+X = np.arange(24, dtype=np.float64).reshape(12, 2)
+Y = np.arange(12) % 3
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setattr(mnist, "SYSTEM", tmp_path / "no-system")
+    return Places(tmp_path, tmp_path / "no-cache")
+
+
+def prepared(places: Places, arrays: dict[str, Any], **ref: Any) -> Dataset:
+    assert places.data_dir is not None
+    np.savez(places.data_dir / "mine.npz", **arrays)
+    return load(DataRef("mine", **ref), places)
+
+
+def images(*shape: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
+
+
+def test_vectors_are_multiplied_by_one_constant_so_that_the_mean_square_is_88(places: Places) -> None:
+    data = prepared(places, {"x": X, "y": Y})
+    assert data.views[0].dtype == torch.float32
+    assert data.views[0].double().square().sum(1).mean().item() == pytest.approx(88, rel=1e-6)
+    np.testing.assert_allclose(data.views[0].numpy(), X * data.info.scale, rtol=1e-6)
+    assert data.info.scale == pytest.approx((88 / np.square(X).sum(1).mean()) ** 0.5, rel=1e-6)
+    assert (data.info.shapes, data.info.n_samples, data.info.n_clusters, data.info.bounds) == (((2,),), 12, 3, None)
+
+
+def test_normalize_none_leaves_vectors_alone(places: Places) -> None:
+    data = prepared(places, {"x": X, "y": Y}, normalize="none")
+    assert (data.views[0].tolist(), data.info.scale) == (X.tolist(), 1.0)
+
+
+def test_views_share_one_constant(places: Places) -> None:
+    data = prepared(places, {"view_0": X, "view_1": 10 * X, "y": Y})
+    first, second = (view.double() for view in data.views)
+    assert torch.cat([first, second]).square().sum(1).mean().item() == pytest.approx(88, rel=1e-6)
+    torch.testing.assert_close(second, 10 * first, rtol=1e-5, atol=1e-6)
+
+
+def test_bytes_become_images_with_a_channel_axis_in_0_to_1(places: Places) -> None:
+    pixels = images(4, 5, 6)
+    data = prepared(places, {"x": pixels, "y": [0, 1, 0, 1]})
+    np.testing.assert_array_equal(data.views[0].numpy(), pixels[:, None] / np.float32(255))
+    assert (data.info.shapes, data.info.bounds, data.info.scale) == (((1, 5, 6),), (0.0, 1.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((3, 8, 7, 3), 3), ((3, 3, 8, 7), 1), ((3, 1, 4, 4), 1), ((3, 4, 4, 1), 3)]
+)
+def test_the_channel_axis_is_found_and_put_first(places: Places, shape: tuple[int, ...], axis: int) -> None:
+    pixels = images(*shape)
+    found = prepared(places, {"x": pixels, "y": [0, 1, 1]}).views[0]
+    assert found.is_contiguous()
+    np.testing.assert_array_equal(found.numpy(), np.moveaxis(pixels, axis, 1) / np.float32(255))
+
+
+def test_images_of_fractions_are_used_as_they_are(places: Places) -> None:
+    pixels = images(3, 4, 4) / 255
+    data = prepared(places, {"x": pixels, "y": [0, 1, 1]})
+    np.testing.assert_array_equal(data.views[0].numpy()[:, 0], pixels.astype(np.float32))
+
+
+def test_flattened_images_are_vectors_scaled_or_bounded(places: Places) -> None:
+    arrays = {"x": images(3, 4, 4), "y": [0, 1, 1]}
+    scaled = prepared(places, arrays, flatten=True)
+    assert (scaled.info.shapes, scaled.info.bounds) == (((16,),), None)
+    assert scaled.views[0].double().square().sum(1).mean().item() == pytest.approx(88, rel=1e-6)
+    plain = prepared(places, arrays, flatten=True, normalize="none")
+    assert plain.info.bounds == (0.0, 1.0)
+    torch.testing.assert_close(plain.views[0] * scaled.info.scale, scaled.views[0])
+
+
+def test_labels_of_any_kind_are_numbered_in_sorted_order(places: Places) -> None:
+    for labels in (["b", "a", "c"], [7, -1, 9], [2.0, 1.0, 3.0]):
+        found = prepared(places, {"x": X[:3], "y": labels}).labels
+        assert found is not None
+        assert found.dtype == np.int64
+        assert found.tolist() == [1, 0, 2]
+
+
+def test_the_given_number_of_clusters_wins_over_the_classes(places: Places) -> None:
+    assert prepared(places, {"x": X, "y": Y}, n_clusters=5).info.n_clusters == 5
+
+
+def test_without_labels_the_number_of_clusters_is_taken_as_given(places: Places) -> None:
+    data = prepared(places, {"x": X}, n_clusters=4)
+    assert (data.labels, data.info.n_clusters) == (None, 4)
+
+
+def bad(**changes: Any) -> dict[str, Any]:
+    return {"x": X, "y": Y} | changes
+
+
+HOLED = X.copy()
+HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
+
+
+@pytest.mark.parametrize(
+    ("arrays", "ref", "error", "sentence"),
+    [
+        (bad(x=HOLED), {}, DataError, "mine: x has 2 values that are NaN, infinite or too large for float32"),
+        (bad(x=X * 1e300), {}, DataError, "x has 23 values"),
+        ({"view_0": X, "view_1": HOLED}, {}, DataError, "mine: view_1 has 2 values"),
+        (bad(x=X.astype(str)), {}, DataError, "x must hold numbers, got the type <U"),
+        (bad(x=X[:, 0]), {}, ShapeError, r"x must be \(n, d\), got \(12,\)"),
+        ({"view_0": X, "view_1": X[None]}, {}, ShapeError, r"view_0 must be \(n, height, width"),
+        (bad(y=Y[:-1]), {}, ShapeError, "the same number of samples, got x 12, labels 11"),
+        ({"view_0": X, "view_1": X[1:]}, {}, ShapeError, "got view_0 12, view_1 11"),
+        (bad(y=Y[:, None]), {}, ShapeError, r"labels must be \(n,\), one class a sample, got \(12, 1\)"),
+        ({"x": X[:0]}, {"n_clusters": 2}, DataError, r"at least 2 samples of at least 1 value, got \(0, 2\)"),
+        ({"x": X[:, :0]}, {"n_clusters": 2}, DataError, r"got \(12, 0\)"),
+        ({"x": X[:1]}, {"n_clusters": 2}, DataError, r"at least 2 samples"),
+        (bad(x=X * 0), {}, DataError, "every sample of x is the same, so there is nothing to cluster"),
+        (
+            bad(y=Y * 0 + 7),
+            {},
+            DataError,
+            r"at least 2 classes, got only '7' \(leave the labels out and give --clusters K",
+        ),
+        (bad(y=Y / 2), {}, DataError, "whole numbers or words, got fractions or NaN"),
+        (bad(y=np.where(Y, Y, np.nan)), {}, DataError, "got fractions or NaN"),
+        (bad(y=Y * 1j), {}, DataError, "got the type complex128"),
+        ({"x": X}, {}, ConfigError, r"mine has no labels, so the number of clusters must be given \(--clusters K\)"),
+        (bad(), {"n_clusters": 1}, ConfigError, r"n_clusters must be in \[2, n_samples\] = \[2, 12\], got 1"),
+        (bad(), {"n_clusters": 13}, ConfigError, r"\[2, 12\], got 13"),
+        (bad(), {"limit": 2}, ConfigError, r"\[2, 2\], got 3 \(--clusters K or --limit N\)"),
+        (bad(), {"limit": 13}, ConfigError, r"limit must be in \[2, n_samples\] = \[2, 12\], got 13"),
+        (bad(), {"limit": 0}, ConfigError, r"\[2, 12\], got 0"),
+        (bad(), {"normalize": "nome"}, UnknownNameError, "Unknown normalize 'nome'. Did you mean 'none'?"),
+        (
+            bad(x=images(12, 4, 4) / 1.0),
+            {},
+            DataError,
+            r"as floats in \[0, 1\], got float64 in \[0\.0, 2\d\d\.0\] \(divide",
+        ),
+        (bad(x=images(12, 4, 4).astype(int)), {}, DataError, r"uint8 in 0\.\.255 or as floats in \[0, 1\], got int64"),
+        (bad(x=images(12, 6, 6, 6)), {}, ShapeError, r"at most 4 channels, .* got \(12, 6, 6, 6\)"),
+    ],
+)
+def test_bad_data_get_one_clear_sentence(
+    places: Places, arrays: dict[str, Any], ref: dict[str, Any], error: type[RobustClusterError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence) as caught:
+        prepared(places, arrays, **ref)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_subset_that_is_zero_everywhere_is_refused(places: Places) -> None:
+    x = np.zeros((400, 1))
+    x[int(np.random.default_rng(5).integers(400))] = 1
+    with pytest.raises(DataError, match="every value is 0"):
+        prepared(places, {"x": x}, n_clusters=2, limit=2)
+
+
+def test_the_limit_is_balanced_and_passes_on_what_a_small_class_lacks(places: Places) -> None:
+    labels = np.repeat([0, 1, 2, 3], [2, 50, 50, 50])
+    data = prepared(places, {"x": np.arange(152.0)[:, None] + 1, "y": labels}, limit=20, normalize="none")
+    assert data.labels is not None
+    assert np.bincount(data.labels).tolist() == [2, 6, 6, 6]
+    rows = data.views[0].flatten().numpy().astype(int) - 1
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(labels[rows], data.labels)
+
+
+def test_a_limit_that_classes_do_not_divide_is_met_exactly(places: Places) -> None:
+    found = prepared(places, {"x": np.arange(30.0)[:, None], "y": np.arange(30) % 3}, limit=11).labels
+    assert found is not None
+    assert sorted(np.bincount(found).tolist()) == [3, 4, 4]
+
+
+def test_a_limit_without_labels_takes_rows_from_everywhere(places: Places) -> None:
+    data = prepared(places, {"x": np.arange(1000.0)[:, None]}, limit=100, n_clusters=2, normalize="none")
+    rows = data.views[0].flatten()
+    assert len(set(rows.tolist())) == 100
+    assert rows.mean().item() == pytest.approx(500, abs=120)
+
+
+def test_the_limit_neither_uses_nor_moves_the_global_generators(places: Places) -> None:
+    arrays = {"x": np.arange(90.0)[:, None], "y": np.arange(90) % 3}
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = (np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index]
+    first = prepared(places, arrays, limit=30)
+    assert np.random.get_state()[1].tolist() == before[0]  # type: ignore[index]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    np.random.seed(2)
+    assert prepared(places, arrays, limit=30).info.sha256 == first.info.sha256
+
+
+def test_the_digest_is_stable_and_sees_every_byte_shape_type_and_label(places: Places) -> None:
+    views, labels = [np.arange(6, dtype=np.float32).reshape(2, 3)], np.array([0, 1])
+    changed = views[0].copy()
+    changed[1, 2] = np.nextafter(changed[1, 2], np.float32(9))
+    digests = [
+        digest(views, labels),
+        digest([changed], labels),
+        digest([views[0].reshape(3, 2)], labels),
+        digest([views[0].view(np.int32)], labels),
+        digest([views[0], views[0]], labels),
+        digest(views, np.array([1, 1])),
+        digest(views, np.array([], dtype=np.int64)),
+        digest(views, None),
+    ]
+    assert len(set(digests)) == len(digests)
+    by_hand = b"view_0 <f4 (2, 3)\n" + views[0].tobytes() + b"labels absent\n"
+    assert digest(views, None) == hashlib.sha256(by_hand).hexdigest()
+
+
+def test_a_file_given_by_path_is_read_from_there(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    np.savez(tmp_path / "far" / "digits.npz", x=X, y=Y)
+    data = load(DataRef("digits"), places, path=tmp_path / "far" / "digits.npz")
+    assert (data.info.n_samples, data.source) == (12, "digits.npz")
+
+
+def test_a_name_is_first_a_built_in_then_a_file_in_the_data_dir(places: Places, tmp_path: Path) -> None:
+    np.savez(tmp_path / "digits.npz", x=X, y=Y)
+    (tmp_path / "flowers.csv").write_text("a,b,y\n1,2,p\n2,1,q\n5,5,q\n")
+    assert load(DataRef("digits"), places).info.n_samples == 1797
+    assert load(DataRef("flowers"), places).info.n_samples == 3
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(places: Places, tmp_path: Path) -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"Unknown data set 'fashon-mnist'. Did you mean 'fashion-mnist'\? \(rc ls data"
+    ):
+        load(DataRef("fashon-mnist"), places)
+    (tmp_path / "flowers.npz").touch()
+    with pytest.raises(UnknownNameError, match="Did you mean 'flowers'"):
+        load(DataRef("flower"), places)
+
+
+def test_the_listing_tells_what_is_there_without_reading_it(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "flowers.npz").touch()
+    states = {name: state for name, _, state in available(places)}
+    assert states == {
+        "digits": "ready",
+        "digits-28": "ready",
+        "fashion-mnist": "needs files",
+        "flowers": "ready",
+        "mnist": "needs files",
+        "mnist-test": "needs files",
+    }

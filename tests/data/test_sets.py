@@ -1,0 +1,162 @@
+"""The built-in data sets, on small files in the published format."""
+
+import gzip
+import re
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torchvision.datasets
+from sklearn.datasets import load_digits
+
+from robust_cluster import discover
+from robust_cluster.data import digits_28, fashion_mnist, mnist, mnist_test
+from robust_cluster.data.base import Places
+from robust_cluster.data.prepare import load
+from robust_cluster.errors import DataError
+from robust_cluster.runs.spec import DataRef
+
+MNIST = mnist.FAMILY
+FASHION = fashion_mnist.FAMILY
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setattr(mnist, "SYSTEM", tmp_path / "system")
+    (tmp_path / "data").mkdir()
+    return Places(tmp_path / "data", tmp_path / "cache")
+
+
+def write_part(folder: Path, part: str, labels: tuple[int, ...], *, suffix: str = "") -> None:
+    """Images whose pixels all equal 10 times their label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n = len(labels)
+    content = {
+        f"{part}-images-idx3-ubyte": struct.pack(">4I", 0x803, n, 28, 28)
+        + b"".join(bytes([10 * k]) * 784 for k in labels),
+        f"{part}-labels-idx1-ubyte": struct.pack(">2I", 0x801, n) + bytes(labels),
+    }
+    for name, data in content.items():
+        (folder / f"{name}{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+
+
+def write_family(folder: Path, family: mnist.Family, *, suffix: str = "") -> None:
+    write_part(folder, "train", (3, 8), suffix=suffix)
+    write_part(folder, "t10k", family.first_labels, suffix=suffix)
+
+
+@pytest.mark.parametrize(
+    ("folder", "suffix"),
+    [("data", ""), ("data/mnist", ".gz"), ("data/MNIST/raw", ""), ("system/mnist", ".gz"), ("cache/MNIST/raw", "")],
+)
+def test_mnist_is_found_wherever_its_files_may_lie(places: Places, tmp_path: Path, folder: str, suffix: str) -> None:
+    assert not mnist.is_ready(places)
+    write_family(tmp_path / folder, MNIST, suffix=suffix)
+    assert mnist.is_ready(places)
+    raw = mnist.read(places)
+    assert raw.labels is not None
+    assert raw.labels.tolist() == [3, 8, *MNIST.first_labels]
+    assert raw.views[0][:, 0, 0].tolist() == [10 * k for k in raw.labels.tolist()]
+    assert raw.image
+
+
+def test_the_data_dir_goes_before_the_system_and_the_cache(places: Places, tmp_path: Path) -> None:
+    for folder, labels in (("cache/mnist", (1,)), ("system/mnist", (2,)), ("data/mnist", (5,))):
+        write_part(tmp_path / folder, "t10k", MNIST.first_labels)
+        write_part(tmp_path / folder, "train", labels)
+    raw = mnist.read(places)
+    assert raw.labels is not None
+    assert raw.labels[0] == 5
+
+
+def test_the_test_set_needs_its_two_files_only(places: Places, tmp_path: Path) -> None:
+    write_part(tmp_path / "data", "t10k", MNIST.first_labels)
+    assert mnist_test.is_ready(places)
+    assert not mnist.is_ready(places)
+    data = load(DataRef("mnist-test"), places)
+    assert (data.info.n_samples, data.info.shapes, data.info.bounds) == (10, ((1, 28, 28),), (0.0, 1.0))
+
+
+def test_another_data_set_under_the_same_file_names_is_refused(places: Places, tmp_path: Path) -> None:
+    write_family(tmp_path / "data", FASHION)
+    assert fashion_mnist.read(places).views[0].shape == (12, 28, 28)
+    with pytest.raises(DataError, match=r"another data set under the names of mnist.*<data-dir>/mnist"):
+        mnist.read(places)
+
+
+def test_files_of_other_shapes_are_refused(places: Places, tmp_path: Path) -> None:
+    write_family(tmp_path / "data", MNIST)
+    (tmp_path / "data" / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 1) + b"\x03")
+    with pytest.raises(DataError, match=r"The train files in .* got \(2, 28, 28\) and \(1,\)"):
+        mnist.read(places)
+
+
+@pytest.mark.parametrize(
+    ("name", "files"), [("fashion-mnist", "train-images-idx3-ubyte"), ("mnist-test", "t10k-images-idx3-ubyte")]
+)
+def test_without_files_and_network_one_sentence_says_what_to_do(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, files: str
+) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        assert socket.getdefaulttimeout() == mnist.TIMEOUT
+        print("noise")
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.urllib.request.urlopen", offline)
+    with pytest.raises(DataError) as caught:
+        load(DataRef(name), places)
+    sentence = str(caught.value)
+    assert re.match(
+        rf"The data set {name.removesuffix('-test')} is not there and could not be downloaded: {files}", sentence
+    )
+    assert "--data-dir" in sentence
+    assert ("apt-get install dataset-fashion-mnist" in sentence) == (name == "fashion-mnist")
+    assert "\n" not in sentence
+    assert capfd.readouterr() == ("", "")
+    assert socket.getdefaulttimeout() is None
+
+
+def test_an_unwritable_cache_ends_in_the_same_sentence(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        mnist.read(places)
+
+
+def test_a_download_goes_to_the_cache_and_is_read_from_there(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def download(root: Path, *, download: bool) -> None:
+        assert download
+        write_family(root / "FashionMNIST" / "raw", FASHION, suffix=".gz")
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    assert fashion_mnist.read(places).views[0].shape == (12, 28, 28)
+    assert (tmp_path / "cache" / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").is_file()
+
+
+def test_digits_are_vectors_of_64(places: Places) -> None:
+    data = load(DataRef("digits"), places)
+    assert (data.info.shapes, data.info.n_clusters, data.info.n_samples) == (((64,),), 10, 1797)
+    np.testing.assert_allclose(data.views[0].numpy() / data.info.scale, load_digits().data, rtol=1e-5, atol=1e-5)
+
+
+def test_resized_digits_keep_their_ink_and_their_side(places: Places) -> None:
+    raw = digits_28.read(places)
+    source = load_digits().images * (255 / 16)
+    assert raw.views[0].shape == (1797, 28, 28)
+    assert raw.views[0].dtype == np.uint8
+    image = np.asarray(raw.views[0], dtype=np.float64)
+    assert image.mean() == pytest.approx(source.mean(), rel=0.03)
+    for found, wanted in ((image[:, :14], source[:, :4]), (image[:, :, :14], source[:, :, :4])):
+        assert np.corrcoef(found.mean((1, 2)), wanted.mean((1, 2)))[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("name", discover.names("data"))
+def test_each_data_set_describes_and_cites_itself(name: str) -> None:
+    module = discover.load("data", name)
+    assert len(module.DESCRIPTION) > 20
+    assert re.search(r"(19|20)\d\d", module.CITATION)

@@ -1,0 +1,180 @@
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.report.formats import render, replace_block
+from robust_cluster.report.spec import TableSpec, load_spec
+from robust_cluster.report.table import Grid, build
+from robust_cluster.runs.spec import DataRef
+
+Make = Callable[..., dict[str, Any]]
+
+MARKDOWN = r"""**Toy**
+
+| data | method | metric | d = 64 | d = 128 |
+| --- | --- | --- | ---: | ---: |
+| STL-10 | kmeans | ACC | – | – |
+|  |  | D | – | – |
+|  | ConvAE | ACC | 85.0±7.1 / 60.0±14.1\*ᵘ | – |
+|  |  | D | 1.25±0.35ᵘ | 0.25 (n=1) |
+| digits | kmeans | ACC | 70.0 / 70.0\* (n=1) | – |
+|  |  | D | 0.00 (n=1) | – |
+|  | ConvAE | ACC | – | – |
+|  |  | D | – | – |
+
+Mean±sample standard deviation over 2 seeds; a cell with fewer says so. 5 of 8 cells not run (–); 4 of 16 runs found. \
+Marks, for at least one run of the cell: ᵘ unconverged. Source: Nobody & Co., 2020.
+""".replace("\\\n", "")
+
+COMPARED = r"""
+| data | method | metric | d = 64, ours | d = 64, paper | d = 64, difference | d = 128, ours | d = 128, paper | d = 128, difference |
+| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| STL-10 | kmeans | ACC | – | – | – | – | – | – |
+|  |  | D | – | – | – | – | – | – |
+|  | ConvAE | ACC | 85.0±7.1 / 60.0±14.1\*ᵘ | 84.7 / 78.1\* | +0.3 / −18.1 | – | 81.2 / – | – |
+|  |  | D | 1.25±0.35ᵘ | – | – | 0.25 (n=1) | – | – |
+| digits | kmeans | ACC | 70.0 / 70.0\* (n=1) | not available | – | – | not available | – |
+"""  # noqa: E501
+
+LATEX = r"""\begin{tabular}{lllrr}
+\toprule
+data & method & metric & \multicolumn{1}{c}{d = 64} & \multicolumn{1}{c}{d = 128} \\
+\midrule
+STL-10 & kmeans & ACC & -- & -- \\
+ &  & D & -- & -- \\
+ & ConvAE & ACC & 85.0$\pm$7.1 / 60.0$\pm$14.1*\textsuperscript{u} & -- \\
+ &  & D & 1.25$\pm$0.35\textsuperscript{u} & 0.25 (n=1) \\
+\midrule
+digits & kmeans & ACC & 70.0 / 70.0* (n=1) & -- \\
+ &  & D & 0.00 (n=1) & -- \\
+ & ConvAE & ACC & -- & -- \\
+ &  & D & -- & -- \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+
+
+@pytest.fixture
+def records(record: Make) -> list[dict[str, Any]]:
+    return [
+        record(seed=0, metrics={"ACC": 0.8, "ACC*": 0.5, "D": 1.0}),
+        record(seed=1, metrics={"ACC": 0.9, "ACC*": 0.7, "D": 1.5}, flags=("unconverged",)),
+        record(latent_dim=128, metrics={"ACC": None, "ACC*": None, "D": 0.25}),
+        record(data=DataRef("digits"), model="kmeans", metrics={"ACC": 0.7, "ACC*": 0.7, "D": 0.0}),
+    ]
+
+
+@pytest.fixture
+def grid(load_toy: Callable[..., TableSpec], records: list[dict[str, Any]]) -> Grid:
+    return build(load_toy(), records, profile="smoke")
+
+
+@pytest.fixture
+def compared(load_toy: Callable[..., TableSpec], records: list[dict[str, Any]]) -> Grid:
+    return build(load_toy(), records, profile="smoke", compare=True)
+
+
+def text(grid: Grid, format: str) -> str:
+    rendered = render(grid, format)
+    assert isinstance(rendered, str)
+    return rendered
+
+
+def test_markdown_is_the_golden_text(grid: Grid) -> None:
+    assert text(grid, "markdown") == MARKDOWN
+
+
+def test_markdown_puts_the_papers_number_and_the_difference_beside_each_cell(compared: Grid) -> None:
+    assert COMPARED in text(compared, "markdown")
+    assert "Difference: ours minus the paper's." in text(compared, "markdown")
+
+
+def test_a_table_without_published_numbers_has_no_columns_for_them() -> None:
+    grid = build(load_spec("gamma"), [], profile="smoke", compare=True)
+    assert "| γ = 20 | γ = 40 | γ = 80 | γ = 160 |" in text(grid, "markdown")
+
+
+def test_latex_is_the_golden_text_and_escaped(grid: Grid) -> None:
+    head, rest = text(grid, "latex").split(r"\begin{tabular}")
+    assert rf"\begin{{tabular}}{rest}" == LATEX
+    assert r"\caption{Toy. Mean$\pm$sample standard deviation over 2 seeds" in head
+    assert r"Nobody \& Co., 2020." in head
+
+
+def test_latex_headings_of_two_levels_span_their_columns() -> None:
+    latex = text(build(load_spec("table3"), [], profile="paper"), "latex")
+    assert r" &  & \multicolumn{4}{c}{STL-10} & \multicolumn{4}{c}{REUTERS-10k} \\" in latex
+    assert latex.count(r"\multicolumn{1}{c}{d = 64}") == 2
+    assert r"D\_norm" in text(build(load_spec("gamma"), [], profile="paper"), "latex")
+
+
+def test_csv_has_one_row_per_number(compared: Grid) -> None:
+    rows = list(csv.DictReader(io.StringIO(text(compared, "csv"))))
+    assert len(rows) == 8 * 3  # places x (ACC, ACC*, D)
+    found = next(row for row in rows if row["mean"] == "60.0")
+    assert found == {
+        "data": "STL-10",
+        "method": "ConvAE",
+        "latent_dim": "64",
+        "cell": "ACC",
+        "metric": "ACC*",
+        "mean": "60.0",
+        "std": "14.142136",
+        "n": "2",
+        "paper": "78.1",
+        "difference": "-18.1",
+        "flags": "unconverged",
+    }
+
+
+def test_json_has_null_and_never_nan_for_what_is_missing(compared: Grid) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    content = json.loads(text(compared, "json"), parse_constant=refuse)
+    assert (content["table"], content["profile"], content["statistic"]) == ("toy", "smoke", "mean±std")
+    assert len(content["cells"]) == 24
+    assert (content["cells"][0]["mean"], content["cells"][0]["std"], content["cells"][0]["n"]) == (None, None, 0)
+
+
+def test_the_terminal_table_shows_every_cell_and_the_caption(grid: Grid) -> None:
+    rendered = render(grid, "terminal")
+    assert isinstance(rendered, Table)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(rendered)
+    shown = console.export_text()
+    for piece in ("STL-10", "d = 128", "85.0±7.1 / 60.0±14.1*ᵘ", "0.25 (n=1)", "5 of 8 cells not run"):
+        assert piece in shown
+
+
+def test_a_flag_without_a_mark_is_spelled_out(load_toy: Callable[..., TableSpec], record: Make) -> None:
+    grid = build(load_toy(), [record(metrics={"D": 1.0}, flags=("odd", "masked"))], profile="smoke")
+    assert "1.00ᵐ [odd] (n=1)" in text(grid, "markdown")
+
+
+def test_an_unknown_format_is_refused_with_the_nearest(grid: Grid) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown table format 'markdwn'. Did you mean 'markdown'?"):
+        render(grid, "markdwn")
+
+
+def test_a_block_replaces_what_stands_between_its_own_markers_only() -> None:
+    readme = "a\n<!-- table:t1 -->\nold\n<!-- /table -->\nb\n<!-- table:t2 -->\nkept\n<!-- /table -->\n"
+    changed = replace_block(readme, "t1", r"new \1" + "\n")
+    assert changed == readme.replace("old", r"new \1")
+    assert replace_block(changed, "t1", r"new \1") == changed
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<!-- table:t1 --> <!-- table:t2 --> <!-- /table -->", "<!-- table:t1 --><!-- /table -->" * 2]
+)
+def test_a_block_without_its_markers_exactly_once_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="<!-- table:t1 --> and <!-- /table --> exactly once"):
+        replace_block(text, "t1", "new")

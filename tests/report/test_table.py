@@ -1,0 +1,237 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robust_cluster.errors import ConfigError, DataError, MissingResultError, UnknownNameError
+from robust_cluster.report.spec import TableSpec, load_spec
+from robust_cluster.report.table import Grid, Value, build, load_results, long_rows
+from robust_cluster.runs.spec import DataRef
+
+Load = Callable[..., TableSpec]
+Make = Callable[..., dict[str, Any]]
+REATTACK = ('stage = "attack"', 'stage = "reattack"')
+ATTACKS = [(0, 0, 0.50), (0, 1, 0.60), (0, 2, 0.70), (1, 0, 0.80)]  # seed, attack seed, ACC*
+
+
+def value(grid: Grid, cell: str = "ACC", metric: str = "ACC*", *, dim: str = "64") -> Value:
+    values = grid.cells[("STL-10", "ConvAE", cell), (dim,)].values
+    return next(value for value in values if value.metric == metric)
+
+
+def test_a_cell_is_the_mean_and_the_sample_deviation_over_seeds_in_percent(load_toy: Load, record: Make) -> None:
+    records = [record(seed=seed, metrics={"ACC": acc, "ACC*": 0.5}) for seed, acc in ((0, 0.80), (1, 0.90))]
+    found = value(build(load_toy(), records, profile="smoke"), metric="ACC")
+    assert found.mean == pytest.approx(85.0)
+    assert found.std == pytest.approx(10 / math.sqrt(2))  # ddof = 1; ddof = 0 gives 5
+    assert found.n == 2
+
+
+def test_one_seed_has_no_deviation(load_toy: Load, record: Make) -> None:
+    found = value(build(load_toy(), [record(metrics={"ACC*": 0.5})], profile="smoke"))
+    assert (found.mean, found.std, found.n) == (50.0, None, 1)
+
+
+def test_attack_seeds_are_averaged_before_seeds(load_toy: Load, record: Make) -> None:
+    records = [record("reattack", seed=s, attack_seed=a, metrics={"ACC*": acc}) for s, a, acc in ATTACKS]
+    found = value(build(load_toy(REATTACK), records, profile="smoke"))
+    assert found.mean == pytest.approx(70.0)  # (60 + 80) / 2; pooling the four gives 65
+    assert found.std == pytest.approx(20 / math.sqrt(2))
+    assert found.n == 2
+
+
+def test_the_worst_attacker_of_a_seed_is_the_one_with_the_lowest_accuracy(load_toy: Load, record: Make) -> None:
+    spec = load_toy(REATTACK, ("digits = 2", 'digits = 2\nattackers = "worst"'))
+    records = [record("reattack", seed=s, attack_seed=a, metrics={"ACC*": acc, "D": 10 * acc}) for s, a, acc in ATTACKS]
+    assert value(build(spec, records, profile="smoke"), "D", "D").mean == pytest.approx((5.0 + 8.0) / 2)
+
+
+def test_without_labels_no_attacker_is_the_worst(load_toy: Load, record: Make) -> None:
+    spec = load_toy(REATTACK, ("digits = 2", 'digits = 2\nattackers = "worst"'))
+    records = [record("reattack", attack_seed=a, metrics={"ACC*": None, "D": 1.0}) for a in (0, 1)]
+    assert value(build(spec, records, profile="smoke"), "D", "D").mean is None
+
+
+def test_best_loss_takes_the_seed_with_the_lowest_loss_whatever_its_accuracy(load_toy: Load, record: Make) -> None:
+    spec = load_toy(("mean±std", "best_loss"))
+    records = [record(seed=s, loss=loss, metrics={"ACC*": acc}) for s, loss, acc in ((0, 2.0, 0.9), (1, 1.0, 0.3))]
+    grid = build(spec, records, profile="smoke")
+    assert value(grid).mean == pytest.approx(30.0)
+    assert value(grid).std is None
+    assert "Of 2 seeds, the one with the lowest final loss" in grid.caption[0]
+
+
+def test_best_loss_refuses_a_run_that_records_no_loss(load_toy: Load, record: Make) -> None:
+    one = record(metrics={"ACC*": 0.5})
+    one["training"] = {}
+    with pytest.raises(ConfigError, match=f"needs training.loss, and run {one['key']} has none"):
+        build(load_toy(("mean±std", "best_loss")), [one], profile="smoke")
+
+
+def test_cells_and_runs_that_are_missing_are_counted(load_toy: Load, record: Make) -> None:
+    records = [record(seed=0), record(seed=1), record(seed=0, latent_dim=128)]
+    grid = build(load_toy(), records, profile="smoke")
+    assert "6 of 8 cells not run (–); 3 of 16 runs found." in grid.caption
+    assert len(grid.cells) == 8 * 2
+
+
+def test_a_complete_table_counts_nothing(load_toy: Load, record: Make) -> None:
+    records = [
+        record(seed=0, model=model, latent_dim=dim, data=DataRef(data), profile="one")
+        for model in ("kmeans", "convae")
+        for dim in (64, 128)
+        for data in ("stl10", "digits")
+    ]
+    assert not [sentence for sentence in build(load_toy(), records, profile="one").caption if "not run" in sentence]
+
+
+def test_a_missing_attack_seed_is_counted_though_its_cell_has_a_number(load_toy: Load, record: Make) -> None:
+    grid = build(load_toy(REATTACK), [record("reattack", metrics={"ACC*": 0.5})], profile="smoke")
+    assert "7 of 8 cells not run (–); 1 of 48 runs found." in grid.caption
+
+
+def test_two_runs_for_one_cell_and_seed_are_refused_with_what_differs(load_toy: Load, record: Make) -> None:
+    one, other = record(gamma=40.0), record(gamma=20.0)
+    with pytest.raises(ConfigError) as caught:
+        build(load_toy(), [one, other], profile="smoke")
+    assert f"(ConvAE, STL-10, 64, seed 0): {one['key']} and {other['key']} differ in settings.attack.gamma" in str(
+        caught.value
+    )
+    assert "pin that setting under `set`" in str(caught.value)
+
+
+def test_a_pinned_setting_or_given_keys_choose_between_two_runs(load_toy: Load, record: Make) -> None:
+    records = [record(gamma=40.0, metrics={"ACC*": 0.4}), record(gamma=20.0, metrics={"ACC*": 0.2}, profile="cpu")]
+    pinned = load_toy(('stage = "attack"\n', 'stage = "attack"\nset = { "attack.gamma" = 40 }\n'))
+    assert value(build(pinned, records, profile="smoke")).mean == pytest.approx(40.0)
+    assert value(build(load_toy(), records, profile="smoke", keys={records[1]["key"]})).mean == pytest.approx(20.0)
+
+
+def test_the_same_run_twice_is_one_run(load_toy: Load, record: Make) -> None:
+    one = record(metrics={"ACC*": 0.5})
+    assert value(build(load_toy(), [one, dict(one)], profile="smoke")).n == 1
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"profile": "cpu"},
+        {"stage": "cluster"},
+        {"seed": 2},
+        {"latent_dim": 32},
+        {"model": "mie"},
+        {"data": DataRef("stl10", limit=100)},
+        {"data": DataRef("stl10", flatten=True)},
+    ],
+)
+def test_a_run_outside_the_axes_is_no_cell(load_toy: Load, record: Make, choices: dict[str, Any]) -> None:
+    grid = build(load_toy(), [record(**{"stage": "attack", "metrics": {"ACC*": 0.5}, **choices})], profile="smoke")
+    assert "8 of 8 cells not run (–); 0 of 16 runs found." in grid.caption
+
+
+def test_a_run_of_another_attack_is_no_cell(load_toy: Load, record: Make) -> None:
+    one = record(metrics={"ACC*": 0.5})
+    one["spec"]["attack"] = "pgd"
+    assert value(build(load_toy(), [one], profile="smoke")).mean is None
+
+
+def test_the_defense_mode_of_a_reattack_is_that_of_the_run_it_starts_from(record: Make) -> None:
+    records = [
+        record("reattack", data=DataRef("digits"), mode=mode, metrics={"ACC*": acc})
+        for mode, acc in (("frozen", 0.1), ("control", 0.2), ("alternating", 0.3))
+    ]
+    grid = build(load_spec("table3"), records, profile="smoke")
+    found = {
+        method: grid.cells[(method, "ACC"), ("digits", "64")].values[0].mean
+        for method in ("ConvAE+", "ConvAE control", "ConvAE alternating")
+    }
+    assert found == {
+        "ConvAE+": pytest.approx(10.0),
+        "ConvAE control": pytest.approx(20.0),
+        "ConvAE alternating": pytest.approx(30.0),
+    }
+
+
+def test_a_gamma_sweep_keeps_the_gamma_that_the_defense_met_apart(record: Make) -> None:
+    digits = DataRef("digits")
+    records = [
+        record("reattack", data=digits, gamma=20.0, met_gamma=40.0, metrics={"D_norm": 0.2}),
+        record("reattack", data=digits, gamma=20.0, met_gamma=20.0, metrics={"D_norm": 0.9}),
+        record("attack", data=digits, gamma=80.0, metrics={"D_norm": 0.8}),
+    ]
+    grid = build(load_spec("gamma"), records, profile="smoke")
+    rows = {(row["method"], row["attack.gamma"]): row["mean"] for row in long_rows(grid) if row["cell"] == "D_norm"}
+    assert {place: mean for place, mean in rows.items() if mean is not None} == {
+        ("ConvAE+", "20"): 0.2,
+        ("ConvAE (undefended)", "80"): 0.8,
+    }
+
+
+def test_flags_of_any_run_mark_the_cell_and_drop_nothing(load_toy: Load, record: Make) -> None:
+    records = [
+        record(seed=0, metrics={"ACC*": 0.4}, flags=("unconverged", "collapsed")),
+        record(seed=1, metrics={"ACC*": 0.6}, flags=("collapsed", "odd")),
+    ]
+    grid = build(load_toy(), records, profile="smoke")
+    assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].flags == ("collapsed", "unconverged", "odd")
+    assert value(grid).mean == pytest.approx(50.0)
+    assert "Marks, for at least one run of the cell: ᶜ collapsed, ᵘ unconverged." in grid.caption
+
+
+def test_the_papers_number_and_the_difference_stand_beside_ours(load_toy: Load, record: Make) -> None:
+    metrics = {"ACC": 0.8, "ACC*": 0.8, "D": 1.0}
+    grid = build(load_toy(), [record(metrics=metrics)], profile="smoke", compare=True)
+    rows = {(r["data"], r["method"], r["latent_dim"], r["metric"]): r for r in long_rows(grid)}
+    ours = rows["STL-10", "ConvAE", "64", "ACC*"]
+    assert (ours["mean"], ours["paper"], ours["difference"]) == (80.0, 78.1, pytest.approx(1.9))
+    assert rows["STL-10", "ConvAE", "64", "D"]["paper"] is None
+    assert (rows["STL-10", "ConvAE", "128", "ACC"]["paper"], rows["STL-10", "ConvAE", "128", "ACC"]["mean"]) == (
+        81.2,
+        None,
+    )
+    assert {r["paper"] for place, r in rows.items() if place[0] == "digits" or place[1] == "kmeans"} == {None}
+
+
+def test_the_worst_attacker_is_not_held_against_the_papers_only_one() -> None:
+    rows = long_rows(build(load_spec("table3"), [], profile="paper", compare=True))
+    printed = {r["cell"] for r in rows if r["paper"] is not None}
+    assert printed == {"ACC", "NMI", "D"}
+    assert sum(r["paper"] is not None for r in rows) == 72
+
+
+def test_an_unknown_profile_is_refused(load_toy: Load) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown profile of toy 'smoek'. Did you mean 'smoke'?"):
+        build(load_toy(), [], profile="smoek")
+
+
+def test_results_are_read_from_files_of_one_record_or_of_many(tmp_path: Path, record: Make) -> None:
+    one, two, three = (record(seed=seed) for seed in range(3))
+    (tmp_path / "b.json").write_text(json.dumps(one))
+    (tmp_path / "a.json").write_text(json.dumps([two, three]))
+    assert [r["key"] for r in load_results(tmp_path)] == [two["key"], three["key"], one["key"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "b.json is not valid JSON"),
+        ("[1]", "something else than run records"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        load_results(tmp_path)
+
+
+def test_one_run_in_two_files_and_a_missing_folder_are_refused(tmp_path: Path, record: Make) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps(record()))
+    with pytest.raises(DataError, match=r"twice, the second time in b.json"):
+        load_results(tmp_path)
+    with pytest.raises(MissingResultError, match="There is no folder of results"):
+        load_results(tmp_path / "none")
