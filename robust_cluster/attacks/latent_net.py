@@ -22,6 +22,7 @@ from robust_cluster.nn.losses import assignment_overlap, squared_error
 PROFILES = {
     "smoke": {"hidden": (64, 32), "schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20}},
     "cpu": {"hidden": (256, 128), "schedule": {"epochs": 40, "batch_size": 300}},  # 2,000 steps
+    "short": {"hidden": (256, 128), "schedule": {"epochs": 8, "batch_size": 100}},  # 400 steps
 }
 
 

@@ -18,7 +18,7 @@ DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 DATA_FILES = (".npz", ".npy", ".csv")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Mode = Literal["frozen", "alternating", "control"]
-Profile = Literal["smoke", "cpu", "paper"]
+Profile = Literal["smoke", "short", "cpu", "paper"]
 
 
 def offer(kind: Kind) -> Callable[[str], list[str]]:
@@ -93,7 +93,7 @@ def option(*flags: str, help: str, **more: Any) -> Any:
 class RunOptions:
     """What every verb that runs something takes."""
 
-    profile: Annotated[Profile, option("--profile", help="Schedules and sizes: smoke, cpu or paper.")] = "paper"
+    profile: Annotated[Profile, option("--profile", help="Schedules and sizes: smoke, short, cpu or paper.")] = "paper"
     set: Annotated[
         list[str] | None,
         option("--set", metavar="KEY=VALUE", help="One setting, e.g. model.neighbors=3. Repeatable."),

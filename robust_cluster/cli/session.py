@@ -13,7 +13,7 @@ import typer
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import RunOptions, StageOptions, integers, overrides, sweeps
-from robust_cluster.errors import MissingResultError, RobustClusterError, StoreError
+from robust_cluster.errors import MissingResultError, StoreError
 from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
 
@@ -74,13 +74,13 @@ class Session:
         return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
 
     def show_plan(self, plans: Sequence[Plan]) -> None:
-        """Print every run of the plans once, with what will be done about it."""
+        """Print every run of the plans once, with what will be done about it; with `--no-run` only how many."""
         asked = {plan[-1].key for plan in plans}
         specs = {spec.key: spec for plan in plans for spec in plan}
         states = {key: self.state(spec, asked=key in asked) for key, spec in specs.items()}
         n_done = sum(state == "done" for state in states.values())
         self.err.print(f"plan: {len(specs)} run{'s' if len(specs) > 1 else ''}, {n_done} done")
-        for key, spec in specs.items():
+        for key, spec in specs.items() if not self.options.no_run else ():
             self.err.print(f"  {states[key]:8}{spec.directory}")
 
     def run(self, plans: Sequence[Plan], dataset: "Dataset") -> list[Record]:
@@ -103,14 +103,14 @@ class Session:
                 continue
             try:
                 records.append(chain.execute(plan, context)[-1])
-            except StoreError:
+            except (StoreError, OSError):
                 raise
-            except RobustClusterError as error:
-                if len(plans) == 1:
+            except Exception as error:  # also a fault of ours: a long table must not stop at one method
+                if len(plans) == 1 or self.options.debug:
                     raise
                 spec = next((spec for spec in plan if self.store.record(spec) is None), plan[-1])
                 self.broken.add(spec.key)
-                self.failures.append(f"{spec.directory}: {error}")
+                self.failures.append(f"{spec.directory}: {console.sentence(error)[0]}")
         return records
 
     def existing(self, plans: Iterable[Plan]) -> list[Record]:

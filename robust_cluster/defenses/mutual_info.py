@@ -23,6 +23,7 @@ from robust_cluster.nn.losses import jensen_shannon
 PROFILES = {
     "smoke": {"schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20}},
     "cpu": {"schedule": {"epochs": 50, "batch_size": 300}},  # 2,500 steps
+    "short": {"schedule": {"epochs": 10, "batch_size": 100}},  # 500 steps
 }
 
 

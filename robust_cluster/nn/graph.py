@@ -20,7 +20,8 @@ def neighbor_weights(z: Tensor, neighbors: int, *, bandwidth: float | None = Non
         hint = "--set model.neighbors=3"
         raise ConfigError(f"neighbors must be in [1, batch - 1] = [1, {n - 1}], got {neighbors}", hint=hint)
     with torch.no_grad():
-        squares = torch.cdist(z, z).square()
+        # without products: in reduced precision they would reorder near neighbours
+        squares = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist").square()
         squares.fill_diagonal_(0.0 if count_self else math.inf)
         nearest, index = squares.topk(neighbors, dim=1, largest=False)
         sigma_square = nearest[:, -1].sqrt().median().square() if bandwidth is None else z.new_tensor(bandwidth**2)

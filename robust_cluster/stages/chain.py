@@ -95,9 +95,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     defense_fields = method_fields("defenses", request.defense, request.profile, groups["defense"])
     add("defend", request.model, defense=request.defense, **defense_fields)
     if request.stage == "reattack":
-        # +1: a fresh attacker never starts from the numbers that the old one started from
-        seed = request.attack_seed + 1
-        add("reattack", request.model, attack=request.attack, attack_seed=seed, **attack_fields)
+        add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **attack_fields)
     return runs
 
 

@@ -17,9 +17,10 @@ from robust_cluster.stages.loop import Task, fit
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a clustering run: clean scores, health, how the training ended."""
     model = context.new_model(spec)
-    with device.precision(spec.precision):
-        if run.load_state() is None:  # a resumed run has its start behind it
+    if run.load_state() is None:  # a resumed run has its start behind it
+        with device.precision("highest"):
             begin(model, spec, context)
+    with device.precision(spec.precision):
         watch = Watch(model, context.views)
         schedule = model.schedule("cluster")
         optimizers = model.optimizers("cluster") if schedule.epochs else {}

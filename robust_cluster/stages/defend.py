@@ -68,7 +68,8 @@ def follow(defense: Defense, attacker: Attack, model: ClusterModel, batches: Bat
     if not defense.trains_attacker:
         return {}
     surface = frozen_surface(model, attacker.space, None)
-    losses, _ = run_epoch(Task("attacker", lambda batch: attacker.step(surface, batch), {}), batches, 0)
+    with device.precision("highest"):
+        losses, _ = run_epoch(Task("attacker", lambda batch: attacker.step(surface, batch), {}), batches, 0)
     model.train().requires_grad_(True)
     return {f"attacker_{name}": value for name, value in losses.items()}
 

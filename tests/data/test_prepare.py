@@ -62,7 +62,7 @@ def test_bytes_become_images_with_a_channel_axis_in_0_to_1(places: Places) -> No
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((3, 8, 7, 3), 3), ((3, 3, 8, 7), 1), ((3, 1, 4, 4), 1), ((3, 4, 4, 1), 3)]
+    ("shape", "axis"), [((3, 8, 7, 3), 3), ((3, 3, 8, 7), 1), ((3, 1, 4, 4), 1), ((3, 4, 4, 1), 3), ((3, 4, 6, 4), 1)]
 )
 def test_the_channel_axis_is_found_and_put_first(places: Places, shape: tuple[int, ...], axis: int) -> None:
     pixels = images(*shape)
@@ -183,6 +183,13 @@ def test_a_limit_that_classes_do_not_divide_is_met_exactly(places: Places) -> No
     found = prepared(places, {"x": np.arange(30.0)[:, None], "y": np.arange(30) % 3}, limit=11).labels
     assert found is not None
     assert sorted(np.bincount(found).tolist()) == [3, 4, 4]
+
+
+def test_each_data_set_draws_its_own_rows(places: Places, tmp_path: Path) -> None:
+    arrays = {"x": np.arange(300.0)[:, None], "y": np.arange(300) % 3}
+    first = prepared(places, arrays, limit=30)
+    second = load(DataRef("other", limit=30), places, path=tmp_path / "mine.npz")
+    assert first.info.sha256 != second.info.sha256
 
 
 def test_a_limit_without_labels_takes_rows_from_everywhere(places: Places) -> None:

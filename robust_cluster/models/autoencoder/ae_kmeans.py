@@ -7,7 +7,7 @@ recon_weight * ||x - x_hat||^2 + KL(N(mu, e^s) || N(0, I)) with a drawn z.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,10 @@ from robust_cluster.nn.centers import center_posterior, kmeans
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error, standard_normal_kl
 
-PROFILES = {
+PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"hidden": (128, 128), "pretrain": {"epochs": 20, "batch_size": 128}},
+    "cpu": {"hidden": (256, 256)},
+    "short": {"pretrain": {"epochs": 10, "batch_size": 100}},
 }
 
 

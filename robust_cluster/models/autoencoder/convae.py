@@ -24,13 +24,22 @@ from robust_cluster.nn.layers import GaussianAutoencoder, glorot, perceptron
 from robust_cluster.nn.losses import mixture_prior_kl, negative_entropy, squared_error
 
 MODES = {"paper": {"cluster": {"epochs": 50, "batch_size": 100, "steps_per_epoch": None, "window": 0}}}
-PROFILES = {
+PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
         **ae_kmeans.PROFILES["smoke"],
         "head": (64, 64),
         "cluster": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20},
     },
-    "cpu": {"head": (256, 256, 128), "cluster": {"epochs": 50, "batch_size": 300}},  # 2,500 steps
+    "cpu": {
+        **ae_kmeans.PROFILES["cpu"],
+        "head": (256, 256, 128),
+        "cluster": {"epochs": 50, "batch_size": 300},  # 2,500 steps
+    },
+    "short": {
+        **ae_kmeans.PROFILES["short"],
+        "head": (256, 256, 128),
+        "cluster": {"epochs": 10, "batch_size": 100},  # 500 steps
+    },
 }
 
 

@@ -1,0 +1,123 @@
+"""Speeds of the training loop as ratios measured in one process: `make bench`. Nothing here is a test.
+
+Prints samples/s of our loop on the 784-500-500-2000-10 autoencoder at batch 256, its ratio to a plain PyTorch loop
+(DataLoader, default Adam, default precision) of the same network, and the share of this machine's oneDNN float32 peak.
+Medians of ROUNDS rounds, the two loops interleaved, on one thread.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from robust_cluster.models.base import Schedule, adam, descend
+from robust_cluster.nn.layers import GaussianAutoencoder
+from robust_cluster.nn.losses import squared_error
+from robust_cluster.runs.environment import matmul_error
+from robust_cluster.runs.seeds import generator
+from robust_cluster.runs.spec import DataRef, RunSpec
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import device
+from robust_cluster.stages.loop import Batches, Silent, Task, fit
+
+ROUNDS = 5
+SAMPLES, INPUTS, LATENT, BATCH = 6400, 784, 10, 256
+HIDDEN = (500, 500, 2000)
+FLOP_PER_SAMPLE = 6 * 2 * sum(a * b for a, b in [(784, 500), (500, 500), (500, 2000), (2000, 10)]) - 2 * 784 * 500
+
+
+def new_network() -> GaussianAutoencoder:
+    """The autoencoder of DEC, VaDE and LPVDN."""
+    return GaussianAutoencoder((INPUTS,), LATENT, HIDDEN)
+
+
+def loss_of(network: GaussianAutoencoder, x: Tensor) -> Tensor:
+    """Mean squared error of the reconstruction, summed over the inputs."""
+    return squared_error(network.decode(network.encode(x)[0]), x)
+
+
+def ours(x: Tensor) -> Callable[[], None]:
+    """One epoch of the project's loop, logging and saving included."""
+    network = new_network()
+    optimizer = adam(network.parameters(), 1e-3)
+    batches = Batches((x,), Schedule(epochs=1, batch_size=BATCH), generator(0))
+    task = Task("bench", lambda batch: descend({"loss": loss_of(network, batch.views[0])}, optimizer), {})
+    spec = RunSpec("pretrain", DataRef("bench"), "0" * 64, "ae_kmeans", LATENT, 0)
+
+    def epoch() -> None:
+        with tempfile.TemporaryDirectory() as folder, RunStore(Path(folder)).own(spec) as run:
+            with device.precision("medium"):
+                fit(task, batches, run, Silent())
+
+    return epoch
+
+
+def plain(x: Tensor) -> Callable[[], None]:
+    """One epoch of the loop that most releases have: DataLoader over a TensorDataset, Adam as it comes."""
+    network: nn.Module = new_network()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    loader = DataLoader(TensorDataset(x), batch_size=BATCH, shuffle=True, drop_last=True)
+
+    def epoch() -> None:
+        for (batch,) in loader:
+            optimizer.zero_grad()
+            loss = loss_of(network, batch)  # type: ignore[arg-type]
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return epoch
+
+
+def peak() -> float:
+    """FLOP/s of oneDNN's float32 product on this machine, the best of the autoencoder's wide shapes."""
+    rates = []
+    for n, k, m in [(256, 500, 2000), (1000, 2000, 500), (2048, 2048, 2048)]:
+        x, w = torch.rand(n, k), torch.rand(m, k)
+        product = lambda x=x, w=w: torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")  # noqa: E731
+        product()
+        rates.append(2 * n * k * m / statistics.median(seconds(product) for _ in range(ROUNDS)))
+    return max(rates)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x = torch.rand(SAMPLES, INPUTS)
+    loops = {"ours": ours(x), "plain": plain(x)}
+    for loop in loops.values():
+        loop()
+    times: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(ROUNDS):
+        for name, loop in loops.items():
+            times[name].append(seconds(loop))
+    ratio = statistics.median(p / o for p, o in zip(times["plain"], times["ours"], strict=True))
+    used = SAMPLES // BATCH * BATCH
+    ours_rate = used / statistics.median(times["ours"])
+    with device.precision("medium"):
+        error = matmul_error()
+    print(f"training loop       {ours_rate:10.0f} samples/s   (784-500-500-2000-10, batch {BATCH}, one thread)")
+    print(f"plain PyTorch loop  {used / statistics.median(times['plain']):10.0f} samples/s")
+    print(f"ratio               {ratio:10.2f}             (goal: at least 2.0)")
+    top = peak()
+    print(f"oneDNN float32 peak {top / 1e9:10.0f} GFLOP/s")
+    print(f"share of the peak   {ours_rate * FLOP_PER_SAMPLE / top:10.0%}             (goal: at least 70 %)")
+    kind = "bfloat16: this CPU has AMX" if error > 1e-4 else "float32"
+    print(f"products in 'medium' have a relative error of {error:.1e} ({kind})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,523 @@
+"""The command line: help, names, precedence of options, what goes to which stream, and exit codes."""
+
+import errno
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from robust_cluster.cli import app as entry
+from robust_cluster.cli import attack, cluster, console, defend, ls, pretrain, reattack, table
+from robust_cluster.cli.options import Profile, integers, sweeps, value
+from robust_cluster.discover import names
+from robust_cluster.errors import ConfigError, NonFiniteError, StoreError
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import chain
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.profiles import PROFILES
+
+VERBS = [module.VERB for module in (pretrain, cluster, attack, defend, reattack, table, ls)]
+EXAMPLES = [line for verb in VERBS for line in verb.examples.split("\n") if line]
+GRAPH = "--model graph --data digits --profile smoke"
+METRICS = {"ACC": 0.875, "NMI": 0.5, "ACC*": 0.25, "flip": 0.6, "noise_flip": 0.01, "D": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in [name for name in os.environ if name.startswith("RC_")]:
+        monkeypatch.delenv(name)
+
+
+def rc(words: str, **env: str) -> Any:
+    """The result of a command: exit_code, stdout, stderr."""
+    return CliRunner().invoke(entry.app, shlex.split(words), env=env, prog_name="rc")
+
+
+def process(words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, its program named rc."""
+    code = "import sys; sys.argv[0] = 'rc'; from robust_cluster.cli.app import main; main()"
+    root = Path(entry.__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", code, *shlex.split(words)],
+        env={**os.environ, "PYTHONPATH": str(root), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def carried_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Stages that write made-up records at once; yields the stages and seeds that were carried out."""
+    done: list[str] = []
+
+    def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
+        done.append(f"{spec.stage} {spec.seed}")
+        return {"profile": context.profile, "metrics": METRICS, "flags": ["collapsed"], "training": {"loss": 1.5}}
+
+    monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
+    yield done
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException, when: Callable[[RunSpec], bool]) -> None:
+    """Let the stages of some runs raise."""
+    stages = dict(chain.STAGES)
+
+    def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
+        if when(spec):
+            raise error
+        return stages[spec.stage](spec, run, context)
+
+    monkeypatch.setattr(chain, "STAGES", dict.fromkeys(stages, stage))
+
+
+def directories(result: Any) -> list[str]:
+    """The runs of a printed plan."""
+    return [line.split()[-1] for line in result.stderr.splitlines() if line.startswith("  ")]
+
+
+def settings_of(words: str) -> list[dict[str, Any]]:
+    """The specs of the runs that a command carries out."""
+    assert rc(f"{words} --runs-dir seen").exit_code == 0
+    return [record["spec"] for record in RunStore(Path("seen")).records()]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_the_help_of_a_verb_leads_with_its_examples(verb: Any) -> None:
+    result = rc(f"{verb.name} --help")
+    assert result.exit_code == 0
+    body = result.stdout.split("\n\n", 1)[1]
+    assert body.strip().splitlines()[0] == verb.examples.strip().splitlines()[0]
+    assert body.index("rc ") < body.index(verb.summary) < body.index("Options:")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_runs_as_typed(example: str) -> None:
+    words = example.removeprefix("rc ").replace("tables/results", "results")
+    Path("results").mkdir()
+    dry = "" if words.startswith("ls") else " --dry-run"
+    result = rc(words + dry)
+    assert (result.exit_code == 3) if "--from" in words else (result.exit_code == 0), result.stderr
+
+
+def test_help_imports_neither_torch_nor_numpy_nor_pandas_and_takes_under_half_a_second() -> None:
+    code = (
+        "import sys; from robust_cluster.cli.app import app\n"
+        "try: app(['attack', '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "sys.exit(' '.join({'torch', 'numpy', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        root = Path(entry.__file__).parents[2]
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert (result.returncode, result.stderr.strip()) == (0, "")
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.5
+
+
+def test_the_version_is_printed() -> None:
+    result = rc("--version")
+    assert (result.exit_code, result.stdout) == (0, "rc 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("cluster --model grahp --data digits", "error: Unknown model 'grahp'. Did you mean 'graph'? (rc ls models)"),
+        ("attack --model graph --data digits --attack latentnet", "Did you mean 'latent_net'? (rc ls attacks)"),
+        ("defend --model graph --data digits --defense mutual", "Did you mean 'mutual_info'? (rc ls defenses)"),
+        ("cluster --model graph --data digitz", "error: Unknown data set 'digitz'. Did you mean 'digits'?"),
+        ("table tabel1", "error: Unknown table 'tabel1'. Did you mean 'table1'? (rc ls tables)"),
+        ("clutser", "error: No such command 'clutser'. Did you mean 'cluster'?"),
+        (f"cluster {GRAPH} --set model.neigbors=3", "error: Unknown setting 'model.neigbors'. Did you mean"),
+        (f"cluster {GRAPH} --set modle.neighbors=3", "Unknown setting 'modle'. Did you mean 'model.<field>'?"),
+        (f"cluster {GRAPH} --set neighbors", "error: --set takes key=value, got 'neighbors'"),
+        (f"cluster {GRAPH} --dim 0", "error: --dim must be >= 1, got 0"),
+        (f"cluster {GRAPH} --threads 0", "error: --threads must be >= 1, got 0"),
+        (f"cluster {GRAPH} --seed 0,0", "error: --seed takes distinct whole numbers >= 0"),
+        (f"cluster {GRAPH} --clusters 1800", "error: n_clusters must be in [2, n_samples] = [2, 1797], got 1800"),
+        (f"cluster {GRAPH} --device gpu", "'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'. (rc cluster --help)"),
+        ("cluster --data digits", "error: Missing option '--model' / '-m'. (rc cluster --help)"),
+        (f"cluster {GRAPH} --attack latent_net", "error: No such option: --attack"),
+        (
+            f"defend {GRAPH} --mode frozen --set defense.mode=control",
+            "error: --mode frozen and --set defense.mode=control disagree",
+        ),
+    ],
+)
+def test_a_wrong_word_gets_one_sentence_and_exit_code_2(words: str, sentence: str) -> None:
+    result = rc(words)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    result = rc(f"reattack {GRAPH} --dry-run")
+    assert result.exit_code == 0
+    stages = [directory.split("/")[0] for directory in directories(result)]
+    assert stages == ["pretrain", "cluster", "attack", "defend", "reattack", "reattack", "reattack"]
+    assert result.stderr.startswith("plan: 7 runs, 0 done\n  to run  pretrain/")
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_comes_from_flag_then_environment_then_config_then_default() -> None:
+    Path("config.toml").write_text('model = "graph"\ndata = "digits"\nprofile = "smoke"\nseed = 3\n')
+    without = rc(f"cluster {GRAPH} --dry-run")
+    config = rc("cluster --config config.toml --dry-run")
+    environment = rc("cluster --config config.toml --dry-run", RC_SEED="5")
+    flag = rc("cluster --config config.toml --dry-run --seed 7", RC_SEED="5")
+    for result, seed in ((without, 0), (config, 3), (environment, 5), (flag, 7)):
+        assert f"-s{seed}-" in directories(result)[-1]
+    assert directories(rc("cluster --dry-run", RC_CONFIG="config.toml")) == directories(config)
+
+
+def test_settings_of_the_config_file_are_replaced_key_by_key(carried_out: list[str]) -> None:
+    Path("config.toml").write_text("seed = [0, 1]\n[set]\n'model.neighbors' = 7\n[set.model.cluster]\nepochs = 4\n")
+    specs = settings_of(f"cluster {GRAPH} --config config.toml --set model.neighbors=5")
+    models = [spec["settings"]["model"] for spec in specs if spec["stage"] == "cluster"]
+    assert [(model["neighbors"], model["cluster"]["epochs"]) for model in models] == [(5, 4), (5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("seeed = 1", "Unknown field of bad.toml 'seeed'. Did you mean 'seed'?"),
+        ("seed = ", "--config needs a readable TOML file, got bad.toml: Invalid value"),
+        ("set = 3", "[set] in bad.toml must be a table"),
+        ('dim = "many"', "Invalid value for '--dim'"),
+    ],
+)
+def test_a_wrong_config_file_gets_one_sentence_and_exit_code_2(content: str, sentence: str) -> None:
+    Path("bad.toml").write_text(content)
+    result = rc(f"cluster {GRAPH} --config bad.toml")
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3", 3), ("1e-3", 1e-3), ("true", True), ("[256, 128]", [256, 128]), ("control", "control"), ('"a b"', "a b")],
+)
+def test_a_setting_is_toml_or_a_bare_word(text: str, expected: object) -> None:
+    assert value(text) == expected
+    assert type(value(text)) is type(expected)
+
+
+@pytest.mark.parametrize("text", ["[1", "1\nother = 2", "a b"])
+def test_a_setting_that_is_no_value_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="A setting is"):
+        value(text)
+
+
+def test_sweeps_and_lists_of_numbers_are_read_with_commas() -> None:
+    assert sweeps(["attack.gamma=20,40.5", "model.head=[4],[8, 2]", "defense.mode=frozen,control"]) == {
+        "attack.gamma": [20, 40.5],
+        "model.head": [[4], [8, 2]],
+        "defense.mode": ["frozen", "control"],
+    }
+    assert integers("0, 2,10", "--seed") == [0, 2, 10]
+    for wrong in ("", "1,", "-1", "a", "1,1"):
+        with pytest.raises(ConfigError, match="distinct whole numbers"):
+            integers(wrong, "--seed")
+
+
+def test_json_is_one_document_on_a_clean_stdout(carried_out: list[str]) -> None:
+    one = rc(f"attack {GRAPH} --json")
+    record = json.loads(one.stdout)
+    assert record["spec"]["stage"] == "attack"
+    assert record["metrics"] == METRICS
+    assert "plan: 3 runs, 0 done" in one.stderr
+    both = rc(f"attack {GRAPH} --json --seed 0,1 --quiet")
+    assert [record["spec"]["seed"] for record in json.loads(both.stdout)] == [0, 1]
+    assert both.stderr == ""
+
+
+def test_a_verb_ends_with_numbers_place_and_next_command(carried_out: list[str]) -> None:
+    result = rc(f"cluster {GRAPH} --seed 1 --set model.neighbors=5 --quiet --no-run", RC_RUNS_DIR="here")
+    assert result.exit_code == 3
+    result = rc(f"cluster {GRAPH} --seed 1 --set model.neighbors=5", RC_RUNS_DIR="here")
+    head, numbers = result.stdout.splitlines()
+    assert head.split() == ["stage", "model", "data", "d", "seed", *METRICS, "flags"]
+    shown = "cluster graph digits 64 1 87.5 50.0 25.0 60.0 1.0 0.2 collapsed"
+    assert numbers.split() == shown.split()
+    place, following = result.stderr.splitlines()[-2:]
+    assert place.startswith("result in here/cluster/graph-digits-d64-s1-")
+    assert Path(place.removeprefix("result in ")).is_dir()
+    assert following == f"next: rc attack {GRAPH.replace(' --profile smoke', '')} --seed 1 --profile smoke " + (
+        "--set model.neighbors=5"
+    )
+
+
+def test_what_exists_is_not_run_again_unless_forced(carried_out: list[str]) -> None:
+    rc(f"cluster {GRAPH}")
+    rc(f"cluster {GRAPH}")
+    assert carried_out == ["pretrain 0", "cluster 0"]
+    forced = rc(f"cluster {GRAPH} --force")
+    assert carried_out == ["pretrain 0", "cluster 0", "cluster 0"]
+    assert "  done    pretrain/" in forced.stderr
+    assert "  to run  cluster/" in forced.stderr
+
+
+def test_no_run_shows_what_exists_and_exits_with_3_for_the_rest(carried_out: list[str]) -> None:
+    rc(f"cluster {GRAPH} --seed 1")
+    carried_out.clear()
+    result = rc(f"cluster {GRAPH} --seed 0,1 --no-run --json")
+    assert result.exit_code == 3
+    assert [record["spec"]["seed"] for record in json.loads(result.stdout)] == [1]
+    assert "error: 1 of 2 results do not exist in runs, the first is cluster/graph-digits-d64-s0-" in result.stderr
+    assert rc(f"cluster {GRAPH} --seed 1 --no-run").exit_code == 0
+    assert carried_out == []
+
+
+def test_a_reattack_has_three_fresh_attackers_and_sweeps_only_its_own_attack(carried_out: list[str]) -> None:
+    specs = settings_of(f"reattack {GRAPH} --mode control --set attack.gamma=40 --sweep attack.gamma=20,80")
+    again = [spec for spec in specs if spec["stage"] == "reattack"]
+    assert sorted(spec["settings"]["attack"]["gamma"] for spec in again) == [20.0] * 3 + [80.0] * 3
+    assert len({spec["attack_seed"] for spec in again}) == 3
+    assert [s["settings"]["attack"]["gamma"] for s in specs if s["stage"] == "attack"] == [40.0]
+    assert {spec["parent"]["settings"]["defense"]["mode"] for spec in again} == {"control"}
+    swept = settings_of(f"attack {GRAPH} --sweep attack.gamma=20,80 --attack-seeds 4")
+    assert {(s["settings"]["attack"]["gamma"], s["attack_seed"]) for s in swept if s["stage"] == "attack"} >= {
+        (20.0, 4),
+        (80.0, 4),
+    }
+
+
+def test_a_users_own_file_is_data(carried_out: list[str]) -> None:
+    np.save("mine.npy", np.random.default_rng(0).normal(size=(60, 5)))
+    result = rc("cluster --model graph --data mine.npy --clusters 3 --profile smoke --json")
+    assert json.loads(result.stdout)["spec"]["data"]["name"] == "mine"
+    missing = rc("cluster --model graph --data other.npy --clusters 3")
+    assert missing.exit_code == 1
+    assert "other.npy" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (NonFiniteError("the loss became nan in epoch 2", hint="smaller lr"), 1, "became nan in epoch 2 (smaller lr)"),
+        (ConfigError("eps must be >= 0"), 2, "error: eps must be >= 0"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on the device; what is finished"),
+        (MemoryError(), 1, "error: Not enough memory; try --limit"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "error: Not enough memory"),
+        (ZeroDivisionError("by\nzero"), 1, "error: ZeroDivisionError: by zero (--debug shows the traceback)"),
+        (KeyboardInterrupt(), 130, "error: interrupted; finished runs and saved epochs are kept, and the same command"),
+        (entry.Terminated(), 143, "error: interrupted"),
+    ],
+    ids=lambda case: type(case).__name__ if isinstance(case, BaseException) else "",
+)
+def test_an_error_is_one_sentence_with_its_exit_code(
+    carried_out: list[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, sentence: str
+) -> None:
+    fail_with(monkeypatch, error, lambda spec: spec.stage == "cluster")
+    result = rc(f"cluster {GRAPH} --quiet")
+    assert result.exit_code == code
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_debug_shows_the_traceback(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, ZeroDivisionError("here"), lambda spec: True)
+    result = rc(f"cluster {GRAPH} --debug")
+    assert result.exit_code == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "ZeroDivisionError: here" in result.stderr
+
+
+def test_when_one_seed_fails_the_others_go_on(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, NonFiniteError("nan"), lambda spec: spec.seed == 1 and spec.stage == "cluster")
+    result = rc(f"attack {GRAPH} --seed 0,1,2 --attack-seeds 0,1 --json")
+    assert result.exit_code == 1
+    assert [r["spec"]["seed"] for r in json.loads(result.stdout)] == [0, 0, 2, 2]
+    failures = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert len(failures) == 1, "a broken ancestor is tried once, not for each run that needs it"
+    assert failures[0].startswith("error: cluster/graph-digits-d64-s1-")
+    assert failures[0].endswith(": nan")
+
+
+def test_a_store_that_cannot_be_written_ends_the_command(
+    carried_out: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, StoreError("no room"), lambda spec: True)
+    result = rc(f"cluster {GRAPH} --seed 0,1 --quiet")
+    assert (result.exit_code, result.stderr) == (1, "error: no room\n")
+
+
+def test_a_runs_directory_that_is_a_file_is_named(carried_out: list[str]) -> None:
+    Path("file").write_text("")
+    result = rc(f"cluster {GRAPH} --runs-dir file --quiet")
+    assert result.exit_code == 1
+    assert "--runs-dir" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_table_is_run_and_printed(carried_out: list[str]) -> None:
+    result = rc("table table1 --profile smoke --format json")
+    assert result.exit_code == 0
+    cells = json.loads(result.stdout)["cells"]
+    accuracies = [cell["mean"] for cell in cells if cell["metric"] == "ACC"]
+    assert len(accuracies) == 5
+    assert set(accuracies) == {87.5}
+    assert carried_out.count("pretrain 0") == 1, "methods that share a pretrained network share its run"
+    again = rc("table table1 --profile smoke --format markdown --no-run")
+    assert "87.5±0.0" in again.stdout
+    assert again.stderr == "plan: 22 runs, 22 done\n"
+
+
+def test_a_table_without_any_run_is_printed_with_dashes_and_exit_code_3() -> None:
+    result = rc("table table1 --profile smoke --no-run --format markdown")
+    assert result.exit_code == 3
+    assert "| – |" in result.stdout
+    assert "error: No run of table1 exists for the profile smoke" in result.stderr
+
+
+def test_a_table_goes_on_without_data_that_cannot_be_had(carried_out: list[str]) -> None:
+    result = rc("table table1 --profile paper --format json --quiet")
+    assert result.exit_code == 3
+    assert [line.split(":")[1] for line in result.stderr.splitlines()[:2]] == [
+        " reuters10k is left out",
+        " stl10 is left out",
+    ]
+    assert {cell["mean"] for cell in json.loads(result.stdout)["cells"]} == {None}
+
+
+def test_when_one_run_of_a_table_fails_it_is_listed_at_the_end(
+    carried_out: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, NonFiniteError("nan"), lambda spec: spec.model == "mie")
+    result = rc("table table1 --profile smoke --format json --quiet")
+    assert result.exit_code == 1
+    failures = result.stderr.splitlines()
+    assert [failure.split("-s")[0] for failure in failures] == ["error: cluster/mie-digits-d64"] * 2
+    means = {cell["method"]: cell["mean"] for cell in json.loads(result.stdout)["cells"] if cell["metric"] == "ACC"}
+    assert [method for method, mean in means.items() if mean is None] == ["MIE"]
+
+
+def test_a_table_is_rendered_from_a_folder_of_records(carried_out: list[str]) -> None:
+    rc("table table1 --profile smoke --quiet")
+    Path("records").mkdir()
+    Path("records/all.json").write_text(json.dumps(RunStore(Path("runs")).records()))
+    result = rc("table table1 --profile smoke --from records --format markdown --runs-dir elsewhere")
+    assert result.exit_code == 0
+    assert result.stdout == rc("table table1 --profile smoke --no-run --format markdown").stdout
+    assert rc("table table1 --from nowhere").exit_code == 3
+
+
+def test_ls_lists_every_name_with_what_it_is() -> None:
+    found = json.loads(rc("ls --json").stdout)
+    for kind in ("models", "data", "attacks", "defenses"):
+        assert [row["name"] for row in found if row["kind"] == kind] == names(kind)
+    assert all(row["what"] for row in found)
+    assert {"table1", "table2", "table3"} <= {row["name"] for row in found if row["kind"] == "tables"}
+    assert json.loads(rc("ls data --json").stdout)[0]["state"] == "ready"
+    assert "did you mean" in rc("ls modells").stderr.lower() or rc("ls modells").exit_code == 2
+
+
+def test_ls_runs_tells_finished_from_unfinished(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rc("ls runs").stdout == ""
+    rc(f"cluster {GRAPH}")
+    fail_with(monkeypatch, NonFiniteError("nan"), lambda spec: True)
+    rc(f"cluster {GRAPH} --seed 1")
+    rows = json.loads(rc("ls runs --json").stdout)
+    assert [(row["stage"], row["seed"], row["flags"]) for row in rows] == [
+        ("cluster", "0", "collapsed"),
+        ("pretrain", "0", "collapsed"),
+        ("pretrain", "1", "unfinished, 0 epochs"),
+    ]
+    assert rows[0]["ACC"] == "87.5"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("attack --model gr", ["graph"]),
+        ("attack --data fashion", ["fashion-mnist"]),
+        ("attack --attack latent_n", ["latent_net"]),
+        ("defend --defense mut", ["mutual_info"]),
+        ("table table", ["table1", "table2", "table3"]),
+        ("attack --profile s", ["smoke"]),
+    ],
+)
+def test_the_shell_completes_names(words: str, offered: list[str]) -> None:
+    env = {"_RC_COMPLETE": "complete_bash", "COMP_WORDS": f"rc {words}", "COMP_CWORD": str(len(words.split()))}
+    assert process("", **env).stdout.split() == offered
+
+
+def test_a_reader_that_leaves_early_is_met_quietly() -> None:
+    code = "import sys; sys.argv[0] = 'rc'; from robust_cluster.cli.app import main; main()"
+    root = Path(entry.__file__).parents[2]
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-c", code, "ls", "--json"], stdout=writer, stderr=subprocess.PIPE, cwd=root, check=False
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_plain_progress_is_one_line_every_few_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    lines = console.Lines(console.stderr())
+    lines.start("cluster graph", 100, 3)
+    for epoch in range(4, 21):
+        now += 1.0
+        lines.epoch(epoch, {"loss": 1 / epoch})
+    lines.stop()
+    assert capsys.readouterr().err.splitlines() == [
+        "cluster graph: 100 epochs, 3 done before",
+        "cluster graph: epoch 8/100  loss 0.125",
+        "cluster graph: epoch 13/100  loss 0.07692",
+        "cluster graph: epoch 18/100  loss 0.05556",
+        "cluster graph: epoch 20/100  loss 0.05",
+    ]
+
+
+def test_the_bar_shows_stage_epoch_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    screen = StringIO()
+    bar = console.progress(Console(file=screen, force_terminal=True, width=100, color_system=None))
+    bar.start("cluster graph", 20, 0)
+    bar.epoch(7, {"entropy": -0.5})
+    bar.stop()
+    last = screen.getvalue().splitlines()[-1]
+    assert "cluster graph" in last
+    assert "7/20" in last
+    assert "entropy -0.5" in last
+    assert isinstance(console.progress(Console(file=screen, force_terminal=True, quiet=True)), console.Lines)
+
+
+def test_the_profiles_of_the_command_line_are_those_of_the_stages() -> None:
+    assert get_args(Profile) == PROFILES
+
+
+def test_threads_sleep_while_they_wait() -> None:
+    code = "import os; os.environ.pop('OMP_WAIT_POLICY', 0); import robust_cluster.cli.app; print(os.environ['OMP_WAIT_POLICY'])"
+    root = Path(entry.__file__).parents[2]
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root) == "PASSIVE\n"
