@@ -17,7 +17,7 @@ Listed = Literal["models", "data", "attacks", "defenses", "tables", "runs"]
 EXAMPLES = """
 rc ls
 rc ls models
-rc ls data --data-dir ~/data
+rc ls data --json
 rc ls runs
 """
 

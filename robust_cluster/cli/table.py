@@ -10,7 +10,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, Verb, offer_tables, option, overrides
+from robust_cluster.cli.options import RunOptions, Verb, integers, offer_tables, option, overrides
 from robust_cluster.errors import DataError, MissingResultError, RobustClusterError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 rc table table1 --profile smoke
-rc table table3 --profile cpu --compare --no-run --from tables/results
+rc table table1 --profile cpu --compare --from tables/results
 rc table table1 --profile smoke --format latex --no-run
 """
 
@@ -33,6 +33,7 @@ class TableOptions(RunOptions):
     format: Annotated[
         Literal["terminal", "markdown", "latex", "csv", "json"], option("--format", help="How to print.")
     ] = "terminal"
+    seed: Annotated[str | None, option("--seed", metavar="N[,N...]", help="Run only these seeds of the table.")] = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
 
 
@@ -50,6 +51,9 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
         records = load_results(options.records)
     else:
         asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)
+        if options.seed is not None:
+            chosen = integers(options.seed, "--seed")
+            asked = [request for request in asked if request.seed in chosen]
         records, keys = [], set()
         for _, group in groupby(asked, key=lambda request: request.data):
             plans, found = run_data(list(group), ctx, session)

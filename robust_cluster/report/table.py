@@ -18,7 +18,14 @@ Record = Mapping[str, Any]  # a run's result.json
 Runs = Mapping[int, Sequence[Record]]  # seed -> the seed's records, one per attack seed
 Labels = tuple[str, ...]
 
-MARKS = {"collapsed": "ᶜ", "not imperceptible": "ⁱ", "masked": "ᵐ", "unconverged": "ᵘ"}
+MARKS = {
+    "collapsed": "ᶜ",
+    "not imperceptible": "ⁱ",
+    "masked": "ᵐ",
+    "no better than noise": "ⁿ",
+    "unconverged": "ᵘ",
+    "victim changed": "ᵛ",
+}
 
 
 @dataclass(frozen=True)

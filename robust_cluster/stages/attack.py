@@ -66,15 +66,15 @@ def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         run.save_model(parts)
         effect = measure(attacker, surface, context)
         metrics = description["metrics"] | effect_metrics(effect, surface, context)
-        checks = controls(effect, surface, spec, context)
-        checks["victim_unchanged"] = fingerprint(model) == before
-    flags = description["flags"] + attack_flags(metrics | checks, summary, attacker)
+        metrics |= controls(effect, surface, spec, context)
+        is_unchanged = fingerprint(model) == before
+    flags = description["flags"] + attack_flags(metrics, summary, is_trained=attacker.trained)
     return {
         **record(context, spec, summary),
-        "metrics": metrics | {name: value for name, value in checks.items() if not isinstance(value, bool)},
-        "checks": {name: value for name, value in checks.items() if isinstance(value, bool)},
+        "metrics": metrics,
+        "checks": {"victim_unchanged": is_unchanged},
         "health": description["health"],
-        "flags": flags,
+        "flags": flags if is_unchanged else [*flags, "victim changed"],
     }
 
 
@@ -120,7 +120,7 @@ def effect_metrics(effect: Effect, surface: Surface, context: Context) -> Metric
     return metrics
 
 
-def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) -> dict[str, Any]:
+def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) -> Metrics:
     """What must stand beside every starred number (ALRDC spec, T5, T7, T12).
 
     Flip rates of: no perturbation, Gaussian noise of each sample's own norm, the same perturbations handed to other
@@ -138,7 +138,7 @@ def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) 
             return flip_rate(effect.clean_labels[rows], surface.labels((moved,)).cpu().numpy())
 
     radius = pgd_radius(float(delta.norm(dim=1).mean()), spec, context)
-    found: dict[str, Any] = {
+    found: Metrics = {
         "zero_flip": flips(clean + torch.zeros_like(delta)),
         "noise_flip": flips(clean + equal_norm_noise(delta, random)),
         "shuffled_flip": flips(clean + delta[torch.randperm(n, generator=random).to(delta.device)]),
@@ -163,17 +163,14 @@ def pgd_radius(own: float, spec: RunSpec, context: Context) -> float:
     return float(victim["metrics"]["delta_norm"]) if victim else own
 
 
-def attack_flags(values: dict[str, Any], summary: Summary, attacker: Attack) -> list[str]:
-    """Warnings of the spec: P6 not imperceptible, P9 masked, 5.2 unconverged, and a broken frozen model."""
-    too_visible = values["reconstruction_change"] > values["reconstruction_error"] or (values["D_norm"] or 1.0) > 0.5
-    is_masked = values["flip"] < 0.1 and values["pgd_flip"] > values["flip"] + 0.2
-    no_better_than_noise = values["flip"] <= values["noise_flip"]
-    ran_out = attacker.trained and summary.stop_reason == "epochs"
+def attack_flags(metrics: dict[str, Any], summary: Summary, *, is_trained: bool) -> list[str]:
+    """Warnings of the spec: P6 not imperceptible, P9 masked, 5.2 unconverged, and an attack that noise equals."""
+    is_visible = metrics["reconstruction_change"] > metrics["reconstruction_error"]
+    is_large = metrics["D_norm"] is None or metrics["D_norm"] > 0.5
     named = {
-        "not imperceptible": too_visible,
-        "masked": is_masked,
-        "no better than noise": no_better_than_noise,
-        "unconverged": ran_out,
-        "victim changed": not values["victim_unchanged"],
+        "not imperceptible": is_visible or is_large,
+        "masked": metrics["flip"] < 0.1 and metrics["pgd_flip"] > metrics["flip"] + 0.2,
+        "no better than noise": metrics["flip"] <= metrics["noise_flip"],
+        "unconverged": is_trained and summary.stop_reason == "epochs",
     }
     return [name for name, holds in named.items() if holds]

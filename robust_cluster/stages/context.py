@@ -68,7 +68,7 @@ class Context:
         return model
 
     def new_attack(self, spec: RunSpec, surface: Surface) -> Attack:
-        """An untrained attacker of an attack or reattack run; its seed depends on the parent, so a re-attack is fresh."""
+        """An untrained attacker of an attack or reattack run; its seed has the parent in it: a re-attack is fresh."""
         parent = spec.parent.key if spec.parent else ""
         torch.manual_seed(seed_for(spec.attack_seed or 0, "attack", str(spec.attack), parent, spec.seed))
         return methods.new_attack(str(spec.attack), spec.settings["attack"], surface)

@@ -12,7 +12,7 @@ from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import device, methods
-from robust_cluster.stages.attack import effect_metrics, measure
+from robust_cluster.stages.attack import controls, effect_metrics, measure
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import Watch, embed
@@ -36,7 +36,9 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     description = describe_model(model, context)
     with device.precision("highest"):
         surface = frozen_surface(model, surface.space, embed(model, context.views))
-        metrics = description["metrics"] | effect_metrics(measure(original, surface, context), surface, context)
+        effect = measure(original, surface, context)
+        metrics = description["metrics"] | effect_metrics(effect, surface, context)
+        metrics |= controls(effect, surface, spec, context)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
     return {**record(context, spec, summary), **description, "metrics": metrics, "checks": checks}
 

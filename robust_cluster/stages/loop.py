@@ -110,10 +110,12 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
     Raises: NonFiniteError naming term and epoch when a loss is NaN or infinite; the last good state stays.
     """
     saver = Saver(run, task, batches)
-    done, seconds = saver.load()
+    lines = saver.load()
+    done, seconds = len(lines), lines[-1]["seconds"] if lines else 0.0
     schedule = batches.schedule
     run.rewind(done)
-    lines = [line for line in run.lines() if "loss" in line]
+    for line in lines[len(run.lines()) :]:  # a power cut may take lines from the log that the saved state outlives
+        run.log(line)
     history: list[float] = [line["loss"] for line in lines]
     progress.start(task.title, schedule.epochs, done)
     try:
@@ -129,7 +131,7 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
             lines.append({**line, "health": task.watch()})
             run.log(lines[-1])
             progress.epoch(epoch, losses)
-            saver.save(epoch, seconds, is_last=epoch == schedule.epochs or plateau(history, schedule))
+            saver.save(lines, is_last=epoch == schedule.epochs or plateau(history, schedule))
     finally:
         progress.stop()
     steps = sum(line["steps"] for line in lines)
@@ -178,28 +180,27 @@ class Saver:
         self.saved_at = time.monotonic()
         self.cost = 0.0
 
-    def load(self) -> tuple[int, float]:
-        """Epochs and seconds done; restores modules, optimizers and random generators."""
+    def load(self) -> list[dict[str, Any]]:
+        """The log lines of the epochs done; restores modules, optimizers and random generators."""
         state = self.run.load_state()
         if state is None:
-            return 0, 0.0
+            return []
         for name, part in self.task.state.items():
             part.load_state_dict(state["parts"][name])
         self.batches.generator.set_state(state["batches"])
         torch.set_rng_state(state["torch"])
         if torch.cuda.is_available() and state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
-        return int(state["epoch"]), float(state["seconds"])
+        return list(state["lines"])
 
-    def save(self, epoch: int, seconds: float, *, is_last: bool) -> None:
+    def save(self, lines: list[dict[str, Any]], *, is_last: bool) -> None:
         """Save, unless that would take more than its share of the time; the last epoch always."""
         now = time.monotonic()
         if not is_last and now - self.saved_at < self.cost / SAVE_SHARE:
             return
         self.run.save_state(
             {
-                "epoch": epoch,
-                "seconds": seconds,
+                "lines": lines,
                 "parts": {name: part.state_dict() for name, part in self.task.state.items()},
                 "batches": self.batches.generator.get_state(),
                 "torch": torch.get_rng_state(),

@@ -1,5 +1,6 @@
 """From layers of plain values to a method's frozen `Config`, each value checked against the field's type."""
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -71,6 +72,8 @@ def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
             raise ConfigError(f"{path} must be a list such as [256, 128], got {value!r}")
         return tuple(checked(item, get_args(hint)[0], None, path) for item in value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{path} must be a finite number, got {value}")
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{path} must be {hint.__name__}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Graph: ConvAE whose assignments are smooth on a kNN graph (ALRDC supplement, Eq. 5, last term).
+"""Graph: ConvAE whose assignments are smooth on a kNN graph (ALRDC, NeurIPS 2020, supplement Eq. 5, last term).
 
 L_G = w sum_ij W_ij ||y~_i - y~_j||^2 over the batch's graph of mu, y~ the batch-orthonormalised soft labels: with plain
 y the term would be least when all samples share one cluster. Mode "clean": 3 true neighbours, sigma the batch's median

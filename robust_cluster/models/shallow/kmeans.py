@@ -1,14 +1,14 @@
 """k-means on the raw data: the yardstick of every table (Lloyd 1982; k-means++ starts, best inertia of 10)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase
+from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
 from robust_cluster.nn.centers import center_posterior, kmeans
 from robust_cluster.nn.layers import flat
 
@@ -17,6 +17,7 @@ from robust_cluster.nn.layers import flat
 class Config(ModelConfig):
     """Hyper-parameters of k-means."""
 
+    cluster: Schedule = field(default_factory=lambda: Schedule(epochs=0))  # fitted by start(), not by descent
     n_init: int = 10  # restarts; LPVDN's protocol
 
     def __post_init__(self) -> None:

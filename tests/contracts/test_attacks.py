@@ -1,0 +1,97 @@
+"""What every attack promises, on every model."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from robust_cluster import discover
+from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.data.base import Batch, Dataset
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.stages import methods
+from robust_cluster.stages.context import fingerprint, frozen_surface
+from robust_cluster.stages.evaluate import embed
+
+Make = Callable[[str], ClusterModel]
+ATTACKS = discover.names("attacks")
+PAIRS = [(attack, model) for attack in ATTACKS for model in discover.names("models")]
+
+
+@pytest.fixture
+def rows(few: Dataset) -> Batch:
+    return Batch((few.views[0][20:70],), torch.arange(20, 70))
+
+
+def surface_of(model: ClusterModel, attack: str, few: Dataset) -> Surface:
+    return frozen_surface(model, methods.attack_space(attack), embed(model, few.views))
+
+
+def new(name: str, surface: Surface, *, seed: int = 2) -> Attack:
+    torch.manual_seed(seed)
+    return methods.new_attack(name, methods.plain(methods.resolve("attacks", name, "smoke", {})), surface)
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_moved_points_have_the_points_shape_are_finite_and_within_the_budget(
+    name: str, model: str, started: Make, few: Dataset, rows: Batch
+) -> None:
+    surface = surface_of(started(model), name, few)
+    attack = new(name, surface)
+    for _ in range(2 if attack.trained else 0):
+        attack.step(surface, rows)
+    clean, moved = surface.point(rows), attack.perturb(surface, rows)
+    clipped = attack.budget.clip(clean, moved)
+    for before, after, allowed in zip(clean, moved, clipped, strict=True):
+        assert after.shape == before.shape
+        assert after.isfinite().all()
+        assert not after.equal(before)
+        torch.testing.assert_close(after, allowed, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_the_victim_keeps_every_bit(name: str, model: str, started: Make, few: Dataset, rows: Batch) -> None:
+    """T4."""
+    surface = surface_of(started(model), name, few)
+    surface.model.zero_grad(set_to_none=True)
+    before = fingerprint(surface.model)
+    attack = new(name, surface)
+    attack.step(surface, rows)
+    attack.perturb(surface, rows)
+    assert fingerprint(surface.model) == before
+    assert all(parameter.grad is None for parameter in surface.model.parameters())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_one_seed_gives_one_attack_bit_for_bit(name: str, started: Make, few: Dataset, rows: Batch) -> None:
+    """T14."""
+    surface = surface_of(started("convae"), name, few)
+    runs = []
+    for _ in range(2):
+        attack = new(name, surface)
+        torch.manual_seed(3)
+        runs.append((attack.step(surface, rows), attack.perturb(surface, rows)[0]))
+    assert runs[0][0] == runs[1][0]
+    assert runs[0][1].equal(runs[1][1])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_saved_attacker_moves_points_as_the_first_did(name: str, started: Make, few: Dataset, rows: Batch) -> None:
+    surface = surface_of(started("convae"), name, few)
+    first, second = new(name, surface), new(name, surface, seed=9)
+    first.step(surface, rows)
+    for part, saved in first.state().items():
+        second.state()[part].load_state_dict(saved.state_dict())
+    moved = []
+    for attack in (first, second):
+        torch.manual_seed(3)
+        moved.append(attack.perturb(surface, rows)[0])
+    assert moved[0].equal(moved[1])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_only_a_trained_attack_has_epochs_and_a_state(name: str, started: Make, few: Dataset) -> None:
+    attack = new(name, surface_of(started("convae"), name, few))
+    assert attack.space in ("input", "latent")
+    assert bool(attack.state()) is attack.trained
+    assert (attack.schedule.epochs > 0) is attack.trained

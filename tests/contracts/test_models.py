@@ -1,0 +1,152 @@
+"""What every model promises to every stage and attack."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from robust_cluster import discover
+from robust_cluster.data.base import Batch, Dataset
+from robust_cluster.models.base import ClusterModel, Phase
+from robust_cluster.stages import methods
+from robust_cluster.stages.evaluate import embed
+
+Make = Callable[[str], ClusterModel]
+NAMES = discover.names("models")
+TRAINED: list[tuple[str, Phase]] = []  # (model, phase) with steps to take
+for name in NAMES:
+    config = methods.resolve("models", name, "paper", {})
+    if config.cluster.epochs:
+        TRAINED.append((name, "cluster"))
+    if methods.method_class(discover.load("models", name)).has_pretraining(config):
+        TRAINED.append((name, "pretrain"))
+
+
+@pytest.fixture
+def rows(few: Dataset) -> Batch:
+    return Batch((few.views[0][:50],), torch.arange(50))
+
+
+def steps(model: ClusterModel, batch: Batch, phase: Phase, count: int) -> list[dict[str, float]]:
+    torch.manual_seed(5)
+    model.train()
+    optimizers = model.optimizers(phase)
+    return [model.step(batch, phase, optimizers) for _ in range(count)]
+
+
+def test_a_batch_has_views_and_row_numbers_and_no_labels() -> None:
+    assert [field.name for field in fields(Batch)] == ["views", "index"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_embedding_soft_labels_labels_and_decoded_views_have_their_shapes(
+    name: str, started: Make, few: Dataset
+) -> None:
+    model = started(name).eval()
+    embedding = embed(model, few.views)
+    n, d = embedding.z.shape
+    assert (n, embedding.z.dtype) == (200, torch.float32)
+    assert [len(view) for view in embedding.per_view] == [200]
+    assert embedding.log_var is None or embedding.log_var.shape == (n, d)
+    soft, labels = model.assign(embedding.z), model.labels(embedding.z)
+    assert soft.shape == (200, 10)
+    assert soft.min() >= 0
+    torch.testing.assert_close(soft.sum(dim=1), torch.ones(200))
+    assert labels.dtype == torch.int64
+    assert set(labels.tolist()) <= set(range(10))
+    assert len(set(labels.tolist())) > 1
+    assert [view.shape for view in model.decode(embedding.z)] == [view.shape for view in few.views]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_sample_is_embedded_and_labelled_as_it_is_among_others(name: str, started: Make, few: Dataset) -> None:
+    model = started(name).eval()
+    together = embed(model, few.views)
+    alone = model.encode((few.views[0][7:8],))
+    torch.testing.assert_close(alone.z.detach(), together.z[7:8], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.assign(alone.z), model.assign(together.z)[7:8], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_state_gives_the_same_predictions_in_a_new_model(
+    name: str, started: Make, build: Make, few: Dataset
+) -> None:
+    """T14."""
+    model, fresh = started(name).eval(), build(name).eval()
+    saved = copy.deepcopy(model.state_dict())
+    fresh.load_state_dict(saved)
+    first, second = embed(model, few.views), embed(fresh, few.views)
+    assert first.z.equal(second.z)
+    assert model.assign(first.z).equal(fresh.assign(second.z))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_seed_gives_one_initialisation_bit_for_bit(name: str, build: Make, started: Make) -> None:
+    """T14."""
+    for make in (build, started):
+        first, second = make(name).state_dict(), make(name).state_dict()
+        assert first.keys() == second.keys()
+        assert all(value.equal(second[key]) for key, value in first.items())
+
+
+@pytest.mark.parametrize(("name", "phase"), TRAINED)
+def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, phase: Phase, build: Make, rows: Batch) -> None:
+    """T14."""
+    first, second = build(name), build(name)
+    assert steps(first, rows, phase, 2) == steps(second, rows, phase, 2)
+    assert all(value.equal(second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "phase"), TRAINED)
+def test_the_loss_falls(name: str, phase: Phase, build: Make, rows: Batch) -> None:
+    totals = [sum(terms.values()) for terms in steps(build(name), rows, phase, 20)]
+    assert sum(totals[-3:]) < 0.9 * sum(totals[:3])
+
+
+@pytest.mark.parametrize(("name", "phase"), TRAINED)
+def test_the_reported_terms_are_the_losses_of_the_batch(name: str, phase: Phase, build: Make, rows: Batch) -> None:
+    model = build(name)
+    torch.manual_seed(5)
+    terms = {key: term.item() for key, term in model.losses(rows, phase).items()}
+    assert steps(model, rows, phase, 1)[0] == pytest.approx(terms)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_reaches_embedding_and_data(name: str, started: Make, rows: Batch) -> None:
+    model = started(name).eval().requires_grad_(False)
+    x = rows.views[0].clone().requires_grad_()
+    z = model.encode((x,)).z.detach().requires_grad_()
+    for point, soft in ((z, model.assign(z)), (x, model.assign(model.encode((x,)).z))):
+        own: Tensor = soft.max(dim=1).values.sum()
+        own.backward()
+        assert point.grad is not None
+        assert point.grad.isfinite().all()
+        assert point.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_methods_with_something_to_train_have_epochs(name: str, build: Make) -> None:
+    model = build(name)
+    if model.schedule("cluster").epochs:
+        assert model.optimizers("cluster")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pretrained_part_is_the_one_of_the_method_that_pretrains_it(name: str, build: Make) -> None:
+    model = build(name)
+    if model.pretrained_by is not None:
+        owner = build(model.pretrained_by)
+        model.pretrained().load_state_dict(owner.pretrained().state_dict())
+        assert set(model.pretrain_fields) <= {field.name for field in fields(owner.config)}
+        assert model.pretrain_fields == owner.pretrain_fields
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_health_is_finite_numbers(name: str, started: Make, few: Dataset) -> None:
+    model = started(name).eval()
+    with torch.no_grad():
+        health = model.health(embed(model, few.views))
+    assert all(isinstance(value, float) and abs(value) < 1e6 for value in health.values())

@@ -1,0 +1,26 @@
+"""k-means and the soft labels of its centres, against scikit-learn."""
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from robust_cluster.data.base import Batch
+from robust_cluster.nn.centers import center_posterior, kmeans
+
+
+def test_kmeans_is_scikit_learns_with_its_inertia_per_value(batch: Batch) -> None:
+    x = batch.views[0]
+    centers, labels, variance = kmeans(x, 10, n_init=3, seed=5)
+    expected = KMeans(10, n_init=3, random_state=5).fit(x.numpy())
+    assert labels.tolist() == expected.labels_.tolist()
+    torch.testing.assert_close(centers, torch.as_tensor(expected.cluster_centers_))
+    distances = (x - centers[labels]).square().mean()
+    torch.testing.assert_close(torch.tensor(variance), distances)
+
+
+def test_soft_labels_of_centres_are_the_posterior_of_equal_spherical_gaussians() -> None:
+    z, centers, variance = torch.randn(7, 3).double(), torch.randn(4, 3).double(), torch.tensor(0.7).double()
+    components = MultivariateNormal(centers, variance * torch.eye(3).double())
+    densities: Tensor = components.log_prob(z.unsqueeze(1)).exp()
+    torch.testing.assert_close(center_posterior(z, centers, variance), densities / densities.sum(dim=1, keepdim=True))

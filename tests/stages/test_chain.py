@@ -1,0 +1,300 @@
+"""Which runs a request takes, which of them are shared, and which are carried out."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from robust_cluster.attacks.base import Attack
+from robust_cluster.data.base import Dataset
+from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.runs.spec import RunSpec, Stage
+from robust_cluster.runs.store import Run, RunStore
+from robust_cluster.stages import chain, methods
+from robust_cluster.stages.chain import Request, carry_out, execute, plan
+from robust_cluster.stages.context import Context, frozen_surface
+from robust_cluster.stages.loop import Silent
+
+# Owns the run, says so, and when its standard input ends, finishes the run.
+OWNER = """
+import json, sys
+from pathlib import Path
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import RunStore
+with RunStore(Path(sys.argv[1])).own(RunSpec.from_json(json.loads(sys.argv[2]))) as run:
+    print("owned", flush=True)
+    sys.stdin.read()
+    run.finish({"metrics": {"ACC": 0.5}})
+"""
+
+
+@pytest.fixture
+def context(store: RunStore, digits: Dataset) -> Context:
+    return Context(store, digits, "smoke", device="cpu")
+
+
+@pytest.fixture
+def ask(digits: Dataset) -> Any:
+    """The planned runs of a request for the digits."""
+
+    def planned(stage: Stage = "reattack", model: str = "convae", **fields: Any) -> list[RunSpec]:
+        return plan(Request(stage, digits.ref, model, **({"profile": "smoke"} | fields)), digits.info)
+
+    return planned
+
+
+def stages(specs: list[RunSpec]) -> list[str]:
+    return [spec.stage for spec in specs]
+
+
+def keys(specs: list[RunSpec]) -> list[str]:
+    return [spec.key for spec in specs]
+
+
+def test_a_reattack_takes_five_runs_each_on_the_one_before(ask: Any) -> None:
+    specs = ask()
+    assert stages(specs) == ["pretrain", "cluster", "attack", "defend", "reattack"]
+    assert [spec.parent for spec in specs] == [None, *specs[:-1]]
+
+
+@pytest.mark.parametrize(("stage", "count"), [("pretrain", 1), ("cluster", 2), ("attack", 3), ("defend", 4)])
+def test_an_earlier_stage_takes_the_beginning_of_the_same_chain(ask: Any, stage: Stage, count: int) -> None:
+    assert keys(ask(stage)) == keys(ask())[:count]
+
+
+def test_methods_that_are_compared_share_one_pretraining_run(ask: Any) -> None:
+    shared = {model: ask("cluster", model)[0] for model in ("ae_kmeans", "convae", "mie", "graph")}
+    assert len({spec.key for spec in shared.values()}) == 1
+    assert {spec.model for spec in shared.values()} == {"ae_kmeans"}
+    assert len({ask("cluster", model)[1].key for model in shared}) == 4
+
+
+def test_settings_of_the_clustering_leave_the_pretraining_alone(ask: Any) -> None:
+    plain = ask("cluster")
+    for name, value in {"model.cluster.epochs": 3, "model.head": [8], "model.prior_weight": 2.0}.items():
+        pretrain, cluster = ask("cluster", overrides={name: value})
+        assert pretrain.key == plain[0].key, name
+        assert cluster.key != plain[1].key, name
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"overrides": {"model.pretrain.epochs": 3}}, 0),
+        ({"overrides": {"model.hidden": [8]}}, 0),
+        ({"overrides": {"model.warmup": "vae"}}, 0),
+        ({"latent_dim": 8}, 0),
+        ({"seed": 1}, 0),
+        ({"exact": True}, 0),
+        ({"overrides": {"model.cluster.lr": 0.1}}, 1),
+        ({"overrides": {"attack.gamma": 20}}, 2),
+        ({"overrides": {"attack.schedule.epochs": 3}}, 2),
+        ({"attack": "latent_pgd"}, 2),
+        ({"overrides": {"defense.mode": "control"}}, 3),
+        ({"overrides": {"defense.weight": 1}}, 3),
+        ({"attack_seed": 1}, 4),
+    ],
+)
+def test_a_change_gives_new_keys_from_the_first_run_that_it_touches(
+    ask: Any, change: dict[str, Any], first: int
+) -> None:
+    same = [before == after for before, after in zip(keys(ask()), keys(ask(**change)), strict=True)]
+    assert same == [True] * first + [False] * (5 - first)
+
+
+def test_a_value_that_equals_the_default_keeps_every_key(ask: Any) -> None:
+    assert keys(ask(overrides={"attack.gamma": 40, "model.hidden": [128, 128]})) == keys(ask())
+
+
+def test_other_data_give_other_keys(digits: Dataset) -> None:
+    info = replace(digits.info, sha256="cd" * 32)
+    request = Request("reattack", digits.ref, "convae")
+    assert not set(keys(plan(request, info))) & set(keys(plan(request, digits.info)))
+
+
+def test_mode_paper_trains_from_scratch_and_has_no_pretraining(ask: Any) -> None:
+    specs = ask("cluster", overrides={"model.mode": "paper"})
+    assert stages(specs) == ["cluster"]
+    assert specs[0].parent is None
+    with pytest.raises(ConfigError, match="convae has no pretraining"):
+        ask("pretrain", overrides={"model.mode": "paper"})
+
+
+def test_kmeans_has_no_pretraining(ask: Any) -> None:
+    assert stages(ask("attack", "kmeans")) == ["cluster", "attack"]
+    with pytest.raises(ConfigError, match="kmeans has no pretraining"):
+        ask("pretrain", "kmeans")
+
+
+def test_attackers_of_a_reattack_meet_one_defended_model(ask: Any) -> None:
+    chains = [ask(attack_seed=attack_seed) for attack_seed in (0, 1, 2)]
+    assert len({specs[-1].key for specs in chains}) == 3
+    assert len({specs[-2].key for specs in chains}) == 1
+    assert [specs[2].attack_seed for specs in chains] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("attack_seed", [0, 1])
+def test_t13_a_reattack_starts_from_other_weights_with_the_same_budget_and_gamma(
+    ask: Any, context: Context, attack_seed: int
+) -> None:
+    _, cluster, attack, _, reattack = ask(attack_seed=attack_seed, overrides={"attack.gamma": 23.0})
+    assert attack.settings == reattack.settings
+    surface = frozen_surface(context.new_model(cluster), "latent", None)
+    old, new, again = (context.new_attack(spec, surface) for spec in (attack, reattack, reattack))
+    assert not any(torch.equal(a, b) for a, b in zip(weights(old), weights(new), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(new), weights(again), strict=True))
+    assert old.budget == new.budget
+    assert old.config == new.config  # type: ignore[attr-defined]
+    assert new.config.gamma == 23.0  # type: ignore[attr-defined]
+
+
+def weights(attack: Attack) -> list[torch.Tensor]:
+    """The matrices of an attacker's network; its biases start at zero."""
+    parameters = attack.state()["network"].state_dict()
+    return [tensor for name, tensor in parameters.items() if name.endswith("weight")]
+
+
+def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context) -> None:
+    first = {seed: context.new_model(ask("cluster", seed=seed)[-1]).state_dict() for seed in (0, 1)}
+    again = context.new_model(ask("cluster", seed=0)[-1]).state_dict()
+    assert all(torch.equal(first[0][name], again[name]) for name in again)
+    assert not torch.equal(first[0]["head.0.weight"], first[1]["head.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"latent_dim": 0}, "dim must be >= 1, got 0"),
+        ({"profile": "smok"}, "Unknown profile 'smok'. Did you mean 'smoke'?"),
+        ({"model": "grahp"}, "Unknown model 'grahp'. Did you mean 'graph'?"),
+        ({"attack": "latent_nett"}, "Unknown attack 'latent_nett'. Did you mean 'latent_net'?"),
+        ({"defense": "mutual_inf"}, "Unknown defense 'mutual_inf'. Did you mean 'mutual_info'?"),
+        (
+            {"overrides": {"modle.head": [8]}},
+            "Unknown setting 'modle'. Known: attack.<field>, defense.<field>, model.<field>.",
+        ),
+        ({"overrides": {"attack": 3}}, "Unknown setting 'attack'. Did you mean 'attack.<field>'?"),
+        ({"overrides": {"attack.gama": 3}}, "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
+        ({"overrides": {"attack.gamma": float("nan")}}, "attack.gamma must be a finite number, got nan"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_runs(ask: Any, fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ask(**fields)
+    assert caught.value.message == sentence
+    assert isinstance(caught.value, UnknownNameError) == sentence.startswith("Unknown")
+
+
+def test_every_run_survives_a_round_trip_through_json(ask: Any) -> None:
+    for spec in ask():
+        again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+        assert again == spec
+        assert again.key == spec.key
+
+
+def test_only_training_of_models_may_use_reduced_products(ask: Any) -> None:
+    assert [spec.precision for spec in ask()] == ["medium", "medium", "highest", "medium", "highest"]
+    assert {spec.precision for spec in ask(exact=True)} == {"highest"}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that were really carried out; they compute nothing here."""
+    called: list[str] = []
+
+    def stage(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+        called.append(spec.stage)
+        return {"metrics": {"number": len(called)}}
+
+    for name in chain.STAGES:
+        monkeypatch.setitem(chain.STAGES, name, stage)
+    return called
+
+
+def test_the_second_call_returns_the_same_records_without_running(ask: Any, context: Context, calls: list[str]) -> None:
+    first = execute(ask(), context)
+    assert calls == ["pretrain", "cluster", "attack", "defend", "reattack"]
+    assert execute(ask(), context) == first
+    assert len(calls) == 5
+
+
+def test_a_longer_chain_runs_only_what_is_missing(ask: Any, context: Context, calls: list[str]) -> None:
+    execute(ask("cluster"), context)
+    execute(ask("attack"), context)
+    assert calls == ["pretrain", "cluster", "attack"]
+
+
+def test_force_makes_only_the_last_run_anew(ask: Any, context: Context, calls: list[str]) -> None:
+    before = execute(ask("attack"), context)
+    after = execute(ask("attack"), replace(context, force=True))
+    assert calls == ["pretrain", "cluster", "attack", "attack"]
+    assert after[:2] == before[:2]
+    assert after[2]["metrics"] == {"number": 4}
+    assert context.store.record(ask("attack")[-1]) == after[2]
+
+
+def test_a_stage_that_fails_leaves_no_record_and_runs_again(
+    ask: Any, context: Context, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+        raise ConfigError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(chain.STAGES, "attack", fails)
+        with pytest.raises(ConfigError, match="no"):
+            execute(ask("attack"), context)
+    assert context.store.record(ask("attack")[-1]) is None
+    execute(ask("attack"), context)
+    assert calls == ["pretrain", "cluster", "attack"]
+
+
+class Frees(Silent):
+    """Lets the process that owns the run finish it once it is said that one waits for it."""
+
+    def __init__(self, owner: "subprocess.Popen[str]") -> None:
+        self.owner = owner
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        assert self.owner.stdin is not None
+        self.owner.stdin.close()
+
+
+@contextmanager
+def another_process(store: RunStore, spec: RunSpec) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-c", OWNER, str(store.root), json.dumps(spec.to_json())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "owned\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_run_that_another_process_is_making_is_waited_for_and_read(
+    ask: Any, context: Context, calls: list[str]
+) -> None:
+    (spec,) = ask("cluster", "kmeans")
+    with another_process(context.store, spec) as owner:
+        progress = Frees(owner)
+        record = carry_out(spec, replace(context, progress=progress))
+    assert record["metrics"] == {"ACC": 0.5}
+    assert calls == []
+    assert len(progress.notes) == 1
+    assert f"is being run by process {owner.pid}" in progress.notes[0]
+
+
+def test_every_method_folder_can_be_planned(digits: Dataset) -> None:
+    settings: Mapping[str, Any]
+    for model in ("kmeans", "ae_kmeans", "convae", "mie", "graph"):
+        for profile in chain.PROFILES:
+            settings = plan(Request("cluster", digits.ref, model, profile=profile), digits.info)[-1].settings["model"]
+            assert settings == methods.plain(methods.resolve("models", model, profile, {}))
