@@ -62,7 +62,7 @@ class Budget:
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.eps < 0:
+        if not self.eps >= 0:  # NaN too
             raise ConfigError(f"eps must be >= 0, got {self.eps}")
 
     def clip(self, clean: Views, moved: Views) -> Views:

@@ -2,10 +2,11 @@
 
 It descends the margin log y'_c - log max_{k != c} y'_k of the clean label c (Madry et al. 2018 with a label-free loss),
 normalised L2 steps from a uniform start in the ball, keeping each sample's lowest margin. It runs in float64, where a
-saturated softmax still has a gradient (ALRDC spec, P9).
+saturated softmax still has a gradient: a net that merely became over-confident must not look robust.
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -103,7 +104,7 @@ def exact(model: ClusterModel) -> ClusterModel:
     return twin if next(tensors(twin)).device.type == "mps" else twin.double()
 
 
-def tensors(model: ClusterModel):  # type: ignore[no-untyped-def]
+def tensors(model: ClusterModel) -> Iterator[Tensor]:
     """Parameters and buffers."""
     yield from model.parameters()
     yield from model.buffers()

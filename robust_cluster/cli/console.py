@@ -5,11 +5,12 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from robust_cluster.errors import RobustClusterError
+from robust_cluster.errors import RobustClusterError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,6 +148,16 @@ def _terms(losses: Mapping[str, float]) -> str:
 def show_json(content: Any) -> None:
     """Print one JSON document on stdout. Raises: ValueError for NaN, which JSON does not have."""
     sys.stdout.write(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_json(path: Path, records: Sequence[Record]) -> None:
+    """Write records to a file as one JSON list, a line a record. Raises: StoreError when it cannot be written."""
+    lines = ",\n".join(json.dumps(record, sort_keys=True, allow_nan=False) for record in records)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"The records cannot be written to {path}: {error.strerror}") from error
 
 
 def show_rows(rows: Sequence[Mapping[str, str]]) -> None:

@@ -189,10 +189,45 @@ def stage_requests(
 
 def show_records(records: Sequence[Record], options: StageOptions, *, single: bool) -> None:
     """The result on stdout: a short table, or one JSON document (the record, or a list when several were asked for)."""
+    settings = list(sweeps(options.sweep or []))
     if options.json:
         console.show_json(records[0] if single and records else list(records))
     elif records:
-        console.show_rows([console.summary(record, list(sweeps(options.sweep or []))) for record in records])
+        rows = [console.summary(record, settings) for record in records]
+        console.show_rows(rows + [row for group in fresh_attackers(records) for row in mean_and_worst(group, settings)])
+
+
+def fresh_attackers(records: Sequence[Record]) -> list[list[Record]]:
+    """The re-attacks that differ in nothing but the attacker's seed, where there are several."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record["spec"]["stage"] == "reattack":
+            alike = RunSpec.from_json({**record["spec"], "attack_seed": None}).key
+            groups.setdefault(alike, []).append(record)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str, str]]:
+    """Two rows for fresh attackers of one model: the mean of their metrics, and the one with the lowest ACC*.
+
+    Without labels the worst is the one with the most flips.
+    """
+
+    def harm(record: Record) -> float:
+        accuracy, flip = record["metrics"]["ACC*"], record["metrics"]["flip"]
+        return float(flip if accuracy is None else -accuracy)
+
+    metrics = {
+        name: None if any(record["metrics"][name] is None for record in records)
+        else sum(record["metrics"][name] for record in records) / len(records)
+        for name in records[0]["metrics"]
+    }  # fmt: skip
+    mean = {**records[0], "metrics": metrics, "flags": []}
+    worst = max(records, key=harm)
+    return [
+        {**console.summary(mean, settings), "attacker": "mean"},
+        {**console.summary(worst, settings), "attacker": f"worst: {worst['spec']['attack_seed']}"},
+    ]
 
 
 def next_command(stage: Stage, ctx: typer.Context) -> str:

@@ -30,6 +30,9 @@ class TableOptions(RunOptions):
 
     name: Annotated[str, typer.Argument(help="rc ls tables", show_default=False, autocompletion=offer_tables)]
     records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
+    save_records: Annotated[
+        Path | None, option("--save-records", help="Also write the table's records to a JSON file in this folder.")
+    ] = None
     format: Annotated[
         Literal["terminal", "markdown", "latex", "csv", "json"], option("--format", help="How to print.")
     ] = "terminal"
@@ -61,6 +64,8 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
             records += found
         if options.dry_run:
             return
+    if options.save_records:
+        console.write_json(options.save_records / f"{options.name}-{options.profile}.json", list(records))
     is_empty = show_table(spec, records, keys, options)
     session.end()
     if is_empty:

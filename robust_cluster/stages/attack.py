@@ -121,7 +121,7 @@ def effect_metrics(effect: Effect, surface: Surface, context: Context) -> Metric
 
 
 def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) -> Metrics:
-    """What must stand beside every starred number (ALRDC spec, T5, T7, T12).
+    """What must stand beside every starred number: an attack counts only if these do less.
 
     Flip rates of: no perturbation, Gaussian noise of each sample's own norm, the same perturbations handed to other
     samples, latent PGD at the attack's mean norm and half of it (and random directions of that norm) on at most PROBE
@@ -164,7 +164,7 @@ def pgd_radius(own: float, spec: RunSpec, context: Context) -> float:
 
 
 def attack_flags(metrics: dict[str, Any], summary: Summary, *, is_trained: bool) -> list[str]:
-    """Warnings of the spec: P6 not imperceptible, P9 masked, 5.2 unconverged, and an attack that noise equals."""
+    """Warnings: what was moved can be seen, gradients may be masked, noise does as much, the attacker still learned."""
     is_visible = metrics["reconstruction_change"] > metrics["reconstruction_error"]
     is_large = metrics["D_norm"] is None or metrics["D_norm"] > 0.5
     named = {

@@ -20,7 +20,9 @@ from robust_cluster.stages.loop import Batches, Summary, Task, fit, run_epoch
 
 
 def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
-    """The record of a defend run; its starred scores are under the original, unchanged attacker (spec, P10)."""
+    """The record of a defend run; its starred scores are under the original, unchanged attacker.
+
+    That shows adaptation to one attacker, not robustness: only a re-attack does."""
     if spec.parent is None or spec.parent.parent is None:
         raise ConfigError("a defense needs an attacked model before it")
     attack_spec, victim_spec = spec.parent, spec.parent.parent

@@ -17,8 +17,8 @@ from robust_cluster.models.base import ClusterModel, Embedding
 
 PORTION = 1000  # rows of one forward pass
 PROBE = 2000  # rows whose health is logged every epoch
-ACTIVE = 0.01  # variance of a latent dimension that counts as used (ALRDC spec, P2)
-SHARE = 0.01  # of the samples that a cluster must hold to count as used (P1)
+ACTIVE = 0.01  # variance of a latent dimension that counts as used; the rest collapsed to the prior
+SHARE = 0.01  # of the samples that a cluster must hold to count as used
 
 Metrics = dict[str, float | None]
 Predicted = npt.NDArray[np.int64]
@@ -75,7 +75,7 @@ def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n
 
 
 def cluster_health(model: ClusterModel, embedding: Embedding) -> dict[str, Any]:
-    """Label-free figures of a clustering: sizes, collapse, entropies (nats), active dimensions, norms (P1, P2, P5)."""
+    """Label-free figures of a clustering: sizes, collapse, entropies (nats), active dimensions, norms."""
     with torch.no_grad():
         soft = model.assign(embedding.z)
         labels = model.labels(embedding.z)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.errors import NonFiniteError
+from robust_cluster.errors import CheckpointError, NonFiniteError
 from robust_cluster.models.base import Schedule
 from robust_cluster.runs.store import Run
 
@@ -181,17 +181,24 @@ class Saver:
         self.cost = 0.0
 
     def load(self) -> list[dict[str, Any]]:
-        """The log lines of the epochs done; restores modules, optimizers and random generators."""
+        """The log lines of the epochs done; restores modules, optimizers and random generators.
+
+        Raises: CheckpointError when the state is not of these modules.
+        """
         state = self.run.load_state()
         if state is None:
             return []
-        for name, part in self.task.state.items():
-            part.load_state_dict(state["parts"][name])
-        self.batches.generator.set_state(state["batches"])
-        torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available() and state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
-        return list(state["lines"])
+        try:
+            for name, part in self.task.state.items():
+                part.load_state_dict(state["parts"][name])
+            self.batches.generator.set_state(state["batches"])
+            torch.set_rng_state(state["torch"])
+            if torch.cuda.is_available() and state["cuda"]:
+                torch.cuda.set_rng_state_all(state["cuda"])
+            return list(state["lines"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            message = f"the half-done run {self.run.spec.directory} was saved by another version: {error}"
+            raise CheckpointError(message, hint="--force starts it over") from error
 
     def save(self, lines: list[dict[str, Any]], *, is_last: bool) -> None:
         """Save, unless that would take more than its share of the time; the last epoch always."""

@@ -58,7 +58,7 @@ def test_a_defense_step_trains_every_tensor_of_the_model_and_t_and_no_bit_of_the
     parts = (surface.model, defending.discriminator, attack.network)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     defending.step(surface, attack, batch)
-    defending.step(surface, attack, batch)  # zero-initialised biases after a dead unit need no luck twice
+    defending.step(surface, attack, batch)  # a second, for units that were dead in the first
     model, discriminator, attacker = (changed(part, old) for part, old in zip(parts, before, strict=True))
     assert model == set(before[0])
     assert discriminator == set(before[1])

@@ -21,8 +21,7 @@ Build = Callable[..., ClusterModel]
 def test_the_graph_term_is_a_double_sum_over_the_batch_divided_by_its_size(
     build: Build, batch: Batch, mode: str, bandwidth: float | None, count_self: bool, ridge: float
 ) -> None:
-    settings = {"graph_weight": 0.5} | methods.plain(methods.resolve("models", "graph", "smoke", {"mode": mode}))
-    model = build("graph", **(settings | {"graph_weight": 0.5}))
+    model = build("graph", mode=mode, graph_weight=0.5)
     with torch.no_grad():
         mean = model.encode(batch.views).z
         weights = neighbor_weights(mean, 3, bandwidth=bandwidth, count_self=count_self)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from robust_cluster.errors import ShapeError
 from robust_cluster.nn.layers import glorot, perceptron
@@ -29,7 +29,7 @@ def mixture() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return y.softmax(dim=1), mu, s, m
 
 
-def gaussian(mean: Tensor, log_var: Tensor) -> Independent:
+def gaussian(mean: Tensor, log_var: Tensor) -> Distribution:
     return Independent(Normal(mean, (0.5 * log_var).exp()), 1)
 
 
@@ -91,7 +91,7 @@ def test_descending_negative_entropy_raises_each_samples_entropy() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.5, 0.1]], requires_grad=True)
     negative_entropy(logits.softmax(dim=1)).backward()
     assert logits.grad is not None
-    before, after = (torch.distributions.Categorical(logits=l).entropy() for l in (logits, logits - 0.1 * logits.grad))
+    before, after = (torch.distributions.Categorical(logits=x).entropy() for x in (logits, logits - 0.1 * logits.grad))
     assert (after > before).all()
 
 

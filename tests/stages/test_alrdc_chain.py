@@ -6,6 +6,7 @@ Nothing here asks how the fresh attack on a defended model comes out: that is a 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,74 @@ FEW = {
     **{f"{phase}.steps_per_epoch": 2 for phase in ("model.cluster", "attack.schedule", "defense.schedule")},
 }
 # Section 10 of the spec, by where a re-attack's record holds it.
-FIELDS = ["data.name", "data.n_samples", "data.n_clusters", "data.sha256", "data.scale", "data.source", "spec.data.limit", "profile", "spec.stage", "spec.model", "spec.latent_dim", "spec.seed", "spec.attack_seed", "spec.precision", "cluster.settings.model.mode", "cluster.settings.model.recon_weight", "cluster.settings.model.prior_weight", "cluster.settings.model.entropy_weight", "cluster.settings.model.cluster.batch_size", "pretrain.settings.model.pretrain.batch_size", "attack.settings.attack.gamma", "attack.settings.attack.recon_weight", "attack.settings.attack.size_weight", "attack.settings.attack.schedule.batch_size", "defend.settings.defense.mode", "defend.settings.defense.weight", "defend.settings.defense.schedule.batch_size", "training.steps", "training.samples", "training.stop_reason", "metrics.ACC", "metrics.NMI", "metrics.ARI", "metrics.chance", "metrics.ACC*", "metrics.NMI*", "metrics.ARI*", "metrics.ACC*_clean_map", "metrics.flip", "metrics.D", "metrics.D_code", "metrics.D_abs", "metrics.D_norm", "metrics.delta_norm", "metrics.mean_share", "metrics.reconstruction_error", "metrics.reconstruction_change", "metrics.zero_flip", "metrics.noise_flip", "metrics.shuffled_flip", "metrics.pgd_radius", "metrics.pgd_flip", "metrics.pgd_flip_half", "metrics.pgd_noise_flip", "metrics.pgd_noise_flip_half", "health.cluster_sizes", "health.clusters_used", "health.active_dims", "health.embedding_norm", "health.center_norm", "health.collapsed", "flags", "checks.victim_unchanged", "environment.matmul.precision", "checkpoint.sha256", "key"]
+FIELDS = [
+    "data.name",
+    "data.n_samples",
+    "data.n_clusters",
+    "data.sha256",
+    "data.scale",
+    "data.source",
+    "spec.data.limit",
+    "profile",
+    "spec.stage",
+    "spec.model",
+    "spec.latent_dim",
+    "spec.seed",
+    "spec.attack_seed",
+    "spec.precision",
+    "cluster.settings.model.mode",
+    "cluster.settings.model.recon_weight",
+    "cluster.settings.model.prior_weight",
+    "cluster.settings.model.entropy_weight",
+    "cluster.settings.model.cluster.batch_size",
+    "pretrain.settings.model.pretrain.batch_size",
+    "attack.settings.attack.gamma",
+    "attack.settings.attack.recon_weight",
+    "attack.settings.attack.size_weight",
+    "attack.settings.attack.schedule.batch_size",
+    "defend.settings.defense.mode",
+    "defend.settings.defense.weight",
+    "defend.settings.defense.schedule.batch_size",
+    "training.steps",
+    "training.samples",
+    "training.stop_reason",
+    "metrics.ACC",
+    "metrics.NMI",
+    "metrics.ARI",
+    "metrics.chance",
+    "metrics.ACC*",
+    "metrics.NMI*",
+    "metrics.ARI*",
+    "metrics.ACC*_clean_map",
+    "metrics.flip",
+    "metrics.D",
+    "metrics.D_code",
+    "metrics.D_abs",
+    "metrics.D_norm",
+    "metrics.delta_norm",
+    "metrics.mean_share",
+    "metrics.reconstruction_error",
+    "metrics.reconstruction_change",
+    "metrics.zero_flip",
+    "metrics.noise_flip",
+    "metrics.shuffled_flip",
+    "metrics.pgd_radius",
+    "metrics.pgd_flip",
+    "metrics.pgd_flip_half",
+    "metrics.pgd_noise_flip",
+    "metrics.pgd_noise_flip_half",
+    "health.cluster_sizes",
+    "health.clusters_used",
+    "health.active_dims",
+    "health.embedding_norm",
+    "health.center_norm",
+    "health.collapsed",
+    "flags",
+    "checks.victim_unchanged",
+    "environment.matmul.precision",
+    "checkpoint.sha256",
+    "key",
+]
 
 
 def context_of(runs_dir: Path, dataset: Dataset) -> Context:
@@ -119,7 +187,7 @@ def test_t7_the_attack_beats_noise_of_its_norm_and_its_own_perturbations_shuffle
 @pytest.mark.slow
 def test_t8_a_larger_gamma_flips_no_less_and_moves_no_less(experiment: Experiment) -> None:
     swept = [metrics(experiment("attack", **{"attack.gamma": gamma})) for gamma in (10, 20, 40, 80)]
-    for smaller, larger in zip(swept, swept[1:], strict=False):
+    for smaller, larger in pairwise(swept):
         assert larger["flip"] >= smaller["flip"] - 0.01
         assert larger["D_norm"] >= smaller["D_norm"] - 0.01
     assert swept[-1]["flip"] > 5 * swept[0]["flip"]
@@ -170,6 +238,7 @@ def test_t14_a_loaded_model_predicts_what_was_recorded(
 ) -> None:
     spec = specs_of(context.dataset)[-1].ancestor(stage)
     model = context.trained_model(spec).eval()
+    assert context.labels is not None
     predicted = model.labels(embed(model, context.views).z).numpy()
     assert np.bincount(predicted, minlength=10).tolist() == chain[stage]["health"]["cluster_sizes"]
     assert accuracy(context.labels, predicted) == metrics(chain[stage])["ACC"]
@@ -209,7 +278,7 @@ def test_clean_scores_of_an_attacked_model_are_those_of_the_model(chain: dict[st
 
 def located(record: Record) -> Record:
     """The record with the spec of each stage of its lineage under that stage's name."""
-    lineage = {spec.stage: spec.to_json() for spec in RunSpec.from_json(record["spec"]).lineage()}
+    lineage: Record = {spec.stage: spec.to_json() for spec in RunSpec.from_json(record["spec"]).lineage()}
     return {**lineage, **record}
 
 

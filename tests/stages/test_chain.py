@@ -20,6 +20,7 @@ from robust_cluster.stages import chain, methods
 from robust_cluster.stages.chain import Request, carry_out, execute, plan
 from robust_cluster.stages.context import Context, frozen_surface
 from robust_cluster.stages.loop import Silent
+from robust_cluster.stages.profiles import PROFILES
 
 # Owns the run, says so, and when its standard input ends, finishes the run.
 OWNER = """
@@ -295,6 +296,6 @@ def test_a_run_that_another_process_is_making_is_waited_for_and_read(
 def test_every_method_folder_can_be_planned(digits: Dataset) -> None:
     settings: Mapping[str, Any]
     for model in ("kmeans", "ae_kmeans", "convae", "mie", "graph"):
-        for profile in chain.PROFILES:
+        for profile in PROFILES:
             settings = plan(Request("cluster", digits.ref, model, profile=profile), digits.info)[-1].settings["model"]
             assert settings == methods.plain(methods.resolve("models", model, profile, {}))

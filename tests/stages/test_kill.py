@@ -11,20 +11,39 @@ from typing import Any
 
 import pytest
 
-from robust_cluster.runs.store import LOG, MODEL, RESULT
+from robust_cluster.data.base import Dataset
+from robust_cluster.runs.store import LOG, MODEL, RESULT, RunStore
+from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.context import Context
 
 RC = [sys.executable, "-c", "from robust_cluster.cli.app import main; main()"]
-ATTACK = ["attack", "--data", "digits", "--model", "convae", "--profile", "smoke", "--limit", "300", "--dim", "8", "--threads", "1", "--json"]
-SETTINGS = {
-    "model.hidden": "[16]",
-    "model.head": "[16]",
+ATTACK = [
+    "attack",
+    "--data",
+    "digits",
+    "--model",
+    "convae",
+    "--profile",
+    "smoke",
+    "--limit",
+    "300",
+    "--dim",
+    "8",
+    "--threads",
+    "1",
+    "--json",
+]
+SETTINGS: dict[str, Any] = {
+    "model.hidden": [16],
+    "model.head": [16],
     "model.n_init": 1,
     "model.pretrain.epochs": 6,
     "model.cluster.epochs": 6,
-    "attack.hidden": "[16]",
+    "attack.hidden": [16],
     "attack.schedule.epochs": 6,
 }
 SHORT = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+BEGUN = ["pretrain ae_kmeans: 6 epochs", "cluster convae: 6 epochs", "attack convae with latent_net 0: 6 epochs"]
 Folder = dict[str, Any]
 
 
@@ -80,43 +99,51 @@ def results(runs_dir: Path) -> dict[str, Folder]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Folder]:
-    """The results of the short attack when nothing happens to it."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, few_digits: Dataset) -> dict[str, Folder]:
+    """The results of the short attack when nothing happens to it; in this process, which saves a start of torch."""
     runs_dir = tmp_path_factory.mktemp("uninterrupted")
-    finish(start(runs_dir, *SHORT))
+    context = Context(RunStore(runs_dir), few_digits, "smoke", threads=1)
+    request = Request("attack", few_digits.ref, "convae", latent_dim=8, profile="smoke", overrides=SETTINGS)
+    execute(plan(request, few_digits.info), context)
     found = results(runs_dir)
     assert [folder.partition("/")[0] for folder in found] == ["attack", "cluster", "pretrain"]
     return found
 
 
-def test_a_killed_and_an_interrupted_command_continue_to_the_same_numbers(
-    uninterrupted: dict[str, Folder], tmp_path: Path
-) -> None:
-    killed = start(tmp_path, *SHORT)
-    read_to(killed, "cluster convae: 6 epochs")
-    assert kill_after(killed, random.Random(0).uniform(0, 0.1)) == -signal.SIGKILL
-
-    interrupted = start(tmp_path, *SHORT)
-    read_to(interrupted, "attack convae with latent_net 0: 6 epochs")
-    interrupted.send_signal(signal.SIGINT)
-    out, err = interrupted.communicate(timeout=120)
-    assert interrupted.returncode == 130
-    assert out == ""
-    assert "interrupted" in err
-    assert "Traceback" not in err
-
+def test_a_killed_command_continues_to_the_same_numbers(uninterrupted: dict[str, Folder], tmp_path: Path) -> None:
+    process = start(tmp_path, *SHORT)
+    read_to(process, BEGUN[1])
+    assert kill_after(process, random.Random(0).uniform(0, 0.1)) == -signal.SIGKILL
+    assert "attack" not in {folder.partition("/")[0] for folder in results(tmp_path)}
     record = finish(start(tmp_path, *SHORT))
     assert results(tmp_path) == uninterrupted
-    assert record["metrics"] == uninterrupted[f"attack/{Path(next(iter(uninterrupted))).name}"]["metrics"]
+    assert record["metrics"] == next(iter(uninterrupted.values()))["metrics"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("begun", BEGUN)
+def test_ctrl_c_exits_with_130_and_the_same_command_finishes(
+    uninterrupted: dict[str, Folder], tmp_path: Path, begun: str
+) -> None:
+    process = start(tmp_path, *SHORT)
+    read_to(process, begun)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == ""
+    assert "error: interrupted" in err
+    assert "Traceback" not in err
+    finish(start(tmp_path, *SHORT))
+    assert results(tmp_path) == uninterrupted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_command_killed_at_many_random_moments_ends_with_the_uninterrupted_numbers(tmp_path: Path, seed: int) -> None:
     finish(start(tmp_path / "uninterrupted"))
     moments = random.Random(seed)
     codes = []
-    for _ in range(6):
+    for _ in range(5):
         process = start(tmp_path / "killed")
         read_to(process, "plan:")
         codes.append(kill_after(process, moments.uniform(0, 1.5)))
@@ -130,7 +157,7 @@ def test_of_two_processes_that_want_one_run_one_works_and_the_other_waits_for_it
     uninterrupted: dict[str, Folder], tmp_path: Path
 ) -> None:
     first = start(tmp_path, *SHORT)
-    read_to(first, "pretrain ae_kmeans: 6 epochs")
+    read_to(first, BEGUN[0])
     first.send_signal(signal.SIGSTOP)  # it owns the run, and goes on once the other has said that it waits
     second = start(tmp_path, *SHORT)
     read_to(second, f"is being run by process {first.pid}")

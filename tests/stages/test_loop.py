@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import NonFiniteError
 from robust_cluster.models.base import Schedule
@@ -58,7 +59,7 @@ class Toy:
         }
 
     def task(self) -> Task:
-        state = {"module": self.module, "optimizer": self.optimizer}
+        state: dict[str, Stateful] = {"module": self.module, "optimizer": self.optimizer}
         return Task("toy", self.step, state, watch=lambda: {"first": float(self.module.weight.detach()[0, 0])})
 
     def fit(self, run: Run) -> Summary:

@@ -106,7 +106,7 @@ def test_values_come_from_the_default_then_the_mode_then_the_profile_then_the_us
     assert config.n_init == graph.Config().n_init  # the default, which no layer touches
     assert config.cluster.window == 0 != graph.Config().cluster.window  # the mode's over the default
     assert (config.count_self, config.bandwidth, config.ridge) == (True, 1.97, 1e-7)  # the mode's
-    assert graph.MODES["paper"]["cluster"]["epochs"] != profile["epochs"]
+    assert convae.MODES["paper"]["cluster"]["epochs"] != profile["epochs"]
     assert config.cluster.epochs == profile["epochs"]  # the profile's over the mode's
     assert config.cluster.lr == 0.5  # the user's over all
     assert methods.resolve("models", "graph", "smoke", {**overrides, "bandwidth": 2.62}).bandwidth == 2.62

@@ -3,7 +3,7 @@
 L_C = recon_weight * E||x - x_hat||^2 + E sum_k y_k KL(N(mu, e^s) || N(m_k, I)) + E sum_k y_k log y_k,
 with y = head(mu) and x_hat = decoder(z), z = mu + exp(s/2) eps. Symbols: mu, s the encoder's heads (n, d), m the
 prior means (K, d). Mode "clean" starts from the shared pretrained autoencoder, puts m on k-means' centres and fits the
-head to k-means' labels (stages S0, S1) before the joint training (S2); mode "paper" trains jointly, from m = 0.
+head to k-means' labels before the joint training; mode "paper" trains jointly, from m = 0.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class Config(ae_kmeans.Config):
     head: tuple[int, ...] = (1024, 1024, 512)  # hidden widths of the softmax head
     prior_weight: float = 1.0
     entropy_weight: float = 1.0
-    head_steps: int = 500  # S1, at most; ends at 99 % agreement with k-means' labels
+    head_steps: int = 500  # at most; ends at 99 % agreement with k-means' labels
     cluster: Schedule = field(
         default_factory=lambda: Schedule(epochs=300, batch_size=1000, steps_per_epoch=50, window=10)
     )
@@ -118,7 +118,7 @@ class ConvAE(ClusterModel):
         }
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """S1: prior means on k-means' centres, head fitted to k-means' labels. Mode "paper" starts from m = 0."""
+        """Prior means on k-means' centres, head fitted to k-means' labels. Mode "paper" starts from m = 0."""
         if phase != "cluster" or self.config.mode == "paper":
             return
         z = embed().z
@@ -139,7 +139,7 @@ class ConvAE(ClusterModel):
                 return
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """Spread of the prior means and size of mu and m: a net may win robustness by mere scale (spec, P5)."""
+        """Spread and size of the prior means: a net may make fixed moves harmless by mere scale."""
         spread = (self.centers - self.centers.mean(dim=0)).norm(dim=1).mean()
         return {
             "center_spread": float(spread),
