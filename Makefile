@@ -6,7 +6,7 @@ VENV := .venv
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install smoke test test-all check lint table1 table2 table3 gamma bench clean
+.PHONY: install smoke test test-all check lint table1 table2 table3 gamma readme bench clean
 
 install: $(VENV)/installed
 
@@ -38,6 +38,9 @@ check: lint test
 
 table1 table2 table3 gamma: install
 	$(RC) table $@ --profile $(PROFILE) --compare $(OPTIONS)
+
+readme: install
+	$(VENV)/bin/python -m tests.report.test_readme
 
 bench: install
 	$(VENV)/bin/python -m tests.bench

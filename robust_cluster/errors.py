@@ -29,7 +29,7 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, kind: str, name: str, allowed: Iterable[str], *, listing: str | None = None) -> None:
         known = sorted(allowed)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
         guess = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
         super().__init__(f"Unknown {kind} {name!r}. {guess}", hint=listing)
 

@@ -50,8 +50,8 @@ def ours(x: Tensor) -> Callable[[], None]:
     spec = RunSpec("pretrain", DataRef("bench"), "0" * 64, "ae_kmeans", LATENT, 0)
 
     def epoch() -> None:
-        with tempfile.TemporaryDirectory() as folder, RunStore(Path(folder)).own(spec) as run:
-            with device.precision("medium"):
+        with tempfile.TemporaryDirectory() as folder, device.precision("medium"):
+            with RunStore(Path(folder)).own(spec) as run:
                 fit(task, batches, run, Silent())
 
     return epoch

@@ -1,5 +1,6 @@
 """`rc table`: a paper's table from our runs, running what is missing."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,7 +32,7 @@ class TableOptions(RunOptions):
     name: Annotated[str, typer.Argument(help="rc ls tables", show_default=False, autocompletion=offer_tables)]
     records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
     save_records: Annotated[
-        Path | None, option("--save-records", help="Also write the table's records to a JSON file in this folder.")
+        Path | None, option("--save-records", help="Also put the table's records into PROFILE.json in this folder.")
     ] = None
     format: Annotated[
         Literal["terminal", "markdown", "latex", "csv", "json"], option("--format", help="How to print.")
@@ -65,7 +66,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
         if options.dry_run:
             return
     if options.save_records:
-        console.write_json(options.save_records / f"{options.name}-{options.profile}.json", list(records))
+        save(records, options.save_records / f"{options.profile}.json")
     is_empty = show_table(spec, records, keys, options)
     session.end()
     if is_empty:
@@ -106,6 +107,13 @@ def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session")
     if options.dry_run:
         return plans, []
     return plans, session.existing(plans) if options.no_run else session.run(plans, dataset)
+
+
+def save(records: Sequence[Record], path: Path) -> None:
+    """Put the records into a JSON file, beside those of other runs that it has. Raises: StoreError."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    merged = {record["key"]: record for record in [*known, *records]}
+    console.write_json(path, sorted(merged.values(), key=lambda r: (r["spec"]["stage"], r["spec"]["model"], r["key"])))
 
 
 def show_table(

@@ -293,4 +293,24 @@ def _caption(
     yield from spec.notes
     if compare:
         yield "Difference: ours minus the paper's."
+    yield from _provenance(done)
     yield f"Source: {spec.source}."
+
+
+def _provenance(records: Sequence[Record]) -> Iterator[str]:
+    """How long the runs of a table trained (those before them not counted), where, and with which code."""
+    told = {record["key"]: record for record in records if record.get("environment") and record.get("training")}
+    if not told:
+        return
+    minutes = sum(record["training"]["seconds"] for record in told.values()) / 60
+    environments = [record["environment"] for record in told.values()]
+    places = sorted({f"{e['accelerator'] or e['cpu']} ({_threads(e['threads'])})" for e in environments})
+    commits = sorted({str(e["commit"])[:7] + ("+" if e["dirty"] else "") for e in environments})
+    yield (
+        f"{len(told)} runs of this stage, {minutes:.0f} min of training in all on {', '.join(places)}; "
+        f"commit {', '.join(commits)}."
+    )
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread" + ("s" if number > 1 else "")

@@ -180,7 +180,10 @@ def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context
             {"overrides": {"modle.head": [8]}},
             "Unknown setting 'modle'. Known: attack.<field>, defense.<field>, model.<field>.",
         ),
-        ({"overrides": {"attack": 3}}, "Unknown setting 'attack'. Did you mean 'attack.<field>'?"),
+        (
+            {"overrides": {"attack": 3}},
+            "Unknown setting 'attack'. Known: attack.<field>, defense.<field>, model.<field>.",
+        ),
         ({"overrides": {"attack.gama": 3}}, "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
         ({"overrides": {"attack.gamma": float("nan")}}, "attack.gamma must be a finite number, got nan"),
     ],
