@@ -24,7 +24,6 @@ from robust_cluster.stages import device, methods
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import (
-    PROBE,
     Metrics,
     Predicted,
     attacked_scores,
@@ -34,6 +33,8 @@ from robust_cluster.stages.evaluate import (
     in_portions,
 )
 from robust_cluster.stages.loop import Summary, Task, fit
+
+PGD_ROWS = 1000  # samples that latent PGD is tried on: 80 gradients each
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,14 @@ def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) 
     """What must stand beside every starred number: an attack counts only if these do less.
 
     Flip rates of: no perturbation, Gaussian noise of each sample's own norm, the same perturbations handed to other
-    samples, latent PGD at the attack's mean norm and half of it (and random directions of that norm) on at most PROBE
+    samples, latent PGD at the attack's mean norm and half of it (and random directions of that norm), these on PGD_ROWS
     evenly spaced samples. A re-attack takes the norm of the attack on the undefended model, so that victim, control and
     defended are compared at one radius.
     """
     random = generator(seed_for(spec.seed, "controls", spec.key))
     delta, clean = effect.delta, effect.clean
     n = len(clean)
-    probe_rows = torch.linspace(0, n - 1, min(PROBE, n)).long()
+    probe_rows = torch.linspace(0, n - 1, min(PGD_ROWS, n)).long()
 
     def flips(moved: Tensor, rows: Tensor | slice = slice(None)) -> float:
         with torch.no_grad():
