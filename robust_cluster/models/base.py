@@ -137,6 +137,9 @@ class ClusterModel(nn.Module, ABC):
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Prepare a phase: cluster centres, head initialisation. `embed()` is the embedding of the whole data set."""
 
+    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """End a phase, e.g. with k-means on the trained embedding, for methods that label so."""
+
     def schedule(self, phase: Phase) -> Schedule:
         """The schedule of one phase."""
         return self.config.pretrain if phase == "pretrain" else self.config.cluster
@@ -159,10 +162,16 @@ def adam(parameters: Any, lr: float) -> Adam:
     return Adam(parameters, lr=lr, fused=True)
 
 
-def descend(terms: Losses, optimizer: Optimizer) -> dict[str, float]:
-    """One step down the sum of `terms`; returns their values, one transfer from the device for all."""
+def descend(terms: Losses, optimizer: Optimizer, *, max_norm: float | None = None) -> dict[str, float]:
+    """One step down the sum of `terms`; returns their values, one transfer from the device for all.
+
+    `max_norm`: the gradient's global L2 norm is cut to it first.
+    """
     optimizer.zero_grad(set_to_none=True)
     torch.stack(list(terms.values())).sum().backward()
+    if max_norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, max_norm)
     optimizer.step()
     values = torch.stack([term.detach() for term in terms.values()]).tolist()
     return dict(zip(terms, values, strict=True))

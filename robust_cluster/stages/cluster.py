@@ -31,6 +31,9 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
             watch=watch,
         )
         summary = fit(task, context.batches(schedule, spec), run, context.progress)
+    model.eval()
+    with device.precision("highest"):
+        model.finish("cluster", lambda: embed(model, context.views), own_seed("finish", spec))
     run.save_model(model.state_dict())
     return {**record(context, spec, summary), **describe_model(model, context)}
 
@@ -39,10 +42,14 @@ def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
     """Take the pretrained weights and let the model prepare: centres, head."""
     if spec.parent:
         fill(model.pretrained(), context.store.load_model(spec.parent), spec.parent)
-    seed = seed_for(spec.seed, "start", spec.model, spec.data.label, spec.latent_dim)
     model.eval()
-    model.start("cluster", lambda: embed(model, context.views), seed)
+    model.start("cluster", lambda: embed(model, context.views), own_seed("start", spec))
     model.train()
+
+
+def own_seed(step: str, spec: RunSpec) -> int:
+    """The seed of a model's own k-means at the start or the end of its training."""
+    return seed_for(spec.seed, step, spec.model, spec.data.label, spec.latent_dim)
 
 
 def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
