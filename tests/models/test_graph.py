@@ -16,7 +16,7 @@ Build = Callable[..., ClusterModel]
 
 
 @pytest.mark.parametrize(
-    ("mode", "bandwidth", "count_self", "ridge"), [("clean", None, False, 1e-4), ("paper", 1.97, True, 1e-7)]
+    ("mode", "bandwidth", "count_self", "ridge"), [("clean", None, False, 1e-7), ("paper", 1.97, True, 1e-7)]
 )
 def test_the_graph_term_is_a_double_sum_over_the_batch_divided_by_its_size(
     build: Build, batch: Batch, mode: str, bandwidth: float | None, count_self: bool, ridge: float
@@ -37,7 +37,7 @@ def test_mode_paper_counts_the_point_itself_at_sigma_1_97() -> None:
     paper = methods.resolve("models", "graph", "paper", {"mode": "paper"})
     assert (paper.neighbors, paper.count_self, paper.bandwidth, paper.ridge) == (3, True, 1.97, 1e-7)
     clean = Config()
-    assert (clean.neighbors, clean.count_self, clean.bandwidth, clean.ridge) == (3, False, None, 1e-4)
+    assert (clean.neighbors, clean.count_self, clean.bandwidth, clean.ridge) == (3, False, None, 1e-7)
 
 
 def test_labels_come_from_the_plain_softmax(build: Build, batch: Batch) -> None:
