@@ -97,16 +97,23 @@ def _load(path: Path) -> dict[str, Array]:
 
 
 def _read_numpy(path: Path) -> tuple[tuple[Array, ...], Array | None]:
-    """The array `x`, or `view_0`, `view_1`, ..., and `y` or None; other arrays are ignored. Raises: DataError."""
+    """The array `x`, or `view_0`, `view_1`, ..., and `y` or `labels` (DeepMVC's name) or None; others are ignored.
+
+    Raises: DataError for a gap in the views, or fewer or more of them than the file's own `n_views` (DeepMVC).
+    """
     arrays = _load(path)
     views = [key for key in arrays if re.fullmatch(r"view_\d+", key)]
     ordered = ["x"] if "x" in arrays else [f"view_{i}" for i in range(len(views))]
     if not ordered or not set(views) <= set(ordered) or not set(ordered) <= set(arrays):
         raise DataError(
-            f"{path.name} must hold either the array x, or view_0, view_1, ... without a gap (and y for labels), "
+            f"{path.name} must hold either the array x, or view_0, view_1, ... without a gap (and y or labels), "
             f"got {', '.join(sorted(arrays)) or 'nothing'}"
         )
-    return tuple(arrays[key] for key in ordered), arrays.get("y")
+    if "n_views" in arrays and str(arrays["n_views"].tolist()) != str(len(ordered)):
+        raise DataError(f"{path.name} says that it has n_views {arrays['n_views'].tolist()}, got {', '.join(ordered)}")
+    if {"y", "labels"} <= set(arrays):
+        raise DataError(f"{path.name} must hold its labels once, as y or as labels, got both")
+    return tuple(arrays[key] for key in ordered), arrays.get("y", arrays.get("labels"))
 
 
 def _read_csv(path: Path) -> tuple[tuple[Array, ...], Array | None]:

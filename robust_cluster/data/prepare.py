@@ -10,14 +10,15 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data import files
+from robust_cluster.data import files, multiview
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
+from robust_cluster.data.multiview import Construct, Floats
+from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import DataRef, Normalize
 
 Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float32]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -25,13 +26,15 @@ LARGEST = float(np.finfo(np.float32).max)
 def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
     """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `places.data_dir`.
 
+    A name "noisy:<name>" is the noisy two-view construction of that single-view set. What a data set's `construct`
+    builds, it builds of the rows that `ref.limit` leaves, so that pairs stay within the subset.
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
     `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88.
     Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
-    raw = _read(ref, places, path)
+    raw, construct = _read(ref, places, path)
     n_samples = _check_shapes(ref.name, raw)
     _check_values(ref.name, raw.views)
     labels = None if raw.labels is None else _number_labels(ref.name, raw.labels)
@@ -43,6 +46,10 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
         n_samples = len(rows)
     n_clusters = _n_clusters(ref, n_classes, n_samples)
     views = [_convert(ref, raw, index) for index in range(len(raw.views))]
+    if construct is not None:
+        views = construct(views, labels)
+    if ref.flatten:
+        views = [view.reshape(len(view), -1) for view in views]
     is_scaled = views[0].ndim == 2 and ref.normalize == "alrdc"
     scale = _scale(ref.name, views) if is_scaled else 1.0
     info = DataInfo(
@@ -81,17 +88,24 @@ def digest(views: Sequence[npt.NDArray[np.generic]], labels: Labels | None) -> s
     return content.hexdigest()
 
 
-def _read(ref: DataRef, places: Places, path: Path | None) -> Raw:
-    """The arrays as published. Raises: UnknownNameError with every name there is."""
+def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Construct | None]:
+    """The arrays as published, and what builds the views of them. Raises: UnknownNameError with every name there is."""
+    name = ref.name.removeprefix(NOISY)
+    construct = multiview.noisy if name != ref.name else None
     if path is not None:
-        return files.read(path)
+        return files.read(path), construct
     own = files.listing(places.data_dir)
     built_in = discover.names("data")
-    if ref.name in built_in:
-        return cast(Raw, discover.load("data", ref.name).read(places))
-    if ref.name in own:
-        return files.read(own[ref.name])
-    raise UnknownNameError("data set", ref.name, {*built_in, *own}, listing="rc ls data")
+    if name in built_in:
+        module = discover.load("data", name)
+        if construct is not None and hasattr(module, "construct"):
+            raise ConfigError(f"{NOISY} needs a single-view data set, {name} has several views", hint="rc ls data")
+        return cast(Raw, module.read(places)), construct or getattr(module, "construct", None)
+    if name in own:
+        return files.read(own[name]), construct
+    raise UnknownNameError(
+        "data set", name, {*built_in, *own}, listing=f"rc ls data, or put {ref.name}.npz into --data-dir"
+    )
 
 
 def _view_name(views: Sequence[Array], index: int) -> str:
@@ -186,7 +200,7 @@ def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int) -> int:
 
 
 def _convert(ref: DataRef, raw: Raw, index: int) -> Floats:
-    """One view as float32: (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
+    """One view as float32: images (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
 
     C-contiguous and writable; the raw array itself where it already is that, since the raw data are not used again.
     """
@@ -194,8 +208,7 @@ def _convert(ref: DataRef, raw: Raw, index: int) -> Floats:
     if not raw.image:
         return np.require(view, np.float32, ["C", "W"])
     name = f"{ref.name}: {_view_name(raw.views, index)}"
-    images = _pixels(name, _channels_first(name, view))
-    return images.reshape(len(images), -1) if ref.flatten else images
+    return _pixels(name, _channels_first(name, view))
 
 
 def _channels_first(name: str, images: Array) -> Array:

@@ -8,23 +8,36 @@ import torch
 from robust_cluster import discover
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Batch, Dataset
+from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import fingerprint, frozen_surface
 from robust_cluster.stages.evaluate import embed
 
 Make = Callable[[str], ClusterModel]
+Data = Callable[[str], Dataset]
+Rows = Callable[[str], Batch]
 ATTACKS = discover.names("attacks")
-PAIRS = [(attack, model) for attack in ATTACKS for model in discover.names("models")]
-
-
-@pytest.fixture
-def rows(few: Dataset) -> Batch:
-    return Batch((few.views[0][20:70],), torch.arange(20, 70))
+MODELS = discover.names("models")
+PAIRS = [(attack, model) for attack in ATTACKS for model in MODELS]
+DECODING = ["latent_net"]  # attacks that need decoded embeddings
 
 
 def surface_of(model: ClusterModel, attack: str, few: Dataset) -> Surface:
     return frozen_surface(model, methods.attack_space(attack), embed(model, few.views))
+
+
+def has_decoder(surface: Surface, batch: Batch) -> bool:
+    try:
+        surface.model.decode(surface.embedding(batch).z)
+    except ConfigError:
+        return False
+    return True
+
+
+def skip_without_decoder(name: str, surface: Surface, batch: Batch) -> None:
+    if name in DECODING and not has_decoder(surface, batch):
+        pytest.skip("its refusal has a test of its own")
 
 
 def new(name: str, surface: Surface, *, seed: int = 2) -> Attack:
@@ -34,13 +47,14 @@ def new(name: str, surface: Surface, *, seed: int = 2) -> Attack:
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
 def test_moved_points_have_the_points_shape_are_finite_and_within_the_budget(
-    name: str, model: str, started: Make, few: Dataset, rows: Batch
+    name: str, model: str, started: Make, data: Data, rows: Rows
 ) -> None:
-    surface = surface_of(started(model), name, few)
+    surface, batch = surface_of(started(model), name, data(model)), rows(model)
+    skip_without_decoder(name, surface, batch)
     attack = new(name, surface)
     for _ in range(2 if attack.trained else 0):
-        attack.step(surface, rows)
-    clean, moved = surface.point(rows), attack.perturb(surface, rows)
+        attack.step(surface, batch)
+    clean, moved = surface.point(batch), attack.perturb(surface, batch)
     clipped = attack.budget.clip(clean, moved)
     for before, after, allowed in zip(clean, moved, clipped, strict=True):
         assert after.shape == before.shape
@@ -49,43 +63,70 @@ def test_moved_points_have_the_points_shape_are_finite_and_within_the_budget(
         torch.testing.assert_close(after, allowed, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", discover.names("attacks"))
+def test_points_move_alike_where_gradients_are_switched_off(name: str, started: Make, data: Data, rows: Rows) -> None:
+    """A defense and the measurement call perturb() that way."""
+    surface = surface_of(started("convae"), name, data("convae"))
+    attack = new(name, surface)
+    moved = []
+    for is_enabled in (True, False):
+        torch.manual_seed(3)
+        with torch.set_grad_enabled(is_enabled):
+            moved.append(attack.perturb(surface, rows("convae"))[0].detach())
+    assert moved[0].equal(moved[1])
+
+
 @pytest.mark.parametrize(("name", "model"), PAIRS)
-def test_the_victim_keeps_every_bit(name: str, model: str, started: Make, few: Dataset, rows: Batch) -> None:
+def test_the_victim_keeps_every_bit(name: str, model: str, started: Make, data: Data, rows: Rows) -> None:
     """T4."""
-    surface = surface_of(started(model), name, few)
+    surface, batch = surface_of(started(model), name, data(model)), rows(model)
+    skip_without_decoder(name, surface, batch)
     surface.model.zero_grad(set_to_none=True)
     before = fingerprint(surface.model)
     attack = new(name, surface)
-    attack.step(surface, rows)
-    attack.perturb(surface, rows)
+    attack.step(surface, batch)
+    attack.perturb(surface, batch)
     assert fingerprint(surface.model) == before
     assert all(parameter.grad is None for parameter in surface.model.parameters())
 
 
+@pytest.mark.parametrize(("name", "model"), [pair for pair in PAIRS if pair[0] in DECODING])
+def test_an_attack_on_decoded_embeddings_refuses_a_model_without_a_decoder_in_a_sentence(
+    name: str, model: str, started: Make, data: Data, rows: Rows
+) -> None:
+    surface, batch = surface_of(started(model), name, data(model)), rows(model)
+    attack = new(name, surface)
+    if has_decoder(surface, batch):
+        assert attack.step(surface, batch)
+    else:
+        with pytest.raises(ConfigError, match="decode"):
+            attack.step(surface, batch)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_one_seed_gives_one_attack_bit_for_bit(name: str, started: Make, few: Dataset, rows: Batch) -> None:
+def test_one_seed_gives_one_attack_bit_for_bit(name: str, started: Make, few: Dataset, rows: Rows) -> None:
     """T14."""
-    surface = surface_of(started("convae"), name, few)
+    surface, batch = surface_of(started("convae"), name, few), rows("convae")
     runs = []
     for _ in range(2):
         attack = new(name, surface)
         torch.manual_seed(3)
-        runs.append((attack.step(surface, rows), attack.perturb(surface, rows)[0]))
+        runs.append((attack.step(surface, batch), attack.perturb(surface, batch)[0]))
     assert runs[0][0] == runs[1][0]
     assert runs[0][1].equal(runs[1][1])
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_saved_attacker_moves_points_as_the_first_did(name: str, started: Make, few: Dataset, rows: Batch) -> None:
-    surface = surface_of(started("convae"), name, few)
+def test_a_saved_attacker_moves_points_as_the_first_did(name: str, started: Make, few: Dataset, rows: Rows) -> None:
+    surface, batch = surface_of(started("convae"), name, few), rows("convae")
     first, second = new(name, surface), new(name, surface, seed=9)
-    first.step(surface, rows)
+    first.step(surface, batch)
     for part, saved in first.state().items():
         second.state()[part].load_state_dict(saved.state_dict())
     moved = []
     for attack in (first, second):
         torch.manual_seed(3)
-        moved.append(attack.perturb(surface, rows)[0])
+        moved.append(attack.perturb(surface, batch)[0])
     assert moved[0].equal(moved[1])
 
 

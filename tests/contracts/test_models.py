@@ -10,11 +10,14 @@ from torch import Tensor
 
 from robust_cluster import discover
 from robust_cluster.data.base import Batch, Dataset
+from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Phase
 from robust_cluster.stages import methods
 from robust_cluster.stages.evaluate import embed
 
 Make = Callable[[str], ClusterModel]
+Data = Callable[[str], Dataset]
+Rows = Callable[[str], Batch]
 NAMES = discover.names("models")
 TRAINED: list[tuple[str, Phase]] = []  # (model, phase) with steps to take
 for name in NAMES:
@@ -25,9 +28,11 @@ for name in NAMES:
         TRAINED.append((name, "pretrain"))
 
 
-@pytest.fixture
-def rows(few: Dataset) -> Batch:
-    return Batch((few.views[0][:50],), torch.arange(50))
+def has_decoder(model: ClusterModel, z: Tensor) -> bool:
+    try:
+        return bool(model.decode(z))
+    except ConfigError:
+        return False
 
 
 def steps(model: ClusterModel, batch: Batch, phase: Phase, count: int) -> list[dict[str, float]]:
@@ -42,14 +47,12 @@ def test_a_batch_has_views_and_row_numbers_and_no_labels() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_embedding_soft_labels_labels_and_decoded_views_have_their_shapes(
-    name: str, started: Make, few: Dataset
-) -> None:
-    model = started(name).eval()
-    embedding = embed(model, few.views)
+def test_embedding_soft_labels_and_labels_have_their_shapes(name: str, started: Make, data: Data) -> None:
+    model, views = started(name).eval(), data(name).views
+    embedding = embed(model, views)
     n, d = embedding.z.shape
     assert (n, embedding.z.dtype) == (200, torch.float32)
-    assert [len(view) for view in embedding.per_view] == [200]
+    assert [len(view) for view in embedding.per_view] == [200] * len(views)
     assert embedding.log_var is None or embedding.log_var.shape == (n, d)
     soft, labels = model.assign(embedding.z), model.labels(embedding.z)
     assert soft.shape == (200, 10)
@@ -57,28 +60,41 @@ def test_embedding_soft_labels_labels_and_decoded_views_have_their_shapes(
     torch.testing.assert_close(soft.sum(dim=1), torch.ones(200))
     assert labels.dtype == torch.int64
     assert set(labels.tolist()) <= set(range(10))
-    assert len(set(labels.tolist())) > 1
-    assert [view.shape for view in model.decode(embedding.z)] == [view.shape for view in few.views]
+    model.train()  # an untrained batch norm knows no statistics yet but those of the batch
+    assert len(set(model.labels(model.encode(views).z).tolist())) > 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_sample_is_embedded_and_labelled_as_it_is_among_others(name: str, started: Make, few: Dataset) -> None:
-    model = started(name).eval()
-    together = embed(model, few.views)
-    alone = model.encode((few.views[0][7:8],))
+def test_decoded_views_have_the_shapes_of_the_data_or_their_absence_is_said(
+    name: str, started: Make, rows: Rows
+) -> None:
+    model, views = started(name).eval(), rows(name).views
+    z = model.encode(views).z
+    if has_decoder(model, z):
+        assert [view.shape for view in model.decode(z)] == [view.shape for view in views]
+    else:
+        with pytest.raises(ConfigError, match="decode"):
+            model.decode(z)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_sample_is_embedded_and_labelled_as_it_is_among_others(name: str, started: Make, data: Data) -> None:
+    model, views = started(name).eval(), data(name).views
+    together = embed(model, views)
+    alone = model.encode(tuple(view[7:8] for view in views))
     torch.testing.assert_close(alone.z.detach(), together.z[7:8], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.assign(alone.z), model.assign(together.z)[7:8], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_state_gives_the_same_predictions_in_a_new_model(
-    name: str, started: Make, build: Make, few: Dataset
+    name: str, started: Make, build: Make, data: Data
 ) -> None:
     """T14."""
     model, fresh = started(name).eval(), build(name).eval()
     saved = copy.deepcopy(model.state_dict())
     fresh.load_state_dict(saved)
-    first, second = embed(model, few.views), embed(fresh, few.views)
+    first, second = embed(model, data(name).views), embed(fresh, data(name).views)
     assert first.z.equal(second.z)
     assert model.assign(first.z).equal(fresh.assign(second.z))
 
@@ -93,38 +109,42 @@ def test_one_seed_gives_one_initialisation_bit_for_bit(name: str, build: Make, s
 
 
 @pytest.mark.parametrize(("name", "phase"), TRAINED)
-def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, phase: Phase, build: Make, rows: Batch) -> None:
+def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, phase: Phase, build: Make, rows: Rows) -> None:
     """T14."""
     first, second = build(name), build(name)
-    assert steps(first, rows, phase, 2) == steps(second, rows, phase, 2)
+    assert steps(first, rows(name), phase, 2) == steps(second, rows(name), phase, 2)
     assert all(value.equal(second.state_dict()[key]) for key, value in first.state_dict().items())
 
 
 @pytest.mark.parametrize(("name", "phase"), TRAINED)
-def test_the_loss_falls(name: str, phase: Phase, build: Make, rows: Batch) -> None:
-    totals = [sum(terms.values()) for terms in steps(build(name), rows, phase, 20)]
-    assert sum(totals[-3:]) < 0.9 * sum(totals[:3])
+def test_the_loss_falls(name: str, phase: Phase, build: Make, rows: Rows) -> None:
+    log = steps(build(name), rows(name), phase, 20)
+    # what an opponent raises is no measure of learning; 5 %, because a contrastive term has a high floor
+    totals = [sum(value for term, value in terms.items() if term != "adversarial") for terms in log]
+    first, last = sum(totals[:3]), sum(totals[-3:])
+    assert last < first - 0.05 * abs(first)
 
 
 @pytest.mark.parametrize(("name", "phase"), TRAINED)
-def test_the_reported_terms_are_the_losses_of_the_batch(name: str, phase: Phase, build: Make, rows: Batch) -> None:
+def test_the_reported_terms_are_the_losses_of_the_batch(name: str, phase: Phase, build: Make, rows: Rows) -> None:
     model = build(name)
     torch.manual_seed(5)
-    terms = {key: term.item() for key, term in model.losses(rows, phase).items()}
-    assert steps(model, rows, phase, 1)[0] == pytest.approx(terms)
+    terms = {key: term.item() for key, term in model.losses(rows(name), phase).items()}
+    assert steps(model, rows(name), phase, 1)[0] == pytest.approx(terms)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_gradient_reaches_embedding_and_data(name: str, started: Make, rows: Batch) -> None:
+def test_a_gradient_reaches_embedding_and_every_view(name: str, started: Make, rows: Rows) -> None:
     model = started(name).eval().requires_grad_(False)
-    x = rows.views[0].clone().requires_grad_()
-    z = model.encode((x,)).z.detach().requires_grad_()
-    for point, soft in ((z, model.assign(z)), (x, model.assign(model.encode((x,)).z))):
+    views = tuple(view.clone().requires_grad_() for view in rows(name).views)
+    z = model.encode(views).z.detach().requires_grad_()
+    for points, soft in (((z,), model.assign(z)), (views, model.assign(model.encode(views).z))):
         own: Tensor = soft.max(dim=1).values.sum()
         own.backward()
-        assert point.grad is not None
-        assert point.grad.isfinite().all()
-        assert point.grad.abs().sum() > 0
+        for point in points:
+            assert point.grad is not None
+            assert point.grad.isfinite().all()
+            assert point.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,8 +165,8 @@ def test_the_pretrained_part_is_the_one_of_the_method_that_pretrains_it(name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_health_is_finite_numbers(name: str, started: Make, few: Dataset) -> None:
+def test_health_is_finite_numbers(name: str, started: Make, data: Data) -> None:
     model = started(name).eval()
     with torch.no_grad():
-        health = model.health(embed(model, few.views))
+        health = model.health(embed(model, data(name).views))
     assert all(isinstance(value, float) and abs(value) < 1e6 for value in health.values())

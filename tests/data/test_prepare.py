@@ -264,4 +264,8 @@ def test_the_listing_tells_what_is_there_without_reading_it(places: Places, tmp_
         "flowers": "ready",
         "mnist": "needs files",
         "mnist-test": "needs files",
+        "noisyfashion": "needs files",
+        "noisymnist": "needs files",
+        "patchedmnist": "needs files",
+        "regdb": "needs files",
     }
