@@ -34,6 +34,18 @@ class UnknownNameError(ConfigError):
         super().__init__(f"Unknown {kind} {name!r}. {guess}", hint=listing)
 
 
+def check_at_least(minimum: float, config: object, *names: str) -> None:
+    """Nothing, when every named field of `config` (or each item of a list) is at least `minimum`.
+
+    Raises: ConfigError naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if not item >= minimum:  # NaN too
+                raise ConfigError(f"{name} must be >= {minimum:g}, got {value}")
+
+
 class DataError(RobustClusterError):
     """A data set is not there, or its content cannot be used; exit code 1."""
 

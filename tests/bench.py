@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from robust_cluster.models.base import Schedule, adam, descend
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error
+from robust_cluster.nn.precision import precision
 from robust_cluster.runs.environment import matmul_error
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import device
 from robust_cluster.stages.loop import Batches, Silent, Task, fit
 
 ROUNDS = 5
@@ -50,7 +50,7 @@ def ours(x: Tensor) -> Callable[[], None]:
     spec = RunSpec("pretrain", DataRef("bench"), "0" * 64, "ae_kmeans", LATENT, 0)
 
     def epoch() -> None:
-        with tempfile.TemporaryDirectory() as folder, device.precision("medium"):
+        with tempfile.TemporaryDirectory() as folder, precision("medium"):
             with RunStore(Path(folder)).own(spec) as run:
                 fit(task, batches, run, Silent())
 
@@ -107,7 +107,7 @@ def main() -> None:
     ratio = statistics.median(p / o for p, o in zip(times["plain"], times["ours"], strict=True))
     used = SAMPLES // BATCH * BATCH
     ours_rate = used / statistics.median(times["ours"])
-    with device.precision("medium"):
+    with precision("medium"):
         error = matmul_error()
     print(f"training loop       {ours_rate:10.0f} samples/s   (784-500-500-2000-10, batch {BATCH}, one thread)")
     print(f"plain PyTorch loop  {used / statistics.median(times['plain']):10.0f} samples/s")

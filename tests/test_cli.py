@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import attack, cluster, console, defend, ls, pretrain, reattack, table
 from robust_cluster.cli.options import Profile, integers, sweeps, value
+from robust_cluster.cli.session import mean_and_worst
 from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError, NonFiniteError, StoreError
 from robust_cluster.runs.spec import RunSpec
@@ -191,6 +192,16 @@ def test_settings_of_the_config_file_are_replaced_key_by_key(carried_out: list[s
     assert [(model["neighbors"], model["cluster"]["epochs"]) for model in models] == [(5, 4), (5, 4)]
 
 
+def test_one_config_file_serves_a_table_and_a_stage(carried_out: list[str]) -> None:
+    lines = ["profile = 'smoke'", "model = 'graph'", "data = 'digits'", "format = 'csv'", "save-records = 'kept'"]
+    Path("all.toml").write_text("\n".join(lines))
+    assert rc("attack --config all.toml --quiet").exit_code == 0
+    assert rc("table table1 --config all.toml --quiet").stdout.startswith("data,method,")
+    Path("all.toml").write_text("profile = 'smoke'\nfrom = 'kept'\nformat = 'csv'")
+    shown = rc("table table1 --config all.toml --runs-dir elsewhere")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -297,6 +308,17 @@ def test_a_reattack_has_three_fresh_attackers_and_sweeps_only_its_own_attack(car
     }
 
 
+def test_the_mean_over_attackers_carries_the_flags_of_any_of_them() -> None:
+    spec = {"stage": "reattack", "model": "graph", "data": {"name": "digits"}, "latent_dim": 64, "seed": 0}
+    flags = [["masked"], [], ["unconverged", "masked"]]
+    records = [
+        {"spec": {**spec, "attack_seed": seed}, "metrics": METRICS, "flags": found} for seed, found in enumerate(flags)
+    ]
+    mean, worst = mean_and_worst(records, [])
+    assert (mean["attacker"], mean["flags"]) == ("mean", "masked, unconverged")
+    assert (worst["attacker"], worst["flags"]) == ("worst: 0", "masked")
+
+
 def test_a_users_own_file_is_data(carried_out: list[str]) -> None:
     np.save("mine.npy", np.random.default_rng(0).normal(size=(60, 5)))
     result = rc("cluster --model graph --data mine.npy --clusters 3 --profile smoke --json")
@@ -377,6 +399,24 @@ def test_a_table_is_run_and_printed(carried_out: list[str]) -> None:
     again = rc("table table1 --profile smoke --format markdown --no-run")
     assert "87.5±0.0" in again.stdout
     assert again.stderr == "plan: 22 runs, 22 done\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("table1 --set attack.gamma=20", "attack.gamma"),
+        ("gamma --set attack.gamma=20", "attack.gamma"),
+        ("table3 --set defense.mode=control", "defense.mode"),
+    ],
+)
+def test_what_a_table_decides_cannot_be_set(carried_out: list[str], words: str, key: str) -> None:
+    """The runs would be made, and no cell would show them."""
+    result = rc(f"table {words} --profile smoke")
+    name = words.split()[0]
+    sentence = f"error: {name} itself decides {key} (rc attack, defend and reattack take any value)\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", sentence)
+    assert carried_out == []
+    assert rc("table table1 --profile smoke --set attack.gamma=40 --dry-run").exit_code == 0
 
 
 def test_a_table_without_any_run_is_printed_with_dashes_and_exit_code_3() -> None:

@@ -103,7 +103,7 @@ class Attack(Protocol):
         ...
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
-        """Moved points for a batch, in the surface's space."""
+        """Moved points for a batch, in the surface's space; also where the caller has switched gradients off."""
         ...
 
     def state(self) -> dict[str, Stateful]:

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Budget, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import check_at_least
 from robust_cluster.models.base import Losses, Schedule, adam, descend
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import assignment_overlap, squared_error
 
 PROFILES = {
-    "smoke": {"hidden": (64, 32), "schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20}},
+    "smoke": {"hidden": (64, 32), "schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20, "window": 3}},
     "cpu": {"hidden": (256, 128), "schedule": {"epochs": 40, "batch_size": 300}},  # 2,000 steps
-    "short": {"hidden": (256, 128), "schedule": {"epochs": 8, "batch_size": 100}},  # 400 steps
+    "short": {"hidden": (256, 128), "schedule": {"epochs": 8, "batch_size": 100, "window": 3}},  # 400 steps
 }
 
 
@@ -40,8 +40,8 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        if min(self.gamma, self.recon_weight, self.size_weight) < 0 or min(self.hidden, default=1) < 1:
-            raise ConfigError(f"gamma and the weights must be >= 0 and hidden widths >= 1, got {self}")
+        check_at_least(0, self, "gamma", "recon_weight", "size_weight")
+        check_at_least(1, self, "hidden")
 
 
 class LatentNet:

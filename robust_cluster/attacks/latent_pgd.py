@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Budget, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Schedule
 
 
@@ -28,8 +28,9 @@ class Config:
     relative_step: float = 2.5  # step size times steps, over eps
 
     def __post_init__(self) -> None:
-        if self.eps < 0 or self.steps < 0 or self.relative_step <= 0:
-            raise ConfigError(f"eps and steps must be >= 0 and relative_step > 0, got {self}")
+        check_at_least(0, self, "eps", "steps")
+        if self.relative_step <= 0:
+            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
 
 
 class LatentPGD:
@@ -56,8 +57,9 @@ class LatentPGD:
         """Nothing to train."""
         return {}
 
+    @torch.enable_grad()
     def perturb(self, surface: Surface, batch: Batch) -> Views:
-        """The visited point of lowest margin for each sample, (z',)."""
+        """The visited point of lowest margin for each sample, (z',). Callers may have gradients switched off."""
         model = exact(surface.model)
         budget, config = self.budget, self.config
         clean = surface.point(batch)[0].detach().to(next(tensors(model)).dtype)

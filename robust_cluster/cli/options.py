@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from robust_cluster.discover import Kind, names
+from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, Normalize
 
@@ -53,13 +53,20 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     if not isinstance(settings, Mapping):
         raise ConfigError(f'[set] in {path} must be a table like "model.neighbors" = 3, got {settings!r}')
     ctx.meta[CONFIG_SET] = dict(_dotted(settings))
-    defaults = {key.replace("-", "_"): _asoption(value) for key, value in content.items()}
-    known = {f.name for f in fields(StageOptions)} - {"set", "config"}
-    for key in defaults:
+    known = _fields_by_flag(ctx)
+    given = {key.replace("-", "_"): _asoption(value) for key, value in content.items()}
+    for key in given:
         if key not in known:
             raise UnknownNameError(f"field of {path.name}", key, known)
-    ctx.default_map = defaults
+    ctx.default_map = {known[key]: value for key, value in given.items()}
     return path
+
+
+def _fields_by_flag(ctx: typer.Context) -> dict[str, str]:
+    """Flag, without its dashes, -> field, of what a file may hold: the options of every verb."""
+    verbs = ctx.find_root().command.commands.values()  # type: ignore[attr-defined]
+    flags = {p.opts[0].lstrip("-").replace("-", "_"): str(p.name) for verb in verbs for p in verb.params}
+    return {flag: name for flag, name in flags.items() if name not in ("set", "config", "help")}
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -120,7 +127,11 @@ class StageOptions(RunOptions):
     model: Annotated[str, option("--model", "-m", help="rc ls models", autocompletion=offer("models"))]
     data: Annotated[
         str,
-        option("--data", help="rc ls data, or a .npz, .npy or .csv file.", autocompletion=offer("data")),
+        option(
+            "--data",
+            help="rc ls data, or a .npz, .npy or .csv file; noisy:IT for 2 views.",
+            autocompletion=offer("data"),
+        ),
     ]
     dim: Annotated[int, option("--dim", callback=positive, help="Latent dimensions.")] = 64
     seed: Annotated[str, option("--seed", metavar="N[,N...]", help="A run per seed.")] = "0"
@@ -158,13 +169,14 @@ class StageOptions(RunOptions):
     @property
     def path(self) -> Path | None:
         """The user's own data file, None for a named data set."""
-        path = Path(self.data)
+        path = Path(self.data.removeprefix(NOISY))
         return path if path.suffix in DATA_FILES else None
 
     @property
     def ref(self) -> DataRef:
         """The data set with the choices that change its numbers."""
-        name = self.path.stem if self.path else self.data
+        construction = NOISY if self.data.startswith(NOISY) else ""
+        name = construction + self.path.stem if self.path else self.data
         return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters)
 
 

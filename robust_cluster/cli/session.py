@@ -30,9 +30,13 @@ NOT_REPEATED = frozenset({"force", "no_run", "dry_run", "json", "quiet", "debug"
 
 @dataclass
 class Session:
-    """One command at work. `failures` collects the sentences of runs that failed while others went on."""
+    """One command at work. `given`: the settings of this command, as records name them.
+
+    `failures` collects the sentences of runs that failed while others went on.
+    """
 
     options: RunOptions
+    given: Mapping[str, Any]
     force: bool = False
     failures: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)  # keys of runs that failed
@@ -95,7 +99,14 @@ class Session:
         o = self.options
         progress = console.progress(self.err)
         context = Context(
-            self.store, dataset, o.profile, device=o.device, threads=o.threads, progress=progress, force=self.force
+            self.store,
+            dataset,
+            o.profile,
+            device=o.device,
+            threads=o.threads,
+            progress=progress,
+            force=self.force,
+            overrides=self.given,
         )
         records: list[Record] = []
         for plan in plans:
@@ -117,6 +128,11 @@ class Session:
         """The records of the asked runs that are done."""
         return [record for plan in plans if (record := self.store.record(plan[-1])) is not None]
 
+    def lineage(self, plans: Iterable[Plan]) -> list[Record]:
+        """The records of the asked runs and of all before them that are done."""
+        specs = {spec.key: spec for plan in plans for spec in plan}
+        return [record for spec in specs.values() if (record := self.store.record(spec)) is not None]
+
     def end(self) -> None:
         """List what failed. Raises: typer.Exit(1) when anything did."""
         for failure in self.failures:
@@ -129,7 +145,8 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
     requests = stage_requests(stage, ctx, options)
-    session = Session(options, force=options.force)
+    given = {**overrides(ctx, options, options.mode), **sweeps(options.sweep or [])}
+    session = Session(options, given, force=options.force)
     dataset = session.load(options.ref, options.path)
     plans = [session.plan(request, own, dataset) for request, own in requests]
     session.show_plan(plans)
@@ -208,7 +225,8 @@ def fresh_attackers(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str, str]]:
-    """Two rows for fresh attackers of one model: the mean of their metrics, and the one with the lowest ACC*.
+    """Two rows for fresh attackers of one model: the mean of their metrics with the flags of any of them, and the one
+    with the lowest ACC*.
 
     Without labels the worst is the one with the most flips.
     """
@@ -222,7 +240,8 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
         else sum(record["metrics"][name] for record in records) / len(records)
         for name in records[0]["metrics"]
     }  # fmt: skip
-    mean = {**records[0], "metrics": metrics, "flags": []}
+    flags = list(dict.fromkeys(flag for record in records for flag in record["flags"]))
+    mean = {**records[0], "metrics": metrics, "flags": flags}
     worst = max(records, key=harm)
     return [
         {**console.summary(mean, settings), "attacker": "mean"},

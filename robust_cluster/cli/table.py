@@ -1,18 +1,18 @@
 """`rc table`: a paper's table from our runs, running what is missing."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import RunOptions, Verb, integers, offer_tables, option, overrides
-from robust_cluster.errors import DataError, MissingResultError, RobustClusterError, UnknownNameError
+from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError, UnknownNameError
 
 if TYPE_CHECKING:
     from robust_cluster.cli.session import Plan, Session
@@ -32,7 +32,10 @@ class TableOptions(RunOptions):
     name: Annotated[str, typer.Argument(help="rc ls tables", show_default=False, autocompletion=offer_tables)]
     records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
     save_records: Annotated[
-        Path | None, option("--save-records", help="Also put the table's records into PROFILE.json in this folder.")
+        Path | None,
+        option(
+            "--save-records", help="Also put the records, and those of the runs before them, into PROFILE.json here."
+        ),
     ] = None
     format: Annotated[
         Literal["terminal", "markdown", "latex", "csv", "json"], option("--format", help="How to print.")
@@ -48,37 +51,47 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     from robust_cluster.report.table import load_results
 
     spec = load_spec(options.name)
-    session = Session(options)
+    given = overrides(ctx, options)
+    session = Session(options, given)
     keys: set[str] | None = None
     records: Sequence[Record]
     if options.records:
         records = load_results(options.records)
     else:
         asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)
+        check_free(given, asked, spec)
         if options.seed is not None:
             chosen = integers(options.seed, "--seed")
             asked = [request for request in asked if request.seed in chosen]
         records, keys = [], set()
         for _, group in groupby(asked, key=lambda request: request.data):
-            plans, found = run_data(list(group), ctx, session)
+            plans, found = run_data(list(group), session)
             keys.update(plan[-1].key for plan in plans)
             records += found
+            if options.save_records:
+                save(session.lineage(plans), options.save_records / f"{options.profile}.json")
         if options.dry_run:
             return
-    if options.save_records:
-        save(records, options.save_records / f"{options.profile}.json")
     is_empty = show_table(spec, records, keys, options)
     session.end()
     if is_empty:
         raise MissingResultError(f"No run of {options.name} exists for the profile {options.profile}")
 
 
-def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session") -> "tuple[list[Plan], list[Record]]":
+def check_free(given: Mapping[str, Any], asked: "Sequence[CellRequest]", spec: "TableSpec") -> None:
+    """Raises: ConfigError for another value of what the table itself decides: its cells would not hold those runs."""
+    fixed = [item for request in asked for item in (*request.settings.items(), *request.own_settings.items())]
+    if taken := sorted({key for key, value in fixed if key in given and given[key] != value}):
+        raise ConfigError(
+            f"{spec.name} itself decides {', '.join(taken)}", hint="rc attack, defend and reattack take any value"
+        )
+
+
+def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan], list[Record]]":
     """Plans and records of the requests that share one data set; none, and a sentence, where it cannot be had."""
     from robust_cluster.stages.chain import Request
 
     options = session.options
-    given = overrides(ctx, options)
     try:
         dataset = session.load(asked[0].data)
     except (DataError, UnknownNameError) as error:
@@ -96,7 +109,7 @@ def run_data(asked: "list[CellRequest]", ctx: typer.Context, session: "Session")
             attack_seed=cell.attack_seed or 0,
             defense=cell.defense or "mutual_info",
             profile=options.profile,
-            overrides={**cell.settings, **given},
+            overrides={**cell.settings, **session.given},
             exact=options.exact,
         )
         try:

@@ -15,10 +15,11 @@ from torch import nn
 
 from robust_cluster.attacks.base import Attack, Stateful, Surface
 from robust_cluster.data.base import Batch
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import check_at_least
 from robust_cluster.models.base import Embedding, Losses, Outputs, Schedule, adam, descend
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import jensen_shannon
+from robust_cluster.nn.precision import precision
 
 PROFILES = {
     "smoke": {"schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20}},
@@ -33,19 +34,19 @@ class Config:
 
     mode: Literal["frozen", "alternating", "control"] = "frozen"
     weight: float = 2.5  # of I1 + I2; ALRDC's code
+    # the released code runs 1,000 epochs: --set defense.schedule.epochs=1000 --set defense.schedule.window=0
     schedule: Schedule = field(
         default_factory=lambda: Schedule(epochs=300, batch_size=1000, steps_per_epoch=50, window=10)
     )
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ConfigError(f"weight must be >= 0, got {self.weight}", hint="--set defense.weight=2.5")
+        check_at_least(0, self, "weight")
 
 
 class MutualInfo:
     """The defense of one model; it owns T and the optimizer."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config, model = config, surface.model
@@ -81,7 +82,7 @@ class MutualInfo:
         model, z = surface.model, outputs.embedding.z
         rows = torch.arange(len(batch), device=z.device)
         memory = Embedding(z.detach(), ())  # the batch's own embedding, so that perturb() need not encode again
-        with torch.no_grad():
+        with torch.no_grad(), precision("highest"):
             (moved,) = attack.perturb(Surface(model, "latent", memory), Batch(batch.views, rows))
         delta = moved - z.detach()
         clean_side = torch.cat([flat(outputs.decoded), outputs.soft_labels], dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, check_at_least
 
 Phase = Literal["pretrain", "cluster"]
 Losses = dict[str, Tensor]  # named scalar terms, already weighted: their sum is descended
@@ -33,10 +33,10 @@ class Schedule:
     lr: float = 1e-3  # Adam's step size
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch_size < 1 or (self.steps_per_epoch or 1) < 1:
-            raise ConfigError(f"A schedule needs epochs >= 0, batch_size >= 1 and steps_per_epoch >= 1, got {self}")
-        if self.window < 0 or self.tolerance < 0 or self.lr <= 0:
-            raise ConfigError(f"A schedule needs window >= 0, tolerance >= 0 and lr > 0, got {self}")
+        check_at_least(0, self, "epochs", "window", "tolerance")
+        check_at_least(1, self, "batch_size", *(["steps_per_epoch"] if self.steps_per_epoch is not None else []))
+        if self.lr <= 0:
+            raise ConfigError(f"lr must be > 0, got {self.lr}")
 
     def batch(self, n_samples: int) -> int:
         """Samples per batch for a data set of `n_samples`: `batch_size`, or a fifth of the data if that is smaller."""
@@ -120,6 +120,11 @@ class ClusterModel(nn.Module, ABC):
         """Views that the embedding z (n, d) stands for. Raises: ConfigError when the method has no decoder."""
         raise ConfigError(f"{type(self).__name__} has no decoder")
 
+    @property
+    def has_decoder(self) -> bool:
+        """Whether `decode` can turn an embedding into views."""
+        return type(self).decode is not ClusterModel.decode
+
     def labels(self, z: Tensor) -> Tensor:
         """Hard labels (n,) int64: the argmax of `assign`, unless the paper labels otherwise."""
         return self.assign(z).argmax(dim=1)
@@ -136,6 +141,9 @@ class ClusterModel(nn.Module, ABC):
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Prepare a phase: cluster centres, head initialisation. `embed()` is the embedding of the whole data set."""
+
+    def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
+        """Do what the method does between epochs, e.g. weights taken anew from the embedding of the whole data set."""
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """End a phase, e.g. with k-means on the trained embedding, for methods that label so."""

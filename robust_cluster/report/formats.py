@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Literal, get_args
@@ -27,7 +28,7 @@ LATEX = {
     "−": r"$-$",
     "–": "--",
     "γ": r"$\gamma$",
-    **{mark: rf"\textsuperscript{{{flag[0]}}}" for flag, mark in MARKS.items()},
+    **{mark: rf"\textsuperscript{{{unicodedata.normalize('NFKC', mark)}}}" for mark in MARKS.values()},
 }
 
 

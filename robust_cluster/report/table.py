@@ -89,7 +89,8 @@ def build(
     published = load_published(spec.name, spec.folder) if compare else Published({})
     runs: dict[Labels, dict[int, list[Record]]] = {}
     cells: dict[tuple[Labels, Labels], Cell] = {}
-    for request, record in zip(asked, _select(asked, usable), strict=True):
+    selected = list(_select(asked, usable))
+    for request, record in zip(asked, selected, strict=True):
         found = runs.setdefault(tuple(request.place.values()), {})
         if record is not None:
             found.setdefault(request.seed, []).append(record)
@@ -104,7 +105,7 @@ def build(
     return Grid(
         spec=spec,
         profile=profile,
-        caption=tuple(_caption(spec, profile, asked=asked, runs=runs, compare=bool(published.cells))),
+        caption=tuple(_caption(spec, profile, asked=asked, found=selected, runs=runs, compare=bool(published.cells))),
         rows=tuple(product(*(spec.values(axis, axes) for axis in spec.rows))),
         columns=tuple(product(*(spec.values(axis, axes) for axis in spec.columns))),
         cells=cells,
@@ -272,7 +273,13 @@ def _loss(record: Record) -> float:
 
 
 def _caption(
-    spec: TableSpec, profile: str, *, asked: Sequence[CellRequest], runs: Mapping[Labels, Runs], compare: bool
+    spec: TableSpec,
+    profile: str,
+    *,
+    asked: Sequence[CellRequest],
+    found: Sequence[Record | None],
+    runs: Mapping[Labels, Runs],
+    compare: bool,
 ) -> Iterator[str]:
     axes = spec.profile(profile)
     over = f"{len(axes.seed)} seed{'s' if len(axes.seed) > 1 else ''}"
@@ -286,9 +293,20 @@ def _caption(
     done = [record for found in runs.values() for records in found.values() for record in records]
     if len(done) < len(asked):
         yield f"{empty} of {len(runs)} cells not run (–); {len(done)} of {len(asked)} runs found."
+    if any(record["metrics"].get(name) is None for record in done for cell in spec.cells for name in cell.values):
+        yield "A – in a cell that was run: no labels, or D over a dimension of the embedding that is always 0."
     flags = {flag for record in done for flag in record["flags"]}
     if marks := [f"{mark} {flag}" for flag, mark in MARKS.items() if flag in flags]:
         yield f"Marks, for at least one run of the cell: {', '.join(marks)}."
+    by_hand = {
+        f"{key}={value}"
+        for request, record in zip(asked, found, strict=True)
+        if record is not None
+        for key, value in record.get("overrides", {}).items()
+        if key not in request.settings and key not in request.own_settings
+    }
+    if by_hand:
+        yield f"Settings given by hand for some of the runs: {', '.join(sorted(by_hand))}."
     yield from axes.notes
     yield from spec.notes
     if compare:

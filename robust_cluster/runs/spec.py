@@ -28,7 +28,7 @@ class DataRef:
     @property
     def label(self) -> str:
         """A short name for folders and tables: `mnist10k-vector`, `fashion-mnist-10000`."""
-        parts = [self.name, "vector" if self.flatten else "", str(self.limit) if self.limit else ""]
+        parts = [self.name.replace(":", "-"), "vector" if self.flatten else "", str(self.limit) if self.limit else ""]
         return "-".join(part for part in parts if part)
 
 

@@ -1,16 +1,18 @@
 """From what a user asks for to the runs it takes, oldest first, and those runs carried out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from robust_cluster import discover
+from robust_cluster.attacks.latent_pgd import LatentPGD
 from robust_cluster.data.base import DataInfo
+from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
-from robust_cluster.stages.attack import attack
+from robust_cluster.stages.attack import MEASUREMENT, attack
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.defend import defend
@@ -75,6 +77,10 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
             )
         )
 
+    if request.stage in ("defend", "reattack") and config.cluster.epochs == 0:
+        raise ConfigError(
+            f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
+        )
     if request.stage == "pretrain" and not kind.has_pretraining(config):
         raise ConfigError(f"{request.model} has no pretraining", hint=f"rc cluster --model {request.model}")
     if kind.has_pretraining(config):
@@ -103,7 +109,8 @@ def method_fields(kind: Literal["attacks", "defenses"], name: str, profile: str,
     """The settings and versions fields of a run with an attack or a defense."""
     config = methods.resolve(kind, name, profile, values)
     version = methods.method_class(discover.load(kind, name)).version
-    return {"settings": {kind.removesuffix("s"): methods.plain(config)}, "versions": {name: version}}
+    versions = {name: version, "latent_pgd": LatentPGD.version, "measurement": MEASUREMENT}
+    return {"settings": {kind.removesuffix("s"): methods.plain(config)}, "versions": versions}
 
 
 def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
@@ -115,6 +122,12 @@ def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
         if group not in GROUPS or not isinstance(values, dict):
             examples = (f"{name}.<field>" for name in GROUPS)
             raise UnknownNameError("setting", group, examples, listing="--set model.neighbors=3")
+    checked: tuple[tuple[Kind, str], ...] = (("attacks", "attack"), ("defenses", "defense"))
+    for kind, group in checked:
+        known = {f.name for name in discover.names(kind) for f in fields(discover.load(kind, name).Config)}
+        for name in tree.get(group, {}):
+            if name not in known:  # also where this stage has no use for it: one file of settings serves every verb
+                raise UnknownNameError("setting", f"{group}.{name}", (f"{group}.{one}" for one in known))
     return {group: tree.get(group, {}) for group in GROUPS}
 
 
@@ -128,11 +141,14 @@ def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
 
 def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:
     """The record of one run. While another process works on the same run, this one waits and then reads the result."""
-    if again:
-        context.store.discard(spec)
     record = context.store.record(spec)
-    if record is not None:
-        return record
+    if record is not None and not again:
+        current = context.parent_checkpoint(spec)
+        if record.get("parent_checkpoint", current) == current:
+            return record
+        context.progress.note(f"{spec.directory} was made from another checkpoint of its parent: made anew")
+    if record is not None or again:
+        context.store.discard(spec)
     with context.store.own(spec, notify=context.progress.note) as run:
         record = run.record()
         if record is not None:

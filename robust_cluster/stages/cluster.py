@@ -5,10 +5,10 @@ from typing import Any
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
+from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import device
 from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.evaluate import Metrics, Watch, cluster_health, embed, in_portions, scores
 from robust_cluster.stages.loop import Task, fit
@@ -18,9 +18,9 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a clustering run: clean scores, health, how the training ended."""
     model = context.new_model(spec)
     if run.load_state() is None:  # a resumed run has its start behind it
-        with device.precision("highest"):
+        with precision("highest"):
             begin(model, spec, context)
-    with device.precision(spec.precision):
+    with precision(spec.precision):
         watch = Watch(model, context.views)
         schedule = model.schedule("cluster")
         optimizers = model.optimizers("cluster") if schedule.epochs else {}
@@ -28,12 +28,13 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
             title=f"cluster {spec.model}",
             step=lambda batch: model.step(batch, "cluster", optimizers),
             state={"model": model, "watch": watch, **optimizers},
+            after_epoch=lambda epoch, batches: between_epochs(model, spec, context, epoch),
             watch=watch,
         )
         summary = fit(task, context.batches(schedule, spec), run, context.progress)
     model.eval()
-    with device.precision("highest"):
-        model.finish("cluster", lambda: embed(model, context.views), own_seed("finish", spec))
+    with precision("highest"):
+        model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
     return {**record(context, spec, summary), **describe_model(model, context)}
 
@@ -43,24 +44,33 @@ def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
     if spec.parent:
         fill(model.pretrained(), context.store.load_model(spec.parent), spec.parent)
     model.eval()
-    model.start("cluster", lambda: embed(model, context.views), own_seed("start", spec))
+    model.start("cluster", lambda: embed(model, context.views), own_seed(spec))
     model.train()
 
 
-def own_seed(step: str, spec: RunSpec) -> int:
+def between_epochs(model: ClusterModel, spec: RunSpec, context: Context, epoch: int) -> dict[str, float]:
+    """Let the model do what it does after an epoch; it has no losses of its own to log."""
+    model.eval()
+    with precision("highest"):
+        model.after_epoch("cluster", epoch, lambda: embed(model, context.views), own_seed(spec))
+    model.train()
+    return {}
+
+
+def own_seed(spec: RunSpec) -> int:
     """The seed of a model's own k-means at the start or the end of its training."""
-    return seed_for(spec.seed, step, spec.model, spec.data.label, spec.latent_dim)
+    return seed_for(spec.seed, "start", spec.model, spec.data.label, spec.latent_dim)
 
 
 def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
     """Clean scores, health and flags of a trained model; float32 products are exact here."""
     model.eval().requires_grad_(False)
-    with device.precision("highest"):
+    with precision("highest"):
         embedding = embed(model, context.views)
         health = cluster_health(model, embedding)
         predicted = model.labels(embedding.z).cpu().numpy()
         metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
-        metrics["reconstruction_error"] = reconstruction_error(model, context)
+        metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder else None
     return {"metrics": metrics, "health": health, "flags": ["collapsed"] if health["collapsed"] else []}
 
 

@@ -12,6 +12,7 @@ from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Views
 from robust_cluster.errors import CheckpointError
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.nn.precision import precision
 from robust_cluster.runs.environment import describe, matmul_error
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.runs.spec import RunSpec
@@ -23,7 +24,10 @@ from robust_cluster.stages.loop import Batches, Progress, Silent, Summary
 
 @dataclass
 class Context:
-    """Where the runs are, the data in memory, the device, and who is told of the progress."""
+    """Where the runs are, the data in memory, the device, and who is told of the progress.
+
+    `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record.
+    """
 
     store: RunStore
     dataset: Dataset
@@ -32,6 +36,7 @@ class Context:
     threads: int | None = None
     progress: Progress = field(default_factory=Silent)
     force: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.torch_device = devices.choose(self.device)
@@ -52,6 +57,12 @@ class Context:
     def batches(self, schedule: Schedule, spec: RunSpec) -> Batches:
         """Batches whose order belongs to this run."""
         return Batches(self.views, schedule, generator(seed_for(spec.seed, "batches", spec.key)))
+
+    def parent_checkpoint(self, spec: RunSpec) -> str | None:
+        """SHA-256 of the checkpoint that a run starts from, None for a run without a parent."""
+        parent = self.store.record(spec.parent) if spec.parent else None
+        checkpoint = parent.get("checkpoint") if parent else None
+        return str(checkpoint["sha256"]) if checkpoint else None
 
     def new_model(self, spec: RunSpec) -> ClusterModel:
         """An untrained model of the spec's lineage, initialised from its own seed, on the device."""
@@ -92,13 +103,15 @@ def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:
 
 
 def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str, Any]:
-    """The parts of a record that every stage writes: data, training, environment, profile."""
+    """The parts of a record that every stage writes: data, training, environment, profile, the parent's checkpoint."""
     info = context.info
-    precision = spec.precision if spec.stage in ("pretrain", "cluster", "defend") else "highest"
-    with devices.precision(precision):
+    level = spec.precision if spec.stage in ("pretrain", "cluster", "defend") else "highest"
+    with precision(level):
         error = matmul_error(str(context.torch_device))
     return {
         "profile": context.profile,
+        "overrides": dict(context.overrides),
+        "parent_checkpoint": context.parent_checkpoint(spec),
         "data": {
             "name": info.name,
             "n_samples": info.n_samples,
@@ -111,7 +124,7 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
         },
         "training": summary.to_json() if summary else None,
         "environment": describe(str(context.torch_device), context.threads)
-        | {"matmul": {"precision": precision, "relative_error": error}},
+        | {"matmul": {"precision": level, "relative_error": error}},
     }
 
 

@@ -8,10 +8,11 @@ from robust_cluster.attacks.base import Attack, Stateful, Surface
 from robust_cluster.defenses.base import Defense
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import device, methods
+from robust_cluster.stages import methods
 from robust_cluster.stages.attack import controls, effect_metrics, measure
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
@@ -32,11 +33,11 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     surface = Surface(model, methods.attack_space(str(attack_spec.attack)))
     original = context.trained_attack(attack_spec, surface)
     before = [fingerprint(part) for part in networks(original)]
-    with device.precision(spec.precision):
+    with precision(spec.precision):
         summary = train(spec, run, context, surface)
     run.save_model(model.state_dict())
     description = describe_model(model, context)
-    with device.precision("highest"):
+    with precision("highest"):
         surface = frozen_surface(model, surface.space, embed(model, context.views))
         effect = measure(original, surface, context)
         metrics = description["metrics"] | effect_metrics(effect, surface, context)
@@ -52,6 +53,10 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
     attacker = context.trained_attack(spec.parent, surface)
     torch.manual_seed(seed_for(spec.seed, "defend", spec.key))
     defense = methods.new_defense(str(spec.defense), spec.settings["defense"], surface)
+    if defense.trains_attacker and not attacker.trained:
+        raise ConfigError(
+            f"{spec.parent.attack} learns nothing, so it cannot alternate with a defense", hint="--mode frozen"
+        )
     watch = Watch(model, context.views)
     model.train()
     state: dict[str, Stateful] = {"model": model, "watch": watch, **defense.state()}
@@ -61,7 +66,7 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
         title=f"defend {spec.model} with {spec.defense}",
         step=lambda batch: defense.step(surface, attacker, batch),
         state=state,
-        after_epoch=lambda batches: follow(defense, attacker, model, batches),
+        after_epoch=lambda epoch, batches: follow(defense, attacker, model, batches),
         watch=watch,
     )
     return fit(task, context.batches(defense.schedule, spec), run, context.progress)
@@ -72,7 +77,7 @@ def follow(defense: Defense, attacker: Attack, model: ClusterModel, batches: Bat
     if not defense.trains_attacker:
         return {}
     surface = frozen_surface(model, attacker.space, None)
-    with device.precision("highest"):
+    with precision("highest"):
         losses, _ = run_epoch(Task("attacker", lambda batch: attacker.step(surface, batch), {}), batches, 0)
     model.train().requires_grad_(True)
     return {f"attacker_{name}": value for name, value in losses.items()}

@@ -1,7 +1,4 @@
-"""Where and how exactly tensors are computed: device, threads, float32 precision, memory layout."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Where tensors are computed: device and memory layout."""
 
 import torch
 from torch import Tensor, nn
@@ -23,21 +20,6 @@ def choose(name: str) -> torch.device:
         usable = ", ".join(device for device, is_there in there.items() if is_there)
         raise ConfigError(f"device must be one of auto, {usable} on this machine, got {name!r}", hint="--device auto")
     return torch.device(name)
-
-
-@contextmanager
-def precision(level: str) -> Iterator[None]:
-    """Float32 products at this level, restored afterwards.
-
-    "medium" on a CPU lets oneDNN compute them: in float32, or in bfloat16 where the CPU has AMX. "highest" is for
-    attacks, measurements and gradient checks.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(level)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def place(views: Views, device: torch.device) -> Views:

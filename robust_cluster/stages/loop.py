@@ -53,7 +53,7 @@ class Batches:
     generator: torch.Generator
 
     def epoch(self) -> Iterator[Batch]:
-        """One epoch: every sample once in a new order, or `steps_per_epoch` independent draws without replacement."""
+        """One epoch: all samples in a new order, as far as they fill batches, or `steps_per_epoch` draws."""
         n = len(self.views[0])
         size = self.schedule.batch(n)
         if self.schedule.steps_per_epoch is None:
@@ -82,7 +82,7 @@ class Task:
     title: str
     step: Step
     state: Mapping[str, Stateful]
-    after_epoch: Callable[[Batches], dict[str, float]] = field(default=lambda batches: {})
+    after_epoch: Callable[[int, Batches], dict[str, float]] = field(default=lambda epoch, batches: {})
     watch: Callable[[], dict[str, float]] = dict
 
 
@@ -124,7 +124,7 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
                 break
             began = time.monotonic()
             losses, count = run_epoch(task, batches, epoch)
-            losses |= task.after_epoch(batches)
+            losses |= task.after_epoch(epoch, batches)
             seconds += time.monotonic() - began
             history.append(losses.pop("loss"))
             line = {"epoch": epoch, "loss": history[-1], "losses": losses, "steps": count, "seconds": seconds}
@@ -155,7 +155,7 @@ def run_epoch(task: Task, batches: Batches, epoch: int) -> tuple[dict[str, float
         count += 1
         for name, value in terms.items():
             if not math.isfinite(value):
-                hint = "a smaller step: --set model.cluster.lr=1e-4, or look at log.jsonl"
+                hint = "a smaller lr of this stage may help; log.jsonl has the epochs before"
                 raise NonFiniteError(f"{task.title}: the loss term {name!r} became {value} in epoch {epoch}", hint=hint)
             totals[name] = totals.get(name, 0.0) + value
     means = {name: total / count for name, total in totals.items()}

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import device
 from robust_cluster.stages.context import Context, record
 from robust_cluster.stages.loop import Task, fit
 
@@ -19,7 +19,7 @@ def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         step=lambda batch: model.step(batch, "pretrain", optimizers),
         state={"model": model, **optimizers},
     )
-    with device.precision(spec.precision):
+    with precision(spec.precision):
         summary = fit(task, batches, run, context.progress)
     run.save_model(model.pretrained().state_dict())
     return {**record(context, spec, summary), "metrics": {}, "health": {}, "flags": []}

@@ -162,9 +162,16 @@ def test_two_attackers_of_one_seed_are_equal_and_of_two_seeds_are_not(surface: S
     assert not weights[0].equal(weights[2])
 
 
-@pytest.mark.parametrize("bad", [{"gamma": -1.0}, {"size_weight": -1.0}, {"hidden": (0,)}])
-def test_weights_and_widths_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="gamma and the weights must be >= 0 and hidden widths >= 1"):
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ({"gamma": -1.0}, "gamma must be >= 0, got -1.0"),
+        ({"size_weight": -1.0}, "size_weight must be >= 0, got -1.0"),
+        ({"hidden": (16, 0)}, r"hidden must be >= 1, got \(16, 0\)"),
+    ],
+)
+def test_weights_and_widths_that_make_no_sense_are_refused(bad: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
         Config(**bad)
 
 

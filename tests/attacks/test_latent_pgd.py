@@ -86,7 +86,14 @@ def test_the_victim_keeps_its_bits_its_type_and_its_gradients(victim: ClusterMod
     assert all(p.requires_grad and p.grad is None and p.dtype == torch.float32 for p in victim.parameters())
 
 
-@pytest.mark.parametrize("bad", [{"eps": -1.0}, {"steps": -1}, {"relative_step": 0.0}])
-def test_values_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="eps and steps must be >= 0 and relative_step > 0"):
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ({"eps": -1.0}, "eps must be >= 0, got -1.0"),
+        ({"steps": -1}, "steps must be >= 0, got -1"),
+        ({"relative_step": 0.0}, "relative_step must be > 0, got 0.0"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(bad: dict[str, float], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
         Config(**bad)  # type: ignore[arg-type]

@@ -167,4 +167,4 @@ def test_only_the_alternating_defense_asks_for_a_moving_attacker(surface: Surfac
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Config(weight=-1)
-    assert str(caught.value) == "weight must be >= 0, got -1 (--set defense.weight=2.5)"
+    assert str(caught.value) == "weight must be >= 0, got -1"

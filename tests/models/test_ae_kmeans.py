@@ -18,7 +18,7 @@ Build = Callable[..., ClusterModel]
 
 def test_the_largest_soft_label_is_k_means_label_on_the_embedding(build: Build, digits: Dataset) -> None:
     model = build("ae_kmeans", n_init=2)
-    model.start("cluster", lambda: embed(model, digits.views), seed=3)
+    model.finish("cluster", lambda: embed(model, digits.views), seed=3)
     z = embed(model, digits.views).z
     assert z.shape == (1797, 8)
     assert model.labels(z).tolist() == KMeans(10, n_init=2, random_state=3).fit_predict(z.numpy()).tolist()

@@ -32,10 +32,11 @@ def test_a_batch_is_never_more_than_a_fifth_of_the_data_and_never_empty() -> Non
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"epochs": -1}, "A schedule needs epochs >= 0, batch_size >= 1 and steps_per_epoch >= 1, got "),
-        ({"batch_size": 0}, "A schedule needs epochs >= 0, batch_size >= 1 and steps_per_epoch >= 1, got "),
-        ({"lr": 0.0}, "A schedule needs window >= 0, tolerance >= 0 and lr > 0, got "),
-        ({"window": -1}, "A schedule needs window >= 0, tolerance >= 0 and lr > 0, got "),
+        ({"epochs": -1}, "epochs must be >= 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be >= 1, got 0"),
+        ({"lr": 0.0}, "lr must be > 0, got 0.0"),
+        ({"window": -1}, "window must be >= 0, got -1"),
     ],
 )
 def test_a_schedule_that_cannot_train_is_refused(values: dict[str, float], sentence: str) -> None:

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.report.formats import LATEX as LATEX_CHARACTERS
 from robust_cluster.report.formats import render, replace_block
 from robust_cluster.report.spec import TableSpec, load_spec
-from robust_cluster.report.table import Grid, build
+from robust_cluster.report.table import MARKS, Grid, build
 from robust_cluster.runs.spec import DataRef
 
 Make = Callable[..., dict[str, Any]]
@@ -30,6 +31,7 @@ MARKDOWN = r"""**Toy**
 |  |  | D | – | – |
 
 Mean±sample standard deviation over 2 seeds; a cell with fewer says so. 5 of 8 cells not run (–); 4 of 16 runs found. \
+A – in a cell that was run: no labels, or D over a dimension of the embedding that is always 0. \
 Marks, for at least one run of the cell: ᵘ unconverged. Source: Nobody & Co., 2020.
 """.replace("\\\n", "")
 
@@ -153,6 +155,13 @@ def test_the_terminal_table_shows_every_cell_and_the_caption(grid: Grid) -> None
     shown = console.export_text()
     for piece in ("STL-10", "d = 128", "85.0±7.1 / 60.0±14.1*ᵘ", "0.25 (n=1)", "5 of 8 cells not run"):
         assert piece in shown
+
+
+def test_every_flag_has_a_mark_of_its_own_in_latex() -> None:
+    marks = {flag: LATEX_CHARACTERS[mark] for flag, mark in MARKS.items()}
+    assert len(set(marks.values())) == len(MARKS)
+    assert marks["not imperceptible"] == r"\textsuperscript{i}"
+    assert marks["no better than noise"] == r"\textsuperscript{n}"
 
 
 def test_a_flag_without_a_mark_is_spelled_out(load_toy: Callable[..., TableSpec], record: Make) -> None:

@@ -186,6 +186,15 @@ def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context
         ),
         ({"overrides": {"attack.gama": 3}}, "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
         ({"overrides": {"attack.gamma": float("nan")}}, "attack.gamma must be a finite number, got nan"),
+        (
+            {"stage": "cluster", "overrides": {"attack.gama": 3}},
+            "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?",
+        ),
+        ({"model": "ae_kmeans"}, "ae_kmeans is not trained while clustering: no defense can train it on"),
+        (
+            {"model": "kmeans", "stage": "cluster", "overrides": {"model.cluster.epochs": 1}},
+            "kmeans is not trained by descent: cluster.epochs must be 0, got 1",
+        ),
     ],
 )
 def test_what_does_not_exist_is_refused_before_anything_runs(ask: Any, fields: dict[str, Any], sentence: str) -> None:
@@ -256,6 +265,35 @@ def test_a_stage_that_fails_leaves_no_record_and_runs_again(
     assert context.store.record(ask("attack")[-1]) is None
     execute(ask("attack"), context)
     assert calls == ["pretrain", "cluster", "attack"]
+
+
+def test_a_parent_made_anew_with_other_weights_makes_its_children_anew(
+    ask: Any, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = iter((1.0, 2.0, 3.0, 3.0))
+    called: list[str] = []
+
+    def stage(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+        called.append(spec.stage)
+        run.save_model({"weight": torch.tensor(next(weights))})
+        return {"metrics": {}, "parent_checkpoint": context.parent_checkpoint(spec)}
+
+    for name in chain.STAGES:
+        monkeypatch.setitem(chain.STAGES, name, stage)
+    child = ask("cluster")
+    execute(child, context)
+    execute(child[:1], replace(context, force=True))
+    execute(child, context)
+    execute(child, context)
+    assert called == ["pretrain", "cluster", "pretrain", "cluster"]
+
+
+def test_the_key_of_an_attack_holds_the_version_of_its_measurement(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(ask("attack"))
+    monkeypatch.setattr(chain, "MEASUREMENT", chain.MEASUREMENT + 1)
+    after = keys(ask("attack"))
+    assert after[:2] == before[:2]
+    assert after[2] != before[2]
 
 
 class Frees(Silent):

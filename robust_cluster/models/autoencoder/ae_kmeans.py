@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule
 from robust_cluster.nn.centers import center_posterior, kmeans
 from robust_cluster.nn.layers import GaussianAutoencoder
@@ -38,8 +38,10 @@ class Config(ModelConfig):
     n_init: int = 20  # k-means restarts
 
     def __post_init__(self) -> None:
-        if self.n_init < 1 or self.recon_weight < 0 or not self.hidden or min(self.hidden) < 1:
-            raise ConfigError(f"n_init >= 1, recon_weight >= 0 and positive hidden widths are needed, got {self}")
+        check_at_least(1, self, "n_init", "hidden")
+        check_at_least(0, self, "recon_weight")
+        if not self.hidden:
+            raise ConfigError("hidden must be a list of widths such as [500, 500, 2000], got none")
 
 
 class AEKMeans(ClusterModel):
@@ -78,8 +80,8 @@ class AEKMeans(ClusterModel):
         """The autoencoder's loss; k-means itself is not trained by descent."""
         return autoencoder_losses(self.autoencoder, batch.views[0], self.config)
 
-    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit the centres on the pretrained embedding."""
+    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Fit the centres on the embedding."""
         if phase == "cluster":
             centers, _, variance = kmeans(embed().z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
             self.centers.copy_(centers)

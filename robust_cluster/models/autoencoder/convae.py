@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder import ae_kmeans
 from robust_cluster.models.autoencoder.ae_kmeans import autoencoder_losses, single_view
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Phase, Schedule, adam
@@ -58,8 +58,8 @@ class Config(ae_kmeans.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.prior_weight, self.entropy_weight, self.head_steps) < 0 or min(self.head, default=1) < 1:
-            raise ConfigError(f"weights and head_steps must be >= 0 and head widths >= 1, got {self}")
+        check_at_least(0, self, "prior_weight", "entropy_weight", "head_steps")
+        check_at_least(1, self, "head")
 
 
 class ConvAE(ClusterModel):

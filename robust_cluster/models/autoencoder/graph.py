@@ -3,13 +3,14 @@
 L_G = w sum_ij W_ij ||y~_i - y~_j||^2 over the batch's graph of mu, y~ the batch-orthonormalised soft labels: with plain
 y the term would be least when all samples share one cluster. Mode "clean": 3 true neighbours, sigma the batch's median
 distance to the third; mode "paper" (the released code): the point counts as one of its 3 neighbours, sigma 1.97.
-The weight is 1/batch in both, as in the code's ancestor: 1/n^2 of the text is next to nothing.
+W is a constant in both, where the code's gradient through W rewards pushing neighbours apart. The weight is 1/batch in
+both, as in the code's ancestor: 1/n^2 of the text is next to nothing.
 """
 
 from dataclasses import dataclass
 
 from robust_cluster.data.base import Batch
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.base import Losses, Outputs
 from robust_cluster.nn.graph import neighbor_weights, orthonormal, smoothness
@@ -30,10 +31,10 @@ class Config(convae.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.neighbors < 1:
-            raise ConfigError(f"neighbors must be >= 1, got {self.neighbors}", hint="--set model.neighbors=3")
-        if min(self.ridge, self.graph_weight) < 0 or (self.bandwidth is not None and self.bandwidth <= 0):
-            raise ConfigError(f"ridge and graph_weight must be >= 0 and bandwidth > 0, got {self}")
+        check_at_least(1, self, "neighbors")
+        check_at_least(0, self, "ridge", "graph_weight")
+        if self.bandwidth is not None and self.bandwidth <= 0:
+            raise ConfigError(f"bandwidth must be > 0, got {self.bandwidth}")
 
 
 class Graph(convae.ConvAE):

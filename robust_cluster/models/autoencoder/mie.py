@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import check_at_least
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.base import Losses, Outputs
 from robust_cluster.nn.layers import flat, glorot, perceptron
@@ -28,8 +28,7 @@ class Config(convae.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.information_weight < 0:
-            raise ConfigError(f"information_weight must be >= 0, got {self.information_weight}")
+        check_at_least(0, self, "information_weight")
 
 
 class MIE(convae.ConvAE):

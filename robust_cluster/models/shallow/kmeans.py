@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.data.base import DataInfo, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
 from robust_cluster.nn.centers import center_posterior, kmeans
 from robust_cluster.nn.layers import flat
@@ -18,11 +18,12 @@ class Config(ModelConfig):
     """Hyper-parameters of k-means."""
 
     cluster: Schedule = field(default_factory=lambda: Schedule(epochs=0))  # fitted by start(), not by descent
-    n_init: int = 10  # restarts; LPVDN's protocol
+    n_init: int = 10  # restarts
 
     def __post_init__(self) -> None:
-        if self.n_init < 1:
-            raise ConfigError(f"n_init must be >= 1, got {self.n_init}")
+        check_at_least(1, self, "n_init")
+        if self.cluster.epochs:
+            raise ConfigError(f"kmeans is not trained by descent: cluster.epochs must be 0, got {self.cluster.epochs}")
 
 
 class KMeansModel(ClusterModel):
