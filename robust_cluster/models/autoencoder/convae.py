@@ -6,6 +6,7 @@ prior means (K, d). Mode "clean" starts from the shared pretrained autoencoder, 
 head to k-means' labels before the joint training; mode "paper" trains jointly, from m = 0.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -65,6 +66,7 @@ class Config(ae_kmeans.Config):
 class ConvAE(ClusterModel):
     """The base clustering network of ALRDC; "Conv" for images, a perceptron for vectors."""
 
+    version: ClassVar[int] = 2
     pretrained_by: ClassVar[str | None] = "ae_kmeans"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "warmup", "recon_weight", "pretrain")
 
@@ -125,7 +127,27 @@ class ConvAE(ClusterModel):
         centers, labels, _ = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
         with torch.no_grad():
             self.centers.copy_(centers)
+            if self.config.warmup == "ae":
+                self._start_variance(z[torch.randperm(len(z))[:1000].to(z.device)])
         self._fit_head(z, labels)
+
+    def _start_variance(self, z: Tensor) -> None:
+        """Put the log-variance head, which a warm-up without noise leaves untrained, on one constant s.
+
+        s minimises the joint loss in s: with the decoded image changing by a e^s on average for noise of variance e^s,
+        recon_weight * a e^s + d/2 (e^s - 1 - s) is least at e^s = d/2 / (recon_weight * a + d/2). The network is not
+        linear, so a is measured at the s it gives, a few times. From random variances the reconstruction error starts
+        40 times too high, and in the first steps most clusters are lost; Graph does not find them again.
+        """
+        half = z.shape[1] / 2
+        noise, log_var = torch.randn_like(z), 0.0
+        for _ in range(5):
+            changed = squared_error(self.decode(z)[0], self.decode(z + math.exp(log_var / 2) * noise)[0])
+            slope = self.config.recon_weight * float(changed) / math.exp(log_var)
+            log_var = math.log(half / (slope + half))
+        head = self.autoencoder.log_var
+        nn.init.zeros_(head.weight)
+        nn.init.constant_(head.bias, log_var)
 
     def _fit_head(self, z: Tensor, labels: Tensor) -> None:
         """Cross-entropy of head(z) against k-means' labels until 99 % agree, at most `head_steps` steps of 1,000."""
