@@ -6,6 +6,8 @@ Medians of ROUNDS rounds, the two loops interleaved, on one thread.
 """
 
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -115,6 +117,9 @@ def main() -> None:
     top = peak()
     print(f"oneDNN float32 peak {top / 1e9:10.0f} GFLOP/s")
     print(f"share of the peak   {ours_rate * FLOP_PER_SAMPLE / top:10.0%}             (goal: at least 70 %)")
+    help_page = [sys.executable, "-c", "from robust_cluster.cli.app import main; main()", "--help"]
+    answer = statistics.median(seconds(lambda: subprocess.run(help_page, capture_output=True)) for _ in range(ROUNDS))
+    print(f"rc --help           {answer:10.2f} s           (goal: under 0.5)")
     kind = "bfloat16: this CPU has AMX" if error > 1e-4 else "float32"
     print(f"products in 'medium' have a relative error of {error:.1e} ({kind})")
 

@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -105,22 +104,17 @@ def test_every_example_of_the_help_runs_as_typed(example: str) -> None:
     assert (result.exit_code == 3) if "--from" in words else (result.exit_code == 0), result.stderr
 
 
-def test_help_imports_neither_torch_nor_numpy_nor_pandas_and_takes_under_half_a_second() -> None:
+def test_help_imports_neither_torch_nor_numpy_nor_pandas() -> None:
+    """So that it answers at once; `make bench` measures how fast."""
     code = (
         "import sys; from robust_cluster.cli.app import app\n"
         "try: app(['attack', '--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "loaded = {'torch', 'numpy', 'pandas', 'sklearn'} & set(sys.modules); assert not loaded, loaded"
     )
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        root = Path(entry.__file__).parents[2]
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert (result.returncode, result.stderr.strip()) == (0, "")
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.5
+    root = Path(entry.__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
+    assert (result.returncode, result.stderr.strip()) == (0, "")
 
 
 def test_the_version_is_printed() -> None:

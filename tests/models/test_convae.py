@@ -74,7 +74,29 @@ def test_the_clean_start_puts_the_prior_on_k_means_centres_and_the_head_on_its_l
     torch.testing.assert_close(convae.centers.detach(), torch.as_tensor(expected.cluster_centers_))
     agreement = (convae.labels(z) == torch.as_tensor(expected.labels_)).float().mean().item()
     assert agreement >= 0.99
-    assert all(value.equal(untouched[name]) for name, value in convae.autoencoder.state_dict().items())
+    kept = {name: value for name, value in convae.autoencoder.state_dict().items() if not name.startswith("log_var")}
+    assert all(value.equal(untouched[name]) for name, value in kept.items())
+
+
+def test_the_log_variance_starts_at_the_constant_of_least_joint_loss(build: Build, digits: Dataset) -> None:
+    """Neither a larger nor a smaller variance, the same for all, gives a lower reconstruction plus prior term."""
+    model = build("convae", n_init=2, head_steps=0, mode="clean")
+    model.start("cluster", lambda: embed(model, digits.views), seed=3)
+    assert isinstance(model, ConvAE)
+    head = model.autoencoder.log_var
+    start = head.bias.detach().clone()
+    assert not head.weight.any()
+    assert start.unique().numel() == 1
+    rows = Batch(digits.views, torch.arange(len(digits.views[0])))
+
+    def joint_loss(shift: float) -> float:
+        with torch.no_grad():
+            head.bias.copy_(start + shift)
+            torch.manual_seed(0)
+            terms = model.losses(rows, "cluster")
+        return float(terms["reconstruction"] + terms["prior"])
+
+    assert joint_loss(0.0) < min(joint_loss(-0.7), joint_loss(0.7))
 
 
 def test_mode_paper_starts_from_zero_means_an_untrained_head_and_no_pretraining(build: Build, digits: Dataset) -> None:

@@ -21,7 +21,7 @@ Build = Callable[..., ClusterModel]
 def test_the_graph_term_is_a_double_sum_over_the_batch_divided_by_its_size(
     build: Build, batch: Batch, mode: str, bandwidth: float | None, count_self: bool, ridge: float
 ) -> None:
-    model = build("graph", mode=mode, graph_weight=0.5)
+    model = build("graph", mode=mode, graph_weight=0.5, graph_delay=0)
     with torch.no_grad():
         mean = model.encode(batch.views).z
         weights = neighbor_weights(mean, 3, bandwidth=bandwidth, count_self=count_self)
@@ -33,8 +33,21 @@ def test_the_graph_term_is_a_double_sum_over_the_batch_divided_by_its_size(
     assert list(terms) == ["reconstruction", "prior", "entropy", "graph"]
 
 
+def test_the_graph_term_waits_for_its_epochs_and_stays_on_in_a_restored_model(build: Build, batch: Batch) -> None:
+    model, restored = build("graph", graph_delay=2), build("graph", graph_delay=2)
+    embedding = model.encode(batch.views)
+    seen = []
+    for epoch in (1, 2, 3):
+        seen.append("graph" in model.losses(batch, "cluster"))
+        model.after_epoch("cluster", epoch, lambda: embedding, 0)
+    assert seen == [False, False, True]
+    restored.load_state_dict(model.state_dict())
+    assert "graph" in restored.losses(batch, "cluster")
+
+
 def test_mode_paper_counts_the_point_itself_at_sigma_1_97() -> None:
     paper = methods.resolve("models", "graph", "paper", {"mode": "paper"})
+    assert paper.graph_delay == 0
     assert (paper.neighbors, paper.count_self, paper.bandwidth, paper.ridge) == (3, True, 1.97, 1e-7)
     clean = Config()
     assert (clean.neighbors, clean.count_self, clean.bandwidth, clean.ridge) == (3, False, None, 1e-7)
