@@ -209,6 +209,11 @@ def _setting(run: Mapping[str, Any] | None, path: str) -> Any:
     return None
 
 
+def _has_setting(run: Mapping[str, Any], path: str) -> bool:
+    """Whether a run or one before it has this setting at all: what it does not have cannot have changed it."""
+    return any(path in _flat(stage["settings"]) for stage in _lineage(run))
+
+
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
@@ -303,7 +308,7 @@ def _caption(
         for request, record in zip(asked, found, strict=True)
         if record is not None
         for key, value in record.get("overrides", {}).items()
-        if key not in request.settings and key not in request.own_settings
+        if key not in request.settings and key not in request.own_settings and _has_setting(record["spec"], key)
     }
     if by_hand:
         yield f"Settings given by hand for some of the runs: {', '.join(sorted(by_hand))}."

@@ -71,6 +71,12 @@ def test_best_loss_refuses_a_run_that_records_no_loss(load_toy: Load, record: Ma
         build(load_toy(("mean±std", "best_loss")), [one], profile="smoke")
 
 
+def test_settings_given_by_hand_are_told_where_the_run_has_them(load_toy: Load, record: Make) -> None:
+    one = {**record(seed=0), "overrides": {"model.lr": 1e-3, "defense.mode": "control"}}
+    caption = " ".join(build(load_toy(), [one], profile="smoke").caption)
+    assert "Settings given by hand for some of the runs: model.lr=0.001." in caption
+
+
 def test_cells_and_runs_that_are_missing_are_counted(load_toy: Load, record: Make) -> None:
     records = [record(seed=0), record(seed=1), record(seed=0, latent_dim=128)]
     grid = build(load_toy(), records, profile="smoke")
