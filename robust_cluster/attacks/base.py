@@ -9,6 +9,7 @@ from torch import Tensor
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
 
 Space = Literal["input", "latent"]
 Norm = Literal["linf", "l2"]
@@ -19,16 +20,23 @@ class Surface:
     """Where a model is touched. An attack never asks how many views there are: a point is a tuple of tensors.
 
     `memory`: the embedding of the whole data set under a frozen model, computed once; None while the model trains.
+    `bn`: whether batch norm takes the model's stored statistics ("eval") or those of what it is given ("batch").
     """
 
     model: ClusterModel
     space: Space
     memory: Embedding | None = None
+    bn: BatchNormMode = "eval"
+
+    def encode(self, views: Views) -> Embedding:
+        """The embedding of any views; no buffer of the model moves where `bn` is "batch"."""
+        with batch_norm_mode(self.model, self.bn):
+            return self.model.encode(views)
 
     def embedding(self, batch: Batch) -> Embedding:
         """The clean embedding of a batch, from memory where there is one."""
         if self.memory is None:
-            return self.model.encode(batch.views)
+            return self.encode(batch.views)
         rows = self.memory
         log_var = None if rows.log_var is None else rows.log_var[batch.index]
         return Embedding(rows.z[batch.index], tuple(v[batch.index] for v in rows.per_view), log_var)
@@ -39,7 +47,7 @@ class Surface:
 
     def latent(self, point: Views) -> Tensor:
         """z (n, d) of a point; differentiable in it."""
-        return self.model.encode(point).z if self.space == "input" else point[0]
+        return self.encode(point).z if self.space == "input" else point[0]
 
     def soft_labels(self, point: Views) -> Tensor:
         """(n, K), differentiable in the point."""
@@ -88,7 +96,7 @@ class Stateful(Protocol):
 
 
 class Attack(Protocol):
-    """attacks/<name>.py holds a frozen `Config` and one class with this form, built as `Name(config, surface)`."""
+    """attacks/<name>.py holds a frozen `Config` and one subclass of this, built as `Name(config, surface)`."""
 
     version: ClassVar[int]
     space: ClassVar[Space]
@@ -105,6 +113,10 @@ class Attack(Protocol):
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """Moved points for a batch, in the surface's space; also where the caller has switched gradients off."""
         ...
+
+    def after_epoch(self, epoch: int) -> None:
+        """Do what the attack does when `epoch` epochs are done, e.g. lower a step size."""
+        return
 
     def state(self) -> dict[str, Stateful]:
         """What a resumed or frozen attacker needs, by name."""

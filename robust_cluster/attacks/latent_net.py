@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Budget, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import check_at_least
 from robust_cluster.models.base import Losses, Schedule, adam, descend
@@ -44,7 +44,7 @@ class Config:
         check_at_least(1, self, "hidden")
 
 
-class LatentNet:
+class LatentNet(Attack):
     """One attacker against one model; only its own network learns."""
 
     version: ClassVar[int] = 1

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Schedule
@@ -33,7 +33,7 @@ class Config:
             raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
 
 
-class LatentPGD:
+class LatentPGD(Attack):
     """Gradient attack on the embedding; nothing is learned."""
 
     version: ClassVar[int] = 1

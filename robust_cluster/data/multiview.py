@@ -4,7 +4,7 @@ Source: DeepMVC (Trosten et al., CVPR 2023) and AR-DMVC's released code. Sums an
 order and rounded to float32 at the end, so that every machine gets the same bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,15 @@ def halves(n_samples: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
         raise DataError(f"two halves need at least 2 samples, got {n_samples}")
     order = np.random.RandomState(SEED).permutation(n_samples).astype(np.int64)
     return np.sort(order[: n_samples // 2]), np.sort(order[n_samples // 2 :])
+
+
+def published(values: Mapping[str, float], name: str, default: float) -> float:
+    """The value that AR-DMVC's code gives for a data set: `values` by the start of its name, else `default`.
+
+    Keys: "noisymnist", "noisyfashion", "patchedmnist", "regdb"; "noisy:mnist10k" starts as noisymnist does.
+    """
+    plain = name.replace(":", "").replace("-", "")
+    return next((value for key, value in values.items() if plain.startswith(key)), default)
 
 
 def _portions(n: int) -> list[slice]:

@@ -16,6 +16,8 @@ class Defense(Protocol):
     def schedule(self) -> Schedule: ...
     @property
     def trains_attacker(self) -> bool: ...  # the stage then trains the attacker for as many steps after each epoch
+    @property
+    def restarts(self) -> bool: ...  # the stage then hands over the model as its clustering began, not as it ended
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One update of the surface's model; returns the named loss terms."""
         ...

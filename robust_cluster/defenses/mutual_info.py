@@ -69,6 +69,11 @@ class MutualInfo:
         """Whether the stage trains the attacker after each epoch."""
         return self.config.mode == "alternating"
 
+    @property
+    def restarts(self) -> bool:
+        """It trains the attacked model on."""
+        return False
+
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One Adam step of model and T."""
         outputs = surface.model(batch.views)

@@ -129,6 +129,19 @@ class ClusterModel(nn.Module, ABC):
         """Hard labels (n,) int64: the argmax of `assign`, unless the paper labels otherwise."""
         return self.assign(z).argmax(dim=1)
 
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, for attacks; methods whose soft labels underflow give them exactly."""
+        soft_labels = self.assign(z)
+        return soft_labels.clamp_min(torch.finfo(soft_labels.dtype).tiny).log()
+
+    def consensus(self, embedding: Embedding) -> Tensor:
+        """What the views agree on (n, c), beside `per_view` the target of multi-view attacks; default: z."""
+        return embedding.z
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
+        """Labels (n,) of a fresh fit to z (n, d), for methods that label by k-means; None for the others."""
+        return None
+
     def forward(self, views: Views) -> Outputs:
         """One pass with a drawn embedding (equal to z for models without a posterior)."""
         embedding = self.encode(views)

@@ -23,5 +23,14 @@ def center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
 
     Its argmax is the nearest centre, k-means' own label. Shapes: z (n, d), centers (K, d), variance a scalar > 0.
     """
+    return _log_densities(z, centers, variance).softmax(dim=1)
+
+
+def log_center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
+    """Logarithms (n, K) of `center_posterior`, finite also where that underflows to 0."""
+    return _log_densities(z, centers, variance).log_softmax(dim=1)
+
+
+def _log_densities(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
     squares = centers.square().sum(dim=1) - 2 * z @ centers.T  # less ||z||^2, which no softmax over k sees
-    return (-0.5 * squares / variance).softmax(dim=1)
+    return -0.5 * squares / variance

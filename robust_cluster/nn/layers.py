@@ -2,10 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+BatchNormMode = Literal["eval", "batch"]
 
 
 def glorot(module: nn.Module) -> None:
@@ -105,3 +110,23 @@ class GaussianAutoencoder(nn.Module):
 def flat(views: Sequence[Tensor]) -> Tensor:
     """All views of each sample side by side in one row, (n, sum of sizes)."""
     return torch.cat([view.flatten(1) for view in views], dim=1)
+
+
+@contextmanager
+def batch_norm_mode(module: nn.Module, mode: BatchNormMode) -> Iterator[None]:
+    """A block in which batch norm takes the statistics of what it is given ("batch") and no buffer moves.
+
+    "eval" leaves every layer as it is. Statistics of a batch depend on its composition: score in fixed batches.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)] if mode == "batch" else []
+    before = [(layer.training, layer.track_running_stats) for layer in layers]
+    for layer in layers:
+        layer.training, layer.track_running_stats = (
+            True,
+            False,
+        )  # together: batch statistics, buffers neither read nor written
+    try:
+        yield
+    finally:
+        for layer, (training, tracking) in zip(layers, before, strict=True):
+            layer.training, layer.track_running_stats = training, tracking

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule
-from robust_cluster.nn.centers import center_posterior, kmeans
+from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error, standard_normal_kl
 
@@ -75,6 +75,14 @@ class AEKMeans(ClusterModel):
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K) whose argmax is the nearest centre."""
         return center_posterior(z, self.centers, self.variance)
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, none of them infinite."""
+        return log_center_posterior(z, self.centers, self.variance)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted anew to z (n, d)."""
+        return kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
 
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """The autoencoder's loss; k-means itself is not trained by descent."""

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
-from robust_cluster.nn.centers import center_posterior, kmeans
+from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.losses import standard_normal_kl
 from robust_cluster.nn.multiview import CnnSmallDecoder, CnnSmallEncoder, cnn_small_features
 
@@ -113,6 +113,20 @@ class MultiVAE(ClusterModel):
             alpha = z[:, : self.info.n_clusters].clamp_min(1e-12)
             return alpha / alpha.sum(dim=1, keepdim=True)
         return center_posterior(self.corners(z), self.centers, self.variance)
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, none of them infinite once k-means is fitted."""
+        if not self.is_fitted:
+            return super().log_assign(z)
+        return log_center_posterior(self.corners(z), self.centers, self.variance)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted anew to [c, mu]."""
+        return kmeans(self.corners(z), self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+
+    def consensus(self, embedding: Embedding) -> Tensor:
+        """alpha (n, K), the part of z that the views share."""
+        return embedding.z[:, : self.info.n_clusters]
 
     def decode(self, z: Tensor) -> Views:
         """The views (n, *shape_v) of c and mu^v."""

@@ -22,7 +22,7 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
-from robust_cluster.nn.centers import center_posterior, kmeans
+from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.contrastive import info_nce
 from robust_cluster.nn.ddc import squared_distances
 from robust_cluster.nn.layers import perceptron
@@ -120,6 +120,14 @@ class SEM(ClusterModel):
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K) whose argmax is the nearest of k-means' centres."""
         return center_posterior(z, self.centers, self.variance)
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, none of them infinite."""
+        return log_center_posterior(z, self.centers, self.variance)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted anew to z (n, d)."""
+        return kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
 
     def forward(self, views: Views) -> Outputs:
         """One pass; `decoded` are the views reconstructed from the H^v."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
-from robust_cluster.nn.centers import center_posterior, kmeans
+from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import flat
 
 
@@ -51,6 +51,14 @@ class KMeansModel(ClusterModel):
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K) whose argmax is the nearest centre."""
         return center_posterior(z, self.centers, self.variance)
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, none of them infinite."""
+        return log_center_posterior(z, self.centers, self.variance)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted anew to z (n, d)."""
+        return kmeans(z, self.info.n_clusters, n_init=self.n_init, seed=seed)[1]
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit the centres; there is nothing to train afterwards."""
