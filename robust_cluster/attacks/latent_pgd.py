@@ -88,7 +88,11 @@ class LatentPGD(Attack):
 
 def margin(model: ClusterModel, z: Tensor, labels: Tensor) -> Tensor:
     """log y_c - log max_{k != c} y_k, (n,): negative once the sample has left its cluster c."""
-    log_y = model.assign(z).clamp_min(torch.finfo(z.dtype).tiny).log()
+    return log_margin(model.assign(z).clamp_min(torch.finfo(z.dtype).tiny).log(), labels)
+
+
+def log_margin(log_y: Tensor, labels: Tensor) -> Tensor:
+    """The same of log-probabilities (n, K)."""
     own = log_y.gather(1, labels[:, None])[:, 0]
     other = log_y.scatter(1, labels[:, None], -torch.inf).max(dim=1).values
     return own - other

@@ -11,7 +11,7 @@ import typer
 
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.runs.spec import DataRef, Normalize
+from robust_cluster.runs.spec import DataRef, Normalize, Split
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
@@ -139,6 +139,9 @@ class StageOptions(RunOptions):
     flatten: Annotated[bool, option("--flatten", help="Images become vectors.")] = False
     normalize: Annotated[Normalize, option("--normalize", help="Scaling of vectors.")] = "alrdc"
     clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
+    split: Annotated[
+        Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
+    ] = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,
@@ -177,7 +180,7 @@ class StageOptions(RunOptions):
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + self.path.stem if self.path else self.data
-        return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters)
+        return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters, self.split)
 
 
 EXTRAS = frozenset({"attack", "attack_seeds", "defense", "mode", "sweep"})

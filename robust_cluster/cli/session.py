@@ -65,6 +65,7 @@ class Session:
         """
         from robust_cluster.stages import chain
 
+        request = replace(request, data=dataset.ref)
         runs = chain.plan(request, dataset.info)
         if own:
             changed = replace(request, overrides={**request.overrides, **own})

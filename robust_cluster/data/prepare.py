@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -16,7 +17,7 @@ from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
-from robust_cluster.runs.spec import DataRef, Normalize
+from robust_cluster.runs.spec import DataRef, Normalize, Split
 
 Array = npt.NDArray[np.generic]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
@@ -28,12 +29,15 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
 
     A name "noisy:<name>" is the noisy two-view construction of that single-view set. What a data set's `construct`
     builds, it builds of the rows that `ref.limit` leaves, so that pairs stay within the subset.
+    The `split` of the result's ref is decided: by default "halves" for several views (AR-DMVC), none for one (ALRDC).
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
     `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88.
     Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
+    if ref.split not in (None, *get_args(Split)):
+        raise UnknownNameError("split", str(ref.split), get_args(Split))
     raw, construct = _read(ref, places, path)
     n_samples = _check_shapes(ref.name, raw)
     _check_values(ref.name, raw.views)
@@ -44,10 +48,12 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
         raw = Raw(tuple(view[rows] for view in raw.views), raw.labels, raw.image, raw.source)
         labels = None if labels is None else labels[rows]
         n_samples = len(rows)
-    n_clusters = _n_clusters(ref, n_classes, n_samples)
     views = [_convert(ref, raw, index) for index in range(len(raw.views))]
     if construct is not None:
         views = construct(views, labels)
+    if ref.split is None and len(views) > 1:
+        ref = replace(ref, split="halves")
+    n_clusters = _n_clusters(ref, n_classes, n_samples)
     if ref.flatten:
         views = [view.reshape(len(view), -1) for view in views]
     is_scaled = views[0].ndim == 2 and ref.normalize == "alrdc"
@@ -62,6 +68,24 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
         sha256=digest(views, labels),
     )
     return Dataset(ref, info, tuple(torch.from_numpy(view) for view in views), labels, raw.source)
+
+
+def half(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
+    """H1, which models train on, or H2, which attacks train and score on; the data set itself where it is not split."""
+    if dataset.ref.split != "halves":
+        return dataset
+    return subset(dataset, multiview.halves(dataset.info.n_samples)[which - 1])
+
+
+def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
+    """Some rows of a data set; the digest stays that of the whole."""
+    index = torch.from_numpy(rows)
+    return replace(
+        dataset,
+        info=replace(dataset.info, n_samples=len(rows)),
+        views=tuple(view[index] for view in dataset.views),
+        labels=None if dataset.labels is None else dataset.labels[rows],
+    )
 
 
 def available(places: Places) -> list[tuple[str, str, Literal["ready", "needs files"]]]:
@@ -191,9 +215,10 @@ def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int) -> int:
     n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
     if n_clusters is None:
         raise ConfigError(f"{ref.name} has no labels, so the number of clusters must be given", hint="--clusters K")
-    if not 2 <= n_clusters <= n_samples:
+    most, name = (n_samples // 2, "n_samples / 2") if ref.split == "halves" else (n_samples, "n_samples")
+    if not 2 <= n_clusters <= most:
         raise ConfigError(
-            f"n_clusters must be in [2, n_samples] = [2, {n_samples}], got {n_clusters}",
+            f"n_clusters must be in [2, {name}] = [2, {most}], got {n_clusters}",
             hint="--clusters K or --limit N",
         )
     return n_clusters

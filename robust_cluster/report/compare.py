@@ -14,9 +14,12 @@ COLUMNS = ["data", "model", "latent_dim", "metric", "value", "notes"]
 
 @dataclass(frozen=True)
 class Published:
-    """What a source printed, in its own units. `cells`: (data name, method label, latent_dim, metric) -> value."""
+    """What a source printed, in its own units. `cells`: (data name, method label, latent_dim, metric) -> value.
 
-    cells: Mapping[tuple[str, str, int, str], float]
+    latent_dim is None where the source has no such axis.
+    """
+
+    cells: Mapping[tuple[str, str, int | None, str], float]
 
     def has(self, data: DataRef) -> bool:
         """Whether the source used this data set, whole."""
@@ -24,7 +27,10 @@ class Published:
 
     def value(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> float | None:
         """The published number, None where there is none."""
-        return self.cells.get((data.name, method, latent_dim, metric)) if self.has(data) else None
+        if not self.has(data):
+            return None
+        everywhere = self.cells.get((data.name, method, None, metric))
+        return self.cells.get((data.name, method, latent_dim, metric), everywhere)
 
 
 def load_published(name: str, folder: Path | None = None) -> Published:
@@ -42,7 +48,7 @@ def load_published(name: str, folder: Path | None = None) -> Published:
         try:
             return Published(
                 {
-                    (line["data"], line["model"], int(line["latent_dim"]), line["metric"]): float(line["value"])
+                    (line["data"], line["model"], int(line["latent_dim"] or 0) or None, line["metric"]): float(line["value"])
                     for line in lines
                     if line["value"]
                 }

@@ -20,13 +20,14 @@ LABELS = "labels"  # tables/labels.toml: display names, no table
 class Method:
     """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
 
-    `label` is what the source calls it: published numbers are found by it.
+    `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
     """
 
     label: str
     stage: Stage
     model: str
     set: Mapping[str, Any]
+    defense: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Profile:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table as data. `rows` and `columns` share out "data", "method", "metric", "latent_dim" and the sweeps."""
+    """One table as data. `rows` and `columns` share out "data", "method", "metric", "latent_dim" and the sweeps.
+
+    An axis of one value may be left out of both.
+    """
 
     name: str
     title: str
@@ -150,8 +154,11 @@ def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
     axes = spec.profile(profile)
     swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
     found = []
-    for method, data, latent_dim, own in product(spec.methods, axes.data, axes.latent_dim, swept):
-        along = {"data": data, "latent_dim": latent_dim, **own}
+    for method, data, latent_dim, choice in product(spec.methods, axes.data, axes.latent_dim, swept):
+        along = {"data": data, "latent_dim": latent_dim, **choice}
+        # a re-attack sweeps its own attack only, but any setting of the defense before it
+        own = {k: v for k, v in choice.items() if method.stage != "reattack" or k.startswith("attack.")}
+        shared = {k: v for k, v in choice.items() if k not in own}
         place = {"method": method.label, **{axis: spec.display(axis, value) for axis, value in along.items()}}
         attack_seeds = axes.attack_seed if method.stage == "reattack" else (None,)
         found += [
@@ -164,8 +171,8 @@ def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
                 seed=seed,
                 attack_seed=attack_seed,
                 attack=spec.attack if method.stage in ("attack", "defend", "reattack") else None,
-                defense=spec.defense if method.stage in ("defend", "reattack") else None,
-                settings={**method.set, **axes.set},
+                defense=(method.defense or spec.defense) if method.stage in ("defend", "reattack") else None,
+                settings={**method.set, **axes.set, **shared},
                 own_settings=own,
             )
             for seed, attack_seed in product(axes.seed, attack_seeds)
@@ -210,12 +217,13 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
 def _methods(
     entry: Mapping[str, Any], table: Mapping[str, Any], *, labels: Mapping[str, Mapping[str, str]], file: str
 ) -> list[Method]:
-    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=("stage", "set"))
+    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=("stage", "set", "defense"))
     stage = entry.get("stage", table["stage"])
     _choose(stage, STAGES, kind=f"stage of {file}")
     settings = {**table.get("set", {}), **entry.get("set", {})}
     shown = labels.get("model", {})
-    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings) for m in entry["models"]]
+    defense = entry.get("defense")
+    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, defense) for m in entry["models"]]
 
 
 def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
@@ -263,11 +271,13 @@ def _choose(value: str, allowed: Collection[str], *, kind: str) -> None:
 
 def _check_axes(spec: TableSpec, file: str) -> None:
     for name, profile in spec.profiles.items():
-        needed = sorted(("data", "method", "metric", "latent_dim", *profile.sweep))
-        if sorted(spec.rows + spec.columns) != needed:
-            got = ", ".join(spec.rows + spec.columns)
-            raise ConfigError(f"{file}: rows and columns must share out {', '.join(needed)}, got {got}")
-        for axis in needed:
+        axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
+        shared = spec.rows + spec.columns
+        needed = {axis for axis in axes if len(spec.values(axis, profile)) > 1}
+        if len(set(shared)) != len(shared) or not needed <= set(shared) <= set(axes):
+            wanted, got = ", ".join(sorted(axes)), ", ".join(shared)
+            raise ConfigError(f"{file}: rows and columns must share out {wanted}, got {got}")
+        for axis in axes:
             if len(labels := spec.values(axis, profile)) != len(set(labels)):
                 raise ConfigError(
                     f"{file}: two entries of {axis} have one label in profile {name}: {', '.join(labels)}"

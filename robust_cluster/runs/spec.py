@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Normalize = Literal["alrdc", "none"]
+Split = Literal["halves", "none"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class DataRef:
 
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
     `normalize`: scaling of vector data. `n_clusters`: given where there are no labels. Paths are not part of it.
+    `split`: "halves" trains models on one half and attacks on the other; "none", as None, uses all rows for both.
     """
 
     name: str
@@ -24,6 +26,7 @@ class DataRef:
     flatten: bool = False
     normalize: Normalize = "alrdc"
     n_clusters: int | None = None
+    split: Split | None = None
 
     @property
     def label(self) -> str:
@@ -84,8 +87,14 @@ class RunSpec:
         raise LookupError(f"{self.directory} has no {stage} run before it")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content, the parent's included."""
-        return asdict(self)
+        """Plain JSON content, the parent's included; `data.split` only where it is used."""
+        content = asdict(self)
+        run: dict[str, Any] | None = content
+        while run is not None:
+            if run["data"]["split"] is None:
+                del run["data"]["split"]
+            run = run["parent"]
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RunSpec":

@@ -1,178 +1,100 @@
 """Attack and re-attack: train an attacker against a frozen model, then measure what it does and what noise does.
 
-The attack proposes points; this stage clips them to the attack's budget, checks that the model did not change by a
+The attack proposes points; the stage clips them to the attack's budget, checks that the model did not change by a
 byte, and scores clean and moved points with the same code. A re-attack is an attack whose parent is a defended model.
 """
 
-from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from robust_cluster.attacks import latent_pgd
-from robust_cluster.attacks.base import Attack, Surface, equal_norm_noise
+from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.errors import ConfigError
-from robust_cluster.metrics.distortion import distortion
-from robust_cluster.metrics.flips import flip_rate
-from robust_cluster.models.base import Embedding
-from robust_cluster.nn.layers import flat
+from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.precision import precision
-from robust_cluster.runs.seeds import generator, seed_for
+from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import methods
+from robust_cluster.stages import input_space, latent_space, methods
 from robust_cluster.stages.cluster import describe_model
-from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
-from robust_cluster.stages.evaluate import (
-    Metrics,
-    Predicted,
-    attacked_scores,
-    batch_of,
-    embed,
-    finite,
-    in_portions,
-)
+from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
+from robust_cluster.stages.evaluate import embed
 from robust_cluster.stages.loop import Summary, Task, fit
 
-MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
-PGD_ROWS = 1000  # samples that latent PGD is tried on: 80 gradients each
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What moved points do: clean and moved points and labels of the whole data set."""
-
-    clean: Tensor  # (n, p), the point flattened
-    moved: Tensor  # (n, p)
-    clean_labels: Predicted
-    moved_labels: Predicted
-
-    @property
-    def delta(self) -> Tensor:
-        """The perturbation, (n, p)."""
-        return self.moved - self.clean
+MEASURES: dict[Space, ModuleType] = {"latent": latent_space, "input": input_space}
 
 
 def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of an attack or re-attack run."""
     if spec.parent is None:
         raise ConfigError("an attack needs a trained model before it")
+    context = context.half(2)
     with precision("highest"):
         model = context.trained_model(spec.parent)
         description = describe_model(model, context)
-        surface = frozen_surface(model, methods.attack_space(str(spec.attack)), embed(model, context.views))
+        seen, held = parts(spec, context)
+        surface = attacked_surface(model, spec, seen)
         before = fingerprint(model)
         attacker = context.new_attack(spec, surface)
-        summary = train_attacker(attacker, surface, spec, run, context)
-        parts = {name: part.state_dict() for name, part in attacker.state().items() if name != "optimizer"}
-        run.save_model(parts)
-        effect = measure(attacker, surface, context)
-        metrics = description["metrics"] | effect_metrics(effect, surface, context)
-        metrics |= controls(effect, surface, spec, context)
+        trial = Trial(attacker, surface, spec, seen, held)
+        summary = train_attacker(trial, run)
+        run.save_model(checkpoint(attacker))
+        measure = MEASURES[surface.space]
+        metrics = description["metrics"] | measure.score(trial)
         is_unchanged = fingerprint(model) == before
-    flags = description["flags"] + attack_flags(metrics, summary, is_trained=attacker.trained)
+    flags = description["flags"] + measure.flags(metrics, summary, is_trained=attacker.trained)
     return {
         **record(context, spec, summary),
         "metrics": metrics,
+        "curve": [line["health"] for line in run.lines() if line["health"]],
         "checks": {"victim_unchanged": is_unchanged},
         "health": description["health"],
         "flags": flags if is_unchanged else [*flags, "victim changed"],
     }
 
 
-def train_attacker(attacker: Attack, surface: Surface, spec: RunSpec, run: Run, context: Context) -> Summary:
+def parts(spec: RunSpec, context: Context) -> tuple[Context, Context]:
+    """What the attacker learns on and what it is scored on: all rows for both, unless the attack holds some back.
+
+    The rows that are held back depend on the data alone, so that all methods are scored on the same.
+    """
+    share = spec.settings["attack"].get("train_share", 1.0)
+    if share == 1:
+        return context, context
+    n = context.info.n_samples
+    order = np.random.default_rng(seed_for(0, "held back", spec.data.label)).permutation(n)
+    count = min(n - 1, max(1, round(share * n)))
+    return context.rows(np.sort(order[:count])), context.rows(np.sort(order[count:]))
+
+
+def attacked_surface(model: ClusterModel, spec: RunSpec, seen: Context) -> Surface:
+    """The surface that an attack run asks for; clean embeddings are computed once where no batch changes them."""
+    bn = spec.settings["attack"].get("bn", "eval")
+    model.eval()
+    memory = embed(model, seen.views) if bn == "eval" else None
+    return frozen_surface(model, methods.attack_space(str(spec.attack)), memory, bn)
+
+
+def train_attacker(trial: Trial, run: Run) -> Summary:
     """Train the attacker alone; attacks that are not trained have a schedule of no epochs."""
+    attacker, surface, spec = trial.attacker, trial.surface, trial.spec
     task = Task(
         title=f"{spec.stage} {spec.model} with {spec.attack} {spec.attack_seed}",
         step=lambda batch: attacker.step(surface, batch),
         state=dict(attacker.state()),
+        after_epoch=lambda epoch, batches: ended(attacker, epoch),
+        watch=MEASURES[surface.space].curve(trial),
     )
-    return fit(task, context.batches(attacker.schedule, spec), run, context.progress)
+    return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)
 
 
-def measure(attacker: Attack, surface: Surface, context: Context) -> Effect:
-    """Clean and moved points of the whole data set, moved ones inside the budget."""
-
-    def part(rows: Tensor) -> tuple[Tensor, ...]:
-        batch = batch_of(context.views, rows)
-        clean = surface.point(batch)
-        moved = attacker.budget.clip(clean, attacker.perturb(surface, batch))
-        return flat(clean), flat(moved), surface.labels(clean), surface.labels(moved)
-
-    clean, moved, clean_labels, moved_labels = in_portions(context.info.n_samples, part, context.torch_device)
-    return Effect(clean, moved, clean_labels.cpu().numpy(), moved_labels.cpu().numpy())
+def ended(attacker: Attack, epoch: int) -> dict[str, float]:
+    """Tell the attacker that an epoch has ended; there is nothing of it to log."""
+    attacker.after_epoch(epoch)
+    return {}
 
 
-def effect_metrics(effect: Effect, surface: Surface, context: Context) -> Metrics:
-    """Starred scores, flip rate, D in every variant, and the change of the decoded image E||dec(z) - dec(z')||^2."""
-    size = distortion(effect.clean.cpu().numpy(), effect.delta.cpu().numpy())
-    metrics = attacked_scores(context.labels, effect.clean_labels, effect.moved_labels, context.info.n_clusters)
-    metrics["flip"] = flip_rate(effect.clean_labels, effect.moved_labels)
-    metrics |= {name: finite(value) for name, value in asdict(size).items()}
-    metrics["delta_norm"] = float(effect.delta.norm(dim=1).mean())
-
-    def change(rows: Tensor) -> tuple[Tensor, ...]:
-        decoded = [flat(surface.model.decode(z[rows])) for z in (effect.clean, effect.moved)]
-        return ((decoded[0] - decoded[1]).square().sum(dim=1),)
-
-    (changes,) = in_portions(context.info.n_samples, change, context.torch_device)
-    metrics["reconstruction_change"] = float(changes.mean())
-    return metrics
-
-
-def controls(effect: Effect, surface: Surface, spec: RunSpec, context: Context) -> Metrics:
-    """What must stand beside every starred number: an attack counts only if these do less.
-
-    Flip rates of: no perturbation, Gaussian noise of each sample's own norm, the same perturbations handed to other
-    samples, latent PGD at the attack's mean norm and half of it (and random directions of that norm), these on PGD_ROWS
-    evenly spaced samples. A re-attack takes the norm of the attack on the undefended model, so that victim, control and
-    defended are compared at one radius.
-    """
-    random = generator(seed_for(spec.seed, "controls", spec.key))
-    delta, clean = effect.delta, effect.clean
-    n = len(clean)
-    probe_rows = torch.linspace(0, n - 1, min(PGD_ROWS, n)).long()
-
-    def flips(moved: Tensor, rows: Tensor | slice = slice(None)) -> float:
-        with torch.no_grad():
-            return flip_rate(effect.clean_labels[rows], surface.labels((moved,)).cpu().numpy())
-
-    radius = pgd_radius(float(delta.norm(dim=1).mean()), spec, context)
-    found: Metrics = {
-        "zero_flip": flips(clean + torch.zeros_like(delta)),
-        "noise_flip": flips(clean + equal_norm_noise(delta, random)),
-        "shuffled_flip": flips(clean + delta[torch.randperm(n, generator=random).to(delta.device)]),
-        "pgd_radius": radius,
-        "pgd_samples": len(probe_rows),
-    }
-    rows = probe_rows.to(clean.device)
-    probe = Surface(surface.model, "latent", Embedding(clean[rows], ()))
-    batch = batch_of(tuple(view[rows] for view in context.views), torch.arange(len(rows), device=rows.device))
-    for suffix, eps in (("", radius), ("_half", radius / 2)):
-        (moved,) = latent_pgd.LatentPGD(latent_pgd.Config(eps=eps), probe).perturb(probe, batch)
-        direction = equal_norm_noise(torch.full_like(clean[rows], eps / clean.shape[1] ** 0.5), random)
-        found[f"pgd_flip{suffix}"] = flips(moved, probe_rows)
-        found[f"pgd_noise_flip{suffix}"] = flips(clean[rows] + direction, probe_rows)
-    return found
-
-
-def pgd_radius(own: float, spec: RunSpec, context: Context) -> float:
-    """The mean norm of the attack on the undefended model: this run's own, or that of the attack before the defense."""
-    if spec.stage == "attack":
-        return own
-    victim = context.store.record(spec.ancestor("attack"))
-    return float(victim["metrics"]["delta_norm"]) if victim else own
-
-
-def attack_flags(metrics: dict[str, Any], summary: Summary, *, is_trained: bool) -> list[str]:
-    """Warnings: what was moved can be seen, gradients may be masked, noise does as much, the attacker still learned."""
-    is_visible = metrics["reconstruction_change"] > metrics["reconstruction_error"]
-    is_large = metrics["D_norm"] is None or metrics["D_norm"] > 0.5
-    named = {
-        "not imperceptible": is_visible or is_large,
-        "masked": metrics["flip"] < 0.1 and metrics["pgd_flip"] > metrics["flip"] + 0.2,
-        "no better than noise": metrics["flip"] <= metrics["noise_flip"],
-        "unconverged": is_trained and summary.stop_reason == "epochs",
-    }
-    return [name for name, holds in named.items() if holds]
+def checkpoint(attacker: Attack) -> dict[str, Any]:
+    """The states of the attacker's networks; its optimizers are of no use once it is trained."""
+    return {name: part.state_dict() for name, part in attacker.state().items() if not name.startswith("optimizer")}

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from robust_cluster import discover
-from robust_cluster.attacks.latent_pgd import LatentPGD
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
-from robust_cluster.stages.attack import MEASUREMENT, attack
+from robust_cluster.stages.attack import MEASURES, attack
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.defend import defend
@@ -93,24 +92,26 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
     if request.stage == "cluster":
         return runs
-    attack_fields = method_fields("attacks", request.attack, request.profile, groups["attack"])
+    measured = MEASURES[methods.attack_space(request.attack)].versions()
+    attack_fields = method_fields("attacks", request.attack, request.profile, groups["attack"], measured)
     first = request.attack_seed if request.stage == "attack" else 0
     add("attack", request.model, attack=request.attack, attack_seed=first, **attack_fields)
     if request.stage == "attack":
         return runs
-    defense_fields = method_fields("defenses", request.defense, request.profile, groups["defense"])
+    defense_fields = method_fields("defenses", request.defense, request.profile, groups["defense"], measured)
     add("defend", request.model, defense=request.defense, **defense_fields)
     if request.stage == "reattack":
         add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **attack_fields)
     return runs
 
 
-def method_fields(kind: Literal["attacks", "defenses"], name: str, profile: str, values: Any) -> dict[str, Any]:
-    """The settings and versions fields of a run with an attack or a defense."""
+def method_fields(
+    kind: Literal["attacks", "defenses"], name: str, profile: str, values: Any, measured: Mapping[str, int]
+) -> dict[str, Any]:
+    """The settings and versions fields of a run with an attack or a defense. `measured`: versions of its scoring."""
     config = methods.resolve(kind, name, profile, values)
     version = methods.method_class(discover.load(kind, name)).version
-    versions = {name: version, "latent_pgd": LatentPGD.version, "measurement": MEASUREMENT}
-    return {"settings": {kind.removesuffix("s"): methods.plain(config)}, "versions": versions}
+    return {"settings": {kind.removesuffix("s"): methods.plain(config)}, "versions": {name: version, **measured}}
 
 
 def checked_groups(request: Request) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from robust_cluster.stages.loop import Task, fit
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a clustering run: clean scores, health, how the training ended."""
+    context = context.half(1)
     model = context.new_model(spec)
     if run.load_state() is None:  # a resumed run has its start behind it
         with precision("highest"):

@@ -2,16 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from robust_cluster.attacks.base import Attack, Space, Surface
+from robust_cluster.data import prepare
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Views
 from robust_cluster.errors import CheckpointError
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.environment import describe, matmul_error
 from robust_cluster.runs.seeds import generator, seed_for
@@ -54,6 +58,15 @@ class Context:
         """For stages/evaluate only."""
         return self.dataset.labels
 
+    def half(self, which: Literal[1, 2]) -> "Context":
+        """This context on H1, where models train, or on H2, where they are attacked; itself for data without halves."""
+        half = prepare.half(self.dataset, which)
+        return self if half is self.dataset else replace(self, dataset=half)
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> "Context":
+        """This context on some of its rows."""
+        return replace(self, dataset=prepare.subset(self.dataset, rows))
+
     def batches(self, schedule: Schedule, spec: RunSpec) -> Batches:
         """Batches whose order belongs to this run."""
         return Batches(self.views, schedule, generator(seed_for(spec.seed, "batches", spec.key)))
@@ -92,6 +105,20 @@ class Context:
             if isinstance(part, nn.Module):
                 fill(part, saved[name], spec)
         return attack
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An attacker against a frozen model: it learns on `seen` and is scored on `held`, by default the same rows.
+
+    `surface.memory`, where there is one, is that of `seen`.
+    """
+
+    attacker: Attack
+    surface: Surface
+    spec: RunSpec
+    seen: Context
+    held: Context
 
 
 def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:
@@ -137,7 +164,7 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def frozen_surface(model: ClusterModel, space: Space, memory: Embedding | None) -> Surface:
+def frozen_surface(model: ClusterModel, space: Space, memory: Embedding | None, bn: BatchNormMode = "eval") -> Surface:
     """A surface on a model that no longer trains: eval mode, no gradients to its parameters."""
     model.eval().requires_grad_(False)
-    return Surface(model, space, memory)
+    return Surface(model, space, memory, bn)

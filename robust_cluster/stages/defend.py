@@ -13,9 +13,9 @@ from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
-from robust_cluster.stages.attack import controls, effect_metrics, measure
-from robust_cluster.stages.cluster import describe_model
-from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
+from robust_cluster.stages.attack import MEASURES, attacked_surface, parts
+from robust_cluster.stages.cluster import begin, describe_model, own_seed
+from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import Watch, embed
 from robust_cluster.stages.loop import Batches, Summary, Task, fit, run_epoch
 
@@ -34,14 +34,15 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     original = context.trained_attack(attack_spec, surface)
     before = [fingerprint(part) for part in networks(original)]
     with precision(spec.precision):
-        summary = train(spec, run, context, surface)
+        summary = train(spec, run, context.half(1), surface)
     run.save_model(model.state_dict())
+    context = context.half(2)
     description = describe_model(model, context)
     with precision("highest"):
-        surface = frozen_surface(model, surface.space, embed(model, context.views))
-        effect = measure(original, surface, context)
-        metrics = description["metrics"] | effect_metrics(effect, surface, context)
-        metrics |= controls(effect, surface, spec, context)
+        seen, held = parts(attack_spec, context)
+        surface = attacked_surface(model, attack_spec, seen)
+        measure = MEASURES[surface.space]
+        metrics = description["metrics"] | measure.score(Trial(original, surface, spec, seen, held), is_final=False)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
     return {**record(context, spec, summary), **description, "metrics": metrics, "checks": checks}
 
@@ -57,6 +58,8 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
         raise ConfigError(
             f"{spec.parent.attack} learns nothing, so it cannot alternate with a defense", hint="--mode frozen"
         )
+    if defense.restarts:
+        restart(model, spec, context)
     watch = Watch(model, context.views)
     model.train()
     state: dict[str, Stateful] = {"model": model, "watch": watch, **defense.state()}
@@ -69,7 +72,20 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
         after_epoch=lambda epoch, batches: follow(defense, attacker, model, batches),
         watch=watch,
     )
-    return fit(task, context.batches(defense.schedule, spec), run, context.progress)
+    summary = fit(task, context.batches(defense.schedule, spec), run, context.progress)
+    model.eval()
+    with precision("highest"):
+        model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
+    return summary
+
+
+def restart(model: ClusterModel, spec: RunSpec, context: Context) -> None:
+    """Put the model back to where its clustering began, with the same initialisation; then the defense's own seed."""
+    victim = spec.ancestor("cluster")
+    model.load_state_dict(context.new_model(victim).state_dict())
+    with precision("highest"):
+        begin(model, victim, context)
+    torch.manual_seed(seed_for(spec.seed, "defend", spec.key, "restarted"))
 
 
 def follow(defense: Defense, attacker: Attack, model: ClusterModel, batches: Batches) -> dict[str, float]:

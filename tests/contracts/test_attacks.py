@@ -1,6 +1,7 @@
 """What every attack promises, on every model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,15 @@ ATTACKS = discover.names("attacks")
 MODELS = discover.names("models")
 PAIRS = [(attack, model) for attack in ATTACKS for model in MODELS]
 DECODING = ["latent_net"]  # attacks that need decoded embeddings
+
+
+@pytest.fixture
+def few(few: Dataset, pair: Dataset, request: pytest.FixtureRequest) -> Dataset:
+    """Vectors, or for attacks on the views, which move pixels, 200 images in one view."""
+    if methods.attack_space(request.node.callspec.params["name"]) == "latent":
+        return few
+    info = replace(pair.info, shapes=pair.info.shapes[:1])
+    return replace(pair, info=info, views=pair.views[:1])
 
 
 def surface_of(model: ClusterModel, attack: str, few: Dataset) -> Surface:

@@ -15,18 +15,21 @@ from robust_cluster.stages import methods
 
 Make = Callable[[str], ClusterModel]
 Rows = Callable[[str], Batch]
+# ALRDC's defense decodes z, where multi-view methods decode the representations of their views; AR-DMVC's move pixels
+# of two views or more: CoMVC, which they are published for, and a method without images that labels by k-means
+VIEW_DEFENSES = {"ar_dmvc": ["comvc", "sem"], "ar_dmvc_am": ["comvc"]}
 SINGLE_VIEW = [name for name, module in discover.modules("models").items() if ".multiview." not in module]
-# of one view, because ALRDC's defense decodes z, where multi-view methods decode the representations of their views
 TRAINABLE = [name for name in SINGLE_VIEW if methods.resolve("models", name, "paper", {}).cluster.epochs]
-PAIRS = [(defense, model) for defense in discover.names("defenses") for model in TRAINABLE]
+PAIRS = [(name, model) for name in discover.names("defenses") for model in VIEW_DEFENSES.get(name, TRAINABLE)]
 
 
 def new(name: str, model: ClusterModel) -> tuple[Surface, Attack, Defense]:
     torch.manual_seed(2)
-    surface = Surface(model.train(), "latent")
+    surface = Surface(model.eval(), "latent")  # as the stage builds an attack, which may try out one sample
     attack = methods.new_attack(
         "latent_net", methods.plain(methods.resolve("attacks", "latent_net", "smoke", {})), surface
     )
+    model.train()
     values = methods.plain(methods.resolve("defenses", name, "smoke", {}))
     return surface, attack, methods.new_defense(name, values, surface)
 

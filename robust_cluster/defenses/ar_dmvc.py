@@ -1,0 +1,179 @@
+"""AR-DMVC: adversarial training of a multi-view model against its own contrastive loss (Huang et al., ICML 2024).
+
+L = L_victim(x) + lam * L_victim(x~), x~ = argmax of L_CL over |x~^v - x^v| <= eps and valid values. L_CL is the
+contrastive loss between the views' representations alone, L_victim all of the model's clustering loss: for CoMVC, on
+which the paper builds, L_DDC + 0.1 kappa L_CL. Training starts where the clustering did; no attack is used.
+Mode "paper" is the released code: L_CL of the first pair of views only, so that it trains on no third one; every pass
+of the inner ascent moves batch norm's running statistics; the gradient is not cut. Mode "clean" takes all pairs, moves
+no statistics while it ascends and cuts the gradient to a global norm of 10, as the victims do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from robust_cluster.attacks.base import Attack, Budget, Stateful, Surface
+from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.multiview import published
+from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.models.base import ClusterModel, Losses, Outputs, Schedule, adam, descend
+from robust_cluster.nn.contrastive import all_pairs, contrastive
+from robust_cluster.nn.layers import batch_norm_mode
+
+MODES: dict[str, dict[str, Any]] = {"paper": {"pairs": "first", "pgd_bn": "train", "max_norm": None}}
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {"steps": 2, "schedule": {"epochs": 1, "batch_size": 50}},
+    "cpu": {"steps": 4, "step_size": 0.05, "schedule": {"epochs": 15}},
+}
+# by the start of the data set's name; AR-DMVC's code, but RegDB's, which were not released, are ours
+LAM = {"noisymnist": 1.0, "noisyfashion": 0.1, "patchedmnist": 0.1, "regdb": 1.0}
+EPS = {"regdb": 0.1}
+STEP_SIZE = {"regdb": 0.01}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the defense, as in AR-DMVC's code; None: by data set, as said beside it."""
+
+    mode: Literal["clean", "paper"] = "clean"
+    lam: float | None = None  # of the loss on moved views; 0.1 NoisyFashion and PatchedMNIST, else 1
+    eps: float | None = None  # in units of the values, not tied to an attack's; 0.1 RegDB, else 0.2
+    step_size: float | None = None  # of the inner ascent, same units; 0.01 RegDB, else 0.02
+    steps: int = 10  # of the inner ascent
+    pairs: Literal["all", "first"] = "all"  # of views whose contrastive loss the ascent raises
+    pgd_bn: Literal["batch_nostat", "train"] = "batch_nostat"  # whether the ascent moves running statistics ("train")
+    temperature: float = 0.1  # divides the cosines of the ascent's loss
+    max_norm: float | None = 10.0  # of the gradient; None in AR-DMVC's code
+    # AR-DMVC's code trains 40 epochs on PatchedMNIST: --set defense.schedule.epochs=40, for RegDB too
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=30, batch_size=100))
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "steps")
+        check_at_least(0, self, *(name for name in ("lam", "eps") if getattr(self, name) is not None))
+        for name in ("step_size", "temperature", "max_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:  # NaN too
+                raise ConfigError(f"{name} must be > 0, got {value}")
+
+
+class ArDmvc:
+    """The defense of one model of two or more views; it owns the optimizer."""
+
+    version: ClassVar[int] = 1
+    config: Config
+
+    def __init__(self, config: Config, surface: Surface) -> None:
+        model = surface.model
+        check_model(config, model)
+        self.config, name = config, model.info.name
+        self.lam = or_published(config.lam, LAM, name=name, default=1.0)
+        self.step_size = or_published(config.step_size, STEP_SIZE, name=name, default=0.02)
+        eps = or_published(config.eps, EPS, name=name, default=0.2)
+        self.budget = Budget("linf", eps, model.info.bounds)
+        self.optimizer = adam(model.parameters(), config.schedule.lr)
+
+    @property
+    def schedule(self) -> Schedule:
+        """30 epochs in batches of 100 by default."""
+        return self.config.schedule
+
+    @property
+    def trains_attacker(self) -> bool:
+        """It makes its own moved views."""
+        return False
+
+    @property
+    def restarts(self) -> bool:
+        """It trains from where the clustering began."""
+        return True
+
+    def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
+        """One Adam step on the model's terms of the views and, "moved_" and times lam, of the moved views.
+
+        The views are moved before the first outer pass, as in AR-DMVC's code; both outer passes count in batch norm's
+        running statistics. Raises: ConfigError for a batch of fewer samples than clusters.
+        """
+        model = surface.model
+        check_batch(batch, model.info.n_clusters)
+        moved_batch = Batch(self.adversary(model, batch.views), batch.index)
+        clean = model(batch.views)
+        terms = model.losses(batch, "cluster", clean)
+        moved = model(moved_batch.views)
+        for name, term in model.losses(moved_batch, "cluster", moved).items():
+            terms[f"moved_{name}"] = self.lam * term
+        return descend(terms | self.extra_terms(clean, moved), self.optimizer, max_norm=self.config.max_norm)
+
+    def extra_terms(self, clean: Outputs, moved: Outputs) -> Losses:
+        """More weighted terms of the two outer passes; none here."""
+        return {}
+
+    def adversary(self, model: ClusterModel, views: Views) -> Views:
+        """Moved views: `steps` signed gradient steps up L_CL from a uniform draw in the ball, all views together.
+
+        They are within eps of `views` and valid values; the start is only within eps, as in AR-DMVC's code. Gradients
+        are taken of the views alone, so that no `.grad` of a parameter changes. Raises: ConfigError.
+        """
+        moved = tuple(view + self.budget.eps * (2 * torch.rand_like(view) - 1) for view in views)
+        for _ in range(self.config.steps):
+            points = tuple(view.detach().requires_grad_() for view in moved)
+            with torch.enable_grad(), batch_norm_mode(model, "eval" if self.config.pgd_bn == "train" else "batch"):
+                loss = self.contrast(model.encode(points).per_view)
+            gradients = torch.autograd.grad(loss, points)
+            ascended = (p.detach() + self.step_size * g.sign() for p, g in zip(points, gradients, strict=True))
+            moved = self.budget.clip(views, tuple(ascended))
+        return moved
+
+    def contrast(self, per_view: Views) -> Tensor:
+        """L_CL, a scalar, of the views' representations (n, d). Raises: ConfigError when their widths differ."""
+        widths = [view.shape[1] for view in per_view]
+        if len(set(widths)) > 1:
+            raise ConfigError(
+                f"AR-DMVC compares the views' representations, which must be of one width, got {widths}",
+                hint="views of one shape",
+            )
+        if self.config.pairs == "first":
+            return contrastive(per_view[0], per_view[1], self.config.temperature)
+        return all_pairs(per_view, self.config.temperature)
+
+    def state(self) -> dict[str, Stateful]:
+        """The optimizer."""
+        return {"optimizer": self.optimizer}
+
+
+def or_published(given: float | None, values: Mapping[str, float], *, name: str, default: float) -> float:
+    """`given`, or where it is None the value published for the data set `name`."""
+    return published(values, name, default) if given is None else given
+
+
+def check_model(config: Config, model: ClusterModel) -> None:
+    """Nothing, for a model and data that AR-DMVC can train on. Raises: ConfigError otherwise."""
+    info, n_views = model.info, len(model.info.shapes)
+    if n_views < 2:
+        raise ConfigError(
+            f"AR-DMVC sets views against each other and needs at least 2, {info.name} has 1", hint="rc ls data"
+        )
+    if config.pairs == "first" and n_views > 2:
+        raise ConfigError(
+            f"pairs = first moves the first 2 views alone, {info.name} has {n_views}", hint="--set defense.pairs=all"
+        )
+    if info.bounds is None:
+        raise ConfigError(
+            f"AR-DMVC moves values within their bounds, and those of {info.name} have none", hint="rc ls data"
+        )
+    if len(model.optimizers("cluster")) > 1:
+        raise ConfigError(
+            f"AR-DMVC descends one loss, {type(model).__name__} trains networks against each other",
+            hint="--model comvc",
+        )
+
+
+def check_batch(batch: Batch, n_clusters: int) -> None:
+    """Nothing, when a batch can hold a sample of each cluster. Raises: ConfigError otherwise."""
+    if len(batch) < n_clusters:
+        raise ConfigError(
+            f"AR-DMVC needs batches of at least n_clusters = {n_clusters} samples, got {len(batch)}",
+            hint=f"--set defense.schedule.batch_size={n_clusters}, or more data: a batch is at most a fifth of them",
+        )

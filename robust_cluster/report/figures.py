@@ -1,0 +1,223 @@
+"""Figures of an attack: what it did to images, and how far it got after each epoch. They need no display.
+
+Equal input gives equal bytes under one version of matplotlib, which is an extra and is imported when it is needed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
+from robust_cluster.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from robust_cluster.stages.sheet import Sheet
+
+Record = Mapping[str, Any]
+Pixels = npt.NDArray[np.float32]
+METADATA: dict[str, dict[str, str | None]] = {  # suffix -> what matplotlib must not write: versions and times
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    ".svg": {"Creator": None, "Date": None},
+}
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "robust_cluster",
+    "text.parse_math": False,  # a data set's name may hold a dollar
+}
+CELL, GAP = 0.8, 0.06  # inches: width of an image, space between images
+BETWEEN = 0.2  # inches between two views
+LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.4  # inches around all images
+NARROWEST = 6.0  # inches that the text above and below needs
+ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over the attack's epochs, in [0, 1]: its name in the curve, where it starts, its reference lines."""
+
+    title: str
+    name: str
+    start: float
+    noise: float | None
+    pgd: float | None
+
+
+def check_suffix(path: Path) -> None:
+    """Nothing, when a figure can be written to a file of this name. Raises: ConfigError."""
+    if path.suffix not in METADATA:
+        raise ConfigError(f"a figure's file must end in {', '.join(METADATA)}, got {path.name!r}", hint="--output FILE")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """A block in which matplotlib has its own defaults and ours, whatever the user's matplotlibrc says.
+
+    Raises: RobustClusterError when matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RobustClusterError("figures need matplotlib", hint="pip install -e '.[figures]'") from error
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write the figure, in the format of the suffix. Raises: ConfigError for another suffix, StoreError."""
+    check_suffix(path)
+    content = BytesIO()
+    with style():
+        figure.savefig(content, format=path.suffix[1:], metadata=METADATA[path.suffix])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.getvalue())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"The figure cannot be written to {path}: {reason}", hint="--output FILE") from error
+
+
+def images(sheet: "Sheet") -> "Figure":
+    """A column per misled sample, titled by its class and the one it is taken for; per view clean, perturbation, moved.
+
+    Raises: RobustClusterError when no sample is misled.
+    """
+    if not len(sheet.rows):
+        what = "is in a wrong cluster" if sheet.has_classes else "changes its cluster"
+        raise RobustClusterError(
+            f"there is nothing to draw: none of {sheet.n_scored:,} samples {what} under {sheet.spec.attack}"
+        )
+    rows = image_rows(sheet)
+    heights = [CELL * view.shape[1] / view.shape[2] for _, view in rows]
+    tops = np.cumsum([0.0, *(h + (BETWEEN if i % 3 == 2 else GAP) for i, h in enumerate(heights))])
+    columns = len(sheet.rows)
+    width = max(NARROWEST, LEFT + columns * (CELL + GAP) - GAP + RIGHT)
+    height = TOP + float(tops[-1]) - BETWEEN + BOTTOM
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(width, height))
+        for (label, view), top, size in zip(rows, tops, heights, strict=False):
+            for i, image in enumerate(view):
+                left, low = LEFT + i * (CELL + GAP), height - TOP - top - size
+                axes = figure.add_axes((left / width, low / height, CELL / width, size / height))
+                draw_image(axes, image)
+                if i == 0:
+                    axes.set_ylabel(label, rotation=0, ha="right", va="center")
+        for axes, own, found in zip(figure.axes, sheet.own, sheet.found, strict=False):
+            axes.set_title(f"{own} → {found if found >= 0 else 'none'}")
+        figure.text(0.1 / width, 1 - 0.1 / height, "\n".join(heading(sheet)), va="top")
+        drawn = f"pixels in [0, 1]; perturbation δ drawn as 0.5 + δ / 2ε, ε = {sheet.eps:g}"
+        figure.text(0.1 / width, 0.12 / height, drawn, fontsize=8)
+    return figure
+
+
+def image_rows(sheet: "Sheet") -> list[tuple[str, Pixels]]:
+    """Label and pixels (m, H, W, C) in [0, 1] of each row of images: three per view."""
+    rows: list[tuple[str, Pixels]] = []
+    radius = 2 * sheet.eps or 1.0  # eps 0: a perturbation of 0 is gray
+    for number, (clean, delta, moved) in enumerate(zip(sheet.clean, sheet.delta, sheet.moved, strict=True), start=1):
+        rows += [
+            (f"view {number}, clean", clean),
+            ("perturbation", 0.5 + delta / np.float32(radius)),
+            ("moved", moved),
+        ]
+    return [(label, pixels.transpose(0, 2, 3, 1).clip(0, 1)) for label, pixels in rows]
+
+
+def draw_image(axes: "Axes", image: Pixels) -> None:
+    """One image (H, W, 1 or 3): gray or RGB, a thin frame, no ticks."""
+    is_gray = image.shape[2] == 1
+    axes.imshow(image[:, :, 0] if is_gray else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
+
+
+def heading(sheet: "Sheet") -> list[str]:
+    """Two lines: which run it is and what the columns' titles are, and which samples are shown of how many."""
+    columns = "true class → predicted" if sheet.has_classes else "cluster before → under the attack"
+    shown = f"first {len(sheet.rows)} of" if len(sheet.rows) < sheet.n_misled else "all"
+    asked = "that are wrong under the attack" if sheet.has_classes else "that change cluster under the attack"
+    before = f" ({sheet.n_before:,} of them also before it)" if sheet.n_before else ""
+    return [
+        f"{title(sheet.spec)}; columns: {columns}",
+        f"{shown} {sheet.n_misled:,} samples {asked}{before}, of {sheet.n_scored:,} scored",
+    ]
+
+
+def title(spec: RunSpec) -> str:
+    """The attack, the model, how it was defended, the data and the run's key, in words."""
+    defended = f" after {spec.parent.defense}" if spec.parent and spec.parent.defense else ""
+    return f"{spec.attack} on {spec.model}{defended}, {spec.data.label}, run {spec.key}"
+
+
+def curve(record: Record) -> "Figure":
+    """ACC and flip rate over the epochs of a trained attacker from the clean score on, noise and PGD beside them.
+
+    Without labels there is no ACC. Raises: ConfigError for a record without a curve.
+    """
+    points: Sequence[Mapping[str, float]] = record.get("curve") or ()
+    if not points:
+        reason = f"{record['spec']['attack']} has no curve: only attackers trained on the views are scored every epoch"
+        raise ConfigError(reason, hint="rc attack --attack view_gan")
+    panels = curve_panels(record)
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(0.6 + 3.2 * len(panels), 3.4), layout="constrained")
+        for axes, panel in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
+            draw_panel(axes, panel, [panel.start, *(point[panel.name] for point in points)])
+        figure.suptitle(caption(record), fontsize=9, x=0.02, ha="left")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
+    return figure
+
+
+def curve_panels(record: Record) -> list[Panel]:
+    """What is drawn side by side: ACC where there are labels, and the flip rate.
+
+    ACC starts at the clean score of the rows that the curve and PGD are measured on, where the record has it.
+    """
+    found = record["metrics"]
+    clean = found["ACC"] if found.get("ACC_pgd_rows") is None else found["ACC_pgd_rows"]
+    flips = Panel("samples that change cluster (%)", "flip", 0.0, found.get("noise_flip"), found.get("pgd_flip"))
+    if clean is None:
+        return [flips]
+    return [Panel("ACC (%)", "ACC*", clean, found.get("ACC*_noise"), found.get("ACC*_pgd")), flips]
+
+
+def draw_panel(axes: "Axes", panel: Panel, values: Sequence[float]) -> None:
+    """One quantity in percent over the epochs 0 .. E, with horizontal lines for noise and PGD."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.plot(range(len(values)), [100 * value for value in values], color=ATTACK, marker=".", label="attack")
+    for label, value, color, line in (("PGD", panel.pgd, PGD, "--"), ("worst noise", panel.noise, NOISE, ":")):
+        if value is not None:
+            axes.axhline(100 * value, color=color, linestyle=line, label=label)
+    axes.set(xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), ylim=(-2, 102))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def caption(record: Record) -> str:
+    """Which run it is and on how many samples the lines were measured."""
+    found = record["metrics"]
+    few, all_ = found.get("pgd_samples"), found["samples"]
+    part = f"; attack and PGD on {few:,} of them" if few and few < all_ else ""
+    first = title(RunSpec.from_json(record["spec"]))
+    return f"{first}\nε = {found['eps']:g}, pixels in [0, 1]; {all_:,} samples{part}"
