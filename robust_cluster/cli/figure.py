@@ -86,7 +86,9 @@ def finished(folder: Path) -> tuple[RunStore, RunSpec, Record]:
     place = folder.resolve()
     store = RunStore(place.parent.parent)
     if store.path(spec) != place:
-        raise StoreError(f"{folder} was renamed or moved alone, its parents are not found", hint=f"{spec.directory}")
+        raise StoreError(
+            f"{folder} was renamed or moved alone, its parents are not found", hint=f"its place is {spec.directory}"
+        )
     record = store.record(spec)
     if record is None:
         raise MissingResultError(f"The run {folder} is not finished", hint=f"the same rc {spec.stage} resumes it")

@@ -128,7 +128,7 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
     if name in own:
         return files.read(own[name]), construct
     raise UnknownNameError(
-        "data set", name, {*built_in, *own}, listing=f"rc ls data, or put {ref.name}.npz into --data-dir"
+        "data set", name, {*built_in, *own}, listing=f"rc ls data, or put {name}.npz into --data-dir"
     )
 
 

@@ -48,10 +48,14 @@ def load_published(name: str, folder: Path | None = None) -> Published:
         try:
             return Published(
                 {
-                    (line["data"], line["model"], int(line["latent_dim"] or 0) or None, line["metric"]): float(line["value"])
+                    (line["data"], line["model"], _whole(line["latent_dim"]), line["metric"]): float(line["value"])
                     for line in lines
                     if line["value"]
                 }
             )
         except ValueError as error:
             raise DataError(f"{path}, line {lines.line_num}: {error}") from error
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None

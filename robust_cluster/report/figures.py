@@ -41,8 +41,8 @@ STYLE: dict[Any, Any] = {
 }
 CELL, GAP = 0.8, 0.06  # inches: width of an image, space between images
 BETWEEN = 0.2  # inches between two views
-LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.4  # inches around all images
-NARROWEST = 6.0  # inches that the text above and below needs
+LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.55  # inches around all images
+NARROWEST = 6.5  # inches that the text above and below needs
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
 
@@ -123,8 +123,7 @@ def images(sheet: "Sheet") -> "Figure":
         for axes, own, found in zip(figure.axes, sheet.own, sheet.found, strict=False):
             axes.set_title(f"{own} → {found if found >= 0 else 'none'}")
         figure.text(0.1 / width, 1 - 0.1 / height, "\n".join(heading(sheet)), va="top")
-        drawn = f"pixels in [0, 1]; perturbation δ drawn as 0.5 + δ / 2ε, ε = {sheet.eps:g}"
-        figure.text(0.1 / width, 0.12 / height, drawn, fontsize=8)
+        figure.text(0.1 / width, 0.1 / height, "\n".join(notes(sheet)), fontsize=8)
     return figure
 
 
@@ -150,14 +149,21 @@ def draw_image(axes: "Axes", image: Pixels) -> None:
 
 
 def heading(sheet: "Sheet") -> list[str]:
-    """Two lines: which run it is and what the columns' titles are, and which samples are shown of how many."""
-    columns = "true class → predicted" if sheet.has_classes else "cluster before → under the attack"
+    """Two lines: which run it is, and which samples are shown of how many."""
     shown = f"first {len(sheet.rows)} of" if len(sheet.rows) < sheet.n_misled else "all"
-    asked = "that are wrong under the attack" if sheet.has_classes else "that change cluster under the attack"
-    before = f" ({sheet.n_before:,} of them also before it)" if sheet.n_before else ""
+    asked = "wrong under the attack" if sheet.has_classes else "that change cluster under the attack"
+    before = f", {sheet.n_before:,} of them wrong before it" if sheet.n_before else ""
     return [
-        f"{title(sheet.spec)}; columns: {columns}",
-        f"{shown} {sheet.n_misled:,} samples {asked}{before}, of {sheet.n_scored:,} scored",
+        title(sheet.spec),
+        f"{shown} {sheet.n_misled:,} samples {asked}{before}; {sheet.n_scored:,} scored",
+    ]
+
+
+def notes(sheet: "Sheet") -> list[str]:
+    """Two lines: what the titles of the columns say, and how pixels and perturbations are drawn."""
+    return [
+        f"columns: {'true class → predicted' if sheet.has_classes else 'cluster before → under the attack'}",
+        f"pixels in [0, 1]; perturbation δ drawn as 0.5 + δ / 2ε, ε = {sheet.eps:g}",
     ]
 
 
@@ -180,7 +186,7 @@ def curve(record: Record) -> "Figure":
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(0.6 + 3.2 * len(panels), 3.4), layout="constrained")
+        figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
         for axes, panel in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
             draw_panel(axes, panel, [panel.start, *(point[panel.name] for point in points)])
         figure.suptitle(caption(record), fontsize=9, x=0.02, ha="left")
@@ -206,11 +212,14 @@ def draw_panel(axes: "Axes", panel: Panel, values: Sequence[float]) -> None:
     """One quantity in percent over the epochs 0 .. E, with horizontal lines for noise and PGD."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.plot(range(len(values)), [100 * value for value in values], color=ATTACK, marker=".", label="attack")
+    percent = [100 * value for value in values]
+    axes.plot(range(len(values)), percent, color=ATTACK, marker=".", clip_on=False, label="attack")
     for label, value, color, line in (("PGD", panel.pgd, PGD, "--"), ("worst noise", panel.noise, NOISE, ":")):
         if value is not None:
             axes.axhline(100 * value, color=color, linestyle=line, label=label)
-    axes.set(xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), ylim=(-2, 102))
+    axes.set(
+        xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), ylim=(-2, 102), yticks=range(0, 101, 20)
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

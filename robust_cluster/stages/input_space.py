@@ -29,6 +29,7 @@ from robust_cluster.stages.loop import Summary
 MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
 BATCH = 100  # rows scored at once; AR-DMVC's batches
 PGD_ROWS = 500  # rows that PGD is tried on
+PGD_STEPS = 20
 PGD_EPS = 0.2  # beside the attack's own: what AR-DMVC's models are trained to withstand
 REFITS = 3  # fits of k-means that a refit score is the mean of
 LEAST_GAP = 0.02  # of ACC, by which an attack must be below the worst noise
@@ -55,8 +56,7 @@ class Scorer:
         order = torch.randperm(n, generator=generator(seed_for(0, "scored batches", context.dataset.ref.label)))
         self.rows = order[:most]
         self.surface = replace(surface, memory=None)
-        parts = self.rows.to(context.torch_device).split(BATCH)
-        self.batches = [batch_of(context.views, rows) for rows in parts]
+        self.batches = [batch_of(context.views, rows) for rows in portions(self.rows.to(context.torch_device))]
         self.truth = None if context.labels is None else context.labels[self.rows.numpy()]
         self.n_clusters = context.info.n_clusters
         self.bounds = context.info.bounds
@@ -82,6 +82,14 @@ class Scorer:
         """Starred scores and the flip rate of an outcome."""
         found = attacked_scores(self.truth, self.clean.labels, outcome.labels, self.n_clusters)
         return {**found, "flip": flip_rate(self.clean.labels, outcome.labels)}
+
+
+def portions(rows: Tensor) -> list[Tensor]:
+    """The rows in batches of 100; one left over joins the last batch, as a single row has no statistics."""
+    parts = list(rows.split(BATCH))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def versions() -> dict[str, int]:
@@ -152,7 +160,7 @@ def noise(trial: Trial, scorer: Scorer, move: Move) -> Metrics:
         ),
     }
     if trial.attacker.trained:
-        attacked = next(spec for spec in trial.spec.lineage() if spec.attack)  # a defense's trial is of the run before it
+        attacked = next(spec for spec in trial.spec.lineage() if spec.attack)  # a defense's is the run before it
         untrained: Attack = trial.seen.new_attack(attacked, scorer.surface)
         moves["untrained"] = partial(untrained.perturb, scorer.surface)
     found: Metrics = {}
@@ -177,7 +185,7 @@ def pgd(trial: Trial) -> Metrics:
     found: Metrics = {"ACC_pgd_rows": clean["ACC"], "pgd_samples": len(scorer.rows)}
     torch.manual_seed(seed_for(trial.spec.seed, "pgd", trial.spec.key))
     for (suffix, eps), objective in product((("", trial.attacker.budget.eps), ("_at_0.2", PGD_EPS)), OBJECTIVES):
-        attack = PGD(Config(eps=eps, objective=objective, bn=scorer.surface.bn), scorer.surface)
+        attack = PGD(Config(eps=eps, steps=PGD_STEPS, objective=objective, bn=scorer.surface.bn), scorer.surface)
         attacked = scorer.attacked(scorer.outcome(partial(attack.perturb, scorer.surface), attack.budget))
         found[f"ACC*_pgd_{objective}{suffix}"] = attacked["ACC*"]
         found[f"NMI*_pgd_{objective}{suffix}"] = attacked["NMI*"]

@@ -180,5 +180,5 @@ def check_parent(spec: RunSpec, context: Context) -> None:
     record: dict[str, Any] = context.store.record(spec) or {}
     current = context.parent_checkpoint(spec)
     if record.get("parent_checkpoint", current) != current:
-        message = f"{spec.directory} attacked another checkpoint than the one that {spec.parent and spec.parent.stage}"
-        raise CheckpointError(f"{message} has left since", hint=f"rc {spec.stage} makes it anew")
+        message = f"{spec.directory} was made from another checkpoint of its parent"
+        raise CheckpointError(message, hint=f"the same rc {spec.stage} makes it anew")

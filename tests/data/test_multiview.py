@@ -14,7 +14,7 @@ from PIL import Image
 from robust_cluster.cli.options import StageOptions
 from robust_cluster.data import fashion_mnist, mnist, patchedmnist, regdb
 from robust_cluster.data.base import Dataset, Places
-from robust_cluster.data.multiview import Floats, halves, noisy, patches
+from robust_cluster.data.multiview import Floats, halves, noisy, patches, published
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError
 from robust_cluster.runs.spec import DataRef
@@ -125,6 +125,12 @@ def test_halves_are_disjoint_complete_and_always_the_same() -> None:
     assert first.tolist() == sorted(np.random.RandomState(7).permutation(11)[:5])
     with pytest.raises(DataError, match="two halves need at least 2 samples, got 1"):
         halves(1)
+
+
+def test_a_published_value_is_found_by_what_the_data_are_built_of() -> None:
+    values = {"noisymnist": 0.3, "noisyfashion": 0.15}
+    names = ("noisymnist", "noisy:mnist10k", "noisyfashion", "noisy:fashion-mnist", "mnist", "noisy:mine")
+    assert [published(values, name, 0.1) for name in names] == [0.3, 0.3, 0.15, 0.15, 0.1, 0.1]
 
 
 @pytest.mark.parametrize(("name", "family"), [("noisymnist", mnist.FAMILY), ("noisyfashion", fashion_mnist.FAMILY)])

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from robust_cluster.data import mnist
+from robust_cluster.data import mnist, multiview
 from robust_cluster.data.base import Dataset, Places
-from robust_cluster.data.prepare import available, digest, load
+from robust_cluster.data.prepare import available, digest, half, load
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
 
@@ -269,3 +269,35 @@ def test_the_listing_tells_what_is_there_without_reading_it(places: Places, tmp_
         "patchedmnist": "needs files",
         "regdb": "needs files",
     }
+
+
+def two_views() -> dict[str, Any]:
+    return {"view_0": images(12, 4, 4), "view_1": images(12, 4, 4, seed=1), "y": np.arange(12) % 3}
+
+
+def test_several_views_are_split_in_halves_one_is_not_unless_asked(places: Places) -> None:
+    assert prepared(places, two_views()).ref.split == "halves"
+    assert prepared(places, two_views(), split="none").ref.split == "none"
+    one = {"x": images(12, 4, 4), "y": np.arange(12) % 3}
+    assert prepared(places, one).ref.split is None
+    assert prepared(places, one, split="halves").ref.split == "halves"
+
+
+def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole(places: Places) -> None:
+    data = prepared(places, two_views())
+    first, second = half(data, 1), half(data, 2)
+    for part, rows in zip((first, second), multiview.halves(12), strict=True):
+        assert part.info.n_samples == len(part.views[0]) == 6
+        assert torch.equal(part.views[1], data.views[1][rows])
+        assert data.labels is not None
+        assert np.array_equal(part.labels, data.labels[rows])  # type: ignore[arg-type]
+        assert part.info.sha256 == data.info.sha256
+    whole = prepared(places, two_views(), split="none")
+    assert half(whole, 2) is whole
+
+
+def test_a_half_must_hold_as_many_samples_as_there_are_clusters(places: Places) -> None:
+    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, n_samples / 2\] = \[2, 6\], got 7"):
+        prepared(places, two_views(), n_clusters=7)
+    with pytest.raises(UnknownNameError, match="split 'halfs'"):
+        prepared(places, two_views(), split="halfs")

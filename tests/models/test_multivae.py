@@ -153,6 +153,13 @@ def test_labels_are_k_means_on_one_hot_code_and_means(pair: Dataset) -> None:
     expected = KMeans(10, n_init=2, random_state=4).fit_predict(rounded.astype(np.float32))
     assert model.labels(z).tolist() == expected.tolist()
     assert model.labels(z).equal(model.assign(z).argmax(dim=1))
+    assert model.refit_labels(z, seed=4).tolist() == expected.tolist()
+    torch.testing.assert_close(model.log_assign(z).exp(), model.assign(z))
+
+
+def test_the_views_agree_on_the_discrete_code(model: MultiVAE, rows: Batch) -> None:
+    embedding = model.encode(rows.views)
+    assert model.consensus(embedding).equal(embedding.z[:, :3])
 
 
 def test_a_gradient_reaches_alpha_through_the_rounding(pair: Dataset) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from robust_cluster.data.base import Batch
-from robust_cluster.nn.centers import center_posterior, kmeans
+from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 
 
 def test_kmeans_is_scikit_learns_with_its_inertia_per_value(batch: Batch) -> None:
@@ -24,3 +24,14 @@ def test_soft_labels_of_centres_are_the_posterior_of_equal_spherical_gaussians()
     components = MultivariateNormal(centers, variance * torch.eye(3).double())
     densities: Tensor = components.log_prob(z.unsqueeze(1)).exp()
     torch.testing.assert_close(center_posterior(z, centers, variance), densities / densities.sum(dim=1, keepdim=True))
+
+
+def test_log_labels_are_the_logarithms_of_the_soft_labels_and_finite_where_those_underflow() -> None:
+    centers, variance = torch.tensor([[0.0, 0.0], [30.0, 0.0]]), torch.tensor(1.0)
+    near, far = torch.tensor([[14.0, 1.0]]), torch.tensor([[-10.0, 0.0]])
+    torch.testing.assert_close(
+        log_center_posterior(near, centers, variance), center_posterior(near, centers, variance).log()
+    )
+    assert center_posterior(far, centers, variance)[0, 1] == 0
+    # ||z - m_0||^2 = 100, ||z - m_1||^2 = 1600
+    torch.testing.assert_close(log_center_posterior(far, centers, variance)[0, 1], torch.tensor(-750.0))

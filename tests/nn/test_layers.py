@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from robust_cluster.nn.layers import GaussianAutoencoder, ImageDecoder, ImageEncoder, flat, glorot, perceptron
+from robust_cluster.nn.layers import (
+    GaussianAutoencoder,
+    ImageDecoder,
+    ImageEncoder,
+    batch_norm_mode,
+    flat,
+    glorot,
+    perceptron,
+)
 
 
 def test_the_image_encoder_has_four_convolutions_and_3136_features_of_a_28x28_image() -> None:
@@ -75,3 +83,28 @@ def test_glorot_is_uniform_within_its_bound_with_zero_biases(layer: nn.Linear | 
 def test_flat_lays_views_side_by_side() -> None:
     views = torch.arange(4.0).view(2, 1, 1, 2), torch.tensor([[9.0], [8.0]])
     assert flat(views).tolist() == [[0, 1, 9], [2, 3, 8]]
+
+
+def test_batch_norm_in_batch_mode_takes_the_batchs_statistics_and_leaves_its_buffers() -> None:
+    norm = nn.BatchNorm1d(3)
+    x = 5 + 2 * torch.randn(50, 3)
+    norm(x)
+    norm.eval()
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    with batch_norm_mode(norm, "batch"):
+        found = norm(x)
+    torch.testing.assert_close(found, (x - x.mean(dim=0)) / (x.var(dim=0, unbiased=False) + norm.eps).sqrt())
+    with batch_norm_mode(norm, "eval"):
+        stored = norm(x)
+    torch.testing.assert_close(stored, (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt())  # type: ignore[operator]
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    assert (norm.training, norm.track_running_stats) == (False, True)
+
+
+def test_batch_norm_is_put_back_after_an_error_and_in_training_mode() -> None:
+    norm = nn.BatchNorm1d(3).train()
+    with pytest.raises(ValueError, match="Expected more than 1 value"), batch_norm_mode(norm, "batch"):
+        norm(torch.randn(1, 3))
+    assert (norm.training, norm.track_running_stats) == (True, True)
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 0

@@ -6,6 +6,7 @@ import pytest
 
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.report import spec as report_spec
+from robust_cluster.report.compare import load_published
 from robust_cluster.report.spec import TableSpec, load_spec, requests, table_names, tables_folder
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages.profiles import PROFILES
@@ -134,3 +135,35 @@ def test_a_gamma_sweep_moves_the_attack_measured_and_not_the_one_the_defense_met
     asked = [r for r in requests(load_spec("gamma"), "smoke") if r.place["method"] == "Graph+" and r.seed == 0]
     assert [r.own_settings for r in asked] == [{"attack.gamma": gamma} for gamma in (20, 40, 80, 160)]
     assert {json.dumps(r.settings) for r in asked} == {json.dumps({"defense.mode": "frozen", "attack.gamma": 40})}
+
+
+def test_a_method_may_have_a_defense_of_its_own(load_toy: Load) -> None:
+    spec = load_toy(('stage = "attack"', 'stage = "reattack"'), ("[[methods]]\n", '[[methods]]\ndefense = "other"\n'))
+    assert {r.defense for r in requests(spec, "one")} == {"other"}
+
+
+def test_an_axis_of_one_value_may_be_left_out_of_rows_and_columns(load_toy: Load) -> None:
+    spec = load_spec("ardmvc1")
+    assert "latent_dim" not in spec.rows + spec.columns
+    assert len(requests(spec, "cpu")) == (7 + 2) * 2 * 2 * 2  # victims and defended, data, batch norm, seeds
+    assert {(r.model, r.stage, r.defense) for r in requests(spec, "cpu") if r.place["method"].startswith("AR")} == {
+        ("comvc", "reattack", "ar_dmvc"),
+        ("comvc", "reattack", "ar_dmvc_am"),
+    }
+
+
+def test_a_sweep_over_a_defense_holds_for_the_defense_before_a_reattack() -> None:
+    asked = requests(load_spec("ardmvc_grid"), "smoke")
+    assert {(r.settings["defense.lam"], r.settings["defense.gamma"]) for r in asked} == {
+        (lam, gamma) for lam in (0.1, 1.0, 10.0, 100.0) for gamma in (0.1, 1.0)
+    }
+    assert {json.dumps(r.own_settings) for r in asked} == {"{}"}
+
+
+def test_every_published_cell_of_ardmvc1_is_there() -> None:
+    published = load_published("ardmvc1")
+    assert len(published.cells) == 9 * 4 * 6
+    data = DataRef("noisymnist")
+    assert published.value(data, method="AR-DMVC-AM", latent_dim=64, metric="ACC*_refit") == 93
+    assert published.value(data, method="CoMVC", latent_dim=64, metric="NMI_refit") == 99
+    assert published.value(DataRef("noisymnist", limit=5000), method="CoMVC", latent_dim=64, metric="NMI_refit") is None

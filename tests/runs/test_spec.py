@@ -43,11 +43,21 @@ DATA_CHANGES: dict[str, Any] = {
     "flatten": True,
     "normalize": "none",
     "n_clusters": 7,
+    "split": "halves",
 }
 
 
 def test_the_key_of_a_spec_never_changes_between_machines_and_versions() -> None:
     assert run_spec().key == "707008362832"
+
+
+def test_a_split_stands_in_the_json_only_where_it_is_used() -> None:
+    split = run_spec(data=DataRef("digits", split="halves"))
+    assert "split" not in run_spec(parent=run_spec(seed=5)).to_json()["data"]
+    assert split.to_json()["data"]["split"] == "halves"
+    assert RunSpec.from_json(split.to_json()) == split
+    child = run_spec(data=split.data, parent=split)
+    assert RunSpec.from_json(child.to_json()) == child
 
 
 def test_equal_specs_have_one_key_whatever_the_order_of_their_settings() -> None:

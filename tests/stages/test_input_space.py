@@ -1,0 +1,239 @@
+"""Attacks on the views: halves of the data, rows held back, both batch-norm modes, and what an attack must beat."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.view_gan import Config, ViewGan
+from robust_cluster.data.base import Dataset
+from robust_cluster.data.multiview import halves
+from robust_cluster.errors import ConfigError
+from robust_cluster.metrics.accuracy import accuracy
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.runs.spec import DataRef, RunSpec, Stage
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import input_space
+from robust_cluster.stages.attack import parts
+from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.defend import restart
+from robust_cluster.stages.input_space import Scorer, flags, refit, shuffled
+from robust_cluster.stages.loop import Summary
+
+Record = dict[str, Any]
+SMALL = {"model.cluster.batch_size": 20, "attack.schedule.batch_size": 20, "defense.schedule.batch_size": 20}
+
+
+@pytest.fixture(scope="module")
+def data(pair: Dataset) -> Dataset:
+    """The pair's 200 samples, 100 to train on and 100 to attack."""
+    return replace(pair, ref=DataRef("pair", split="halves"))
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> Context:
+    return Context(RunStore(tmp_path_factory.mktemp("runs")), data, "smoke", device="cpu", threads=1)
+
+
+def specs(context: Context, stage: Stage, **fields: Any) -> list[RunSpec]:
+    asked = {"model": "comvc", "profile": "smoke", "attack": "view_gan", "defense": "ar_dmvc", "overrides": SMALL}
+    return plan(Request(stage, context.dataset.ref, **(asked | fields)), context.info)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_pgd() -> Iterator[None]:
+    """Two steps on 20 rows: what PGD finds is tested with the attack itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(input_space, "PGD_STEPS", 2)
+        patch.setattr(input_space, "PGD_ROWS", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def chain(context: Context) -> dict[str, Record]:
+    """Cluster, attack, defense and re-attack of CoMVC, one epoch each."""
+    return {record["spec"]["stage"]: record for record in execute(specs(context, "reattack"), context)}
+
+
+@pytest.fixture(scope="module")
+def victim(context: Context, chain: dict[str, Record]) -> ClusterModel:
+    """The CoMVC that the chain attacked."""
+    return context.trained_model(specs(context, "cluster")[-1]).eval().requires_grad_(False)
+
+
+def scorer_of(victim: ClusterModel, context: Context, bn: Any = "eval", **more: Any) -> Scorer:
+    return Scorer(Surface(victim, "input", bn=bn), context.half(2), **more)
+
+
+def test_models_train_on_one_half_and_are_attacked_on_a_fifth_of_the_other(chain: dict[str, Record]) -> None:
+    assert {stage: record["data"]["n_samples"] for stage, record in chain.items()} == dict.fromkeys(chain, 100)
+    assert chain["attack"]["spec"]["data"]["split"] == "halves"
+    assert chain["attack"]["metrics"]["samples"] == 20
+    assert chain["attack"]["training"]["samples"] == 80
+
+
+def test_the_halves_of_a_context_are_those_of_the_data(context: Context, data: Dataset) -> None:
+    for which, rows in zip((1, 2), halves(200), strict=True):
+        half = context.half(which)  # type: ignore[arg-type]
+        assert torch.equal(half.views[1], data.views[1][rows])
+        assert half.labels is not None
+        assert data.labels is not None
+        assert np.array_equal(half.labels, data.labels[rows])
+    whole = replace(context, dataset=replace(data, ref=DataRef("pair", split="none")))
+    assert whole.half(1) is whole
+
+
+def test_rows_held_back_are_no_attackers_and_the_same_for_every_method(context: Context) -> None:
+    half = context.half(2)
+    seen, held = parts(specs(context, "attack")[-1], half)
+    _, again = parts(specs(context, "attack", model="simvc", seed=3)[-1], half)
+    together = torch.cat([seen.views[0], held.views[0]]).flatten(1).sum(dim=1).sort().values
+    assert torch.equal(together, half.views[0].flatten(1).sum(dim=1).sort().values)
+    assert torch.equal(held.views[0], again.views[0])
+    overrides = SMALL | {"attack.train_share": 1.0}
+    assert parts(specs(context, "attack", overrides=overrides)[-1], half) == (half, half)
+
+
+def test_nothing_of_the_victim_changes_and_no_move_changes_nothing(chain: dict[str, Record]) -> None:
+    for stage in ("attack", "reattack"):
+        assert chain[stage]["checks"] == {"victim_unchanged": True}
+    assert chain["defend"]["checks"] == {"attacker_unchanged": True}
+    for stage in ("attack", "defend", "reattack"):
+        assert chain[stage]["metrics"]["zero_flip"] == 0
+
+
+def test_every_control_stands_beside_the_attack(chain: dict[str, Record]) -> None:
+    metrics = chain["attack"]["metrics"]
+    for name in ("sign", "uniform", "shuffled", "untrained"):
+        assert {f"ACC*_{name}", f"NMI*_{name}", f"ARI*_{name}", f"{name}_flip", f"{name}_shift"} <= metrics.keys()
+    for suffix in ("", "_at_0.2"):
+        for name in ("shift", "assignment"):
+            assert {f"ACC*_pgd_{name}{suffix}", f"pgd_{name}_flip{suffix}"} <= metrics.keys()
+    worst = min(metrics[f"ACC*_{name}"] for name in ("sign", "uniform", "shuffled", "untrained"))
+    assert metrics["ACC*_noise"] == worst
+    assert "pgd_flip" not in chain["defend"]["metrics"]
+    assert [set(point) for point in chain["attack"]["curve"]] == [{"flip", "ACC*"}]
+
+
+def test_a_scorers_clean_labels_are_the_models_own(victim: ClusterModel, context: Context) -> None:
+    scorer = scorer_of(victim, context)
+    half = context.half(2)
+    with torch.no_grad():
+        labels = victim.labels(victim.encode(half.views).z).numpy()
+    assert np.array_equal(scorer.clean.labels, labels[scorer.rows.numpy()])
+    assert half.labels is not None
+    assert accuracy(half.labels, labels) == accuracy(scorer.truth, scorer.clean.labels)  # type: ignore[arg-type]
+    assert sorted(scorer.rows.tolist()) == list(range(100))
+
+
+def test_batch_statistics_are_those_of_the_scored_batch_and_leave_no_trace(
+    victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_space, "BATCH", 40)
+    before = {name: value.clone() for name, value in victim.state_dict().items()}
+    scorer = scorer_of(victim, context, "batch")
+    twin = copy.deepcopy(victim).train()
+    with torch.no_grad():
+        z = torch.cat([twin.encode(batch.views).z for batch in scorer.batches])
+    assert [len(batch) for batch in scorer.batches] == [40, 40, 20]
+    torch.testing.assert_close(scorer.clean.z, z)
+    assert (scorer.clean.z - scorer_of(victim, context).clean.z).abs().max() > 0.01
+    assert all(torch.equal(value, before[name]) for name, value in victim.state_dict().items())
+    assert not any(module.training for module in victim.modules())
+
+
+def test_moves_are_clipped_to_the_budget_and_measured(victim: ClusterModel, context: Context) -> None:
+    scorer = scorer_of(victim, context)
+    budget = ViewGan(Config(eps=0.1), Surface(victim, "input")).budget
+    outcome = scorer.outcome(lambda batch: tuple(torch.ones_like(view) for view in batch.views), budget)
+    clean = torch.cat([torch.cat([view.flatten(1) for view in batch.views], dim=1) for batch in scorer.batches])
+    by_hand = ((clean + 0.1).clamp(0, 1) - clean).norm(dim=1)
+    torch.testing.assert_close(outcome.norm, by_hand)
+    assert (outcome.shift > 0).all()
+    assert (scorer.clean.shift == 0).all()
+
+
+def test_shuffled_perturbations_keep_each_samples_values_and_no_place() -> None:
+    delta = torch.randn(5, 1, 8, 8)
+    moved = shuffled(delta, torch.Generator().manual_seed(0))
+    assert moved.shape == delta.shape
+    assert torch.equal(moved.flatten(1).sort(dim=1).values, delta.flatten(1).sort(dim=1).values)
+    assert all((moved[i] != delta[i]).float().mean() > 0.9 for i in range(5))
+
+
+def test_a_refit_labels_moved_points_by_their_own_k_means(
+    victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = scorer_of(victim, context)
+    swapped = replace(scorer.clean, labels=np.zeros(100, np.int64))
+    without = refit(scorer, swapped, seed=0)
+    assert without["ACC_refit"] == accuracy(scorer.truth, scorer.clean.labels)  # type: ignore[arg-type]
+    assert without["ACC*_refit"] == accuracy(scorer.truth, swapped.labels)  # type: ignore[arg-type]
+    assert scorer.truth is not None
+    perfect = torch.from_numpy(scorer.truth)
+    monkeypatch.setattr(type(victim), "refit_labels", lambda self, z, seed: perfect)
+    assert refit(scorer, swapped, seed=0)["ACC*_refit"] == 1.0
+
+
+def test_an_attack_that_noise_matches_says_so() -> None:
+    metrics = {"flip": 0.5, "noise_flip": 0.1, "pgd_flip": 0.6, "ACC*": 0.4, "ACC*_noise": 0.6}
+    summary = Summary(1, 1, 1, "epochs", 1.0, 0.0, {})
+
+    def named(**changes: Any) -> list[str]:
+        return flags(metrics | changes, summary, is_trained=True)
+
+    assert named() == []
+    assert named(noise_flip=0.5) == ["no better than noise"]
+    assert named(**{"ACC*_noise": 0.41}) == ["no better than noise"]
+    assert named(**{"ACC*": None, "ACC*_noise": None}) == []
+    assert named(flip=0.05, noise_flip=0.01) == ["masked"]
+
+
+def test_a_restarted_model_begins_as_the_clustering_did(victim: ClusterModel, context: Context) -> None:
+    spec = specs(context, "defend")[-1]
+    model = copy.deepcopy(victim).requires_grad_(True)
+    restart(model, spec, context.half(1))
+    fresh = context.new_model(spec.ancestor("cluster"))
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items())
+    assert any(not torch.equal(value, victim.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_the_defense_of_the_embedding_refuses_attacks_on_the_views(context: Context) -> None:
+    with pytest.raises(ConfigError, match="mutual_info defends the embedding"):
+        execute(specs(context, "defend", defense="mutual_info"), context)
+
+
+def test_an_attack_on_decoded_images_refuses_models_without_a_decoder(context: Context) -> None:
+    with pytest.raises(ConfigError, match="CoMVC has no decoder"):
+        execute(specs(context, "attack", attack="latent_net"), context)
+
+
+def test_a_trained_generator_moves_representations_further_than_noise_and_its_own_start(context: Context) -> None:
+    overrides = SMALL | {
+        "attack.schedule.epochs": 25,
+        "attack.schedule.lr": 0.005,
+        "attack.eps": 0.3,
+        "attack.bn": "batch",
+    }
+    metrics = execute(specs(context, "attack", overrides=overrides), context)[-1]["metrics"]
+    for name in ("sign", "shuffled", "untrained"):
+        assert metrics["shift"] > metrics[f"{name}_shift"]
+
+
+def test_the_same_attack_on_one_view_works_unchanged(tmp_path: Path, data: Dataset) -> None:
+    info = replace(data.info, name="single", shapes=data.info.shapes[:1])
+    single = replace(data, ref=DataRef("single"), info=info, views=data.views[:1])
+    context = Context(RunStore(tmp_path), single, "smoke", device="cpu", threads=1)
+    few = {f"model.{phase}.epochs": 1 for phase in ("pretrain", "cluster")}
+    few |= {"model.head_steps": 5, "model.cluster.steps_per_epoch": 2, "model.n_init": 1}
+    record = execute(specs(context, "attack", model="convae", overrides=SMALL | few), context)[-1]
+    assert record["checks"] == {"victim_unchanged": True}
+    assert record["metrics"]["zero_flip"] == 0
+    assert record["data"]["n_samples"] == 200  # not split: the same rows for the model and its attacker

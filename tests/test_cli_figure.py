@@ -1,0 +1,271 @@
+"""`rc figure`: what it draws of which runs, what goes to stdout, and the sentence for everything else."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from robust_cluster.cli import app as entry
+from robust_cluster.cli import figure
+from robust_cluster.runs.spec import DataRef, RunSpec
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import input_space
+from robust_cluster.stages import sheet as sheets
+from robust_cluster.stages.sheet import Sheet
+
+METRICS = {"ACC": 0.9, "ACC*_noise": 0.8, "noise_flip": 0.1, "flip": 0.6, "eps": 0.3, "samples": 60}
+SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --set attack.eps=0.9 --profile smoke --threads 1 --quiet"
+
+
+@dataclass
+class Made:
+    """A finished attack by PGD on a user's own images, and where those are."""
+
+    folder: Path
+    run: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("figure")
+    random = np.random.default_rng(0)
+    np.savez(folder / "mine.npz", x=random.random((60, 16, 16), np.float32), y=np.arange(60) % 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(input_space, "pgd", lambda trial: {"pgd_flip": 0.0})  # seconds, and of no use here
+        assert rc(f"attack {SMOKE}").exit_code == 0
+    (run,) = (folder / "runs" / "attack").iterdir()
+    return Made(folder, run)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in [name for name in os.environ if name.startswith("RC_")]:
+        monkeypatch.delenv(name)
+
+
+def rc(words: str, **env: str) -> Any:
+    """The result of a command: exit_code, stdout, stderr."""
+    return CliRunner().invoke(entry.app, shlex.split(words), env=env, prog_name="rc")
+
+
+def refused(words: str, code: int) -> str:
+    """The one sentence of a command that is refused and prints nothing else."""
+    result = rc(words)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    return str(result.stderr)
+
+
+def finish(record: dict[str, Any] | None = None, **fields: Any) -> Path:
+    """The folder of a made-up run, finished with `record` or not finished."""
+    first = RunSpec("cluster", DataRef("noisy:digits-28"), "ab" * 32, "simvc", 64, 0)
+    spec = replace(first, stage="attack", attack="view_gan", attack_seed=0, parent=first)
+    spec = replace(spec, **fields)
+    store = RunStore(Path("runs"))
+    with store.own(spec) as run:
+        if record is not None:
+            run.finish(record)
+    return store.path(spec)
+
+
+def trained(**fields: Any) -> Path:
+    return finish({"metrics": METRICS, "curve": [{"flip": 0.6, "ACC*": 0.4}]}, **fields)
+
+
+def test_the_help_leads_with_its_examples() -> None:
+    result = rc("figure --help")
+    assert result.exit_code == 0
+    body = result.stdout.split("\n\n", 1)[1]
+    assert body.strip().splitlines()[0] == figure.VERB.examples.strip().splitlines()[0]
+    assert body.index("rc ") < body.index(figure.VERB.summary) < body.index("Options:")
+
+
+@pytest.mark.parametrize("example", [line for line in figure.VERB.examples.split("\n") if line])
+def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str, made: Made) -> None:
+    words = shlex.split(example)[1:]
+    (place,) = (i for i, word in enumerate(words) if word.startswith("runs/") and word.endswith("-*"))
+    words[place] = str(trained() if "curve" in words else made.run)
+    result = rc(shlex.join([*words, *(["--data-dir", str(made.folder)] if "images" in words else [])]))
+    assert result.exit_code == 0, result.stderr
+    assert Path(result.stdout.strip()).stat().st_size > 1000
+
+
+def test_help_imports_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys; from robust_cluster.cli.app import app\n"
+        "try: app(['figure', '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "loaded = {'torch', 'numpy', 'matplotlib'} & set(sys.modules); assert not loaded, loaded"
+    )
+    root = Path(entry.__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
+    assert (result.returncode, result.stderr.strip()) == (0, "")
+
+
+def test_images_of_a_run_lie_beside_it_and_stdout_carries_their_path(made: Made) -> None:
+    result = rc(f"figure images {made.run} --data-dir {made.folder} --threads 1")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{made.run}/images.png\n", "")
+    first = (made.run / "images.png").read_bytes()
+    assert first.startswith(b"\x89PNG")
+    assert rc(f"figure images {made.run} --data noisy:{made.folder}/mine.npz --output again.png").exit_code == 0
+    assert Path("again.png").read_bytes() == first
+
+
+def test_count_and_output_are_the_users(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def counted(*arguments: Any) -> Sheet:
+        counts.append(arguments[2])
+        return made_sheet(*arguments)
+
+    made_sheet = sheets.sheet
+    monkeypatch.setattr(sheets, "sheet", counted)
+    result = rc(f"figure images {made.run} --data {made.folder}/mine.npz --count 3 --output new/figure.svg")
+    assert (result.exit_code, result.stdout) == (0, "new/figure.svg\n")
+    text = Path("new/figure.svg").read_text()
+    assert counts == [3]
+    assert text.count("<image") == 3 * 3 * 2
+
+
+def test_the_data_may_be_named_as_the_run_names_them(made: Made) -> None:
+    """As for every verb whose RC_DATA is set."""
+    result = rc(f"figure images {made.run} --data-dir {made.folder} --output a.png", RC_DATA="noisy:mine")
+    assert (result.exit_code, result.stdout) == (0, "a.png\n")
+
+
+def test_the_curve_of_a_run_needs_no_data() -> None:
+    run = trained(data=DataRef("noisy:nowhere"))
+    result = rc(f"figure curve {run}")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{run}/curve.png\n", "")
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert rc(f"figure curve {run} --output curve.pdf").stdout == "curve.pdf\n"
+    assert Path("curve.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_curve_of_a_reattack_is_drawn_too() -> None:
+    assert rc(f"figure curve {trained(stage='reattack')} --output curve.png").stdout == "curve.png\n"
+
+
+def test_a_run_can_be_named_from_inside_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained())
+    assert rc("figure curve .").stdout == "curve.png\n"
+
+
+def test_labels_that_are_not_those_of_the_record_are_noted(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = sheets.sheet
+    monkeypatch.setattr(sheets, "sheet", lambda *arguments: replace(drawn(*arguments), flip=0.123))
+    result = rc(f"figure images {made.run} --data-dir {made.folder} --output a.png")
+    recorded = json.loads((made.run / "result.json").read_text())["metrics"]["flip"]
+    note = f"note: 12.3 % of the samples change cluster here, {100 * recorded:.1f} % in the record: another device or"
+    assert (result.exit_code, result.stdout) == (0, "a.png\n")
+    assert result.stderr.startswith(note)
+
+
+def test_where_there_is_no_run_the_exit_code_is_3() -> None:
+    assert refused("figure curve runs/attack/nothing", 3) == (
+        "error: There is no run in runs/attack/nothing (rc ls runs)\n"
+    )
+
+
+@pytest.mark.parametrize("kind", ["images", "curve"])
+def test_an_unfinished_run_gets_exit_code_3(kind: str) -> None:
+    run = finish()
+    expected = f"error: The run {run} is not finished (the same rc attack resumes it)\n"
+    assert refused(f"figure {kind} {run}", 3) == expected
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "cluster", "defend"])
+def test_a_run_of_another_stage_is_refused(stage: str) -> None:
+    run = trained(stage=stage)
+    expected = f"error: a figure is drawn of an attack or reattack run, {run} is a {stage} run\n"
+    assert refused(f"figure images {run}", 2) == expected
+
+
+def test_an_attack_on_embeddings_has_neither_images_nor_curve() -> None:
+    run = finish({"metrics": METRICS, "curve": []}, attack="latent_net")
+    assert "only be drawn of attacks on the views, latent_net moves embeddings" in refused(f"figure images {run}", 2)
+    assert "latent_net has no curve: only attackers trained on the views" in refused(f"figure curve {run}", 2)
+
+
+def test_an_unknown_suffix_is_refused() -> None:
+    expected = "error: a figure's file must end in .png, .pdf, .svg, got 'curve.jpg' (--output FILE)\n"
+    assert refused(f"figure curve {trained()} --output curve.jpg", 2) == expected
+
+
+def test_a_file_that_cannot_be_written_is_named() -> None:
+    Path("file").write_text("")
+    sentence = refused(f"figure curve {trained()} --output file/curve.png", 1)
+    assert sentence.startswith("error: The figure cannot be written to file/curve.png: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--count 0", "error: --count must be in [1, 100], got 0\n"),
+        ("--count 101", "error: --count must be in [1, 100], got 101\n"),
+        ("--threads 0", "error: --threads must be >= 1, got 0\n"),
+        ("--data digits", "error: --data takes the file that the run had, noisy:mine, got 'digits'\n"),
+    ],
+)
+def test_a_wrong_value_gets_one_sentence_and_exit_code_2(made: Made, words: str, sentence: str) -> None:
+    assert refused(f"figure images {made.run} {words}", 2) == sentence
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    assert "'picture' is not one of 'images', 'curve'" in refused("figure picture runs/attack/any", 2)
+
+
+def test_data_that_are_not_there_are_asked_for(made: Made) -> None:
+    sentence = refused(f"figure images {made.run}", 1)
+    assert sentence == (
+        "error: The run's data noisy:mine are a file of yours, which is not there "
+        "(--data FILE, or --data-dir with the folder that it is in)\n"
+    )
+
+
+def test_other_data_of_the_same_name_are_refused(made: Made) -> None:
+    np.savez("mine.npz", x=np.random.default_rng(1).random((60, 16, 16), np.float32), y=np.arange(60) % 3)
+    sentence = refused(f"figure images {made.run} --data-dir .", 1)
+    assert "noisy:mine is not the data that the run had: their SHA-256 begins" in sentence
+
+
+def test_when_nobody_is_misled_there_is_nothing_to_draw(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = sheets.sheet
+    monkeypatch.setattr(sheets, "sheet", lambda *arguments: replace(drawn(*arguments), rows=np.zeros(0, np.int64)))
+    sentence = refused(f"figure images {made.run} --data-dir {made.folder} --output none.png", 1)
+    assert sentence == "error: there is nothing to draw: none of 30 samples is in a wrong cluster under pgd\n"
+    assert not Path("none.png").exists()
+
+
+def test_without_matplotlib_nothing_is_computed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sheets, "sheet", lambda *arguments: pytest.fail("computed"))
+    expected = "error: figures need matplotlib (pip install -e '.[figures]')\n"
+    assert refused(f"figure images {made.run} --data-dir {made.folder}", 1) == expected
+
+
+def test_a_renamed_run_is_refused() -> None:
+    run = trained()
+    right = f"{run.parent.name}/{run.name}"
+    sentence = refused(f"figure curve {run.rename(run.with_name('mine'))}", 1)
+    assert sentence == (
+        f"error: runs/attack/mine was renamed or moved alone, its parents are not found (its place is {right})\n"
+    )
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"stage": "attack"}', '{"data": {"name": "a"}, "stagge": 1}'])
+def test_a_spec_that_cannot_be_read_is_named(content: str) -> None:
+    run = trained()
+    (run / "spec.json").write_text(content)
+    assert refused(f"figure curve {run}", 1) == f"error: {run}/spec.json is not the spec of a run\n"
