@@ -6,7 +6,8 @@ VENV := .venv
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install smoke test test-all check lint table1 table2 table3 gamma readme bench clean
+TABLES = table1 table2 table3 gamma ardmvc1 ardmvc_eps ardmvc_terms ardmvc_grid
+.PHONY: install smoke test test-all check lint $(TABLES) readme bench clean
 
 install: $(VENV)/installed
 
@@ -36,7 +37,7 @@ lint: install
 
 check: lint test
 
-table1 table2 table3 gamma: install
+$(TABLES): install
 	$(RC) table $@ --profile $(PROFILE) --compare $(OPTIONS)
 
 readme: install

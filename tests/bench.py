@@ -2,22 +2,31 @@
 
 Prints samples/s of our loop on the 784-500-500-2000-10 autoencoder at batch 256, its ratio to a plain PyTorch loop
 (DataLoader, default Adam, default precision) of the same network, and the share of this machine's oneDNN float32 peak.
-Medians of ROUNDS rounds, the two loops interleaved, on one thread.
+Then, per sample of CoMVC on two views of 28 x 28 pixels, a training step and a step of PGD in ratio to a forward pass.
+Medians of ROUNDS rounds, what is compared interleaved, on one thread.
 """
 
+import copy
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from robust_cluster.attacks import pgd
+from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.pgd import PGD
+from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.models.base import Schedule, adam, descend
+from robust_cluster.models.multiview import comvc
+from robust_cluster.models.multiview.comvc import CoMVC
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.precision import precision
@@ -94,6 +103,22 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def comvc_passes() -> dict[str, Callable[[], object]]:
+    """A forward pass, a training step and a step of PGD of one batch of 100."""
+    info = DataInfo("bench", ((1, 28, 28),) * 2, 500, 10, (0.0, 1.0), 1.0, "")
+    victim = CoMVC(comvc.Config(), info, 64)
+    batch = Batch(tuple(torch.rand(100, 1, 28, 28) for _ in range(2)), torch.arange(100))
+    optimizers = victim.optimizers("cluster")
+    frozen = Surface(copy.deepcopy(victim).eval().requires_grad_(False), "input")
+    attack = PGD(pgd.Config(eps=0.3, steps=1), frozen)
+    known = replace(frozen, memory=frozen.encode(batch.views))  # so that only the step itself is timed
+    return {
+        "forward": lambda: frozen.encode(batch.views),
+        "training step": lambda: victim.step(batch, "cluster", optimizers),
+        "PGD step": lambda: attack.perturb(known, batch),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
@@ -117,6 +142,15 @@ def main() -> None:
     top = peak()
     print(f"oneDNN float32 peak {top / 1e9:10.0f} GFLOP/s")
     print(f"share of the peak   {ours_rate * FLOP_PER_SAMPLE / top:10.0%}             (goal: at least 70 %)")
+    passes = comvc_passes()
+    spent: dict[str, list[float]] = {name: [] for name in passes}
+    for _ in range(ROUNDS + 1):  # the first warms up
+        for name, call in passes.items():
+            spent[name].append(seconds(call))
+    forward = statistics.median(spent["forward"][1:])
+    for name in ("training step", "PGD step"):
+        per_sample = statistics.median(spent[name][1:]) / 100
+        print(f"CoMVC {name:13} {1e3 * per_sample:10.2f} ms a sample, {100 * per_sample / forward:.1f} forward passes")
     help_page = [sys.executable, "-c", "from robust_cluster.cli.app import main; main()", "--help"]
     answer = statistics.median(seconds(lambda: subprocess.run(help_page, capture_output=True)) for _ in range(ROUNDS))
     print(f"rc --help           {answer:10.2f} s           (goal: under 0.5)")
