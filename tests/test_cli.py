@@ -158,6 +158,20 @@ def test_a_wrong_word_gets_one_sentence_and_exit_code_2(words: str, sentence: st
     assert result.stdout == ""
 
 
+def test_a_dry_run_can_be_read_by_scripts(tmp_path: Path) -> None:
+    planned = json.loads(rc(f"cluster {GRAPH} --dry-run --json").stdout)
+    assert [run["state"] for run in planned] == ["to run", "to run"]
+    assert planned[1]["directory"].endswith(planned[1]["key"])
+    assert planned[1]["directory"].startswith("cluster/graph-digits-d64-s0-")
+
+
+def test_records_that_are_only_shown_take_no_settings() -> None:
+    for option in ("--set attack.gamma=40", "--seed 0"):
+        result = rc(f"table table1 --profile cpu --from {Path(__file__).parents[1] / 'tables/results'} {option}")
+        assert result.exit_code == 2
+        assert f"it takes no {option.split()[0]}" in result.stderr
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     result = rc(f"reattack {GRAPH} --dry-run")
     assert result.exit_code == 0

@@ -80,13 +80,20 @@ class Session:
 
     def show_plan(self, plans: Sequence[Plan]) -> None:
         """Print every run of the plans once, with what will be done about it; with `--no-run` only how many."""
+        runs = self.planned(plans)
+        n_done = sum(run["state"] == "done" for run in runs)
+        self.err.print(f"plan: {len(runs)} run{'s' if len(runs) > 1 else ''}, {n_done} done")
+        for run in runs if not self.options.no_run else ():
+            self.err.print(f"  {run['state']:8}{run['directory']}")
+
+    def planned(self, plans: Sequence[Plan]) -> list[dict[str, str]]:
+        """Key, directory and state of every run of the plans, once."""
         asked = {plan[-1].key for plan in plans}
         specs = {spec.key: spec for plan in plans for spec in plan}
-        states = {key: self.state(spec, asked=key in asked) for key, spec in specs.items()}
-        n_done = sum(state == "done" for state in states.values())
-        self.err.print(f"plan: {len(specs)} run{'s' if len(specs) > 1 else ''}, {n_done} done")
-        for key, spec in specs.items() if not self.options.no_run else ():
-            self.err.print(f"  {states[key]:8}{spec.directory}")
+        return [
+            {"key": key, "directory": spec.directory, "state": self.state(spec, asked=key in asked)}
+            for key, spec in specs.items()
+        ]
 
     def run(self, plans: Sequence[Plan], dataset: "Dataset") -> list[Record]:
         """The records of the asked runs, one after another; what others have run is not run again.
@@ -152,6 +159,8 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     plans = [session.plan(request, own, dataset) for request, own in requests]
     session.show_plan(plans)
     if options.dry_run:
+        if options.json:
+            console.show_json(session.planned(plans))
         return
     records = session.existing(plans) if options.no_run else session.run(plans, dataset)
     show_records(records, options, single=len(plans) == 1)

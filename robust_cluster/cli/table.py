@@ -56,6 +56,9 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     keys: set[str] | None = None
     records: Sequence[Record]
     if options.records:
+        typed = [name for name in ("set", "seed") if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
+        if typed:
+            raise ConfigError(f"--from shows the records as they are: it takes no --{typed[0]}")
         records = load_results(options.records)
     else:
         asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)

@@ -53,7 +53,7 @@ def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
 def test_a_defense_step_trains_every_tensor_of_the_model_and_t_and_no_bit_of_the_attacker(
     surface: Surface, attack: LatentNet, batch: Batch
 ) -> None:
-    """T4: encoder, decoder, head, prior means and T."""
+    """Encoder, decoder, head, prior means and T."""
     defending = defense(surface)
     parts = (surface.model, defending.discriminator, attack.network)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
@@ -67,7 +67,7 @@ def test_a_defense_step_trains_every_tensor_of_the_model_and_t_and_no_bit_of_the
 
 
 def test_the_control_trains_the_model_alone_on_its_own_loss(surface: Surface, attack: LatentNet, batch: Batch) -> None:
-    """T4: not a bit of T."""
+    """Not a bit of T."""
     control = defense(surface, mode="control")
     twin, before = copy.deepcopy(surface.model), copy.deepcopy(control.discriminator.state_dict())
     torch.manual_seed(1)
@@ -93,7 +93,7 @@ def test_the_loss_is_the_victims_own_plus_both_information_terms(
 def test_each_embedding_is_paired_with_the_other_branchs_outputs(
     surface: Surface, attack: LatentNet, batch: Batch
 ) -> None:
-    """T11: T sees (mu', x_hat, y) and (mu, x_hat', y'); shuffles keep (x_hat_i, y_i) together and are independent."""
+    """T sees (mu', x_hat, y) and (mu, x_hat', y'); shuffles keep (x_hat_i, y_i) together and are independent."""
     model, defending = surface.model, defense(surface)
     seen: list[Tensor] = []
     defending.discriminator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
@@ -134,7 +134,7 @@ def test_gradients_reach_the_model_through_all_five_quantities(
 def test_untrained_information_terms_are_at_chance_and_carry_their_weight(
     surface: Surface, attack: LatentNet, small: Batch
 ) -> None:
-    """T11: 2 log 2 within 0.2 each, on small-scale inputs."""
+    """2 log 2 within 0.2 each, on small-scale inputs."""
     values = []
     for weight in (1.0, 2.5):
         torch.manual_seed(1)
@@ -147,7 +147,7 @@ def test_untrained_information_terms_are_at_chance_and_carry_their_weight(
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (784,), (3, 8, 8)], ids=str)
 def test_the_discriminator_is_as_wide_as_embedding_data_and_clusters_together(shape: tuple[int, ...]) -> None:
-    """T11: d + D_x + K, 858 for the published 64 + 784 + 10."""
+    """d + D_x + K, 858 for the published 64 + 784 + 10."""
     sizes = {(1, 28, 28): 858, (784,): 858, (3, 8, 8): 64 + 192 + 10}
     info = DataInfo("toy", (shape,), 100, 10, None, 1.0, "")
     surface = Surface(convae.ConvAE(convae.Config(head=(8,), hidden=(8,)), info, 64), "latent")

@@ -37,7 +37,6 @@ def plain_weights(z: Tensor, neighbors: int, bandwidth: float | None, *, count_s
 
 
 def test_the_graph_is_symmetric_non_negative_without_self_loops_and_has_3_neighbours_a_row() -> None:
-    """T10."""
     weights = neighbor_weights(points(), 3)
     assert weights.equal(weights.T)
     assert (weights >= 0).all()
@@ -85,7 +84,7 @@ def test_neighbours_that_a_batch_cannot_give_are_refused(neighbors: int) -> None
 
 
 def test_the_gram_matrix_of_orthonormal_labels_is_the_identity() -> None:
-    """T10: within 1e-3."""
+    """Within 1e-3."""
     y = orthonormal(soft_labels(200), 1e-4)
     torch.testing.assert_close(y.T @ y / 200, torch.eye(4), atol=1e-3, rtol=0)
 
@@ -99,7 +98,7 @@ def test_orthonormal_labels_span_what_the_labels_span() -> None:
 
 @pytest.mark.parametrize("ridge", [1e-4, 1e-7])
 def test_exactly_constant_labels_do_not_crash_and_cost_nothing(ridge: float) -> None:
-    """T10: the ridge takes over, so this layer does not protect from collapse."""
+    """The ridge takes over, so this layer does not protect from collapse."""
     constant = torch.full((41, 4), 0.25, requires_grad=True)
     cost = smoothness(neighbor_weights(points(), 3), orthonormal(constant, ridge)) / 41
     cost.backward()

@@ -50,7 +50,7 @@ def test_standard_normal_kl_is_that_of_torch_distributions(mixture: tuple[Tensor
 
 
 def test_the_prior_term_is_the_monte_carlo_mean_of_its_log_ratio(mixture: tuple[Tensor, ...]) -> None:
-    """T1: sum_k y_k E_z log[p(z|x) / q(z|k)] by 10^5 draws, within 2 %."""
+    """sum_k y_k E_z log[p(z|x) / q(z|k)] by 10^5 draws, within 2 %."""
     y, mu, s, m = mixture
     torch.manual_seed(1)
     posterior = gaussian(mu, s)
@@ -62,7 +62,7 @@ def test_the_prior_term_is_the_monte_carlo_mean_of_its_log_ratio(mixture: tuple[
 
 
 def test_the_prior_term_is_the_weighted_sum_of_exact_divergences(mixture: tuple[Tensor, ...]) -> None:
-    """T1: both the direct form and the decomposition into spread and distances (section 3.2)."""
+    """Both the direct form and the decomposition into spread and distances."""
     y, mu, s, m = mixture
     direct, parts = 0.0, 0.0
     for i in range(4):
@@ -82,12 +82,11 @@ def test_the_gradient_of_the_prior_term_is_right_in_all_four_arguments(mixture: 
 
 @pytest.mark.parametrize(("rows", "expected"), [(torch.full((3, 5), 0.2), -math.log(5)), (torch.eye(5), 0.0)])
 def test_negative_entropy_is_minus_log_k_for_uniform_and_0_for_one_hot_rows(rows: Tensor, expected: float) -> None:
-    """T2."""
     assert negative_entropy(rows).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_descending_negative_entropy_raises_each_samples_entropy() -> None:
-    """T2: the sign of H (pitfall P3)."""
+    """The sign of H."""
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.5, 0.1]], requires_grad=True)
     negative_entropy(logits.softmax(dim=1)).backward()
     assert logits.grad is not None
@@ -122,7 +121,7 @@ def test_jensen_shannon_is_0_for_a_perfect_discriminator_and_2_log_2_for_a_blind
 
 
 def test_an_untrained_discriminator_is_at_chance() -> None:
-    """T11: 2 log 2 within 0.2 on small-scale inputs."""
+    """2 log 2 within 0.2 on small-scale inputs."""
     torch.manual_seed(0)
     discriminator = nn.Sequential(perceptron([20, 8, 8, 1]), nn.Sigmoid())
     glorot(discriminator)
@@ -131,7 +130,7 @@ def test_an_untrained_discriminator_is_at_chance() -> None:
 
 
 def test_a_shuffle_moves_whole_rows_of_the_right_side_only() -> None:
-    """T11: what the right side pairs stays paired."""
+    """What the right side pairs stays paired."""
     left = torch.arange(30.0).unsqueeze(1)
     right = torch.stack([left[:, 0], -left[:, 0]], dim=1)
     seen: list[Tensor] = []
@@ -151,7 +150,6 @@ def test_a_shuffle_moves_whole_rows_of_the_right_side_only() -> None:
 
 
 def test_one_sample_cannot_be_shuffled() -> None:
-    """T11."""
     with pytest.raises(ShapeError, match="at least 2 samples, got 1"):
         jensen_shannon(torch.sigmoid, torch.zeros(1, 2), torch.zeros(1, 2))
 

@@ -1,4 +1,4 @@
-"""ALRDC end to end on digits: pretrain, cluster, attack, defend, re-attack. T5 to T8, T12, T14, T15 of its spec.
+"""ALRDC end to end on digits: pretrain, cluster, attack, defend, re-attack.
 
 Nothing here asks how the fresh attack on a defended model comes out: that is a finding, not a requirement.
 """
@@ -35,7 +35,7 @@ FEW = {
     **{f"{phase}.epochs": 1 for phase in ("model.pretrain", "model.cluster", "attack.schedule", "defense.schedule")},
     **{f"{phase}.steps_per_epoch": 2 for phase in ("model.cluster", "attack.schedule", "defense.schedule")},
 }
-# Section 10 of the spec, by where a re-attack's record holds it.
+# What a record must hold, by where a re-attack's has it.
 FIELDS = [
     "data.name",
     "data.n_samples",
@@ -149,9 +149,6 @@ def metrics(record: Record) -> dict[str, Any]:
     return dict(record["metrics"])
 
 
-# T5
-
-
 @pytest.mark.parametrize("stage", ["attack", "reattack"])
 def test_t5_no_perturbation_flips_nothing_and_the_victim_stays_as_it_was(chain: dict[str, Record], stage: str) -> None:
     assert metrics(chain[stage])["zero_flip"] == 0.0
@@ -163,9 +160,6 @@ def test_the_defense_leaves_the_original_attacker_as_it_was(chain: dict[str, Rec
     old, kept = metrics(chain["attack"]), metrics(chain["defend"])
     assert kept["delta_norm"] == pytest.approx(old["delta_norm"], rel=1e-5)  # delta depends on x alone
     assert kept["D_norm"] != old["D_norm"]
-
-
-# T6, T7, T8
 
 
 def test_t6_without_a_fooling_term_the_attacker_shrinks_to_nothing(experiment: Experiment) -> None:
@@ -194,9 +188,6 @@ def test_t8_a_larger_gamma_flips_no_less_and_moves_no_less(experiment: Experimen
     assert swept[-1]["D_norm"] > 2 * swept[0]["D_norm"]
 
 
-# T12
-
-
 def assert_pgd_beats_noise(record: Record) -> None:
     found = metrics(record)
     assert found["pgd_flip"] >= found["pgd_noise_flip"]
@@ -220,9 +211,6 @@ def test_victim_and_defended_model_are_compared_at_one_radius(chain: dict[str, R
     assert metrics(chain["attack"])["pgd_radius"] == metrics(chain["reattack"])["pgd_radius"] == radius
 
 
-# T14
-
-
 def test_t14_the_same_seed_gives_the_same_metrics_and_weights(few_digits: Dataset, tmp_path: Path) -> None:
     first, second = (tiny(few_digits, tmp_path / name) for name in ("first", "second"))
     for stage in first:
@@ -243,9 +231,6 @@ def test_t14_a_loaded_model_predicts_what_was_recorded(
     assert np.bincount(predicted, minlength=10).tolist() == chain[stage]["health"]["cluster_sizes"]
     assert accuracy(context.labels, predicted) == metrics(chain[stage])["ACC"]
     assert describe_model(model, context)["metrics"]["NMI"] == metrics(chain[stage])["NMI"]
-
-
-# T15
 
 
 def test_t15_the_victim_clusters_the_digits(chain: dict[str, Record]) -> None:
