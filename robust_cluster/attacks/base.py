@@ -1,5 +1,6 @@
 """What an attack is: it proposes moved points on a surface of a frozen model; the stage clips, checks and measures."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -95,24 +96,33 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
-class Attack(Protocol):
-    """attacks/<name>.py holds a frozen `Config` and one subclass of this, built as `Name(config, surface)`."""
+class Attack(ABC):
+    """attacks/<name>.py holds a frozen `Config` and one subclass of this, built as `Name(config, surface)`.
 
-    version: ClassVar[int]
+    What is not overridden is that of an attack that learns nothing.
+    """
+
+    version: ClassVar[int] = 1
     space: ClassVar[Space]
-    trained: ClassVar[bool]  # a learned generator; False: PGD and noise
+    trained: ClassVar[bool] = False  # a learned generator
 
     @property
-    def budget(self) -> Budget: ...
-    @property
-    def schedule(self) -> Schedule: ...
-    def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
-        """One update of the attacker; the model's parameters are not touched."""
-        ...
+    @abstractmethod
+    def budget(self) -> Budget:
+        """How far it may move a point."""
 
+    @abstractmethod
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """Moved points for a batch, in the surface's space; also where the caller has switched gradients off."""
-        ...
+
+    @property
+    def schedule(self) -> Schedule:
+        """How long it trains."""
+        return Schedule(epochs=0)
+
+    def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
+        """One update of the attacker; the model's parameters are not touched."""
+        return {}
 
     def after_epoch(self, epoch: int) -> None:
         """Do what the attack does when `epoch` epochs are done, e.g. lower a step size."""
@@ -120,7 +130,7 @@ class Attack(Protocol):
 
     def state(self) -> dict[str, Stateful]:
         """What a resumed or frozen attacker needs, by name."""
-        ...
+        return {}
 
 
 def equal_norm_noise(delta: Tensor, generator: torch.Generator) -> Tensor:

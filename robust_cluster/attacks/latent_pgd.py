@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Budget, Space, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Schedule
+from robust_cluster.models.base import ClusterModel
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class LatentPGD(Attack):
 
     version: ClassVar[int] = 1
     space: ClassVar[Space] = "latent"
-    trained: ClassVar[bool] = False
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config = config
@@ -47,15 +46,6 @@ class LatentPGD(Attack):
     def budget(self) -> Budget:
         """The L2 ball of radius eps."""
         return Budget("l2", self.config.eps)
-
-    @property
-    def schedule(self) -> Schedule:
-        """Nothing to train."""
-        return Schedule(epochs=0)
-
-    def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
-        """Nothing to train."""
-        return {}
 
     @torch.enable_grad()
     def perturb(self, surface: Surface, batch: Batch) -> Views:
@@ -80,10 +70,6 @@ class LatentPGD(Attack):
         with torch.no_grad():
             best, _ = keep_lower(best, lowest, point, margin(model, point, labels))
         return (best.to(batch.views[0].dtype),)
-
-    def state(self) -> dict[str, Stateful]:
-        """Nothing to save."""
-        return {}
 
 
 def margin(model: ClusterModel, z: Tensor, labels: Tensor) -> Tensor:

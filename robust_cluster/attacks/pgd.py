@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Budget, Space, Surface
 from robust_cluster.attacks.latent_pgd import log_margin
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.layers import BatchNormMode
 
 Objective = Literal["shift", "assignment"]
@@ -51,7 +51,6 @@ class PGD(Attack):
 
     version: ClassVar[int] = 1
     space: ClassVar[Space] = "input"
-    trained: ClassVar[bool] = False
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config = config
@@ -61,15 +60,6 @@ class PGD(Attack):
     def budget(self) -> Budget:
         """The L-infinity ball of radius eps around every view, and the range of pixels."""
         return self._budget
-
-    @property
-    def schedule(self) -> Schedule:
-        """Nothing to train."""
-        return Schedule(epochs=0)
-
-    def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
-        """Nothing to train."""
-        return {}
 
     @torch.enable_grad()
     def perturb(self, surface: Surface, batch: Batch) -> Views:
@@ -105,10 +95,6 @@ class PGD(Attack):
         if self.config.objective == "shift":
             return representation_shift(model, clean, moved)
         return -log_margin(model.log_assign(moved.z), own)
-
-    def state(self) -> dict[str, Stateful]:
-        """Nothing to save."""
-        return {}
 
 
 def pixel_budget(eps: float | None, info: DataInfo) -> Budget:
