@@ -52,7 +52,7 @@ def test_the_objective_is_the_published_sum_sample_by_sample(surface: Surface, b
 
 
 def test_a_doubled_batch_costs_the_same(surface: Surface, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """T3: the fooling term too is a mean, not a sum (pitfall P7)."""
+    """The fooling term too is a mean, not a sum."""
     attack = attacker(surface)
     eps = torch.randn(100, 8)
     monkeypatch.setattr(torch, "randn_like", lambda like: eps.repeat(len(like) // 100, 1))
@@ -61,7 +61,7 @@ def test_a_doubled_batch_costs_the_same(surface: Surface, batch: Batch, monkeypa
 
 
 def test_an_attack_step_moves_the_attacker_and_no_bit_of_the_victim(surface: Surface, batch: Batch) -> None:
-    """T4, with a victim that would learn if anything let it (pitfall P16)."""
+    """With a victim that would learn if anything let it."""
     attack = attacker(surface)
     victim, network = snapshot(surface.model), snapshot(attack.network)
     attack.step(surface, batch)
@@ -74,7 +74,6 @@ def test_an_attack_step_moves_the_attacker_and_no_bit_of_the_victim(surface: Sur
 def test_no_perturbation_changes_nothing_and_costs_gamma_times_the_squared_labels(
     victim: ClusterModel, digits: Dataset
 ) -> None:
-    """T5."""
     surface = Surface(victim, "latent", embed(victim, digits.views))
     attack = attacker(surface)
     for parameter in attack.network.parameters():
@@ -132,7 +131,7 @@ def test_training_lowers_the_objective_and_fools_more_than_the_start(surface: Su
 
 
 def test_without_a_fooling_term_the_perturbation_shrinks(surface: Surface, batch: Batch) -> None:
-    """T6 in small: gamma 0 leaves only what asks for no change."""
+    """Gamma 0 leaves only what asks for no change."""
     attack = attacker(surface, gamma=0.0)
     sizes = [attack.step(surface, batch)["size"] for _ in range(60)]
     assert sizes[-1] < 0.1 * sizes[0]
@@ -154,7 +153,6 @@ def test_the_gradients_of_the_three_terms_are_right(surface: Surface, batch: Bat
 
 
 def test_two_attackers_of_one_seed_are_equal_and_of_two_seeds_are_not(surface: Surface) -> None:
-    """T13."""
     first, second = attacker(surface), attacker(surface)
     third = LatentNet(Config(hidden=(16, 12)), surface)
     weights = [attack.network.get_parameter("0.weight") for attack in (first, second, third)]

@@ -63,7 +63,6 @@ def test_a_radius_of_zero_moves_nothing(surface: Surface, batch: Batch, steps: i
 
 
 def test_it_flips_more_than_noise_of_its_radius(surface: Surface, batch: Batch) -> None:
-    """T12 in small."""
     clean = surface.point(batch)[0].detach()
     noise = equal_norm_noise(torch.full_like(clean, 1 / 8**0.5), torch.Generator().manual_seed(0))
     by_gradient = flipped(surface, batch, attack(surface, batch, eps=1.0))

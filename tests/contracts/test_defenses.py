@@ -36,7 +36,6 @@ def new(name: str, model: ClusterModel) -> tuple[Surface, Attack, Defense]:
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
 def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, model: str, build: Make, rows: Rows) -> None:
-    """T14."""
     runs = []
     for _ in range(2):
         surface, attack, defense = new(name, build(model))
@@ -47,7 +46,6 @@ def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, model: str, build:
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
 def test_the_loss_falls_while_the_attacker_keeps_every_bit(name: str, model: str, build: Make, rows: Rows) -> None:
-    """T4."""
     surface, attack, defense = new(name, build(model))
     before = {part: copy.deepcopy(held.state_dict()) for part, held in attack.state().items()}
     totals = [sum(defense.step(surface, attack, rows(model)).values()) for _ in range(20)]

@@ -90,7 +90,6 @@ def test_one_sample_is_embedded_and_labelled_as_it_is_among_others(name: str, st
 def test_a_saved_state_gives_the_same_predictions_in_a_new_model(
     name: str, started: Make, build: Make, data: Data
 ) -> None:
-    """T14."""
     model, fresh = started(name).eval(), build(name).eval()
     saved = copy.deepcopy(model.state_dict())
     fresh.load_state_dict(saved)
@@ -101,7 +100,6 @@ def test_a_saved_state_gives_the_same_predictions_in_a_new_model(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_seed_gives_one_initialisation_bit_for_bit(name: str, build: Make, started: Make) -> None:
-    """T14."""
     for make in (build, started):
         first, second = make(name).state_dict(), make(name).state_dict()
         assert first.keys() == second.keys()
@@ -110,7 +108,6 @@ def test_one_seed_gives_one_initialisation_bit_for_bit(name: str, build: Make, s
 
 @pytest.mark.parametrize(("name", "phase"), TRAINED)
 def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, phase: Phase, build: Make, rows: Rows) -> None:
-    """T14."""
     first, second = build(name), build(name)
     assert steps(first, rows(name), phase, 2) == steps(second, rows(name), phase, 2)
     assert all(value.equal(second.state_dict()[key]) for key, value in first.state_dict().items())

@@ -44,7 +44,7 @@ def test_the_loss_is_the_published_sum_sample_by_sample(convae: ConvAE, batch: B
 
 
 def test_a_doubled_batch_costs_the_same(convae: ConvAE, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """T3: every term is a mean over the batch; the draw is doubled too."""
+    """Every term is a mean over the batch; the draw is doubled too."""
     eps = torch.randn(100, 8)
     monkeypatch.setattr(torch, "randn_like", lambda like: eps.repeat(len(like) // 100, 1))
     x = batch.views[0]

@@ -43,7 +43,7 @@ def test_mode_paper_pairs_the_mean_with_itself_and_never_sees_the_data(build: Bu
 
 
 def test_the_untrained_information_term_is_at_chance_and_carries_its_weight(build: Build, batch: Batch) -> None:
-    """T11: 2 log 2 within 0.2 on small-scale inputs."""
+    """2 log 2 within 0.2 on small-scale inputs."""
     small = Batch((0.1 * batch.views[0],), batch.index)
     values = []
     for weight in (1.0, 0.5):
