@@ -25,10 +25,11 @@ PAIRS = [(name, model) for name in discover.names("defenses") for model in VIEW_
 
 def new(name: str, model: ClusterModel) -> tuple[Surface, Attack, Defense]:
     torch.manual_seed(2)
-    surface = Surface(model.eval(), "latent")  # as the stage builds an attack, which may try out one sample
-    attack = methods.new_attack(
-        "latent_net", methods.plain(methods.resolve("attacks", "latent_net", "smoke", {})), surface
-    )
+    attack_name = "pgd" if name in VIEW_DEFENSES else "latent_net"
+    # eval(): as the stage builds an attack, which may try out one sample
+    surface = Surface(model.eval(), methods.attack_space(attack_name))
+    settings = methods.plain(methods.resolve("attacks", attack_name, "smoke", {}))
+    attack = methods.new_attack(attack_name, settings, surface)
     model.train()
     values = methods.plain(methods.resolve("defenses", name, "smoke", {}))
     return surface, attack, methods.new_defense(name, values, surface)
@@ -50,8 +51,9 @@ def test_the_loss_falls_while_the_attacker_keeps_every_bit(name: str, model: str
     before = {part: copy.deepcopy(held.state_dict()) for part, held in attack.state().items()}
     totals = [sum(defense.step(surface, attack, rows(model)).values()) for _ in range(20)]
     assert sum(totals[-3:]) < 0.9 * sum(totals[:3])
-    network = attack.state()["network"].state_dict()
-    assert all(value.equal(before["network"][key]) for key, value in network.items())
+    parts = [name for name in attack.state() if name != "optimizer"]
+    for part in parts:
+        assert all(value.equal(before[part][key]) for key, value in attack.state()[part].state_dict().items())
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)

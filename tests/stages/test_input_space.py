@@ -217,8 +217,8 @@ def test_an_attack_on_decoded_images_refuses_models_without_a_decoder(context: C
 
 def test_a_trained_generator_moves_representations_further_than_noise_and_its_own_start(context: Context) -> None:
     overrides = SMALL | {
-        "attack.schedule.epochs": 25,
-        "attack.schedule.lr": 0.005,
+        "attack.schedule.epochs": 12,
+        "attack.schedule.lr": 0.01,
         "attack.eps": 0.3,
         "attack.bn": "batch",
     }
