@@ -110,6 +110,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, few_digits: Dataset)
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues_to_the_same_numbers(uninterrupted: dict[str, Folder], tmp_path: Path) -> None:
     process = start(tmp_path, *SHORT)
     read_to(process, BEGUN[1])
