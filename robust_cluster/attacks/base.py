@@ -106,6 +106,11 @@ class Attack(ABC):
     space: ClassVar[Space]
     trained: ClassVar[bool] = False  # a learned generator
 
+    @classmethod
+    def check_model(cls, model: type[ClusterModel]) -> None:
+        """Nothing, for a method that it can attack; asked before anything is trained. Raises: ConfigError."""
+        return
+
     @property
     @abstractmethod
     def budget(self) -> Budget:

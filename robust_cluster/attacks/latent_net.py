@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import Losses, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Losses, Schedule, adam, descend
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import assignment_overlap, squared_error
 
@@ -53,11 +53,7 @@ class LatentNet(Attack):
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model, self.config = surface.model, config
-        if not model.has_decoder:
-            raise ConfigError(
-                f"latent_net watches the decoded image, and {type(model).__name__} has no decoder",
-                hint="--attack view_gan, --attack pgd or another --model",
-            )
+        self.check_model(type(model))
         inputs = sum(torch.Size(shape).numel() for shape in model.info.shapes)
         with torch.no_grad():
             probe = tuple(torch.zeros(1, *shape) for shape in model.info.shapes)
@@ -67,6 +63,15 @@ class LatentNet(Attack):
         self.network = perceptron([inputs, *config.hidden, outputs], activation).to(device)
         glorot(self.network)
         self.optimizer = adam(self.network.parameters(), config.schedule.lr)
+
+    @classmethod
+    def check_model(cls, model: type[ClusterModel]) -> None:
+        """Nothing, for a method with a decoder. Raises: ConfigError."""
+        if not model.has_decoder():
+            raise ConfigError(
+                f"latent_net watches the decoded image, and {model.__name__} has no decoder",
+                hint="--attack view_gan, --attack pgd or another --model",
+            )
 
     @property
     def budget(self) -> Budget:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
@@ -63,6 +63,7 @@ class ArDmvc:
     """The defense of one model of two or more views; it owns the optimizer."""
 
     version: ClassVar[int] = 1
+    spaces: ClassVar[tuple[Space, ...]] = ("latent", "input")
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Protocol
 
-from robust_cluster.attacks.base import Attack, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
 from robust_cluster.data.base import Batch
 from robust_cluster.models.base import Schedule
 
@@ -11,6 +11,7 @@ class Defense(Protocol):
     """defenses/<name>.py holds a frozen `Config` and one class with this form, built as `Name(config, surface)`."""
 
     version: ClassVar[int]
+    spaces: ClassVar[tuple[Space, ...]]  # of the attacks that it can follow
 
     @property
     def schedule(self) -> Schedule: ...

@@ -13,9 +13,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from robust_cluster.attacks.base import Attack, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
 from robust_cluster.data.base import Batch
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least
 from robust_cluster.models.base import Embedding, Losses, Outputs, Schedule, adam, descend
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import jensen_shannon
@@ -47,14 +47,10 @@ class MutualInfo:
     """The defense of one model; it owns T and the optimizer."""
 
     version: ClassVar[int] = 2
+    spaces: ClassVar[tuple[Space, ...]] = ("latent",)
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config, model = config, surface.model
-        if surface.space != "latent":
-            raise ConfigError(
-                f"mutual_info defends the embedding, so its attack must move that, got one in {surface.space} space",
-                hint="--attack latent_net, or --defense ar_dmvc",
-            )
         sizes = sum(torch.Size(shape).numel() for shape in model.info.shapes)
         device = next(model.parameters()).device
         d = model.latent_dim

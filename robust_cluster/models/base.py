@@ -120,10 +120,10 @@ class ClusterModel(nn.Module, ABC):
         """Views that the embedding z (n, d) stands for. Raises: ConfigError when the method has no decoder."""
         raise ConfigError(f"{type(self).__name__} has no decoder")
 
-    @property
-    def has_decoder(self) -> bool:
+    @classmethod
+    def has_decoder(cls) -> bool:
         """Whether `decode` can turn an embedding into views."""
-        return type(self).decode is not ClusterModel.decode
+        return cls.decode is not ClusterModel.decode
 
     def labels(self, z: Tensor) -> Tensor:
         """Hard labels (n,) int64: the argmax of `assign`, unless the paper labels otherwise."""

@@ -8,6 +8,7 @@ from robust_cluster import discover
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
@@ -92,6 +93,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
     if request.stage == "cluster":
         return runs
+    check_methods(request, kind)
     measured = MEASURES[methods.attack_space(request.attack)].versions()
     attack_fields = method_fields("attacks", request.attack, request.profile, groups["attack"], measured)
     first = request.attack_seed if request.stage == "attack" else 0
@@ -103,6 +105,19 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     if request.stage == "reattack":
         add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **attack_fields)
     return runs
+
+
+def check_methods(request: Request, model: type[ClusterModel]) -> None:
+    """Nothing, when the attack can attack the model and the defense can follow it. Raises: ConfigError."""
+    methods.method_class(discover.load("attacks", request.attack)).check_model(model)
+    space = methods.attack_space(request.attack)
+    spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
+    if request.stage in ("defend", "reattack") and space not in spaces:
+        allowed = " and ".join(spaces)
+        raise ConfigError(
+            f"{request.defense} defends against attacks in {allowed} space, {request.attack} is in {space} space",
+            hint="another --attack or --defense",
+        )
 
 
 def method_fields(

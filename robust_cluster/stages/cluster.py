@@ -71,7 +71,7 @@ def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
         health = cluster_health(model, embedding)
         predicted = model.labels(embedding.z).cpu().numpy()
         metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
-        metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder else None
+        metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder() else None
     return {"metrics": metrics, "health": health, "flags": ["collapsed"] if health["collapsed"] else []}
 
 

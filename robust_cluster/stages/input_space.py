@@ -59,7 +59,6 @@ class Scorer:
         self.batches = [batch_of(context.views, rows) for rows in portions(self.rows.to(context.torch_device))]
         self.truth = None if context.labels is None else context.labels[self.rows.numpy()]
         self.n_clusters = context.info.n_clusters
-        self.bounds = context.info.bounds
         with torch.no_grad():
             self.embeddings: list[Embedding] = [self.surface.encode(batch.views) for batch in self.batches]
         self.clean = self.outcome(lambda batch: batch.views, Budget())

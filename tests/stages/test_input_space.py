@@ -206,7 +206,9 @@ def test_a_restarted_model_begins_as_the_clustering_did(victim: ClusterModel, co
 
 
 def test_the_defense_of_the_embedding_refuses_attacks_on_the_views(context: Context) -> None:
-    with pytest.raises(ConfigError, match="mutual_info defends the embedding"):
+    with pytest.raises(
+        ConfigError, match="mutual_info defends against attacks in latent space, view_gan is in input space"
+    ):
         execute(specs(context, "defend", defense="mutual_info"), context)
 
 
