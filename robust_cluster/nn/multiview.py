@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.errors import ShapeError
+from robust_cluster.nn.precision import Conv2d, ConvTranspose2d
 
 SMALLEST = 16  # pixels a side: two halvings and four unpadded 3x3 convolutions leave 1
 WIDTH = 64  # maps of every hidden convolution
@@ -43,8 +44,8 @@ class CnnSmallEncoder(nn.Sequential):
     def __init__(self, channels: int) -> None:
         layers: list[nn.Module] = []
         for inputs in (channels, WIDTH):
-            layers += [nn.Conv2d(inputs, WIDTH, 3), nn.ReLU()]
-            layers += [nn.Conv2d(WIDTH, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [Conv2d(inputs, WIDTH, 3), nn.ReLU()]
+            layers += [Conv2d(WIDTH, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.MaxPool2d(2)]
         super().__init__(*layers, nn.Flatten())
         self.to(memory_format=torch.channels_last)  # 1.7 times as fast on a CPU, measured
 
@@ -66,15 +67,15 @@ class CnnSmallDecoder(nn.Module):
         self.start = (WIDTH, *last)
         self.maps = nn.Sequential(
             nn.Upsample(second),
-            nn.ConvTranspose2d(WIDTH, WIDTH, 3),
+            ConvTranspose2d(WIDTH, WIDTH, 3),
             nn.ReLU(),
-            nn.ConvTranspose2d(WIDTH, WIDTH, 3),
+            ConvTranspose2d(WIDTH, WIDTH, 3),
             nn.BatchNorm2d(WIDTH),
             nn.ReLU(),
             nn.Upsample(first),
-            nn.ConvTranspose2d(WIDTH, WIDTH, 3),
+            ConvTranspose2d(WIDTH, WIDTH, 3),
             nn.ReLU(),
-            nn.ConvTranspose2d(WIDTH, channels, 3),
+            ConvTranspose2d(WIDTH, channels, 3),
             nn.Sigmoid(),
         )
         self.to(memory_format=torch.channels_last)

@@ -41,7 +41,7 @@ class RunSpec:
 
     `settings`: the resolved hyper-parameters of this stage, plain JSON, e.g. {"model": {...}} or {"attack": {...}}.
     `versions`: method name -> its `version`; raising a version gives every later run a new key.
-    `precision`: "medium" allows reduced float32 products while training, "highest" does not.
+    `precision`: "medium" allows reduced float32 products in gradients, "highest" does not; scores never have them.
     `parent`: the run whose checkpoint this one starts from; its whole spec is inside.
     """
 

@@ -86,7 +86,8 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
         after_epoch=lambda epoch, batches: ended(attacker, epoch),
         watch=MEASURES[surface.space].curve(trial),
     )
-    return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)
+    with precision(spec.precision):
+        return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)
 
 
 def ended(attacker: Attack, epoch: int) -> dict[str, float]:

@@ -60,6 +60,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
         raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
     config = methods.resolve("models", request.model, request.profile, groups["model"])
     kind = methods.method_class(discover.load("models", request.model))
+    is_latent = methods.attack_space(request.attack) == "latent"  # cheap, and ALRDC's records are of exact attacks
     runs: list[RunSpec] = []
 
     def add(stage: Stage, model: str, **fields: Any) -> None:
@@ -71,7 +72,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
                 model=model,
                 latent_dim=request.latent_dim,
                 seed=request.seed,
-                precision="highest" if request.exact or stage in ("attack", "reattack") else "medium",
+                precision="highest" if request.exact or (stage in ("attack", "reattack") and is_latent) else "medium",
                 parent=runs[-1] if runs else None,
                 **fields,
             )

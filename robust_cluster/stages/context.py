@@ -132,8 +132,7 @@ def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:
 def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str, Any]:
     """The parts of a record that every stage writes: data, training, environment, profile, the parent's checkpoint."""
     info = context.info
-    level = spec.precision if spec.stage in ("pretrain", "cluster", "defend") else "highest"
-    with precision(level):
+    with precision(spec.precision):
         error = matmul_error(str(context.torch_device))
     return {
         "profile": context.profile,
@@ -151,7 +150,7 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
         },
         "training": summary.to_json() if summary else None,
         "environment": describe(str(context.torch_device), context.threads)
-        | {"matmul": {"precision": level, "relative_error": error}},
+        | {"matmul": {"precision": spec.precision, "relative_error": error}},
     }
 
 

@@ -2,7 +2,8 @@
 
 An attack at eps in input space says nothing unless noise of the same size does less: with stored batch-norm statistics
 any dense texture may throw a network off its range. Every move is scored in the same fixed batches: with statistics of
-the batch a score depends on its composition.
+the batch a score depends on its composition. Gradients may come from reduced products, by the run's `precision`,
+scores never.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from robust_cluster.data.base import Batch, Views
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.models.base import Embedding
 from robust_cluster.nn.layers import flat
+from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.evaluate import Metrics, Predicted, attacked_scores, batch_of, scores
@@ -70,10 +72,11 @@ class Scorer:
         with torch.no_grad():
             for batch, clean in zip(self.batches, self.embeddings, strict=True):
                 moved = budget.clip(batch.views, move(batch))
-                embedding = self.surface.encode(moved)
-                shift = representation_shift(model, clean, embedding)
+                with precision("highest"):
+                    embedding = self.surface.encode(moved)
+                    shift, labels = representation_shift(model, clean, embedding), model.labels(embedding.z)
                 norm = (flat(moved) - flat(batch.views)).norm(dim=1)
-                found.append((embedding.z, model.labels(embedding.z), shift, norm))
+                found.append((embedding.z, labels, shift, norm))
         z, labels, shift, norm = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Outcome(z, labels.cpu().numpy(), shift, norm)
 
@@ -185,7 +188,8 @@ def pgd(trial: Trial) -> Metrics:
     torch.manual_seed(seed_for(trial.spec.seed, "pgd", trial.spec.key))
     for (suffix, eps), objective in product((("", trial.attacker.budget.eps), ("_at_0.2", PGD_EPS)), OBJECTIVES):
         attack = PGD(Config(eps=eps, steps=PGD_STEPS, objective=objective, bn=scorer.surface.bn), scorer.surface)
-        attacked = scorer.attacked(scorer.outcome(partial(attack.perturb, scorer.surface), attack.budget))
+        with precision(trial.spec.precision):
+            attacked = scorer.attacked(scorer.outcome(partial(attack.perturb, scorer.surface), attack.budget))
         found[f"ACC*_pgd_{objective}{suffix}"] = attacked["ACC*"]
         found[f"NMI*_pgd_{objective}{suffix}"] = attacked["NMI*"]
         found[f"pgd_{objective}_flip{suffix}"] = attacked["flip"]

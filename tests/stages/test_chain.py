@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.data.base import Dataset
+from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.runs.spec import RunSpec, Stage
+from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import chain, latent_space, methods
 from robust_cluster.stages.chain import Request, carry_out, execute, plan
@@ -26,7 +27,7 @@ from robust_cluster.stages.profiles import PROFILES
 OWNER = """
 import json, sys
 from pathlib import Path
-from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 with RunStore(Path(sys.argv[1])).own(RunSpec.from_json(json.loads(sys.argv[2]))) as run:
     print("owned", flush=True)
@@ -211,9 +212,12 @@ def test_every_run_survives_a_round_trip_through_json(ask: Any) -> None:
         assert again.key == spec.key
 
 
-def test_only_training_of_models_may_use_reduced_products(ask: Any) -> None:
+def test_training_of_models_and_attacks_on_images_may_use_reduced_products(ask: Any) -> None:
     assert [spec.precision for spec in ask()] == ["medium", "medium", "highest", "medium", "highest"]
     assert {spec.precision for spec in ask(exact=True)} == {"highest"}
+    pixels = load(DataRef("digits-28", limit=60), Places())
+    request = Request("attack", pixels.ref, "simvc", attack="view_gan", profile="smoke")
+    assert [spec.precision for spec in plan(request, pixels.info)] == ["medium", "medium"]
 
 
 @pytest.fixture
