@@ -27,7 +27,7 @@ from robust_cluster.stages.profiles import PROFILES
 OWNER = """
 import json, sys
 from pathlib import Path
-from robust_cluster.runs.spec import DataRef, RunSpec
+from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
 with RunStore(Path(sys.argv[1])).own(RunSpec.from_json(json.loads(sys.argv[2]))) as run:
     print("owned", flush=True)
