@@ -31,6 +31,7 @@ class DataInfo:
     `shapes`: one per view, without the sample axis: (d,) for vectors, (channels, height, width) for images.
     `bounds`: (low, high) of every value where the data have them (pixels), else None.
     `scale`: the constant that vector data were multiplied by (1.0 for images). `sha256`: over views and labels.
+    `mean_square`: the mean of x_i^2 over samples, views and entries, after that.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DataInfo:
     bounds: tuple[float, float] | None
     scale: float
     sha256: str
+    mean_square: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
         bounds=(0.0, 1.0) if raw.image and not is_scaled else None,
         scale=scale,
         sha256=digest(views, labels),
+        mean_square=_mean_square(views),
     )
     return Dataset(ref, info, tuple(torch.from_numpy(view) for view in views), labels, raw.source)
 
@@ -257,6 +258,14 @@ def _pixels(name: str, images: Array) -> Floats:
             hint="divide by the largest possible value",
         )
     return np.require(images, np.float32, ["C", "W"])
+
+
+def _mean_square(views: Sequence[Floats]) -> float:
+    """The mean of the squares of all values, summed in float64 without a copy of the data."""
+    sums = [
+        np.einsum("nd,nd->", flat, flat, dtype=np.float64) for flat in (view.reshape(len(view), -1) for view in views)
+    ]
+    return float(sum(sums)) / sum(view.size for view in views)
 
 
 def _scale(name: str, views: Sequence[Floats]) -> float:

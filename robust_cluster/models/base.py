@@ -38,9 +38,31 @@ class Schedule:
         if self.lr <= 0:
             raise ConfigError(f"lr must be > 0, got {self.lr}")
 
+    def lr_ratio(self, epoch: int) -> float:
+        """What every learning rate is multiplied by before epoch 1, 2, ...; 1 here: `StepwiseSchedule` lowers it."""
+        return 1.0
+
     def batch(self, n_samples: int) -> int:
         """Samples per batch for a data set of `n_samples`: `batch_size`, or a fifth of the data if that is smaller."""
         return max(1, min(self.batch_size, n_samples // 5))
+
+
+@dataclass(frozen=True)
+class StepwiseSchedule(Schedule):
+    """A schedule whose learning rates fall: lr * lr_decay^floor(epoch / lr_epochs), epochs counted from 1."""
+
+    lr_decay: float = 1.0  # in (0, 1]
+    lr_epochs: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "lr_epochs")
+        if not 0 < self.lr_decay <= 1:
+            raise ConfigError(f"lr_decay must be in (0, 1], got {self.lr_decay}")
+
+    def lr_ratio(self, epoch: int) -> float:
+        """`lr_decay` before every epoch whose number `lr_epochs` divides, else 1."""
+        return self.lr_decay if epoch % self.lr_epochs == 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +179,14 @@ class ClusterModel(nn.Module, ABC):
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Do what the method does between epochs, e.g. weights taken anew from the embedding of the whole data set."""
+
+    def working_state(self) -> Mapping[str, nn.Module]:
+        """What a resumed clustering needs beside the model, e.g. targets of every sample; no part of its checkpoint."""
+        return {}
+
+    def stop_reason(self) -> str | None:
+        """Why clustering should end now, asked after each epoch; None to go on. Told by the model's state alone."""
+        return None
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """End a phase, e.g. with k-means on the trained embedding, for methods that label so."""

@@ -28,9 +28,10 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         task = Task(
             title=f"cluster {spec.model}",
             step=lambda batch: model.step(batch, "cluster", optimizers),
-            state={"model": model, "watch": watch, **optimizers},
+            state={"model": model, "watch": watch, **model.working_state(), **optimizers},
             after_epoch=lambda epoch, batches: between_epochs(model, spec, context, epoch),
             watch=watch,
+            stop_reason=model.stop_reason,
         )
         summary = fit(task, context.batches(schedule, spec), run, context.progress)
     model.eval()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch, Views
@@ -76,7 +77,7 @@ class Task:
     """What `fit` trains: a step, everything whose state a resumed run needs, and what to log besides the losses.
 
     `after_epoch`: more to do after each epoch with the same batches (the alternating attacker). `watch`: label-free
-    figures for the epoch's log line.
+    figures for the epoch's log line. `stop_reason`: why to end before the schedule does, None to go on.
     """
 
     title: str
@@ -84,11 +85,12 @@ class Task:
     state: Mapping[str, Stateful]
     after_epoch: Callable[[int, Batches], dict[str, float]] = field(default=lambda epoch, batches: {})
     watch: Callable[[], dict[str, float]] = dict
+    stop_reason: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a training ended: "epochs" (all done), or "plateau" (the schedule's rule held)."""
+    """How a training ended: "epochs" (all done), "plateau" (the schedule's rule held) or the task's own reason."""
 
     epochs: int
     steps: int
@@ -120,8 +122,9 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
     progress.start(task.title, schedule.epochs, done)
     try:
         for epoch in range(done + 1, schedule.epochs + 1):
-            if plateau(history, schedule):
+            if stop_reason(task, history, schedule):
                 break
+            lower(task, schedule.lr_ratio(epoch))
             began = time.monotonic()
             losses, count = run_epoch(task, batches, epoch)
             losses |= task.after_epoch(epoch, batches)
@@ -131,7 +134,7 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
             lines.append({**line, "health": task.watch()})
             run.log(lines[-1])
             progress.epoch(epoch, losses)
-            saver.save(lines, is_last=epoch == schedule.epochs or plateau(history, schedule))
+            saver.save(lines, is_last=epoch == schedule.epochs or bool(stop_reason(task, history, schedule)))
     finally:
         progress.stop()
     steps = sum(line["steps"] for line in lines)
@@ -139,7 +142,7 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
         epochs=len(history),
         steps=steps,
         samples=steps * schedule.batch(len(batches.views[0])),
-        stop_reason="plateau" if plateau(history, schedule) else "epochs",
+        stop_reason=stop_reason(task, history, schedule) or "epochs",
         seconds=seconds,
         loss=history[-1] if history else None,
         losses=lines[-1]["losses"] if lines else {},
@@ -160,6 +163,19 @@ def run_epoch(task: Task, batches: Batches, epoch: int) -> tuple[dict[str, float
             totals[name] = totals.get(name, 0.0) + value
     means = {name: total / count for name, total in totals.items()}
     return {**means, "loss": math.fsum(means.values())}, count
+
+
+def stop_reason(task: Task, history: list[float], schedule: Schedule) -> str | None:
+    """Why training ends here although epochs are left; None when it goes on."""
+    return "plateau" if plateau(history, schedule) else task.stop_reason() if history else None
+
+
+def lower(task: Task, ratio: float) -> None:
+    """Multiply the learning rates of the task's optimizers, which are saved with their state."""
+    for part in task.state.values():
+        if ratio != 1 and isinstance(part, Optimizer):
+            for group in part.param_groups:
+                group["lr"] *= ratio
 
 
 def plateau(history: list[float], schedule: Schedule) -> bool:

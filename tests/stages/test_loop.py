@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import NonFiniteError
-from robust_cluster.models.base import Schedule
+from robust_cluster.models.base import Schedule, StepwiseSchedule
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import Run, RunStore
@@ -158,6 +158,36 @@ def test_training_ends_on_the_plateau_and_says_so(run: Run) -> None:
     assert summary.epochs == len(losses) < 50
     stops = [plateau(losses[:n], toy.schedule) for n in range(1, len(losses) + 1)]
     assert stops == [False] * (len(losses) - 1) + [True]
+
+
+def test_a_task_may_end_its_training_and_name_the_reason(run: Run) -> None:
+    toy = Toy(Schedule(epochs=50, batch_size=2))
+    task = replace(toy.task(), stop_reason=lambda: "labels settled" if len(run.lines()) >= 3 else None)
+    summary = fit(task, toy.batches, run, Silent())
+    assert (summary.epochs, summary.stop_reason) == (3, "labels settled")
+    again = fit(task, toy.batches, run, Silent())
+    assert (again.epochs, again.stop_reason) == (3, "labels settled")
+
+
+def test_a_stepwise_schedule_lowers_every_rate_also_over_a_resume(store: RunStore) -> None:
+    """lr_0 decay^floor(e / every), e from 1: epochs 1 and 2 at lr_0, 3 to 5 at half, 6 at a quarter."""
+    rates: list[float] = []
+
+    def train(epochs: int) -> None:
+        toy = Toy(StepwiseSchedule(epochs=epochs, batch_size=2, lr_decay=0.5, lr_epochs=3))
+        step = toy.step
+
+        def noted(batch: Batch) -> dict[str, float]:
+            if len(run.lines()) == len(rates):
+                rates.append(toy.optimizer.param_groups[0]["lr"])
+            return step(batch)
+
+        fit(replace(toy.task(), step=noted), toy.batches, run, Silent())
+
+    with store.own(SPEC) as run:
+        train(4)
+        train(6)
+    assert rates == [0.1, 0.1, 0.05, 0.05, 0.05, 0.025]
 
 
 def test_the_summary_counts_steps_and_samples(run: Run) -> None:
