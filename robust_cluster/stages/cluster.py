@@ -11,7 +11,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.evaluate import Metrics, Watch, cluster_health, embed, in_portions, scores
-from robust_cluster.stages.loop import Task, fit
+from robust_cluster.stages.loop import Task, fit, trained_parts
 
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         task = Task(
             title=f"cluster {spec.model}",
             step=lambda batch: model.step(batch, "cluster", optimizers),
-            state={"model": model, "watch": watch, **model.working_state(), **optimizers},
+            state={"watch": watch, **trained_parts(model, optimizers), **model.working_state()},
             after_epoch=lambda epoch, batches: between_epochs(model, spec, context, epoch),
             watch=watch,
             stop_reason=model.stop_reason,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.attacks.base import Stateful
@@ -104,6 +104,11 @@ class Summary:
         """Plain JSON with the rate."""
         rate = self.samples / self.seconds if self.seconds > 0 else None
         return {**self.__dict__, "samples_per_second": rate}
+
+
+def trained_parts(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> dict[str, Stateful]:
+    """A model and its optimizers under names that cannot meet: an optimizer may be called "model" too."""
+    return {"model": model, **{f"optimizer_{name}": optimizer for name, optimizer in optimizers.items()}}
 
 
 def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:

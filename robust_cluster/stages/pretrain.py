@@ -6,7 +6,7 @@ from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages.context import Context, record
-from robust_cluster.stages.loop import Task, fit
+from robust_cluster.stages.loop import Task, fit, trained_parts
 
 
 def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     task = Task(
         title=f"pretrain {spec.model}",
         step=lambda batch: model.step(batch, "pretrain", optimizers),
-        state={"model": model, **optimizers},
+        state=trained_parts(model, optimizers),
     )
     with precision(spec.precision):
         summary = fit(task, batches, run, context.progress)

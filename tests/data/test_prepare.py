@@ -46,7 +46,9 @@ def test_the_mean_square_of_all_values_is_known(places: Places) -> None:
     data = prepared(places, {"view_0": X, "view_1": 10 * X, "y": Y}, normalize="none")
     assert data.info.mean_square == pytest.approx(np.square(np.stack([X, 10 * X])).mean())
     pixels = images(4, 5, 6)
-    assert prepared(places, {"x": pixels, "y": [0, 1, 0, 1]}).info.mean_square == pytest.approx(np.square(pixels / 255).mean())
+    assert prepared(places, {"x": pixels, "y": [0, 1, 0, 1]}).info.mean_square == pytest.approx(
+        np.square(pixels / 255).mean()
+    )
 
 
 def test_normalize_none_leaves_vectors_alone(places: Places) -> None:
