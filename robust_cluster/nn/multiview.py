@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.errors import ShapeError
-from robust_cluster.nn.precision import Conv2d, ConvTranspose2d
+from robust_cluster.nn.precision import reduced
 
 SMALLEST = 16  # pixels a side: two halvings and four unpadded 3x3 convolutions leave 1
 WIDTH = 64  # maps of every hidden convolution
@@ -44,10 +44,16 @@ class CnnSmallEncoder(nn.Sequential):
     def __init__(self, channels: int) -> None:
         layers: list[nn.Module] = []
         for inputs in (channels, WIDTH):
-            layers += [Conv2d(inputs, WIDTH, 3), nn.ReLU()]
-            layers += [Conv2d(WIDTH, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(inputs, WIDTH, 3), nn.ReLU()]
+            layers += [nn.Conv2d(WIDTH, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.MaxPool2d(2)]
         super().__init__(*layers, nn.Flatten())
         self.to(memory_format=torch.channels_last)  # 1.7 times as fast on a CPU, measured
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Features (n, `cnn_small_features`) of images (n, C, H, W), in the type of the images."""
+        with reduced(input):
+            features: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return features.to(input.dtype)
 
 
 class CnnSmallDecoder(nn.Module):
@@ -67,22 +73,24 @@ class CnnSmallDecoder(nn.Module):
         self.start = (WIDTH, *last)
         self.maps = nn.Sequential(
             nn.Upsample(second),
-            ConvTranspose2d(WIDTH, WIDTH, 3),
+            nn.ConvTranspose2d(WIDTH, WIDTH, 3),
             nn.ReLU(),
-            ConvTranspose2d(WIDTH, WIDTH, 3),
+            nn.ConvTranspose2d(WIDTH, WIDTH, 3),
             nn.BatchNorm2d(WIDTH),
             nn.ReLU(),
             nn.Upsample(first),
-            ConvTranspose2d(WIDTH, WIDTH, 3),
+            nn.ConvTranspose2d(WIDTH, WIDTH, 3),
             nn.ReLU(),
-            ConvTranspose2d(WIDTH, channels, 3),
+            nn.ConvTranspose2d(WIDTH, channels, 3),
             nn.Sigmoid(),
         )
         self.to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
         """Images (n, C, H, W) of features (n, d)."""
-        images: Tensor = self.maps(features.unflatten(1, self.start))
+        with reduced(features):
+            logits = self.maps[:-1](features.unflatten(1, self.start))
+        images: Tensor = self.maps[-1](logits.to(features.dtype))  # bfloat16 has no value between 255/256 and 1
         return images
 
 
