@@ -1,0 +1,36 @@
+"""The two sides of an adversarial game on logits a, D = sigmoid(a): a discriminator and what tries to pass it.
+
+Written with softplus, ln(1 - D) = -softplus(a), ln D = -softplus(-a): a sure discriminator gives no infinity.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Game = Literal["saturating", "nonsaturating"]
+
+
+def discriminator_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """-(E ln(1 - D(fake)) + E ln D(real)), a scalar: 2 ln 2 when nothing is told apart, 0 when everything is.
+
+    At the best D this is 2 ln 2 - 2 JSD(real || fake). Shapes: logits (n, ...) and (m, ...). Source: Goodfellow et al.,
+    NeurIPS 2014; minus Eq. 1 of DCAN.
+    """
+    return F.softplus(fake).mean() + F.softplus(-real).mean()
+
+
+def generator_loss(fake: Tensor, game: Game) -> Tensor:
+    """What the fakes' maker descends: E ln(1 - D(fake)) ("saturating") or -E ln D(fake) ("nonsaturating").
+
+    Shape: logits (n, ...); returns a scalar.
+    """
+    return -F.softplus(fake).mean() if game == "saturating" else F.softplus(-fake).mean()
+
+
+def frozen(network: nn.Module, x: Tensor) -> Tensor:
+    """network(x), through which a gradient reaches x and none of the network's parameters."""
+    constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    output: Tensor = functional_call(network, constants, (x,))
+    return output

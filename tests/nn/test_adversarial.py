@@ -1,0 +1,91 @@
+"""Both sides of the game are the published logarithms, and the best discriminator measures a divergence."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.integrate import quad
+from scipy.stats import norm
+from torch import Tensor, nn
+
+from robust_cluster.nn.adversarial import discriminator_loss, frozen, generator_loss
+from robust_cluster.nn.layers import perceptron
+
+
+def jensen_shannon(mean: float) -> float:
+    """JSD of N(0, 1) and N(mean, 1) in nats, by quadrature."""
+
+    def integrand(x: float) -> float:
+        p, q = norm.pdf(x), norm.pdf(x, mean)
+        return float(0.5 * (p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))))
+
+    return float(quad(integrand, -8, mean + 8)[0])
+
+
+def test_the_discriminators_loss_is_cross_entropy_against_0_and_1() -> None:
+    torch.manual_seed(0)
+    fake, real = torch.randn(7, 1), torch.randn(5, 1)
+    expected = F.binary_cross_entropy(fake.sigmoid(), torch.zeros(7, 1))
+    expected = expected + F.binary_cross_entropy(real.sigmoid(), torch.ones(5, 1))
+    torch.testing.assert_close(discriminator_loss(fake, real), expected)
+    assert discriminator_loss(torch.zeros(2), torch.zeros(3)).item() == pytest.approx(2 * math.log(2))
+    assert discriminator_loss(torch.tensor([-200.0]), torch.tensor([200.0])).item() == 0
+
+
+def test_both_forms_of_the_makers_loss_are_their_logarithms() -> None:
+    logits = torch.tensor([-1.0, 0.5, 2.0])
+    d = logits.sigmoid()
+    torch.testing.assert_close(generator_loss(logits, "saturating"), (1 - d).log().mean())
+    torch.testing.assert_close(generator_loss(logits, "nonsaturating"), -d.log().mean())
+
+
+@pytest.mark.parametrize("logit", [-200.0, 200.0])
+def test_a_sure_discriminator_gives_finite_losses_and_gradients(logit: float) -> None:
+    logits = torch.tensor([logit], requires_grad=True)
+    total = generator_loss(logits, "saturating") + generator_loss(logits, "nonsaturating")
+    (gradient,) = torch.autograd.grad(total + discriminator_loss(logits, logits), logits)
+    assert total.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.5, 3.0])
+def test_the_value_at_the_best_discriminator_is_twice_the_divergence_less_2_ln_2(mean: float) -> None:
+    """Lemma 2 of DCAN, whose bound is an equality; D = p / (p + q) has the logit ln p - ln q."""
+    grid = torch.linspace(-10, 13, 40_001, dtype=torch.float64)
+    real, fake = (torch.exp(-0.5 * (grid - m).square()) for m in (0.0, mean))
+    best = real.log() - fake.log()
+    value = 0.0
+    for point, p, q in zip(best[::20], real[::20] / real[::20].sum(), fake[::20] / fake[::20].sum(), strict=True):
+        value -= float(p * discriminator_loss(torch.tensor([-99.0]), point) + q * generator_value(point))
+    assert value == pytest.approx(2 * jensen_shannon(mean) - 2 * math.log(2), abs=1e-4)
+
+
+def generator_value(logit: Tensor) -> Tensor:
+    """-ln(1 - D) of one fake."""
+    return -generator_loss(logit, "saturating")
+
+
+def test_a_trained_discriminator_reaches_that_value() -> None:
+    torch.manual_seed(0)
+    network = perceptron([1, 32, 1], nn.Tanh)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        discriminator_loss(network(1.5 + torch.randn(1000, 1)), network(torch.randn(1000, 1))).backward()
+        optimizer.step()
+    value = -discriminator_loss(network(1.5 + torch.randn(50_000, 1)), network(torch.randn(50_000, 1))).item()
+    assert value == pytest.approx(2 * jensen_shannon(1.5) - 2 * math.log(2), abs=0.02)
+
+
+def test_a_frozen_network_gives_its_output_and_a_gradient_to_its_input_alone() -> None:
+    torch.manual_seed(0)
+    network, x = perceptron([3, 4, 1], nn.Tanh), torch.randn(5, 3, requires_grad=True)
+    output = frozen(network, x)
+    assert output.equal(network(x))
+    output.sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(parameter.requires_grad for parameter in network.parameters())
