@@ -1,0 +1,118 @@
+"""A Gaussian mixture on the raw data, by EM (Dempster, Laird and Rubin, 1977); a yardstick of ADEC's tables.
+
+scikit-learn's EM, started from k-means. ADEC does not state the covariances: diagonal ones here, since full ones are
+singular on images.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from robust_cluster.data.base import DataInfo, Views
+from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
+from robust_cluster.nn.layers import flat
+from robust_cluster.nn.mixture import diagonal_log_joint, full_log_joint
+
+PROFILES: dict[str, dict[str, Any]] = {"smoke": {"n_init": 1}}
+
+
+@dataclass(frozen=True)
+class Config(ModelConfig):
+    """Hyper-parameters of the mixture."""
+
+    covariance: Literal["diag", "full"] = "diag"
+    ridge: float = 1e-6  # added to every variance, times the data's mean variance
+    max_iter: int = 200  # EM passes
+    n_init: int = 10  # restarts from k-means, the highest likelihood counts
+    cluster: Schedule = field(default_factory=lambda: Schedule(epochs=0))  # fitted by start(), not by descent
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "n_init", "max_iter")
+        check_at_least(0, self, "ridge")
+        if self.cluster.epochs:
+            raise ConfigError(f"gmm is not trained by descent: cluster.epochs must be 0, got {self.cluster.epochs}")
+
+
+class GMM(ClusterModel):
+    """The embedding is the data; soft labels are the components' posterior."""
+
+    def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
+        super().__init__(config, info, latent_dim)
+        self.config: Config = config
+        check_at_least(2, info, "n_clusters")
+        self.sizes = [torch.Size(shape).numel() for shape in info.shapes]
+        n_clusters, size = info.n_clusters, sum(self.sizes)
+        is_full = config.covariance == "full"
+        self.register_buffer("weights", torch.full((n_clusters,), 1 / n_clusters))
+        self.register_buffer("means", torch.zeros(n_clusters, size))
+        spread = torch.eye(size).repeat(n_clusters, 1, 1) if is_full else torch.ones(n_clusters, size)
+        self.register_buffer("spread", spread)  # covariances (K, d, d), or precisions (K, d)
+        self.register_buffer("has_converged", torch.zeros(()))
+        self.weights: Tensor
+        self.means: Tensor
+        self.spread: Tensor
+
+    def encode(self, views: Views) -> Embedding:
+        """The data themselves, views side by side: z (n, sum of sizes)."""
+        return Embedding(flat(views), tuple(view.flatten(1) for view in views))
+
+    def decode(self, z: Tensor) -> Views:
+        """The views that z (n, sum of sizes) is made of."""
+        parts = z.split(self.sizes, dim=1)
+        return tuple(part.unflatten(1, shape) for part, shape in zip(parts, self.info.shapes, strict=True))
+
+    def log_joint(self, z: Tensor) -> Tensor:
+        """ln w_k + ln N(z; m_k, S_k) up to a constant, (n, K)."""
+        form = full_log_joint if self.config.covariance == "full" else diagonal_log_joint
+        return form(z, self.weights, self.means, self.spread)
+
+    def assign(self, z: Tensor) -> Tensor:
+        """The posterior (n, K) of the components."""
+        return self.log_joint(z).softmax(dim=1)
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, none of them infinite."""
+        return self.log_joint(z).log_softmax(dim=1)
+
+    def fitted(self, z: Tensor, seed: int) -> GaussianMixture:
+        """scikit-learn's mixture of z (n, d), in float64 on one thread."""
+        config, data = self.config, z.detach().cpu().double().numpy()
+        mixture = GaussianMixture(
+            self.info.n_clusters,
+            covariance_type=config.covariance,
+            reg_covar=config.ridge * float(data.var(axis=0).mean()),
+            max_iter=config.max_iter,
+            n_init=config.n_init,
+            random_state=seed,
+        )
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # `health` tells
+            return mixture.fit(data)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of a mixture fitted anew to z (n, d)."""
+        return torch.as_tensor(self.fitted(z, seed).predict(z.detach().cpu().double().numpy()), device=z.device)
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Fit the mixture; there is nothing to train afterwards."""
+        mixture = self.fitted(embed().z, seed)
+        self.weights.copy_(torch.as_tensor(mixture.weights_))
+        self.means.copy_(torch.as_tensor(mixture.means_))
+        is_full = self.config.covariance == "full"
+        self.spread.copy_(torch.as_tensor(mixture.covariances_ if is_full else mixture.precisions_))
+        self.get_buffer("has_converged").fill_(float(mixture.converged_))
+
+    def health(self, embedding: Embedding) -> dict[str, float]:
+        """Whether EM converged (1 or 0) and the smallest component's weight."""
+        return {
+            "has_converged": float(self.get_buffer("has_converged")),
+            "smallest_weight": float(self.weights.min()),
+        }

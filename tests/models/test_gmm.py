@@ -1,0 +1,61 @@
+"""The mixture as a model gives scikit-learn's own labels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture
+
+from robust_cluster.data.base import DataInfo, Dataset
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.models.shallow.gmm import GMM, Config
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_labels_and_soft_labels_are_scikit_learns(
+    build: Callable[..., ClusterModel], digits: Dataset, covariance: Any
+) -> None:
+    model = build("gmm", covariance=covariance, ridge=0.01, n_init=1)
+    x = digits.views[0]
+    model.start("cluster", lambda: model.encode(digits.views), seed=3)
+    variance = float(x.double().var(dim=0, correction=0).mean())
+    expected = GaussianMixture(10, covariance_type=covariance, reg_covar=0.01 * variance, random_state=3, max_iter=200)
+    labels = expected.fit_predict(x.double().numpy())
+    z = model.encode(digits.views).z
+    assert model.labels(z).tolist() == labels.tolist()
+    soft = torch.as_tensor(expected.predict_proba(x.double().numpy())).float()
+    torch.testing.assert_close(model.assign(z), soft, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(model.log_assign(z).exp(), model.assign(z))
+    assert model.log_assign(z).isfinite().all()
+    assert model.refit_labels(z, seed=3).tolist() == labels.tolist()  # type: ignore[union-attr]
+    assert model.health(Embedding(z, ())) == {
+        "has_converged": float(expected.converged_),
+        "smallest_weight": pytest.approx(expected.weights_.min(), rel=1e-5),
+    }
+
+
+def test_em_that_was_cut_short_says_so(build: Callable[..., ClusterModel], digits: Dataset) -> None:
+    model = build("gmm", max_iter=1, n_init=1)
+    model.start("cluster", lambda: model.encode(digits.views), seed=3)
+    assert model.health(model.encode(digits.views))["has_converged"] == 0
+
+
+def test_views_stand_side_by_side_and_come_back_in_their_shapes() -> None:
+    model = GMM(Config(), DataInfo("toy", ((1, 2, 2), (3,)), 6, 2, None, 1.0, ""), 0)
+    views = (torch.randn(6, 1, 2, 2), torch.randn(6, 3))
+    z = model.encode(views).z
+    assert z.shape == (6, 7)
+    assert all(part.equal(view) for part, view in zip(model.decode(z), views, strict=True))
+
+
+def test_settings_that_cannot_be_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="ridge must be >= 0, got -1"):
+        Config(ridge=-1.0)
+    with pytest.raises(ConfigError, match="max_iter must be >= 1, got 0"):
+        Config(max_iter=0)
+    with pytest.raises(ConfigError, match=r"gmm is not trained by descent: cluster\.epochs must be 0, got 50"):
+        Config(cluster=type(Config().cluster)())
+    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
+        GMM(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
