@@ -1,0 +1,153 @@
+"""DC-GMM's round: what the network descends, and gamma, y, the mixture and u after it."""
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from torch import nn
+from torch.optim import Adadelta
+
+from robust_cluster.data.base import Batch, DataInfo
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.autoencoder.dc_gmm import DCGMM, Config
+from robust_cluster.models.base import Embedding
+from robust_cluster.stages import methods
+from robust_cluster.stages.evaluate import embed
+
+
+def small(**settings: Any) -> DCGMM:
+    torch.manual_seed(0)
+    settings = {"hidden": [8], "n_init": 1, **settings}
+    model = methods.new_model("dc_gmm", settings, DataInfo("toy", ((6,),), 60, 3, None, 1.0, ""), 4)
+    assert isinstance(model, DCGMM)
+    return model
+
+
+@pytest.fixture
+def rows() -> Batch:
+    """60 vectors around three means."""
+    torch.manual_seed(1)
+    return Batch((torch.randn(60, 6) + torch.eye(3, 6).mul(6).repeat(20, 1),), torch.arange(60))
+
+
+def begun(rows: Batch, **settings: Any) -> DCGMM:
+    model = small(**settings)
+    model.start("cluster", lambda: embed(model, rows.views), seed=0)
+    return model
+
+
+def test_the_network_is_that_of_the_dec_family_with_a_sigmoid_at_the_code() -> None:
+    model = methods.new_model("dc_gmm", {}, DataInfo("toy", ((1, 28, 28),), 100, 10, (0.0, 1.0), 1.0, ""), 10)
+    assert isinstance(model, DCGMM)
+    widths = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert widths[:4] == [(784, 500), (500, 500), (500, 2000), (2000, 10)]
+    assert widths[4:] == [(outputs, inputs) for inputs, outputs in reversed(widths[:4])]
+    images = torch.rand(3, 1, 28, 28)
+    z = model.encode((10 * images,)).z
+    assert 0 < z.min() < z.max() < 1
+    assert model.decode(z)[0].shape == images.shape
+
+
+def test_the_network_descends_both_halves_of_its_objective(rows: Batch) -> None:
+    """1/2 E||x - x_hat||^2 + 0.01 * 1000/2 E||y - f(x) + u||^2 with y and u of the batch's own rows."""
+    model = begun(rows)
+    codes = model.memory["codes"]
+    torch.manual_seed(2)
+    codes.get_buffer("y").copy_(torch.rand(60, 4))
+    codes.get_buffer("u").copy_(torch.randn(60, 4))
+    index = torch.tensor([41, 3, 17])
+    x = rows.views[0][index]
+    terms = model.losses(Batch((x,), index), "cluster")
+    f = model.encoder(x)
+    y, u = codes.get_buffer("y")[index], codes.get_buffer("u")[index]
+    expected = {
+        "reconstruction": 0.5 * (model.decoder(f) - x).square().sum() / 3,
+        "codes": 5 * (y - f + u).square().sum() / 3,
+    }
+    torch.testing.assert_close(terms, expected)
+    torch.testing.assert_close(model.losses(rows, "pretrain")["reconstruction"].item(), 2 * half(model, rows))
+
+
+def half(model: DCGMM, rows: Batch) -> float:
+    return model.losses(rows, "cluster")["reconstruction"].item()
+
+
+def test_the_start_is_k_means_with_its_clusters_covariances(rows: Batch) -> None:
+    model = begun(rows)
+    z = embed(model, rows.views).z
+    labels = torch.as_tensor(KMeans(3, n_init=1, random_state=0).fit_predict(z.numpy()))
+    for k in range(3):
+        members = z[labels == k]
+        torch.testing.assert_close(model.mixture.means[k], members.mean(dim=0))
+        covariance = members.T.cov(correction=0) + 1e-5 * torch.eye(4)
+        torch.testing.assert_close(model.mixture.covariances[k], covariance, rtol=1e-3, atol=1e-6)
+        assert model.mixture.weights[k].item() == pytest.approx(len(members) / 60)
+    assert model.memory["codes"].get_buffer("y").equal(z)
+    assert not model.memory["codes"].get_buffer("u").any()
+
+
+def test_after_an_epoch_come_gamma_y_the_mixture_and_u(rows: Batch) -> None:
+    """Sample by sample with the mixture that the round began with."""
+    model = begun(rows, rho=3.0)
+    codes = model.memory["codes"]
+    torch.manual_seed(2)
+    codes.get_buffer("u").copy_(0.1 * torch.randn(60, 4))
+    y, u = codes.get_buffer("y").clone(), codes.get_buffer("u").clone()
+    mixture = {name: value.clone() for name, value in model.mixture.state_dict().items()}
+    f = (y + 0.05 * torch.randn(60, 4)).clamp(0, 1)
+    gamma = model.assign(y)
+    model.after_epoch("cluster", 1, lambda: Embedding(f, ()), seed=0)
+    precisions = torch.linalg.inv(mixture["covariances"])
+    for i in range(60):
+        matrix = 3 * torch.eye(4) + sum(gamma[i, k] * precisions[k] for k in range(3))
+        pulls = sum(gamma[i, k] * precisions[k] @ mixture["means"][k] for k in range(3))
+        y[i] = torch.linalg.solve(matrix, 3 * (f[i] - u[i]) + pulls)
+    torch.testing.assert_close(codes.get_buffer("y"), y, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(codes.get_buffer("u"), u + 0.5 * (y - f), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.mixture.weights, gamma.mean(dim=0))
+    torch.testing.assert_close(model.mixture.means, gamma.T @ y / gamma.sum(dim=0)[:, None], rtol=1e-3, atol=1e-4)
+    health = model.health(Embedding(f, ()))
+    assert health["residual"] == pytest.approx((y - f).norm(dim=1).mean().item(), rel=1e-3)
+    assert health["label_agreement"] == pytest.approx((model.labels(y) == model.labels(f)).float().mean().item())
+    assert health["smallest_weight"] == pytest.approx(gamma.mean(dim=0).min().item())
+
+
+def test_without_a_round_behind_it_the_codes_are_those_of_the_batch_itself(rows: Batch) -> None:
+    """As in a defense, which trains a model that was loaded."""
+    model = begun(rows, rho=3.0)
+    fresh = small(rho=3.0)
+    fresh.load_state_dict(model.state_dict())
+    z = embed(fresh, rows.views).z
+    target = fresh.mixture.pull(z, fresh.assign(z), 3.0)
+    expected = 0.01 * 3 / 2 * (z - target).square().sum() / 60
+    torch.testing.assert_close(fresh.losses(rows, "cluster")["codes"].detach(), expected)
+
+
+def test_labels_and_their_logarithms_are_the_mixtures_at_the_code(rows: Batch) -> None:
+    model = begun(rows)
+    z = embed(model, rows.views).z
+    assert model.labels(z).equal(model.mixture.log_joint(z).argmax(dim=1))
+    torch.testing.assert_close(model.log_assign(z).exp(), model.assign(z))
+    assert model.refit_labels(z, seed=0) is None
+
+
+def test_the_optimizers_are_adam_and_the_scripts_adadelta() -> None:
+    model = small()
+    (group,) = model.optimizers("cluster")["model"].param_groups
+    assert (group["lr"], group["rho"], group["eps"]) == (1.0, 0.9, 1e-7)
+    assert isinstance(model.optimizers("cluster")["model"], Adadelta)
+    assert model.optimizers("pretrain")["model"].param_groups[0]["lr"] == 1e-3
+
+
+def test_settings_that_cannot_be_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"rho must be > 0, got 0\.0"):
+        Config(rho=0.0)
+    with pytest.raises(ConfigError, match=r"ridge must be > 0, got -1"):
+        Config(ridge=-1.0)
+    with pytest.raises(ConfigError, match="code_weight must be >= 0, got -1"):
+        Config(code_weight=-1.0)
+    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
+        DCGMM(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
+    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
+        DCGMM(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)
