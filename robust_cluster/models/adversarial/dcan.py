@@ -1,0 +1,326 @@
+"""DCAN: codes that are to pass for draws from their own cluster (Lim, ICLR 2025 workshop DeLTa, Eqs. 1 and 13-23).
+
+L = E ln(1 - D(G(x))) + E ln D(z*), z* ~ N(eta_k, diag(1/tau_k)) with k the component of G(x): the discriminator D
+ascends L, the encoder G descends its first term. A step takes a batch of at least 600 rows: one hard EM pass on the
+codes that the encoder gives them now, then D and G on the first 16 of them. Nothing flows through z*, eta or tau.
+The paper says nothing of initialisation, pretraining and the final labels: here k-means++ on the codes, and 10 more
+EM passes over all codes. Mode "paper" starts from a random encoder and takes the published 500 steps; "clean" starts
+from an autoencoder and goes on until the codes' total variance is down to a quarter, at most 20,000 steps. Sec. A.5.2
+lets the encoder ascend; the abstract's "minimise the encoder" is followed. A decoder learns to read the codes at the
+side, for attacks that look at what a code stands for: the encoder gets no gradient of it while clustering.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from robust_cluster.data.base import Batch, DataInfo, Views
+from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.models.adversarial.base import SampleSchedule
+from robust_cluster.models.autoencoder.ae_kmeans import single_view
+from robust_cluster.models.base import (
+    ClusterModel,
+    Embedding,
+    Losses,
+    ModelConfig,
+    Outputs,
+    Phase,
+    Schedule,
+    adam,
+    descend,
+)
+from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
+from robust_cluster.nn.centers import kmeans
+from robust_cluster.nn.layers import glorot, perceptron
+from robust_cluster.nn.losses import squared_error
+from robust_cluster.nn.mixture import HardMixture, Rule
+from robust_cluster.nn.precision import precision
+from robust_cluster.runs.seeds import generator
+
+MODES = {"paper": {"cluster": {"epochs": 5}}}  # 500 steps
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {"hidden": (64,), "pretrain": {"epochs": 20}, "cluster": {"epochs": 10, "steps_per_epoch": 25}},
+    "cpu": {"pretrain": {"batch_size": 300}},  # the published nets are small; the steps are the mode's
+}
+EDGE = 0.999  # a tanh code never leaves (-1, 1): a draw that does would tell D at once
+START_ROWS = 10_000  # codes that the first k-means sees
+
+
+@dataclass(frozen=True)
+class Config(ModelConfig):
+    """Hyper-parameters of DCAN; the defaults are those of MNIST, with `--dim 256`."""
+
+    mode: Literal["clean", "paper"] = "clean"
+    hidden: tuple[int, ...] = (384,)  # MNIST, dim 256; Reuters (100,), 500; CIFAR10's features (1024, 512), 128
+    critic: int = 16  # hidden units of D; Reuters 100
+    pool: int = 2  # images are averaged over pool x pool pixels, 28 x 28 to 14 x 14; vectors are taken as they are
+    side: int | None = None  # rows of gray images that come as vectors (MNIST with --flatten: 28), to be pooled too
+    scale: float = 1.0  # multiplies the encoder's input: rows of a large norm drive tanh into its ends
+    latent_act: Literal["tanh", "linear"] = "tanh"
+    assign: Rule = "nearest"  # A.1; "eq22" adds ln psi, beside which the largest cluster may eat the others
+    draw: Literal["sample", "mean"] = "sample"  # z* drawn, or eta itself
+    adv_loss: Game = "saturating"  # Eq. 18
+    minibatch: int = 16
+    momentum: float = 0.9  # of both SGDs; the paper names no value
+    final_lr: float = 1e-5  # reached geometrically from cluster.lr, of both nets; the paper: "between 1e-3 and 1e-5"
+    min_variance: float = 0.25  # of the start, in [0, 1); mode "clean" ends below it, so that not all codes become one
+    em_passes: int = 10  # over all codes, before the final labels
+    n_init: int = 10  # k-means restarts
+    pretrain: Schedule = field(default_factory=lambda: Schedule(epochs=50, batch_size=128))
+    cluster: Schedule = field(default_factory=lambda: SampleSchedule(epochs=200, batch_size=600, steps_per_epoch=100))
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "hidden", "critic", "pool", "minibatch", "n_init")
+        if self.side is not None:
+            check_at_least(1, self, "side")
+        check_at_least(0, self, "em_passes")
+        for name in ("momentum", "min_variance"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.scale <= 0:
+            raise ConfigError(f"scale must be > 0, got {self.scale}")
+        if not 0 < self.final_lr <= self.cluster.lr:
+            raise ConfigError(f"final_lr must be in (0, cluster.lr] = (0, {self.cluster.lr}], got {self.final_lr}")
+        if self.minibatch > self.cluster.batch_size:
+            most = self.cluster.batch_size
+            raise ConfigError(f"minibatch must be in [1, cluster.batch_size] = [1, {most}], got {self.minibatch}")
+
+
+class DCAN(ClusterModel):
+    """z is the encoder's code (n, d), `--dim`. Labels are the mixture's, by the rule `assign`."""
+
+    pretrained_by: ClassVar[str | None] = "dcan"
+    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "pool", "side", "scale", "latent_act", "pretrain")
+
+    def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
+        super().__init__(config, info, latent_dim)
+        self.config: Config = config
+        check_at_least(2, info, "n_clusters")
+        self.image = image_shape(single_view(info), config)  # what is pooled; None for vectors
+        inputs = math.prod(single_view(info)) // (config.pool**2 if self.image else 1)
+        widths = [inputs, *config.hidden, latent_dim]
+        ends: list[nn.Module] = [nn.Tanh()] if config.latent_act == "tanh" else []
+        last: list[nn.Module] = [nn.Sigmoid()] if info.bounds == (0.0, 1.0) else []
+        self.encoder = nn.Sequential(perceptron(widths, nn.Tanh), *ends)
+        self.decoder = nn.Sequential(perceptron(widths[::-1], nn.Tanh), *last)
+        self.discriminator = perceptron([latent_dim, config.critic, 1], nn.Tanh)
+        glorot(self)
+        self.mixture = HardMixture(info.n_clusters, latent_dim, config.assign)
+        for name in ("start_variance", "latent_variance"):
+            self.register_buffer(name, torch.ones(()))
+        for name in ("encoder_displacement", "discriminator_displacement"):
+            self.register_buffer(name, torch.zeros(()))
+        self.start_variance: Tensor
+        self.latent_variance: Tensor
+        self.memory: dict[str, nn.Module] = {}  # the nets as clustering found them; not in the checkpoint
+
+    @classmethod
+    def has_pretraining(cls, config: Any) -> bool:
+        """Only in mode "clean"."""
+        return bool(config.mode == "clean")
+
+    def pretrained(self) -> nn.Module:
+        """Encoder and decoder."""
+        return nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
+
+    def pixels(self, views: Views) -> Tensor:
+        """The view pooled and flattened, (n, inputs)."""
+        x = views[0].flatten(1)
+        return F.avg_pool2d(x.unflatten(1, self.image), self.config.pool).flatten(1) if self.image else x
+
+    def encode(self, views: Views) -> Embedding:
+        """The codes (n, d), in (-1, 1) with a tanh at the end."""
+        z = self.encoder(self.config.scale * self.pixels(views))
+        return Embedding(z, (z,))
+
+    def decode(self, z: Tensor) -> Views:
+        """One view (n, *shape), its pooled pixels repeated."""
+        x, pool = self.decoder(z), self.config.pool
+        if self.image:
+            channels, height, width = self.image
+            x = x.unflatten(1, (channels, height // pool, width // pool))
+            x = x.repeat_interleave(pool, dim=2).repeat_interleave(pool, dim=3)
+        return (x.reshape(len(z), *self.info.shapes[0]),)
+
+    def assign(self, z: Tensor) -> Tensor:
+        """Soft labels (n, K) whose argmax is the rule's component."""
+        return self.mixture.log_posterior(z).exp()
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, none of them infinite."""
+        return self.mixture.log_posterior(z)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted to z (n, d)."""
+        return kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+
+    def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
+        """While pretraining E ||x - x_hat||^2; then the encoder's side of the game and what the decoder misses."""
+        z = self.encode(batch.views).z if outputs is None else outputs.embedding.z
+        if phase == "pretrain":
+            return {"reconstruction": squared_error(self.decoder(z), self.pixels(batch.views))}
+        return self.cluster_losses(z, batch.views)
+
+    def cluster_losses(self, z: Tensor, views: Views) -> Losses:
+        """adversarial (a gradient for G, none for D) and reconstruction (for the decoder, none for G) of codes z."""
+        return {
+            "adversarial": generator_loss(frozen(self.discriminator, z), self.config.adv_loss),
+            "reconstruction": squared_error(self.decoder(z.detach()), self.pixels(views)),
+        }
+
+    def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
+        """SGD with momentum for encoder and discriminator, Adam for the decoder; one Adam while pretraining."""
+        if phase == "pretrain":
+            return {"model": adam(self.pretrained().parameters(), self.config.pretrain.lr)}
+        lr, momentum = self.config.cluster.lr, self.config.momentum
+        return {
+            "encoder": SGD(self.encoder.parameters(), lr=lr, momentum=momentum),
+            "discriminator": SGD(self.discriminator.parameters(), lr=lr, momentum=momentum),
+            "decoder": adam(self.decoder.parameters(), self.config.pretrain.lr),
+        }
+
+    def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """An EM pass on the batch's codes, one update of the decoder, then of D and of G on the first `minibatch` rows.
+
+        Returns the terms of the whole batch as the step finds them.
+        """
+        if phase == "pretrain":
+            return super().step(batch, phase, optimizers)
+        rows = slice(self.config.minibatch)
+        with torch.no_grad(), precision("highest"):
+            codes = self.encode(batch.views).z
+            self.mixture.update(codes)
+            real = self.real(codes[rows], torch.randn_like(codes[rows]))
+        values = descend(self.cluster_losses(codes, batch.views), optimizers["decoder"])
+        fakes, reals = self.discriminator(codes[rows]), self.discriminator(real)
+        update(discriminator_loss(fakes, reals), optimizers["discriminator"])
+        z = self.encode(tuple(view[rows] for view in batch.views)).z
+        update(generator_loss(frozen(self.discriminator, z), self.config.adv_loss), optimizers["encoder"])
+        for name in ("encoder", "discriminator"):
+            for group in optimizers[name].param_groups:
+                group["lr"] *= self.decay
+        return values
+
+    def real(self, z: Tensor, noise: Tensor) -> Tensor:
+        """z* (n, d) for codes z: a draw of each code's component, or its mean, inside tanh's range."""
+        labels = self.mixture.labels(z)
+        is_drawn = self.config.draw == "sample"
+        real = self.mixture.draw(labels, noise) if is_drawn else self.mixture.means[labels]
+        return real.clamp(-EDGE, EDGE) if self.config.latent_act == "tanh" else real
+
+    @property
+    def decay(self) -> float:
+        """What both learning rates are multiplied by after a step, so that the last step has `final_lr`."""
+        schedule = self.config.cluster
+        per_epoch = schedule.steps_per_epoch or self.info.n_samples // schedule.batch(self.info.n_samples)
+        steps = schedule.epochs * per_epoch
+        return float((self.config.final_lr / schedule.lr) ** (1 / max(1, steps - 1)))
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """The mixture from k-means on at most 10,000 codes; note the nets and the codes' variance."""
+        if phase != "cluster":
+            return
+        z = embed().z
+        self.start_variance.copy_(total_variance(z))
+        self.memory.clear()
+        self.working_state()
+        self.measure(z)
+        z = z[torch.randperm(len(z))[:START_ROWS].to(z.device)]
+        centers, labels, _ = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
+        self.mixture.means.copy_(centers)
+        self.mixture.fit(z, labels)
+
+    def working_state(self) -> Mapping[str, nn.Module]:
+        """The nets as clustering found them, which their displacement is measured from."""
+        if not self.memory:
+            for name in ("encoder", "discriminator"):
+                self.memory[name] = copy.deepcopy(getattr(self, name)).requires_grad_(False)
+        return {f"first_{name}": net for name, net in self.memory.items()}
+
+    def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
+        """Measure how far the codes have contracted and the nets have moved."""
+        self.measure(embed().z)
+
+    def measure(self, z: Tensor) -> None:
+        """Note the total variance of all codes z and, where the start is known, the nets' displacement."""
+        self.latent_variance.copy_(total_variance(z))
+        for name, first in self.memory.items():
+            self.get_buffer(f"{name}_displacement").copy_(displacement(getattr(self, name), first))
+
+    def stop_reason(self) -> str | None:
+        """In mode "clean", once the codes have contracted; nothing else keeps them from becoming one."""
+        share = self.config.min_variance
+        if self.config.mode == "clean" and self.latent_variance < share * self.start_variance:
+            return f"latent variance below {share:.0%} of its start"
+        return None
+
+    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """EM passes over all codes, which give the final labels."""
+        if phase == "cluster":
+            z = embed().z
+            for _ in range(self.config.em_passes):
+                self.mixture.update(z)
+            self.measure(z)
+
+    def health(self, embedding: Embedding) -> dict[str, float]:
+        """What a collapse shows in: variance, its share of the start, the smallest cluster; and how the game stands.
+
+        Displacements are ||w - w_0|| / ||w_0||. `game_value` is L with fixed noise: -2 ln 2 = -1.386 when D tells
+        nothing apart, which an untrained D does not either.
+        """
+        z = embedding.z
+        variance = total_variance(z)
+        sizes = torch.bincount(self.mixture.labels(z), minlength=self.info.n_clusters)
+        noise = torch.randn(z.shape, generator=generator(0)).to(z)
+        value = -discriminator_loss(self.discriminator(z), self.discriminator(self.real(z, noise)))
+        return {
+            "latent_variance": float(variance),
+            "latent_variance_share": float(variance / self.start_variance.clamp_min(1e-12)),
+            "smallest_cluster": float(sizes.min()),
+            "encoder_displacement": float(self.get_buffer("encoder_displacement")),
+            "discriminator_displacement": float(self.get_buffer("discriminator_displacement")),
+            "game_value": float(value),
+        }
+
+
+def image_shape(shape: tuple[int, ...], config: Config) -> tuple[int, int, int] | None:
+    """Channels, height and width of what is pooled; None for vectors that are no images. Raises: ConfigError."""
+    if len(shape) == 1:
+        if config.side is None:
+            return None
+        if shape[0] % config.side:
+            raise ConfigError(f"side must divide the vectors' length {shape[0]}, got {config.side}")
+        shape = (1, config.side, shape[0] // config.side)
+    channels, height, width = shape
+    if height % config.pool or width % config.pool:
+        raise ConfigError(
+            f"pool must divide both sides of the image, {height} x {width}, got {config.pool}",
+            hint="--set model.pool=1",
+        )
+    return channels, height, width
+
+
+def update(loss: Tensor, optimizer: Optimizer) -> None:
+    """One step down a loss that nobody needs the value of."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def total_variance(z: Tensor) -> Tensor:
+    """The variance of z (n, d) over the rows, summed over the dimensions."""
+    return z.var(dim=0, correction=0).sum()
+
+
+def displacement(net: nn.Module, first: nn.Module) -> Tensor:
+    """||w - w_0|| / ||w_0|| over all parameters."""
+    now, then = (nn.utils.parameters_to_vector(module.parameters()).detach() for module in (net, first))
+    share: Tensor = (now - then).norm() / then.norm()
+    return share

@@ -1,0 +1,374 @@
+"""DCAN's networks, its three updates, what it draws, when it ends, and that it says when it collapses."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+from torch.optim import SGD, Adam
+
+from robust_cluster.data.base import Batch, DataInfo, Places
+from robust_cluster.data.prepare import load
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.adversarial.base import SampleSchedule
+from robust_cluster.models.adversarial.dcan import DCAN, Config
+from robust_cluster.models.base import Embedding
+from robust_cluster.nn.adversarial import discriminator_loss, frozen, generator_loss
+from robust_cluster.nn.mixture import HardMixture
+from robust_cluster.runs.spec import DataRef
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import methods
+from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.evaluate import embed
+
+
+def info(*shape: int, bounds: tuple[float, float] | None = None, n_clusters: int = 3) -> DataInfo:
+    return DataInfo("toy", (shape,), 100, n_clusters, bounds, 1.0, "")
+
+
+def small(**settings: Any) -> DCAN:
+    """An encoder 6-8-4 and a discriminator 4-5-1, three clusters."""
+    torch.manual_seed(0)
+    settings = {"hidden": [8], "critic": 5, "n_init": 1, **settings}
+    model = methods.new_model("dcan", settings, info(6), 4)
+    assert isinstance(model, DCAN)
+    return model
+
+
+@pytest.fixture
+def rows() -> Batch:
+    """60 vectors around three means."""
+    torch.manual_seed(1)
+    return Batch((torch.randn(60, 6) + torch.eye(3, 6).mul(6).repeat(20, 1),), torch.arange(60))
+
+
+def begun(rows: Batch, **settings: Any) -> DCAN:
+    model = small(**settings)
+    model.start("cluster", lambda: embed(model, rows.views), seed=0)
+    return model
+
+
+def plain(model: DCAN) -> dict[str, Any]:
+    """Optimizers without momentum, lr 0.1 for encoder and discriminator."""
+    return {
+        "encoder": SGD(model.encoder.parameters(), lr=0.1),
+        "discriminator": SGD(model.discriminator.parameters(), lr=0.1),
+        "decoder": Adam(model.decoder.parameters(), lr=1e-3),
+    }
+
+
+def widths(net: nn.Module) -> list[tuple[int, int]]:
+    return [(layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_the_networks_of_mnist_have_the_published_widths_and_tanh_codes() -> None:
+    model = methods.new_model("dcan", {}, info(1, 28, 28, bounds=(0.0, 1.0), n_clusters=10), 256)
+    assert isinstance(model, DCAN)
+    assert widths(model.encoder) == [(196, 384), (384, 256)]
+    assert widths(model.discriminator) == [(256, 16), (16, 1)]
+    assert widths(model.decoder) == [(256, 384), (384, 196)]
+    images = torch.rand(3, 1, 28, 28)
+    z = model.encode((images,)).z
+    assert z.abs().max() < 1
+    (decoded,) = model.decode(z)
+    assert decoded.shape == images.shape
+    assert 0 <= decoded.min() <= decoded.max() <= 1
+    assert decoded[:, :, ::2, ::2].equal(decoded[:, :, 1::2, 1::2])
+
+
+def test_reuters_and_features_have_theirs_by_settings() -> None:
+    reuters = methods.new_model("dcan", {"hidden": [100], "critic": 100}, info(2000), 500)
+    features = methods.new_model("dcan", {"hidden": [1024, 512]}, info(2048), 128)
+    assert widths(reuters.encoder) == [(2000, 100), (100, 500)]  # type: ignore[arg-type]
+    assert widths(reuters.discriminator) == [(500, 100), (100, 1)]  # type: ignore[arg-type]
+    assert widths(features.encoder) == [(2048, 1024), (1024, 512), (512, 128)]  # type: ignore[arg-type]
+
+
+def test_pooling_takes_the_means_of_pixels_and_keeps_the_images_mean() -> None:
+    model = methods.new_model("dcan", {}, info(1, 4, 6, bounds=(0.0, 1.0)), 4)
+    assert isinstance(model, DCAN)
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (5, 1, 4, 6)).double() / 256  # dyadic: sums of these are exact
+    found = model.pixels((image,))
+    assert found.shape == (5, 6)
+    assert found[0, 0] == image[0, 0, :2, :2].mean()
+    assert (4 * found.sum(dim=1)).equal(image.flatten(1).sum(dim=1))
+
+
+def test_images_that_come_as_vectors_are_pooled_when_their_side_is_given() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(5, 1, 4, 6)
+    model = methods.new_model("dcan", {"side": 4}, info(24, bounds=(0.0, 1.0)), 4)
+    assert isinstance(model, DCAN)
+    assert widths(model.encoder)[0][0] == 6
+    assert model.pixels((images.flatten(1),)).equal(nn.AvgPool2d(2)(images).flatten(1))
+    (decoded,) = model.decode(model.encode((images.flatten(1),)).z)
+    assert decoded.shape == (5, 24)
+    assert decoded[:, 0].equal(decoded[:, 7])  # rows of 6: the first pixel and its neighbour below to the right
+    assert not decoded[:, 0].equal(decoded[:, 2])
+
+
+def test_vectors_are_not_pooled_but_may_be_scaled() -> None:
+    x = torch.randn(3, 6)
+    model = small(scale=0.5)
+    assert model.pixels((x,)).equal(x)
+    assert model.encode((x,)).z.equal(model.encoder(0.5 * x))
+    assert model.decode(model.encode((x,)).z)[0].shape == (3, 6)
+    assert small(latent_act="linear").encode((100 * x,)).z.abs().max() > 1
+
+
+@pytest.mark.parametrize("game", ["saturating", "nonsaturating"])
+@pytest.mark.parametrize("draw", ["sample", "mean"])
+def test_a_step_is_one_em_pass_then_an_ascent_of_d_then_a_descent_of_g(rows: Batch, game: Any, draw: Any) -> None:
+    """Each update worked out apart: Eqs. 15 and 17 with z* a constant, Eq. 18 on the updated D, 16 of the 60 rows."""
+    model = begun(rows, adv_loss=game, draw=draw)
+    twin, optimizers = copy.deepcopy(model), plain(model)
+    torch.manual_seed(7)
+    model.step(rows, "cluster", optimizers)
+
+    codes = twin.encoder(rows.views[0]).detach()
+    twin.mixture.update(codes)
+    labels = twin.mixture.labels(codes[:16])
+    torch.manual_seed(7)
+    noise = torch.randn(16, 4) * (draw == "sample")
+    real = (twin.mixture.means[labels] + noise / twin.mixture.precisions[labels].sqrt()).clamp(-0.999, 0.999)
+    d = [twin.discriminator(points).sigmoid() for points in (codes[:16], real)]
+    ascend(twin.discriminator, (1 - d[0]).log().mean() + d[1].log().mean())
+    fooled = twin.discriminator(twin.encoder(rows.views[0][:16])).sigmoid()
+    ascend(twin.encoder, -(1 - fooled).log().mean() if game == "saturating" else fooled.log().mean())
+    for name in ("mixture", "discriminator", "encoder"):
+        found, expected = getattr(model, name).state_dict(), getattr(twin, name).state_dict()
+        assert all(torch.allclose(found[key], expected[key], atol=1e-5) for key in expected), name
+    assert not same(model.decoder, twin.decoder)
+
+
+def ascend(net: nn.Module, value: Tensor) -> None:
+    """w += 0.1 * gradient."""
+    gradients = torch.autograd.grad(value, list(net.parameters()))
+    with torch.no_grad():
+        for parameter, gradient in zip(net.parameters(), gradients, strict=True):
+            parameter.add_(gradient, alpha=0.1)
+
+
+def test_neither_net_moves_when_the_other_does(rows: Batch) -> None:
+    for mover, other in (("encoder", "discriminator"), ("discriminator", "encoder")):
+        model = begun(rows)
+        optimizers = plain(model)
+        optimizers[other].param_groups[0]["lr"] = 0.0
+        before = copy.deepcopy(model)
+        model.step(rows, "cluster", optimizers)
+        assert same(getattr(model, other), getattr(before, other))
+        assert not same(getattr(model, mover), getattr(before, mover))
+
+
+def same(net: nn.Module, other: nn.Module) -> bool:
+    return all(value.equal(other.state_dict()[key]) for key, value in net.state_dict().items())
+
+
+def test_the_decoder_reads_the_codes_and_the_encoder_hears_nothing_of_it(rows: Batch) -> None:
+    model = begun(rows)
+    model.losses(rows, "cluster")["reconstruction"].backward()
+    assert all(parameter.grad is None for parameter in [*model.encoder.parameters(), *model.discriminator.parameters()])
+    assert all(parameter.grad is not None for parameter in model.decoder.parameters())
+    model.zero_grad()
+    model.losses(rows, "cluster")["adversarial"].backward()
+    assert all(parameter.grad is None for parameter in [*model.decoder.parameters(), *model.discriminator.parameters()])
+    assert all(parameter.grad is not None for parameter in model.encoder.parameters())
+
+
+def test_draws_of_a_tanh_space_stay_inside_it_and_carry_no_gradient(rows: Batch) -> None:
+    model = begun(rows)
+    model.mixture.precisions.fill_(0.01)
+    z = model.encode(rows.views).z.detach()
+    real = model.real(z, torch.randn_like(z))
+    assert (real.min().item(), real.max().item()) == pytest.approx((-0.999, 0.999))
+    assert not real.requires_grad
+    linear = begun(rows, latent_act="linear")
+    linear.mixture.precisions.fill_(0.01)
+    assert linear.real(z, torch.randn_like(z)).abs().max() > 2
+
+
+def test_drawing_the_mean_gives_each_code_its_components_mean(rows: Batch) -> None:
+    model = begun(rows, draw="mean")
+    z = model.encode(rows.views).z.detach()
+    assert model.real(z, torch.randn_like(z)).equal(model.mixture.means[model.mixture.labels(z)])
+
+
+def test_learning_rates_fall_geometrically_from_the_first_step_to_the_last(rows: Batch) -> None:
+    model = begun(rows, cluster={"epochs": 2, "steps_per_epoch": 3})
+    optimizers, rates = model.optimizers("cluster"), []
+    for _ in range(6):
+        rates.append([optimizers[name].param_groups[0]["lr"] for name in ("encoder", "discriminator", "decoder")])
+        model.step(rows, "cluster", optimizers)
+    expected = [1e-3 * 1e-2 ** (step / 5) for step in range(6)]
+    assert [rate[0] for rate in rates] == pytest.approx(expected)
+    assert [rate[1] for rate in rates] == pytest.approx(expected)
+    assert {rate[2] for rate in rates} == {1e-3}
+    assert all(optimizers[name].param_groups[0]["momentum"] == 0.9 for name in ("encoder", "discriminator"))
+
+
+def test_the_rates_also_fall_over_whole_epochs(rows: Batch) -> None:
+    model = small(cluster={"epochs": 2, "steps_per_epoch": None, "batch_size": 50})  # 100 rows: 2 steps an epoch
+    assert model.decay == pytest.approx(1e-2 ** (1 / 3))
+
+
+def test_codes_are_drawn_to_their_mean_by_d_with_means_and_not_with_draws() -> None:
+    """Mean cosine of the gradient of ln(1 - D) at z with z - eta, D trained on fixed Gaussian clusters."""
+    torch.manual_seed(0)
+    eta = 0.5 * torch.tensor([[1.0, 1, 0, 0], [-1, 1, 0, 0], [0, -1, 1, 0]])
+    labels = torch.arange(600) % 3
+    z = eta[labels] + 0.1 * torch.randn(600, 4)
+    cosines = {}
+    for draw in ("sample", "mean"):
+        model = small(draw=draw, critic=32)
+        model.mixture.fit(z, labels)
+        optimizer = Adam(model.discriminator.parameters(), lr=0.01)
+        for _ in range(250):
+            optimizer.zero_grad()
+            real = model.real(z, torch.randn_like(z))
+            discriminator_loss(model.discriminator(z), model.discriminator(real)).backward()
+            optimizer.step()
+        points = z.clone().requires_grad_()
+        loss = generator_loss(frozen(model.discriminator, points), "saturating")
+        (gradient,) = torch.autograd.grad(loss, points)
+        cosines[draw] = torch.cosine_similarity(gradient, z - eta[labels]).mean().item()
+    assert cosines["mean"] > 0.3
+    assert abs(cosines["sample"]) < 0.15
+
+
+def test_the_start_is_k_means_on_the_codes(rows: Batch) -> None:
+    model = small(n_init=3)
+    z = embed(model, rows.views).z
+    torch.manual_seed(0)
+    model.start("cluster", lambda: Embedding(z, (z,)), seed=3)
+    torch.manual_seed(0)
+    order = torch.randperm(60)
+    expected = KMeans(3, n_init=3, random_state=3).fit(z[order].numpy())
+    torch.testing.assert_close(model.mixture.means, torch.as_tensor(expected.cluster_centers_), rtol=1e-4, atol=1e-5)
+    assert model.mixture.weights.tolist() == pytest.approx([1 / 3] * 3)
+    assert model.labels(z)[order].tolist() == expected.labels_.tolist()
+    assert model.start_variance.item() == pytest.approx(z.var(dim=0, correction=0).sum().item())
+    assert model.refit_labels(z[order], seed=3).tolist() == expected.labels_.tolist()
+
+
+def test_the_end_is_ten_em_passes_over_all_codes(rows: Batch) -> None:
+    model = begun(rows, assign="eq22")
+    z = torch.randn(40, 4)
+    expected = HardMixture(3, 4, "eq22")
+    expected.load_state_dict(model.mixture.state_dict())
+    for _ in range(10):
+        expected.update(z)
+    model.finish("cluster", lambda: Embedding(z, (z,)), seed=0)
+    assert model.mixture.means.equal(expected.means)
+    assert model.labels(z).equal(expected.labels(z))
+
+
+@pytest.mark.parametrize("rule", ["nearest", "eq22", "full"])
+def test_labels_follow_the_chosen_rule_and_soft_labels_have_exact_logarithms(rows: Batch, rule: Any) -> None:
+    model = begun(rows, assign=rule)
+    z = torch.randn(50, 4)
+    assert model.mixture.rule == rule
+    assert model.labels(z).equal(model.mixture.labels(z))
+    torch.testing.assert_close(model.log_assign(z).exp(), model.assign(z))
+
+
+def test_mode_clean_ends_when_the_codes_have_contracted_and_mode_paper_never(rows: Batch) -> None:
+    for mode, expected in (("clean", "latent variance below 25% of its start"), ("paper", None)):
+        model = begun(rows, mode=mode)
+        assert model.stop_reason() is None
+        z = embed(model, rows.views).z
+        model.after_epoch("cluster", 1, lambda z=z: Embedding(0.51 * z, ()), seed=0)  # type: ignore[misc]
+        assert model.stop_reason() is None
+        model.after_epoch("cluster", 2, lambda z=z: Embedding(0.49 * z, ()), seed=0)  # type: ignore[misc]
+        assert model.stop_reason() == expected
+
+
+def test_modes_are_500_steps_from_a_random_encoder_and_up_to_20_000_from_an_autoencoder() -> None:
+    paper, clean = (methods.resolve("models", "dcan", "paper", {"mode": mode}) for mode in ("paper", "clean"))
+    assert (paper.cluster.epochs * paper.cluster.steps_per_epoch, DCAN.has_pretraining(paper)) == (500, False)
+    assert (clean.cluster.epochs * clean.cluster.steps_per_epoch, DCAN.has_pretraining(clean)) == (20_000, True)
+    assert (clean.cluster.batch_size, clean.minibatch, clean.draw, clean.assign) == (600, 16, "sample", "nearest")
+
+
+def test_600_codes_are_taken_of_small_data_sets_too() -> None:
+    schedule = Config().cluster
+    assert [schedule.batch(n) for n in (50_000, 1797, 400)] == [600, 600, 400]
+    assert isinstance(methods.resolve("models", "dcan", "smoke", {}).cluster, SampleSchedule)
+
+
+def test_health_is_worked_out_from_codes_weights_and_sizes(rows: Batch) -> None:
+    model = begun(rows)
+    z = embed(model, rows.views).z
+    with torch.no_grad():
+        fresh = model.health(Embedding(z, (z,)))
+        next(model.encoder.parameters()).mul_(1.5)
+        before, now = model.memory["encoder"], model.encoder
+        model.after_epoch("cluster", 1, lambda: Embedding(0.5 * z, ()), seed=0)
+        moved = model.health(Embedding(0.5 * z, ()))
+    assert fresh["latent_variance"] == pytest.approx(z.var(dim=0, correction=0).sum().item())
+    assert (fresh["latent_variance_share"], moved["latent_variance_share"]) == pytest.approx((1, 0.25))
+    assert (fresh["smallest_cluster"], fresh["encoder_displacement"]) == (20, 0)
+    vectors = [nn.utils.parameters_to_vector(net.parameters()) for net in (now, before)]
+    expected = (vectors[0] - vectors[1]).norm() / vectors[1].norm()
+    assert moved["encoder_displacement"] == pytest.approx(expected.item())
+    assert moved["discriminator_displacement"] == 0
+
+
+def test_the_game_stands_at_minus_2_ln_2_when_d_tells_nothing_apart(rows: Batch) -> None:
+    model = begun(rows)
+    nn.init.zeros_(model.discriminator[-1].weight)  # type: ignore[arg-type]
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        assert model.health(model.encode(rows.views))["game_value"] == pytest.approx(-2 * math.log(2))
+    assert torch.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"minibatch": 0}, "minibatch must be >= 1, got 0"),
+        ({"minibatch": 700}, r"minibatch must be in \[1, cluster.batch_size\] = \[1, 600\], got 700"),
+        ({"critic": 0}, "critic must be >= 1, got 0"),
+        ({"pool": 0}, "pool must be >= 1, got 0"),
+        ({"side": 0}, "side must be >= 1, got 0"),
+        ({"em_passes": -1}, "em_passes must be >= 0, got -1"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"min_variance": -0.1}, r"min_variance must be in \[0, 1\), got -0.1"),
+        ({"scale": 0.0}, "scale must be > 0, got 0.0"),
+        ({"final_lr": 0.1}, r"final_lr must be in \(0, cluster.lr\] = \(0, 0.001\], got 0.1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Config(**settings)
+
+
+def test_one_cluster_several_views_and_a_pool_that_does_not_divide_are_refused() -> None:
+    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
+        DCAN(Config(), info(6, n_clusters=1), 4)
+    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
+        DCAN(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)
+    with pytest.raises(
+        ConfigError, match=r"pool must divide both sides of the image, 8 x 9, got 2 \(--set model.pool=1"
+    ):
+        DCAN(Config(), info(1, 8, 9), 4)
+    with pytest.raises(ConfigError, match="side must divide the vectors' length 24, got 5"):
+        DCAN(Config(side=5), info(24), 4)
+
+
+def test_a_run_that_ends_in_one_cluster_is_flagged_and_scores_0(tmp_path: Path) -> None:
+    """Codes of a random encoder that are shrunk to one point, where the largest component takes all."""
+    few = load(DataRef("digits", limit=300), Places())
+    settings = {"mode": "paper", "assign": "eq22", "scale": 1e-3, "hidden": [16], "cluster.epochs": 1}
+    overrides = {f"model.{name}": value for name, value in {**settings, "cluster.steps_per_epoch": 10}.items()}
+    specs = plan(Request("cluster", few.ref, "dcan", latent_dim=4, profile="smoke", overrides=overrides), few.info)
+    (record,) = execute(specs, Context(RunStore(tmp_path), few, "smoke", device="cpu", threads=1))
+    assert record["flags"] == ["collapsed"]
+    assert record["metrics"]["NMI"] == 0
+    assert record["health"]["clusters_used"] == 1
+    assert record["health"]["smallest_cluster"] == 0
