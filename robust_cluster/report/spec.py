@@ -14,6 +14,7 @@ Statistic = Literal["mean±std", "best_loss"]
 Attackers = Literal["mean", "worst"]
 AXES = ("data", "latent_dim", "seed", "attack_seed")  # beside them, dotted settings such as "attack.gamma"
 LABELS = "labels"  # tables/labels.toml: display names, no table
+OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Method:
     """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
 
     `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
+    `on`: data set -> more settings that the source gives for it, and its "latent_dim" there.
+    `published_only`: a method of the source that is not ours, of which there are no runs.
     """
 
     label: str
@@ -28,12 +31,15 @@ class Method:
     model: str
     set: Mapping[str, Any]
     defense: str | None = None
+    on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published_only: bool = False
 
 
 @dataclass(frozen=True)
 class CellFormat:
     """The metrics that share a cell, e.g. ("ACC", "ACC*"); each is multiplied by `scale` and printed with `digits`.
 
+    A metric is one of a record's metrics, or "training.<figure>", one of how the run trained.
     `attackers`: a seed's value is the mean over its attack seeds, or that of the attacker with the lowest ACC*.
     """
 
@@ -149,12 +155,17 @@ def load_spec(name: str, folder: Path | None = None) -> TableSpec:
     return _table(_read(folder / f"{name}.toml"), folder / f"{name}.toml", labels=labels)
 
 
-def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
-    """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError."""
+def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
+    """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError.
+
+    With `published_only` what stands in place of the runs of the methods that are not ours.
+    """
     axes = spec.profile(profile)
     swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
+    methods = [method for method in spec.methods if method.published_only == published_only]
     found = []
-    for method, data, latent_dim, choice in product(spec.methods, axes.data, axes.latent_dim, swept):
+    for method, data, latent_dim, choice in product(methods, axes.data, axes.latent_dim, swept):
+        here = dict(method.on.get(data.name, {}))
         along = {"data": data, "latent_dim": latent_dim, **choice}
         # a re-attack sweeps its own attack only, but any setting of the defense before it
         own = {k: v for k, v in choice.items() if method.stage != "reattack" or k.startswith("attack.")}
@@ -167,12 +178,12 @@ def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
                 stage=method.stage,
                 data=data,
                 model=method.model,
-                latent_dim=latent_dim,
+                latent_dim=here.get(OWN_DIM, latent_dim),
                 seed=seed,
                 attack_seed=attack_seed,
                 attack=spec.attack if method.stage in ("attack", "defend", "reattack") else None,
                 defense=(method.defense or spec.defense) if method.stage in ("defend", "reattack") else None,
-                settings={**method.set, **axes.set, **shared},
+                settings={**method.set, **{k: v for k, v in here.items() if k != OWN_DIM}, **axes.set, **shared},
                 own_settings=own,
             )
             for seed, attack_seed in product(axes.seed, attack_seeds)
@@ -217,13 +228,14 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
 def _methods(
     entry: Mapping[str, Any], table: Mapping[str, Any], *, labels: Mapping[str, Mapping[str, str]], file: str
 ) -> list[Method]:
-    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=("stage", "set", "defense"))
+    optional = ("stage", "set", "defense", "on", "published_only")
+    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=optional)
     stage = entry.get("stage", table["stage"])
     _choose(stage, STAGES, kind=f"stage of {file}")
     settings = {**table.get("set", {}), **entry.get("set", {})}
     shown = labels.get("model", {})
-    defense = entry.get("defense")
-    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, defense) for m in entry["models"]]
+    more = {key: entry[key] for key in ("defense", "on", "published_only") if key in entry}
+    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, **more) for m in entry["models"]]
 
 
 def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
@@ -270,6 +282,9 @@ def _choose(value: str, allowed: Collection[str], *, kind: str) -> None:
 
 
 def _check_axes(spec: TableSpec, file: str) -> None:
+    known = {data.name for profile in spec.profiles.values() for data in profile.data}
+    for name in (name for method in spec.methods for name in method.on):
+        _choose(name, known, kind=f"data set of {file} [methods.on]:")
     for name, profile in spec.profiles.items():
         axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
         shared = spec.rows + spec.columns
