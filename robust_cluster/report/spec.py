@@ -1,4 +1,8 @@
-"""What a table is: a file under `tables/`, read into axes, methods and cells, and the runs that those ask for."""
+"""What a table is: a file under `tables/`, read into axes, methods and cells, and the runs that those ask for.
+
+A figure is a table with a `[figure]` section, in NAME.figure.toml: the same runs, drawn instead of printed. `rc table`
+runs and prints it too.
+"""
 
 import tomllib
 from collections.abc import Collection, Mapping
@@ -12,8 +16,12 @@ from robust_cluster.runs.spec import STAGES, DataRef, Stage
 
 Statistic = Literal["mean±std", "best_loss"]
 Attackers = Literal["mean", "worst"]
+Plot = Literal["lines", "heat", "learning", "scatter", "top", "outputs", "neighbors"]
+NEEDED: Mapping[str, tuple[str, ...]] = {"lines": ("x",), "heat": ("x", "y"), "learning": ("logged",)}  # of a plot
 AXES = ("data", "latent_dim", "seed", "attack_seed")  # beside them, dotted settings such as "attack.gamma"
 LABELS = "labels"  # tables/labels.toml: display names, no table
+CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
+FIGURE = ".figure"  # before the suffix of a figure's file
 OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
 
 
@@ -62,6 +70,46 @@ class Profile:
     set: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def along(self, axis: str) -> tuple[Any, ...]:
+        """The values of "data", "latent_dim" or a sweep."""
+        values: tuple[Any, ...] = self.sweep[axis] if axis in self.sweep else getattr(self, axis)
+        return values
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a figure is drawn; a kind has no use for the fields that another one names.
+
+    "lines": every cell's metrics against the axis `x`, a curve per method, a band of one standard deviation over seeds.
+    "heat": every cell's first metric over the axes `x` and `y`. "learning": the `logged` figures of each epoch against
+    `x`, "iteration" or "epoch", as a trailing mean over `smooth` epochs, with the `average` of the whole curve.
+    "scatter": the embedding in two dimensions, on the `last` rows of the data (0: all). "top": the `count` samples that
+    each cluster is surest of. "outputs": a sample per class and what each model decodes of its embedding. "neighbors":
+    those nearest to a sample of the first class in `query` whose nearest by pixels are mostly of the second.
+    `space`: the points that are drawn or compared, "z" or the name of what maps z (n, d) to them, e.g. a model's
+    `locality` network.
+    """
+
+    kind: Plot
+    x: str = "iteration"
+    y: str = ""
+    logged: tuple[str, ...] = ()
+    smooth: int = 1
+    average: bool = False
+    apart: bool = False  # a panel of its own for every curve
+    log: bool = False  # a logarithmic x axis
+    xlim: tuple[float, ...] = ()
+    ylim: tuple[float, ...] = ()
+    space: str = "z"
+    count: int = 10
+    last: int = 0
+    query: tuple[int, ...] = (4, 9)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The table's axes that are drawn as axes."""
+        return {"lines": (self.x,), "heat": (self.x, self.y)}.get(self.kind, ())
+
 
 @dataclass(frozen=True)
 class TableSpec:
@@ -84,6 +132,7 @@ class TableSpec:
     defense: str | None = None
     notes: tuple[str, ...] = ()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    figure: Drawing | None = None
 
     def profile(self, name: str) -> Profile:
         """The axes of the profile `name`. Raises: UnknownNameError."""
@@ -96,14 +145,17 @@ class TableSpec:
         name = value.label if isinstance(value, DataRef) else str(value)
         return self.labels.get(axis, {}).get(name, name)
 
+    def symbol(self, axis: str) -> str:
+        """What stands for an axis, e.g. d for latent_dim; the axis itself where nothing does."""
+        return self.labels.get("symbol", {}).get(axis, axis)
+
     def values(self, axis: str, profile: Profile) -> list[str]:
         """The display names along one axis, in the order of the table."""
         if axis == "method":
             return [method.label for method in self.methods]
         if axis == "metric":
             return [cell.label for cell in self.cells]
-        along = profile.sweep[axis] if axis in profile.sweep else getattr(profile, axis)
-        return [self.display(axis, value) for value in along]
+        return [self.display(axis, value) for value in profile.along(axis)]
 
 
 @dataclass(frozen=True)
@@ -139,20 +191,28 @@ def tables_folder() -> Path:
 
 
 def table_names(folder: Path | None = None) -> list[str]:
-    """Sorted names of the tables in `folder` (default: the checkout's)."""
-    return sorted(path.stem for path in (folder or tables_folder()).glob("*.toml") if path.stem != LABELS)
+    """Sorted names of the tables in `folder` (default: the checkout's), figures left out."""
+    stems = [path.stem for path in (folder or tables_folder()).glob("*.toml")]
+    return sorted(stem for stem in stems if stem not in (LABELS, CLAIMS) and not stem.endswith(FIGURE))
+
+
+def figure_names(folder: Path | None = None) -> list[str]:
+    """Sorted names of the figures in `folder` (default: the checkout's)."""
+    return sorted(path.stem.removesuffix(FIGURE) for path in (folder or tables_folder()).glob(f"*{FIGURE}.toml"))
 
 
 def load_spec(name: str, folder: Path | None = None) -> TableSpec:
-    """The table `name` of `folder` (default: the checkout's).
+    """The table or figure `name` of `folder` (default: the checkout's).
 
     Raises: UnknownNameError for an unknown table or key, ConfigError for a file that describes no table.
     """
     folder = folder or tables_folder()
-    if name not in (known := table_names(folder)):
+    figures = figure_names(folder)
+    if name not in (known := table_names(folder) + figures):
         raise UnknownNameError("table", name, known, listing="rc ls tables")
     labels = _read(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
-    return _table(_read(folder / f"{name}.toml"), folder / f"{name}.toml", labels=labels)
+    path = folder / f"{name}{FIGURE if name in figures else ''}.toml"
+    return _table(_read(path), path, labels=labels)
 
 
 def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
@@ -201,10 +261,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mapping[str, str]]) -> TableSpec:
     required = ("title", "source", "stage", "statistic", "rows", "columns", "axes", "methods", "cells", "profile")
     file = path.name
-    _check(content, file, required=required, optional=("attack", "defense", "set", "notes"))
+    is_figure = path.stem.endswith(FIGURE)
+    own = ("figure",) if is_figure else ()
+    _check(content, file, required=required + own, optional=("attack", "defense", "set", "notes"))
     _choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
     spec = TableSpec(
-        name=path.stem,
+        name=path.stem.removesuffix(FIGURE),
         title=content["title"],
         source=content["source"],
         statistic=content["statistic"],
@@ -220,6 +282,7 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
         defense=content.get("defense"),
         notes=tuple(content.get("notes", ())),
         labels=labels,
+        figure=_drawing(content["figure"], file) if is_figure else None,
     )
     _check_axes(spec, file)
     return spec
@@ -243,6 +306,14 @@ def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
     _check(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
     _choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
     return CellFormat(**{**entry, "values": tuple(entry["values"])})
+
+
+def _drawing(entry: Mapping[str, Any], file: str) -> Drawing:
+    needed = ("kind", *NEEDED.get(str(entry.get("kind")), ()))
+    _check(entry, f"{file} [figure]", required=needed, optional=[f.name for f in fields(Drawing)])
+    _choose(entry["kind"], get_args(Plot), kind=f"kind of {file} [figure]")
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+    return Drawing(**values)
 
 
 def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> Profile:
@@ -292,6 +363,8 @@ def _check_axes(spec: TableSpec, file: str) -> None:
         if len(set(shared)) != len(shared) or not needed <= set(shared) <= set(axes):
             wanted, got = ", ".join(sorted(axes)), ", ".join(shared)
             raise ConfigError(f"{file}: rows and columns must share out {wanted}, got {got}")
+        for axis in spec.figure.axes if spec.figure else ():
+            _choose(axis, ("data", "latent_dim", *profile.sweep), kind=f"axis of {file} [figure]")
         for axis in axes:
             if len(labels := spec.values(axis, profile)) != len(set(labels)):
                 raise ConfigError(
