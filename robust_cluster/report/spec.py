@@ -210,9 +210,9 @@ def load_spec(name: str, folder: Path | None = None) -> TableSpec:
     figures = figure_names(folder)
     if name not in (known := table_names(folder) + figures):
         raise UnknownNameError("table", name, known, listing="rc ls tables")
-    labels = _read(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
+    labels = read_toml(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
     path = folder / f"{name}{FIGURE if name in figures else ''}.toml"
-    return _table(_read(path), path, labels=labels)
+    return _table(read_toml(path), path, labels=labels)
 
 
 def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
@@ -251,7 +251,8 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises: ConfigError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -263,8 +264,8 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
     file = path.name
     is_figure = path.stem.endswith(FIGURE)
     own = ("figure",) if is_figure else ()
-    _check(content, file, required=required + own, optional=("attack", "defense", "set", "notes"))
-    _choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
+    check_keys(content, file, required=required + own, optional=("attack", "defense", "set", "notes"))
+    choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
     spec = TableSpec(
         name=path.stem.removesuffix(FIGURE),
         title=content["title"],
@@ -292,9 +293,9 @@ def _methods(
     entry: Mapping[str, Any], table: Mapping[str, Any], *, labels: Mapping[str, Mapping[str, str]], file: str
 ) -> list[Method]:
     optional = ("stage", "set", "defense", "on", "published_only")
-    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=optional)
+    check_keys(entry, f"{file} [[methods]]", required=("label", "models"), optional=optional)
     stage = entry.get("stage", table["stage"])
-    _choose(stage, STAGES, kind=f"stage of {file}")
+    choose(stage, STAGES, kind=f"stage of {file}")
     settings = {**table.get("set", {}), **entry.get("set", {})}
     shown = labels.get("model", {})
     more = {key: entry[key] for key in ("defense", "on", "published_only") if key in entry}
@@ -303,15 +304,15 @@ def _methods(
 
 def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
     optional = [f.name for f in fields(CellFormat)][2:]
-    _check(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
-    _choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
+    check_keys(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
+    choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
     return CellFormat(**{**entry, "values": tuple(entry["values"])})
 
 
 def _drawing(entry: Mapping[str, Any], file: str) -> Drawing:
     needed = ("kind", *NEEDED.get(str(entry.get("kind")), ()))
-    _check(entry, f"{file} [figure]", required=needed, optional=[f.name for f in fields(Drawing)])
-    _choose(entry["kind"], get_args(Plot), kind=f"kind of {file} [figure]")
+    check_keys(entry, f"{file} [figure]", required=needed, optional=[f.name for f in fields(Drawing)])
+    choose(entry["kind"], get_args(Plot), kind=f"kind of {file} [figure]")
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
     return Drawing(**values)
 
@@ -320,7 +321,7 @@ def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> 
     content = {**axes, **own}
     sweep = {key: value for key, value in content.items() if "." in key}
     plain = {key: value for key, value in content.items() if key not in sweep}
-    _check(plain, where, required=AXES[:3], optional=("attack_seed", "set", "notes"))
+    check_keys(plain, where, required=AXES[:3], optional=("attack_seed", "set", "notes"))
     for key, value in content.items():
         if key != "set" and not isinstance(value, list):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}", hint=f"{key} = [{value!r}]")
@@ -332,13 +333,14 @@ def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> 
 
 def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
     content = {"name": entry} if isinstance(entry, str) else entry
-    _check(content, f"{where} data", required=("name",), optional=[f.name for f in fields(DataRef)])
+    check_keys(content, f"{where} data", required=("name",), optional=[f.name for f in fields(DataRef)])
     return DataRef(**content)
 
 
-def _check(
+def check_keys(
     content: Mapping[str, Any], where: str, *, required: Collection[str], optional: Collection[str] = ()
 ) -> None:
+    """Nothing, when a section has its keys and no others. Raises: UnknownNameError, ConfigError."""
     for key in content:
         if key not in (known := {*required, *optional}):
             raise UnknownNameError(f"key in {where}:", key, known)
@@ -347,7 +349,8 @@ def _check(
             raise ConfigError(f"{where} needs the key {key!r}, and has {', '.join(content) or 'none'}")
 
 
-def _choose(value: str, allowed: Collection[str], *, kind: str) -> None:
+def choose(value: str, allowed: Collection[str], *, kind: str) -> None:
+    """Nothing, when the value is allowed. Raises: UnknownNameError with the nearest that is."""
     if value not in allowed:
         raise UnknownNameError(kind, value, allowed)
 
@@ -355,7 +358,7 @@ def _choose(value: str, allowed: Collection[str], *, kind: str) -> None:
 def _check_axes(spec: TableSpec, file: str) -> None:
     known = {data.name for profile in spec.profiles.values() for data in profile.data}
     for name in (name for method in spec.methods for name in method.on):
-        _choose(name, known, kind=f"data set of {file} [methods.on]:")
+        choose(name, known, kind=f"data set of {file} [methods.on]:")
     for name, profile in spec.profiles.items():
         axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
         shared = spec.rows + spec.columns
@@ -364,7 +367,7 @@ def _check_axes(spec: TableSpec, file: str) -> None:
             wanted, got = ", ".join(sorted(axes)), ", ".join(shared)
             raise ConfigError(f"{file}: rows and columns must share out {wanted}, got {got}")
         for axis in spec.figure.axes if spec.figure else ():
-            _choose(axis, ("data", "latent_dim", *profile.sweep), kind=f"axis of {file} [figure]")
+            choose(axis, ("data", "latent_dim", *profile.sweep), kind=f"axis of {file} [figure]")
         for axis in axes:
             if len(labels := spec.values(axis, profile)) != len(set(labels)):
                 raise ConfigError(
