@@ -472,6 +472,9 @@ def test_ls_lists_every_name_with_what_it_is() -> None:
         assert [row["name"] for row in found if row["kind"] == kind] == names(kind)
     assert all(row["what"] for row in found)
     assert {"table1", "table2", "table3"} <= {row["name"] for row in found if row["kind"] == "tables"}
+    drawn = {row["name"] for row in found if row["kind"] == "figures"}
+    assert "lpvdn_noise" in drawn
+    assert drawn.isdisjoint(row["name"] for row in found if row["kind"] == "tables")
     assert json.loads(rc("ls data --json").stdout)[0]["state"] == "ready"
     assert "'modells' is not one of 'models', 'data'" in rc("ls modells").stderr
 
@@ -498,6 +501,7 @@ def test_ls_runs_tells_finished_from_unfinished(carried_out: list[str], monkeypa
         ("attack --attack latent_n", ["latent_net"]),
         ("defend --defense mut", ["mutual_info"]),
         ("table table", ["table1", "table2", "table3"]),
+        ("figure lpvdn_n", ["lpvdn_neighbors", "lpvdn_noise"]),
         ("attack --profile pa", ["paper"]),
     ],
 )

@@ -1,5 +1,6 @@
 """`rc figure`: what it draws of which runs, what goes to stdout, and the sentence for everything else."""
 
+import csv
 import json
 import os
 import shlex
@@ -15,10 +16,12 @@ from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import figure
+from robust_cluster.report.spec import CellRequest, load_spec, requests
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import input_space
 from robust_cluster.stages import sheet as sheets
+from robust_cluster.stages.settings import nested
 from robust_cluster.stages.sheet import Sheet
 
 METRICS = {"ACC": 0.9, "ACC*_noise": 0.8, "noise_flip": 0.1, "flip": 0.6, "eps": 0.3, "samples": 60}
@@ -91,7 +94,7 @@ def test_the_help_leads_with_its_examples() -> None:
     assert body.index("rc ") < body.index(figure.VERB.summary) < body.index("Options:")
 
 
-@pytest.mark.parametrize("example", [line for line in figure.VERB.examples.split("\n") if line])
+@pytest.mark.parametrize("example", [line for line in figure.VERB.examples.split("\n") if "-*" in line])
 def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str, made: Made) -> None:
     words = shlex.split(example)[1:]
     (place,) = (i for i, word in enumerate(words) if word.startswith("runs/") and word.endswith("-*"))
@@ -99,6 +102,18 @@ def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str
     result = rc(shlex.join([*words, *(["--data-dir", str(made.folder)] if "images" in words else [])]))
     assert result.exit_code == 0, result.stderr
     assert Path(result.stdout.strip()).stat().st_size > 1000
+
+
+def test_the_example_of_a_papers_figure_runs_as_typed() -> None:
+    (example,) = (line for line in figure.VERB.examples.split("\n") if line and "-*" not in line)
+    write_all("lpvdn_noise", "cpu", lambda spec, request: {"metrics": {"ACC*_refit": 0.5, "ACC*_clean_map": 0.4}})
+    words = shlex.split(example)[1:]
+    assert "--from" not in words
+    result = rc(shlex.join([*words, "--from", "records"]))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "lpvdn_noise.png\nlpvdn_noise.csv\n", "")
+    rows = list(csv.DictReader(Path("lpvdn_noise.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 2 * 5 * 2 * 7  # data, methods, readings, sigma
+    assert {row["n"] for row in rows} == {"3"}
 
 
 def test_help_imports_neither_torch_nor_matplotlib() -> None:
@@ -222,8 +237,149 @@ def test_a_wrong_value_gets_one_sentence_and_exit_code_2(made: Made, words: str,
     assert refused(f"figure images {made.run} {words}", 2) == sentence
 
 
-def test_an_unknown_kind_is_refused() -> None:
-    assert "'picture' is not one of 'images', 'curve'" in refused("figure picture runs/attack/any", 2)
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    expected = "error: Unknown figure 'imagse'. Did you mean 'images'? (rc ls figures)\n"
+    assert refused("figure imagse runs/attack/any", 2) == expected
+    assert "Unknown figure 'table1'. Known: " in refused("figure table1", 2), "a table is not drawn"
+
+
+def test_a_run_is_given_for_a_figure_of_a_run_and_for_no_other() -> None:
+    assert refused("figure curve", 2) == "error: curve needs a run's folder (rc figure curve runs/attack/...)\n"
+    expected = "error: lpvdn_noise is drawn of all its runs (rc figure lpvdn_noise --runs-dir DIR)\n"
+    assert refused("figure lpvdn_noise runs/attack/any", 2) == expected
+
+
+TINY = """
+title = "Tiny"
+source = "Nobody"
+stage = "cluster"
+statistic = "mean±std"
+rows = ["data", "method"]
+columns = ["metric"]
+
+[figure]
+{figure}
+
+[axes]
+data = [{{ name = "digits", limit = 200 }}]
+latent_dim = [6]
+seed = [0, 1]
+
+[[methods]]
+label = "{{model}}"
+models = [{models}]
+set = {{ "model.n_init" = 1 }}
+
+[[cells]]
+label = "ACC"
+values = ["ACC"]
+
+[profile.smoke]
+"""
+
+
+def tiny(monkeypatch: pytest.MonkeyPatch, figure: str, models: str = '"kmeans"') -> None:
+    """Make TINY, drawn as `figure` says, the only figure."""
+    Path("tables").mkdir(exist_ok=True)
+    Path("tables/tiny.figure.toml").write_text(TINY.format(figure=figure, models=models), encoding="utf-8")
+    folder = Path("tables").resolve()
+    monkeypatch.setattr("robust_cluster.report.spec.tables_folder", lambda: folder)
+
+
+def made_up(request: CellRequest) -> RunSpec:
+    """The run that a request asks for, with the settings that it names and no others."""
+    base: dict[str, Any] = {
+        **{name: getattr(request, name) for name in ("data", "model", "latent_dim", "seed")},
+        "data_sha256": "0",
+    }
+    given = nested({**request.settings, **request.own_settings})
+    first = RunSpec(stage="cluster", settings={"model": given.get("model", {})}, **base)
+    if request.stage == "cluster":
+        return first
+    own = {"attack": request.attack, "attack_seed": 0, "settings": {"attack": given.get("attack", {})}}
+    return RunSpec(stage=request.stage, parent=first, **own, **base)
+
+
+def write_all(name: str, profile: str, content: Any, *, left_out: int = 0) -> None:
+    """Made-up records of the runs of a figure, but for the first few, in the folder `records`."""
+    spec = load_spec(name)
+    records = []
+    for request in requests(spec, profile)[left_out:]:
+        run = made_up(request)
+        own = {"key": run.key, "spec": run.to_json(), "profile": profile, "flags": [], "training": {"seconds": 1.0}}
+        records.append({**own, **content(spec, request)})
+    Path("records").mkdir(exist_ok=True)
+    Path("records/all.json").write_text(json.dumps(records))
+
+
+def test_a_figure_without_any_run_names_the_missing_and_how_to_make_them() -> None:
+    sentence = refused("figure lpvdn_noise --profile smoke", 3)
+    assert sentence == (
+        "error: 35 of 35 runs of lpvdn_noise are missing: G+MI+LP, digits, d = 10, σ = 0, seed 0; "
+        "G+MI+LP, digits, d = 10, σ = 0.05, seed 0; G+MI+LP, digits, d = 10, σ = 0.1, seed 0; "
+        "G+MI+LP, digits, d = 10, σ = 0.2, seed 0; and 31 more (rc table lpvdn_noise --profile smoke makes them)\n"
+    )
+    assert not Path("lpvdn_noise.png").exists()
+
+
+def test_what_there_is_is_drawn_and_the_rest_is_listed_with_exit_code_3() -> None:
+    write_all("lpvdn_alpha", "smoke", lambda spec, request: {"metrics": {"ACC": 0.5}}, left_out=1)
+    result = rc("figure lpvdn_alpha --profile smoke --from records --format json --output new/alpha.svg")
+    assert (result.exit_code, result.stdout) == (3, "new/alpha.svg\nnew/alpha.json\n")
+    assert result.stderr.startswith("error: 1 of 16 runs of lpvdn_alpha are missing: LPVDN, digits, d = 10, α₀ = 0.01,")
+    content = json.loads(Path("new/alpha.json").read_text())
+    accuracies = [point["mean"] for point in content["points"] if point["metric"] == "ACC"]
+    assert accuracies.count(0.5) == 15
+    assert accuracies.count(None) == 1
+    assert Path("new/alpha.svg").read_text().count("<image") == 3 * 2  # maps and their scales
+
+
+def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny(monkeypatch, 'kind = "learning"\nlogged = ["ACC"]')
+    store = RunStore(Path("runs"))
+    for request in requests(load_spec("tiny"), "smoke"):
+        with store.own(made_up(request)) as run:
+            for epoch in (1, 2):
+                run.log({"epoch": epoch, "steps": 10, "health": {"ACC": 0.1 * epoch + request.seed}})
+            run.finish({"profile": "smoke", "metrics": {"ACC": 0.5}, "flags": [], "training": {"seconds": 1.0}})
+    result = rc("figure tiny --profile smoke --format json")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "tiny.png\ntiny.json\n", "")
+    points = json.loads(Path("tiny.json").read_text())["points"]
+    assert [(point["x"], round(point["mean"], 6), point["n"]) for point in points] == [(10, 0.6, 2), (20, 0.7, 2)]
+    Path("records").mkdir()
+    Path("records/all.json").write_text(json.dumps(store.records()))
+    sentence = "error: tiny is drawn of the runs themselves, and --from has their records alone\n"
+    assert refused("figure tiny --profile smoke --from records", 2) == sentence
+
+
+@pytest.mark.parametrize(
+    ("section", "count"),
+    [
+        ('kind = "scatter"', 2 * 200),
+        ('kind = "top"\ncount = 3', 2 * 10 * 3),
+        ('kind = "outputs"', 10 + 2 * 10),
+        ('kind = "neighbors"\nquery = [8, 1]\ncount = 3', 1 + 3 * 3),
+    ],
+)
+def test_pictures_are_made_from_the_checkpoints_that_rc_table_left(
+    finished_tiny: Path, monkeypatch: pytest.MonkeyPatch, section: str, count: int
+) -> None:
+    tiny(monkeypatch, section, '"kmeans", "ae_kmeans"')
+    result = rc(f"figure tiny --profile smoke --runs-dir {finished_tiny} --threads 1 --format csv")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "tiny.png\ntiny.csv\n", "")
+    assert Path("tiny.png").read_bytes().startswith(b"\x89PNG")
+    assert len(Path("tiny.csv").read_text().splitlines()) == 1 + count
+
+
+@pytest.fixture(scope="module")
+def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of TINY, as `rc table` makes them, of the first seed."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny(patch, 'kind = "scatter"', '"kmeans", "ae_kmeans"')
+        assert rc("table tiny --profile smoke --threads 1 --quiet").exit_code == 0
+    return folder / "runs"
 
 
 def test_data_that_are_not_there_are_asked_for(made: Made) -> None:

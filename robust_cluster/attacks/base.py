@@ -105,6 +105,7 @@ class Attack(ABC):
     version: ClassVar[int] = 1
     space: ClassVar[Space]
     trained: ClassVar[bool] = False  # a learned generator
+    blind: ClassVar[bool] = False  # knows nothing of the model: it is noise itself, and no noise need stand beside it
 
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:

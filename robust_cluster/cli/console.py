@@ -153,11 +153,16 @@ def show_json(content: Any) -> None:
 def write_json(path: Path, records: Sequence[Record]) -> None:
     """Write records to a file as one JSON list, a line a record. Raises: StoreError when it cannot be written."""
     lines = ",\n".join(json.dumps(record, sort_keys=True, allow_nan=False) for record in records)
+    write_text(path, f"[\n{lines}\n]\n", what="records")
+
+
+def write_text(path: Path, text: str, *, what: str = "numbers") -> None:
+    """Write a file. Raises: StoreError when it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"The records cannot be written to {path}: {error.strerror}") from error
+        raise StoreError(f"The {what} cannot be written to {path}: {error.strerror}") from error
 
 
 def show_rows(rows: Sequence[Mapping[str, str]]) -> None:

@@ -1,6 +1,7 @@
-"""`rc figure`: a figure of a finished attack or reattack."""
+"""`rc figure`: a paper's figure from our runs, or a figure of one finished attack or reattack. It runs nothing."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,23 +10,31 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import DATA_FILES, Device, Verb, option, positive
+from robust_cluster.cli.options import DATA_FILES, OF_RUN, Device, Profile, Verb, offer_figures, option, positive
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
-from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import SPEC, RunStore
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from robust_cluster.data.base import Dataset
+    from robust_cluster.report.plots import Point
+    from robust_cluster.report.spec import CellRequest, TableSpec
+    from robust_cluster.stages.gallery import Portrait, Strip
     from robust_cluster.stages.sheet import Sheet
 
-Drawn = Literal["images", "curve"]
+Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
+NAMED = 4  # missing runs that a sentence names
 ROUNDING = 0.01  # of the scored samples: another device or number of threads may label so many differently
 EXAMPLES = """
+rc figure lpvdn_noise --profile cpu --format csv
 rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf
 rc figure curve runs/reattack/simvc-noisymnist-d64-s0-*
 """
+SUMMARY = "Draw a paper's figure from finished runs, or one attack's images or curve."
 
 
 def few(parameter: typer.CallbackParam, number: int) -> int:
@@ -39,13 +48,25 @@ def few(parameter: typer.CallbackParam, number: int) -> int:
 class FigureOptions:
     """What `rc figure` takes."""
 
-    kind: Annotated[
-        Drawn,
-        typer.Argument(help="images: misled samples, clean and moved; curve: scores by epoch.", show_default=False),
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="rc ls figures (rc table NAME runs what is missing); or images (misled samples) or curve of a RUN.",
+            show_default=False,
+            autocompletion=offer_figures,
+        ),
     ]
-    run: Annotated[Path, typer.Argument(help="Folder of an attack or reattack run.", show_default=False)]
+    run: Annotated[Path | None, typer.Argument(help="Folder of an attack or reattack run, for images and curve.")] = (
+        None
+    )
     output: Annotated[
-        Path | None, option("--output", help=".png, .pdf or .svg file; KIND.png in the run's folder without it.")
+        Path | None, option("--output", help=".png, .pdf or .svg file; NAME.png here, or in the run's folder.")
+    ] = None
+    profile: Annotated[Profile, option("--profile", help="Whose runs: smoke, short, cpu or paper.")] = "paper"
+    records: Annotated[Path | None, option("--from", help="Draw the records in this folder.")] = None
+    runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
+    format: Annotated[
+        Literal["csv", "json"] | None, option("--format", help="Also write what is drawn, beside the picture.")
     ] = None
     count: Annotated[int, option("--count", callback=few, help="Columns of images.")] = 10
     data: Annotated[str | None, option("--data", metavar="FILE", help="The run's data, if they are your file.")] = None
@@ -57,15 +78,154 @@ class FigureOptions:
 
 def draw(ctx: typer.Context, options: FigureOptions) -> None:
     """Draw the figure, and print where it is."""
-    from robust_cluster.report import figures  # late, as all below: help needs none of it
+    from robust_cluster.report.spec import figure_names, load_spec  # late, as all below: help needs none of it
 
-    output = options.output or options.run / f"{options.kind}.png"
+    if options.name in OF_RUN:
+        if options.run is None:
+            raise ConfigError(f"{options.name} needs a run's folder", hint=f"rc figure {options.name} runs/attack/...")
+        draw_run(options.run, options)
+    elif options.name not in figure_names():
+        raise UnknownNameError("figure", options.name, [*figure_names(), *OF_RUN], listing="rc ls figures")
+    elif options.run is not None:
+        raise ConfigError(f"{options.name} is drawn of all its runs", hint=f"rc figure {options.name} --runs-dir DIR")
+    else:
+        draw_named(load_spec(options.name), options)
+
+
+def draw_run(run: Path, options: FigureOptions) -> None:
+    """Images or the curve of one attack or reattack."""
+    from robust_cluster.report import figures
+
+    output = options.output or run / f"{options.name}.png"
     figures.check_suffix(output)
-    store, spec, record = finished(options.run)
+    store, spec, record = finished(run)
     with figures.style():  # without matplotlib nothing is computed for it
-        figure = figures.curve(record) if options.kind == "curve" else figures.images(scored(store, spec, options))
+        figure = figures.curve(record) if options.name == "curve" else figures.images(scored(store, spec, options))
     figures.save(figure, output)
     typer.echo(output)
+
+
+def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
+    """A figure of tables/ and what it shows. Raises: MissingResultError, after the picture, when runs are missing."""
+    from robust_cluster.report import figures, plots
+    from robust_cluster.report.spec import requests
+    from robust_cluster.report.table import build, load_results, select
+
+    output = options.output or Path(f"{spec.name}.png")
+    figures.check_suffix(output)
+    records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
+    usable = [record for record in records if record["profile"] == options.profile]
+    asked = requests(spec, options.profile)
+    answers: Answers = list(zip(asked, select(asked, usable), strict=True))
+    missing = [request for request, record in answers if record is None]
+    if len(missing) == len(asked):
+        raise missing_runs(spec, missing, asked, options)
+    grid = build(spec, usable, profile=options.profile)
+    note = f"profile {options.profile}, {len(asked) - len(missing)} of {len(asked)} runs"
+    kind = plots.drawing_of(spec).kind
+    with figures.style():
+        if kind in ("lines", "heat", "learning"):
+            points = (
+                plots.logged_points(spec, logs(answers, options)) if kind == "learning" else plots.swept_points(grid)
+            )
+            shown = "mean" if kind == "heat" else "mean ± sample standard deviation"
+            figure = plots.draw(spec, options.profile, points, f"{note}; {shown} over {grid.n_seeds} seeds")
+        else:
+            figure, points = pictured(spec, answers, note, options)
+    figures.save(figure, output)
+    typer.echo(output)
+    if options.format:
+        beside = output.with_suffix(f".{options.format}")
+        console.write_text(beside, plots.write(spec, points, grid.caption, options.format))
+        typer.echo(beside)
+    if missing:
+        raise missing_runs(spec, missing, asked, options)
+
+
+def missing_runs(
+    spec: "TableSpec", missing: "Sequence[CellRequest]", asked: "Sequence[CellRequest]", options: FigureOptions
+) -> MissingResultError:
+    """The sentence that names the first of the missing runs, and the command that makes them."""
+    plain = ("method", "data")
+    named = [
+        ", ".join(
+            [label if axis in plain else f"{spec.symbol(axis)} = {label}" for axis, label in request.place.items()]
+            + [f"seed {request.seed}"]
+        )
+        for request in missing[:NAMED]
+    ]
+    more = f"; and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    return MissingResultError(
+        f"{len(missing)} of {len(asked)} runs of {spec.name} are missing: {'; '.join(named)}{more}",
+        hint=f"rc table {spec.name} --profile {options.profile} makes them",
+    )
+
+
+def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
+    """The store that holds a run's files. Raises: ConfigError when only records are given, MissingResultError."""
+    if options.records:
+        raise ConfigError(f"{options.name} is drawn of the runs themselves, and --from has their records alone")
+    store = RunStore(options.runs_dir)
+    if not store.path(spec).is_dir():
+        raise MissingResultError(f"There is no run in {store.path(spec)}", hint="rc ls runs")
+    return store
+
+
+def logs(answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, list[Record]]]":
+    """Each finished run with the lines of its log."""
+    found: list[tuple[CellRequest, list[Record]]] = []
+    for request, record in answers:
+        if record is not None:
+            spec = RunSpec.from_json(record["spec"])
+            found.append((request, list(store_of(spec, options).lines(spec))))
+    return found
+
+
+def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
+    """A scatter or rows of images of one run a place, the first of its seeds."""
+    from robust_cluster.report import plots
+    from robust_cluster.stages import gallery
+
+    drawing = plots.drawing_of(spec)
+    shown: dict[str, dict[str, Portrait]] = {}
+    for panel, curve, portrait in portraits(spec, answers, options):
+        shown.setdefault(panel, {}).setdefault(curve, portrait)
+    each = {f"{panel}{curve}": one for panel, curves in shown.items() for curve, one in curves.items()}
+    if drawing.kind == "scatter":
+        clouds = {title: gallery.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
+        return plots.draw_clouds(spec, clouds, note), plots.cloud_points(clouds)
+    sheets: dict[str, list[Strip]] = {}
+    if drawing.kind == "top":
+        sheets = {title: gallery.surest(one, drawing.count) for title, one in each.items()}
+    for panel, curves in shown.items() if drawing.kind != "top" else ():
+        models, title = list(curves.items()), panel.removesuffix(", ")
+        sheets[title] = (
+            gallery.outputs(models)
+            if drawing.kind == "outputs"
+            else gallery.neighbors(models, drawing.space, drawing.query, drawing.count)
+        )
+    return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
+
+
+def portraits(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "Iterator[tuple[str, str, Portrait]]":
+    """Panel, curve and model of the first run of each place; data that several runs share are read once."""
+    from robust_cluster.report import plots
+    from robust_cluster.stages.context import Context
+    from robust_cluster.stages.gallery import portrait
+
+    datasets: dict[DataRef, Dataset] = {}
+    done: set[tuple[str, str]] = set()
+    for request, record in answers:
+        place = plots.names(spec, {k: v for k, v in request.place.items() if k in plots.axes_of(spec)})
+        if record is None or place in done:
+            continue
+        done.add(place)
+        run = RunSpec.from_json(record["spec"])
+        store = store_of(run, options)
+        if run.data not in datasets:
+            datasets[run.data] = load(run, options)
+        context = Context(store, datasets[run.data], device=options.device, threads=options.threads)
+        yield *place, portrait(run, context)
 
 
 def finished(folder: Path) -> tuple[RunStore, RunSpec, Record]:
@@ -126,4 +286,4 @@ def load(spec: RunSpec, options: FigureOptions) -> "Dataset":
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error
 
 
-VERB = Verb("figure", "Draw a figure of a finished attack or reattack.", EXAMPLES, options=FigureOptions, run=draw)
+VERB = Verb("figure", SUMMARY, EXAMPLES, options=FigureOptions, run=draw)

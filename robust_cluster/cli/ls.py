@@ -13,7 +13,7 @@ from robust_cluster.cli import console
 from robust_cluster.cli.options import Verb, option
 from robust_cluster.discover import PACKAGE, Kind, modules
 
-Listed = Literal["models", "data", "attacks", "defenses", "tables", "runs"]
+Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
 EXAMPLES = """
 rc ls
 rc ls models
@@ -49,10 +49,11 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
     if kind == "runs":
         yield from finished_runs(options.runs_dir) if options.kind else ()
         yield from unfinished_runs(options.runs_dir) if options.kind else ()
-    elif kind == "tables":
-        from robust_cluster.report.spec import load_spec, table_names
+    elif kind == "tables" or kind == "figures":
+        from robust_cluster.report.spec import figure_names, load_spec, table_names
 
-        yield from ({"kind": kind, "name": name, "what": load_spec(name).title} for name in table_names())
+        known = table_names() if kind == "tables" else figure_names()
+        yield from ({"kind": kind, "name": name, "what": load_spec(name).title} for name in known)
     elif kind == "data" and options.kind:
         from robust_cluster.data.base import Places
         from robust_cluster.data.prepare import available
@@ -92,4 +93,6 @@ def unfinished_runs(root: Path) -> Iterator[dict[str, str]]:
             yield {"key": path.parent.name.rpartition("-")[2], **shown}
 
 
-VERB = Verb("ls", "List models, data, attacks, defenses, tables and runs.", EXAMPLES, options=LsOptions, run=list_names)
+VERB = Verb(
+    "ls", "List models, data, attacks, defenses, tables, figures and runs.", EXAMPLES, options=LsOptions, run=list_names
+)

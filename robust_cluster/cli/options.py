@@ -16,6 +16,7 @@ from robust_cluster.runs.spec import DataRef, Normalize, Split
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 DATA_FILES = (".npz", ".npy", ".csv")
+OF_RUN = ("images", "curve")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Mode = Literal["frozen", "alternating", "control"]
 Profile = Literal["smoke", "short", "cpu", "paper"]
@@ -35,6 +36,13 @@ def offer_tables(incomplete: str) -> list[str]:
     from robust_cluster.report.spec import table_names
 
     return [name for name in table_names() if name.startswith(incomplete)]
+
+
+def offer_figures(incomplete: str) -> list[str]:
+    """Shell completion of the names of the figures."""
+    from robust_cluster.report.spec import figure_names
+
+    return [name for name in (*figure_names(), *OF_RUN) if name.startswith(incomplete)]
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:

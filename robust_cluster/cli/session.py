@@ -246,7 +246,7 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
         return float(flip if accuracy is None else -accuracy)
 
     metrics = {
-        name: None if any(record["metrics"][name] is None for record in records)
+        name: None if any(record["metrics"].get(name) is None for record in records)
         else sum(record["metrics"][name] for record in records) / len(records)
         for name in records[0]["metrics"]
     }  # fmt: skip

@@ -1,8 +1,8 @@
-"""`rc table`: a paper's table from our runs, running what is missing."""
+"""`rc table`: a paper's table from our runs, running what is missing; `rc table claims`: what papers claim of them."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,14 +22,23 @@ EXAMPLES = """
 rc table table1 --profile smoke
 rc table table1 --profile cpu --compare --from tables/results
 rc table table1 --profile smoke --format latex --no-run
+rc table claims --profile cpu --from tables/results
 """
+CLAIMS = "claims"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions(RunOptions):
     """What `rc table` takes."""
 
-    name: Annotated[str, typer.Argument(help="rc ls tables", show_default=False, autocompletion=offer_tables)]
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="rc ls tables; a figure, to run what it draws; or claims, the papers' claims tested on finished runs.",
+            show_default=False,
+            autocompletion=offer_tables,
+        ),
+    ]
     records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
     save_records: Annotated[
         Path | None,
@@ -42,10 +51,16 @@ class TableOptions(RunOptions):
     ] = "terminal"
     seed: Annotated[str | None, option("--seed", metavar="N[,N...]", help="Run only these seeds of the table.")] = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
+    json: Annotated[bool, option("--json", help="The same as --format json.")] = False
 
 
 def run_table(ctx: typer.Context, options: TableOptions) -> None:
     """Print a table. Raises: MissingResultError, after the table, when none of its runs exists."""
+    if options.json:
+        options = replace(options, format="json")
+    if options.name == CLAIMS:
+        show_claims(ctx, options)
+        return
     from robust_cluster.cli.session import Session  # late, as all below: help needs none of it
     from robust_cluster.report.spec import load_spec, requests
     from robust_cluster.report.table import load_results
@@ -56,9 +71,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     keys: set[str] | None = None
     records: Sequence[Record]
     if options.records:
-        typed = [name for name in ("set", "seed") if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
-        if typed:
-            raise ConfigError(f"--from shows the records as they are: it takes no --{typed[0]}")
+        refuse(ctx, ("set", "seed"), "--from shows the records as they are")
         records = load_results(options.records)
     else:
         asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)
@@ -79,6 +92,39 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     session.end()
     if is_empty:
         raise MissingResultError(f"No run of {options.name} exists for the profile {options.profile}")
+
+
+def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Raises: ConfigError when an option was typed that has nothing to say here."""
+    if typed := [name for name in names if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]:
+        raise ConfigError(f"{reason}: it takes no --{typed[0]}")
+
+
+def show_claims(ctx: typer.Context, options: TableOptions) -> None:
+    """Print what becomes of every claim. Raises: MissingResultError, after that, when none has enough runs."""
+    from robust_cluster.report.claims import judge, load_claims, rows
+    from robust_cluster.report.table import load_results
+    from robust_cluster.runs.store import RunStore
+
+    refuse(ctx, ("set", "seed", "compare"), "claims are judged by the runs that exist")
+    if options.format not in ("terminal", "json"):
+        raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
+    records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
+    found = rows(judge(load_claims(), records, options.profile))
+    if options.format == "json":
+        console.show_json(found)
+    else:
+        shown = ("claim", "compares", "data", "outcome", "effect", "n", "p")
+        console.show_rows([{key: plain(row[key]) for key in shown} for row in found])
+    if all(row["outcome"] == "not enough runs" for row in found):
+        raise MissingResultError(
+            f"No claim has enough runs for the profile {options.profile}", hint="rc table NAME makes those of a table"
+        )
+
+
+def plain(value: str | float | None) -> str:
+    """A word as it is, a number in four digits, nothing for None."""
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 def check_free(given: Mapping[str, Any], asked: "Sequence[CellRequest]", spec: "TableSpec") -> None:

@@ -1,4 +1,4 @@
-"""Clustering accuracy (ACC) under a one-to-one map of clusters to classes, its chance level, and purity."""
+"""Clustering accuracy (ACC) under a one-to-one map of clusters to classes, and its chance level."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ def match(labels: Ints, predicted: Ints, *, n_clusters: int | None = None) -> np
     A cluster has no class when K > C, or when it shares no sample with the class left for it: such a pair is arbitrary
     and must not count as right for other predictions later. Raises: ShapeError.
     """
-    counts = _contingency(labels, predicted, n_clusters=n_clusters)
+    counts = contingency(labels, predicted, n_clusters=n_clusters)
     clusters, classes = linear_sum_assignment(counts, maximize=True)
     mapping = np.full(len(counts), -1, dtype=np.int64)
     mapping[clusters] = np.where(counts[clusters, classes] > 0, classes, -1)
@@ -51,12 +51,7 @@ def chance_accuracy(labels: Ints, n_clusters: int, *, draws: int = 200, seed: in
     return float(np.mean([accuracy(labels, rng.integers(n_clusters, size=len(labels))) for _ in range(draws)]))
 
 
-def purity(labels: Ints, predicted: Ints) -> float:
-    """Purity in [0, 1]: the share of samples in their cluster's largest class, clusters may share one; grows with K."""
-    return float(_contingency(labels, predicted).max(axis=1).sum() / len(labels))
-
-
-def _contingency(labels: Ints, predicted: Ints, *, n_clusters: int | None = None) -> npt.NDArray[np.int64]:
+def contingency(labels: Ints, predicted: Ints, *, n_clusters: int | None = None) -> npt.NDArray[np.int64]:
     """(K, C) counts of samples by cluster and class."""
     _check(labels, predicted)
     n_classes = int(labels.max()) + 1

@@ -1,14 +1,19 @@
-"""The paper's numbers: `tables/<name>.published.csv`, one cell a line, every published cell and none besides."""
+"""The paper's numbers: `tables/<name>.published.csv`, one cell a line, every published cell and none besides.
+
+A cell that holds no number has none here either, and what it says as its note (OOM, NA); other notes say what a number
+does not: that it was copied, or cannot be.
+"""
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from robust_cluster.errors import DataError
 from robust_cluster.report.spec import tables_folder
 from robust_cluster.runs.spec import DataRef
 
+Place = tuple[str, str, int | None, str]
 COLUMNS = ["data", "model", "latent_dim", "metric", "value", "notes"]
 
 
@@ -16,10 +21,11 @@ COLUMNS = ["data", "model", "latent_dim", "metric", "value", "notes"]
 class Published:
     """What a source printed, in its own units. `cells`: (data name, method label, latent_dim, metric) -> value.
 
-    latent_dim is None where the source has no such axis.
+    latent_dim is None where the source has no such axis. `notes`: the same for the cells that have a note.
     """
 
-    cells: Mapping[tuple[str, str, int | None, str], float]
+    cells: Mapping[Place, float]
+    notes: Mapping[Place, str] = field(default_factory=dict)
 
     def has(self, data: DataRef) -> bool:
         """Whether the source used this data set, whole."""
@@ -31,6 +37,13 @@ class Published:
             return None
         everywhere = self.cells.get((data.name, method, None, metric))
         return self.cells.get((data.name, method, latent_dim, metric), everywhere)
+
+    def note(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> str:
+        """What there is to say of the published number, or stands in its place; "" where there is nothing."""
+        if not self.has(data):
+            return ""
+        everywhere = self.notes.get((data.name, method, None, metric), "")
+        return self.notes.get((data.name, method, latent_dim, metric), everywhere)
 
 
 def load_published(name: str, folder: Path | None = None) -> Published:
@@ -45,16 +58,18 @@ def load_published(name: str, folder: Path | None = None) -> Published:
         lines = csv.DictReader(file)
         if lines.fieldnames != COLUMNS:
             raise DataError(f"{path} must have the columns {', '.join(COLUMNS)}, got {lines.fieldnames}")
+        cells: dict[Place, float] = {}
+        notes: dict[Place, str] = {}
         try:
-            return Published(
-                {
-                    (line["data"], line["model"], _whole(line["latent_dim"]), line["metric"]): float(line["value"])
-                    for line in lines
-                    if line["value"]
-                }
-            )
+            for line in lines:
+                place = line["data"], line["model"], _whole(line["latent_dim"]), line["metric"]
+                if line["value"]:
+                    cells[place] = float(line["value"])
+                if line["notes"]:
+                    notes[place] = line["notes"]
         except ValueError as error:
             raise DataError(f"{path}, line {lines.line_num}: {error}") from error
+    return Published(cells, notes)
 
 
 def _whole(text: str) -> int | None:

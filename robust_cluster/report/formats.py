@@ -75,6 +75,11 @@ def _starred(text: str, value: Value) -> str:
     return f"{text}*" if "*" in value.metric and text != MISSING else text
 
 
+def _printed(value: Value, digits: int) -> str:
+    """The paper's number, or what it printed in its place."""
+    return value.note if value.paper is None and value.note else _starred(_number(value.paper, f".{digits}f"), value)
+
+
 def _ours(cell: Cell, n_seeds: int) -> str:
     spec = f"z.{cell.format.digits}f"
     spreads = ["" if value.std is None else f"±{value.std:{spec}}" for value in cell.values]
@@ -90,7 +95,7 @@ def _texts(cell: Cell, grid: Grid) -> list[str]:
     if not grid.compare:
         return [ours]
     digits = cell.format.digits
-    paper = _join(_starred(_number(value.paper, f".{digits}f"), value) for value in cell.values)
+    paper = _join(_printed(value, digits) for value in cell.values)
     change = _join(_number(difference(value), f"+z.{digits}f") for value in cell.values)
     return [ours, paper if cell.comparable else NOT_AVAILABLE, change]
 

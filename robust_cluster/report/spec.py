@@ -1,4 +1,8 @@
-"""What a table is: a file under `tables/`, read into axes, methods and cells, and the runs that those ask for."""
+"""What a table is: a file under `tables/`, read into axes, methods and cells, and the runs that those ask for.
+
+A figure is a table with a `[figure]` section, in NAME.figure.toml: the same runs, drawn instead of printed. `rc table`
+runs and prints it too.
+"""
 
 import tomllib
 from collections.abc import Collection, Mapping
@@ -12,8 +16,13 @@ from robust_cluster.runs.spec import STAGES, DataRef, Stage
 
 Statistic = Literal["mean±std", "best_loss"]
 Attackers = Literal["mean", "worst"]
+Plot = Literal["lines", "heat", "learning", "scatter", "top", "outputs", "neighbors"]
+NEEDED: Mapping[str, tuple[str, ...]] = {"lines": ("x",), "heat": ("x", "y"), "learning": ("logged",)}  # of a plot
 AXES = ("data", "latent_dim", "seed", "attack_seed")  # beside them, dotted settings such as "attack.gamma"
 LABELS = "labels"  # tables/labels.toml: display names, no table
+CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
+FIGURE = ".figure"  # before the suffix of a figure's file
+OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class Method:
     """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
 
     `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
+    `on`: data set -> more settings that the source gives for it, and its "latent_dim" there.
+    `published_only`: a method of the source that is not ours, of which there are no runs.
     """
 
     label: str
@@ -28,12 +39,15 @@ class Method:
     model: str
     set: Mapping[str, Any]
     defense: str | None = None
+    on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published_only: bool = False
 
 
 @dataclass(frozen=True)
 class CellFormat:
     """The metrics that share a cell, e.g. ("ACC", "ACC*"); each is multiplied by `scale` and printed with `digits`.
 
+    A metric is one of a record's metrics, or "training.<figure>", one of how the run trained.
     `attackers`: a seed's value is the mean over its attack seeds, or that of the attacker with the lowest ACC*.
     """
 
@@ -55,6 +69,46 @@ class Profile:
     sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def along(self, axis: str) -> tuple[Any, ...]:
+        """The values of "data", "latent_dim" or a sweep."""
+        values: tuple[Any, ...] = self.sweep[axis] if axis in self.sweep else getattr(self, axis)
+        return values
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a figure is drawn; a kind has no use for the fields that another one names.
+
+    "lines": every cell's metrics against the axis `x`, a curve per method, a band of one standard deviation over seeds.
+    "heat": every cell's first metric over the axes `x` and `y`. "learning": the `logged` figures of each epoch against
+    `x`, "iteration" or "epoch", as a trailing mean over `smooth` epochs, with the `average` of the whole curve.
+    "scatter": the embedding in two dimensions, on the `last` rows of the data (0: all). "top": the `count` samples that
+    each cluster is surest of. "outputs": a sample per class and what each model decodes of its embedding. "neighbors":
+    those nearest to a sample of the first class in `query` whose nearest by pixels are mostly of the second.
+    `space`: the points that are drawn or compared, "z" or the name of what maps z (n, d) to them, e.g. a model's
+    `locality` network.
+    """
+
+    kind: Plot
+    x: str = "iteration"
+    y: str = ""
+    logged: tuple[str, ...] = ()
+    smooth: int = 1
+    average: bool = False
+    apart: bool = False  # a panel of its own for every curve
+    log: bool = False  # a logarithmic x axis
+    xlim: tuple[float, ...] = ()
+    ylim: tuple[float, ...] = ()
+    space: str = "z"
+    count: int = 10
+    last: int = 0
+    query: tuple[int, ...] = (4, 9)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The table's axes that are drawn as axes."""
+        return {"lines": (self.x,), "heat": (self.x, self.y)}.get(self.kind, ())
 
 
 @dataclass(frozen=True)
@@ -78,6 +132,7 @@ class TableSpec:
     defense: str | None = None
     notes: tuple[str, ...] = ()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    figure: Drawing | None = None
 
     def profile(self, name: str) -> Profile:
         """The axes of the profile `name`. Raises: UnknownNameError."""
@@ -90,14 +145,17 @@ class TableSpec:
         name = value.label if isinstance(value, DataRef) else str(value)
         return self.labels.get(axis, {}).get(name, name)
 
+    def symbol(self, axis: str) -> str:
+        """What stands for an axis, e.g. d for latent_dim; the axis itself where nothing does."""
+        return self.labels.get("symbol", {}).get(axis, axis)
+
     def values(self, axis: str, profile: Profile) -> list[str]:
         """The display names along one axis, in the order of the table."""
         if axis == "method":
             return [method.label for method in self.methods]
         if axis == "metric":
             return [cell.label for cell in self.cells]
-        along = profile.sweep[axis] if axis in profile.sweep else getattr(profile, axis)
-        return [self.display(axis, value) for value in along]
+        return [self.display(axis, value) for value in profile.along(axis)]
 
 
 @dataclass(frozen=True)
@@ -133,28 +191,41 @@ def tables_folder() -> Path:
 
 
 def table_names(folder: Path | None = None) -> list[str]:
-    """Sorted names of the tables in `folder` (default: the checkout's)."""
-    return sorted(path.stem for path in (folder or tables_folder()).glob("*.toml") if path.stem != LABELS)
+    """Sorted names of the tables in `folder` (default: the checkout's), figures left out."""
+    stems = [path.stem for path in (folder or tables_folder()).glob("*.toml")]
+    return sorted(stem for stem in stems if stem not in (LABELS, CLAIMS) and not stem.endswith(FIGURE))
+
+
+def figure_names(folder: Path | None = None) -> list[str]:
+    """Sorted names of the figures in `folder` (default: the checkout's)."""
+    return sorted(path.stem.removesuffix(FIGURE) for path in (folder or tables_folder()).glob(f"*{FIGURE}.toml"))
 
 
 def load_spec(name: str, folder: Path | None = None) -> TableSpec:
-    """The table `name` of `folder` (default: the checkout's).
+    """The table or figure `name` of `folder` (default: the checkout's).
 
     Raises: UnknownNameError for an unknown table or key, ConfigError for a file that describes no table.
     """
     folder = folder or tables_folder()
-    if name not in (known := table_names(folder)):
+    figures = figure_names(folder)
+    if name not in (known := table_names(folder) + figures):
         raise UnknownNameError("table", name, known, listing="rc ls tables")
-    labels = _read(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
-    return _table(_read(folder / f"{name}.toml"), folder / f"{name}.toml", labels=labels)
+    labels = read_toml(folder / f"{LABELS}.toml") if (folder / f"{LABELS}.toml").exists() else {}
+    path = folder / f"{name}{FIGURE if name in figures else ''}.toml"
+    return _table(read_toml(path), path, labels=labels)
 
 
-def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
-    """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError."""
+def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
+    """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError.
+
+    With `published_only` what stands in place of the runs of the methods that are not ours.
+    """
     axes = spec.profile(profile)
     swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
+    methods = [method for method in spec.methods if method.published_only == published_only]
     found = []
-    for method, data, latent_dim, choice in product(spec.methods, axes.data, axes.latent_dim, swept):
+    for method, data, latent_dim, choice in product(methods, axes.data, axes.latent_dim, swept):
+        here = dict(method.on.get(data.name, {}))
         along = {"data": data, "latent_dim": latent_dim, **choice}
         # a re-attack sweeps its own attack only, but any setting of the defense before it
         own = {k: v for k, v in choice.items() if method.stage != "reattack" or k.startswith("attack.")}
@@ -167,12 +238,12 @@ def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
                 stage=method.stage,
                 data=data,
                 model=method.model,
-                latent_dim=latent_dim,
+                latent_dim=here.get(OWN_DIM, latent_dim),
                 seed=seed,
                 attack_seed=attack_seed,
                 attack=spec.attack if method.stage in ("attack", "defend", "reattack") else None,
                 defense=(method.defense or spec.defense) if method.stage in ("defend", "reattack") else None,
-                settings={**method.set, **axes.set, **shared},
+                settings={**method.set, **{k: v for k, v in here.items() if k != OWN_DIM}, **axes.set, **shared},
                 own_settings=own,
             )
             for seed, attack_seed in product(axes.seed, attack_seeds)
@@ -180,7 +251,8 @@ def requests(spec: TableSpec, profile: str) -> list[CellRequest]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises: ConfigError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -190,10 +262,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mapping[str, str]]) -> TableSpec:
     required = ("title", "source", "stage", "statistic", "rows", "columns", "axes", "methods", "cells", "profile")
     file = path.name
-    _check(content, file, required=required, optional=("attack", "defense", "set", "notes"))
-    _choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
+    is_figure = path.stem.endswith(FIGURE)
+    own = ("figure",) if is_figure else ()
+    check_keys(content, file, required=required + own, optional=("attack", "defense", "set", "notes"))
+    choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
     spec = TableSpec(
-        name=path.stem,
+        name=path.stem.removesuffix(FIGURE),
         title=content["title"],
         source=content["source"],
         statistic=content["statistic"],
@@ -209,6 +283,7 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
         defense=content.get("defense"),
         notes=tuple(content.get("notes", ())),
         labels=labels,
+        figure=_drawing(content["figure"], file) if is_figure else None,
     )
     _check_axes(spec, file)
     return spec
@@ -217,27 +292,36 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
 def _methods(
     entry: Mapping[str, Any], table: Mapping[str, Any], *, labels: Mapping[str, Mapping[str, str]], file: str
 ) -> list[Method]:
-    _check(entry, f"{file} [[methods]]", required=("label", "models"), optional=("stage", "set", "defense"))
+    optional = ("stage", "set", "defense", "on", "published_only")
+    check_keys(entry, f"{file} [[methods]]", required=("label", "models"), optional=optional)
     stage = entry.get("stage", table["stage"])
-    _choose(stage, STAGES, kind=f"stage of {file}")
+    choose(stage, STAGES, kind=f"stage of {file}")
     settings = {**table.get("set", {}), **entry.get("set", {})}
     shown = labels.get("model", {})
-    defense = entry.get("defense")
-    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, defense) for m in entry["models"]]
+    more = {key: entry[key] for key in ("defense", "on", "published_only") if key in entry}
+    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, **more) for m in entry["models"]]
 
 
 def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
     optional = [f.name for f in fields(CellFormat)][2:]
-    _check(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
-    _choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
+    check_keys(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
+    choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
     return CellFormat(**{**entry, "values": tuple(entry["values"])})
+
+
+def _drawing(entry: Mapping[str, Any], file: str) -> Drawing:
+    needed = ("kind", *NEEDED.get(str(entry.get("kind")), ()))
+    check_keys(entry, f"{file} [figure]", required=needed, optional=[f.name for f in fields(Drawing)])
+    choose(entry["kind"], get_args(Plot), kind=f"kind of {file} [figure]")
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+    return Drawing(**values)
 
 
 def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> Profile:
     content = {**axes, **own}
     sweep = {key: value for key, value in content.items() if "." in key}
     plain = {key: value for key, value in content.items() if key not in sweep}
-    _check(plain, where, required=AXES[:3], optional=("attack_seed", "set", "notes"))
+    check_keys(plain, where, required=AXES[:3], optional=("attack_seed", "set", "notes"))
     for key, value in content.items():
         if key != "set" and not isinstance(value, list):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}", hint=f"{key} = [{value!r}]")
@@ -249,13 +333,14 @@ def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> 
 
 def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
     content = {"name": entry} if isinstance(entry, str) else entry
-    _check(content, f"{where} data", required=("name",), optional=[f.name for f in fields(DataRef)])
+    check_keys(content, f"{where} data", required=("name",), optional=[f.name for f in fields(DataRef)])
     return DataRef(**content)
 
 
-def _check(
+def check_keys(
     content: Mapping[str, Any], where: str, *, required: Collection[str], optional: Collection[str] = ()
 ) -> None:
+    """Nothing, when a section has its keys and no others. Raises: UnknownNameError, ConfigError."""
     for key in content:
         if key not in (known := {*required, *optional}):
             raise UnknownNameError(f"key in {where}:", key, known)
@@ -264,12 +349,16 @@ def _check(
             raise ConfigError(f"{where} needs the key {key!r}, and has {', '.join(content) or 'none'}")
 
 
-def _choose(value: str, allowed: Collection[str], *, kind: str) -> None:
+def choose(value: str, allowed: Collection[str], *, kind: str) -> None:
+    """Nothing, when the value is allowed. Raises: UnknownNameError with the nearest that is."""
     if value not in allowed:
         raise UnknownNameError(kind, value, allowed)
 
 
 def _check_axes(spec: TableSpec, file: str) -> None:
+    known = {data.name for profile in spec.profiles.values() for data in profile.data}
+    for name in (name for method in spec.methods for name in method.on):
+        choose(name, known, kind=f"data set of {file} [methods.on]:")
     for name, profile in spec.profiles.items():
         axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
         shared = spec.rows + spec.columns
@@ -277,6 +366,8 @@ def _check_axes(spec: TableSpec, file: str) -> None:
         if len(set(shared)) != len(shared) or not needed <= set(shared) <= set(axes):
             wanted, got = ", ".join(sorted(axes)), ", ".join(shared)
             raise ConfigError(f"{file}: rows and columns must share out {wanted}, got {got}")
+        for axis in spec.figure.axes if spec.figure else ():
+            choose(axis, ("data", "latent_dim", *profile.sweep), kind=f"axis of {file} [figure]")
         for axis in axes:
             if len(labels := spec.values(axis, profile)) != len(set(labels)):
                 raise ConfigError(

@@ -3,14 +3,15 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from robust_cluster.errors import ConfigError, DataError, MissingResultError
+from robust_cluster.discover import Kind
+from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError
 from robust_cluster.report.compare import Published, load_published
 from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
 
@@ -18,6 +19,7 @@ Record = Mapping[str, Any]  # a run's result.json
 Runs = Mapping[int, Sequence[Record]]  # seed -> the seed's records, one per attack seed
 Labels = tuple[str, ...]
 
+REMARKS = 4  # places that a remark on the paper's numbers names
 MARKS = {
     "collapsed": "ᶜ",
     "not imperceptible": "ⁱ",
@@ -30,13 +32,17 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Value:
-    """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed."""
+    """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed.
+
+    `note`: what there is to say of the paper's number, or stands in its place.
+    """
 
     metric: str
     mean: float | None
     std: float | None
     n: int
     paper: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,18 +90,21 @@ def build(
     Raises: UnknownNameError for the profile; ConfigError when two runs answer one cell and seed.
     """
     axes = spec.profile(profile)
+    if not compare:  # a row of the paper alone would be one of dashes
+        spec = replace(spec, methods=tuple(method for method in spec.methods if not method.published_only))
     usable = [r for r in records if (r["profile"] == profile if keys is None else r["key"] in keys)]
     asked = requests(spec, profile)
     published = load_published(spec.name, spec.folder) if compare else Published({})
     runs: dict[Labels, dict[int, list[Record]]] = {}
     cells: dict[tuple[Labels, Labels], Cell] = {}
-    selected = list(_select(asked, usable))
+    selected = list(select(asked, usable))
     for request, record in zip(asked, selected, strict=True):
         found = runs.setdefault(tuple(request.place.values()), {})
         if record is not None:
             found.setdefault(request.seed, []).append(record)
-    for request in {tuple(request.place.values()): request for request in asked}.values():
-        found = runs[tuple(request.place.values())]
+    shown = [*asked, *requests(spec, profile, published_only=True)]
+    for place_key, request in {tuple(request.place.values()): request for request in shown}.items():
+        found = runs.get(place_key, {})
         if spec.statistic == "best_loss":
             found = _best(found)
         for form in spec.cells:
@@ -105,7 +114,9 @@ def build(
     return Grid(
         spec=spec,
         profile=profile,
-        caption=tuple(_caption(spec, profile, asked=asked, found=selected, runs=runs, compare=bool(published.cells))),
+        caption=tuple(
+            _caption(spec, profile, asked=asked, found=selected, runs=runs, compared=cells if published.cells else None)
+        ),
         rows=tuple(product(*(spec.values(axis, axes) for axis in spec.rows))),
         columns=tuple(product(*(spec.values(axis, axes) for axis in spec.columns))),
         cells=cells,
@@ -115,7 +126,10 @@ def build(
 
 
 def long_rows(grid: Grid) -> list[dict[str, Any]]:
-    """One flat row per number: its axes, the cell it stands in, metric, mean, std, n, paper, difference, flags."""
+    """One flat row per number: its axes, the cell it stands in, metric, mean, std, n, paper, difference, flags.
+
+    Beside the paper's numbers also what there is to say of them.
+    """
     rows = []
     for row, column in product(grid.rows, grid.columns):
         cell = grid.cells[row, column]
@@ -123,8 +137,9 @@ def long_rows(grid: Grid) -> list[dict[str, Any]]:
         label = axes.pop("metric")
         for value in cell.values:
             numbers = {**asdict(value), "difference": difference(value)}
+            note = {"note": numbers.pop("note")}
             rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in numbers.items()}
-            rows.append({**axes, "cell": label, **rounded, "flags": list(cell.flags)})
+            rows.append({**axes, "cell": label, **rounded, **(note if grid.compare else {}), "flags": list(cell.flags)})
     return rows
 
 
@@ -159,8 +174,12 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[Record | None]:
-    """The one record that answers each request, None where there is none."""
+def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[Record | None]:
+    """The one record that answers each request, None where there is none.
+
+    Of several that differ in a setting which the table leaves open, a sweep's for example, it is the one that has the
+    method's own value. Raises: ConfigError where that does not decide.
+    """
     index: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
         run = record["spec"]
@@ -169,12 +188,37 @@ def _select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator
         candidates = index[request.stage, request.model, request.latent_dim, request.seed]
         answers = {record["key"]: record for record in candidates if _answers(record["spec"], request)}
         if len(answers) > 1:
-            raise _ambiguous(request, list(answers.values()))
-        yield next(iter(answers.values()), None)
+            own = [record for record in answers.values() if _is_by_default(record, request)]
+            if len(own) != 1:
+                raise _ambiguous(request, list(answers.values()))
+            yield own[0]
+        else:
+            yield next(iter(answers.values()), None)
+
+
+def _is_by_default(record: Record, request: CellRequest) -> bool:
+    """Whether a run has its methods' own settings, under its profile, wherever the request asks for none."""
+    from robust_cluster.stages import methods, settings  # late: they load torch, and few tables come here
+
+    run, asked = record["spec"], settings.nested({**request.settings, **request.own_settings})
+    named: tuple[tuple[Kind, str | None], ...] = (
+        ("models", request.model), ("attacks", request.attack), ("defenses", request.defense)
+    )  # fmt: skip
+    for kind, name in named:
+        if name is not None:
+            group = kind.removesuffix("s")
+            try:
+                config = methods.resolve(kind, name, record["profile"], asked.get(group, {}))
+            except RobustClusterError:  # the method is no longer there, or no longer takes this
+                return False
+            own = _flat({group: methods.plain(config)})
+            if any(_has_setting(run, path) and _setting(run, path) != value for path, value in own.items()):
+                return False
+    return True
 
 
 def _answers(run: Mapping[str, Any], request: CellRequest) -> bool:
-    named = {"name", "limit", "flatten"}
+    named = {"name", "limit", "flatten", "normalize"}
     if any(run["data"][key] != value for key, value in asdict(request.data).items() if key in named):
         return False
     if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
@@ -235,7 +279,9 @@ def _ambiguous(request: CellRequest, answers: Sequence[Record]) -> ConfigError:
 def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Published) -> Cell:
     flags = {flag for records in runs.values() for record in records for flag in record["flags"]}
     known = [flag for flag in MARKS if flag in flags]
-    printed = partial(published.value, request.data, method=request.place["method"], latent_dim=request.latent_dim)
+    method, dim = request.place["method"], request.latent_dim
+    printed = partial(published.value, request.data, method=method, latent_dim=dim)
+    noted = partial(published.note, request.data, method=method, latent_dim=dim)
     values = []
     for metric in form.values:
         per_seed = [v for records in runs.values() if (v := _over_attackers(records, metric, form=form)) is not None]
@@ -247,6 +293,7 @@ def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Publ
                 n=len(per_seed),
                 # a paper prints its ordinary re-attack, not the worst of several
                 paper=printed(metric=metric) if form.attackers == "mean" else None,
+                note=noted(metric=metric) if form.attackers == "mean" else "",
             )
         )
     return Cell(form, tuple(values), (*known, *sorted(flags.difference(known))), published.has(request.data))
@@ -259,8 +306,15 @@ def _over_attackers(records: Sequence[Record], metric: str, *, form: CellFormat)
         if None in accuracies:  # no labels: no attacker can be called the worst
             return None
         records = [records[accuracies.index(min(accuracies))]]
-    found = [value for record in records if (value := record["metrics"].get(metric)) is not None]
+    found = [value for record in records if (value := measured(record, metric)) is not None]
     return form.scale * fmean(found) if found else None
+
+
+def measured(record: Record, metric: str) -> float | None:
+    """The metric of a record, or what "training.<figure>" says of its training; None where it has none."""
+    group, _, name = metric.partition(".")
+    value = (record.get("training") or {}).get(name) if group == "training" else record["metrics"].get(metric)
+    return None if value is None else float(value)
 
 
 def _best(runs: dict[int, list[Record]]) -> dict[int, list[Record]]:
@@ -284,7 +338,7 @@ def _caption(
     asked: Sequence[CellRequest],
     found: Sequence[Record | None],
     runs: Mapping[Labels, Runs],
-    compare: bool,
+    compared: Mapping[tuple[Labels, Labels], Cell] | None,
 ) -> Iterator[str]:
     axes = spec.profile(profile)
     over = f"{len(axes.seed)} seed{'s' if len(axes.seed) > 1 else ''}"
@@ -298,7 +352,7 @@ def _caption(
     done = [record for found in runs.values() for records in found.values() for record in records]
     if len(done) < len(asked):
         yield f"{empty} of {len(runs)} cells not run (–); {len(done)} of {len(asked)} runs found."
-    if any(record["metrics"].get(name) is None for record in done for cell in spec.cells for name in cell.values):
+    if any(measured(record, name) is None for record in done for cell in spec.cells for name in cell.values):
         yield "A – in a cell that was run: no labels, or D over a dimension of the embedding that is always 0."
     flags = {flag for record in done for flag in record["flags"]}
     if marks := [f"{mark} {flag}" for flag, mark in MARKS.items() if flag in flags]:
@@ -314,10 +368,24 @@ def _caption(
         yield f"Settings given by hand for some of the runs: {', '.join(sorted(by_hand))}."
     yield from axes.notes
     yield from spec.notes
-    if compare:
+    if compared is not None:
         yield "Difference: ours minus the paper's."
+        yield from _remarks(compared)
     yield from _provenance(done)
     yield f"Source: {spec.source}."
+
+
+def _remarks(cells: Mapping[tuple[Labels, Labels], Cell]) -> Iterator[str]:
+    """What there is to say of the paper's numbers, each remark once with the places of its first numbers."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for (row, column), cell in cells.items():
+        for value in cell.values:
+            if value.note and value.paper is not None:
+                said[value.note].append(" ".join([*row, *column]))
+    for note, places in said.items():
+        named = list(dict.fromkeys(places))
+        more = f" and {len(named) - REMARKS} more" if len(named) > REMARKS else ""
+        yield f"Paper: {note} ({', '.join(named[:REMARKS])}{more})."
 
 
 def _provenance(records: Sequence[Record]) -> Iterator[str]:

@@ -124,6 +124,10 @@ class RunStore:
             paths = sorted(Path(folder, RESULT) for folder, _, files in walk if RESULT in files)
         return [record for record in map(_read_record, paths) if record is not None]
 
+    def lines(self, spec: RunSpec) -> list[dict[str, Any]]:
+        """What a run has logged, whoever owns it; none for a run that logged nothing. Raises: StoreError."""
+        return Run(spec, self.path(spec)).lines()
+
     @contextmanager
     def own(self, spec: RunSpec, *, wait: bool = True, notify: Callable[[str], None] = logger.warning) -> Iterator[Run]:
         """The run, for this process alone, until the block ends; a dead owner's lock is free at once.

@@ -148,10 +148,16 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
             "labels": context.labels is not None,
             "source": context.dataset.source,
         },
-        "training": summary.to_json() if summary else None,
+        "training": {**summary.to_json(), "total_seconds": total_seconds(context, spec, summary)} if summary else None,
         "environment": describe(str(context.torch_device), context.threads)
         | {"matmul": {"precision": spec.precision, "relative_error": error}},
     }
+
+
+def total_seconds(context: Context, spec: RunSpec, summary: Summary) -> float | None:
+    """Seconds of training of a run and of all before it; None where one of these has no record of its own."""
+    before = [(context.store.record(one) or {}).get("training") for one in list(spec.lineage())[1:]]
+    return None if None in before else summary.seconds + sum(float(one["seconds"]) for one in before if one)
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -13,6 +13,7 @@ from robust_cluster.data.base import Batch, Labels, Views
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
 from robust_cluster.metrics.ari import ari
 from robust_cluster.metrics.nmi import nmi
+from robust_cluster.metrics.purity import purity
 from robust_cluster.models.base import ClusterModel, Embedding
 
 PORTION = 1000  # rows of one forward pass
@@ -50,13 +51,14 @@ def batch_of(views: Views, rows: Tensor) -> Batch:
 
 
 def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metrics:
-    """ACC, NMI, ARI and the chance floor of ACC, in [0, 1] (ARI from -0.5); None without labels."""
+    """ACC, NMI, ARI, purity and the chance floor of ACC, in [0, 1] (ARI from -0.5); None without labels."""
     if labels is None:
-        return dict.fromkeys(("ACC", "NMI", "ARI", "chance"))
+        return dict.fromkeys(("ACC", "NMI", "ARI", "purity", "chance"))
     return {
         "ACC": accuracy(labels, predicted),
         "NMI": nmi(labels, predicted),
         "ARI": ari(labels, predicted),
+        "purity": purity(labels, predicted),
         "chance": chance_accuracy(labels, n_clusters),
     }
 

@@ -102,7 +102,8 @@ def versions() -> dict[str, int]:
 def score(trial: Trial, *, is_final: bool = True) -> Metrics:
     """Scores of the held rows: clean, attacked, under every control; those of the seen rows with the suffix _seen.
 
-    A defense's record does without PGD, which knows nothing of the original attacker: its re-attack has it.
+    Blind noise has no controls: it is one. A defense's record does without PGD, which knows nothing of the original
+    attacker: its re-attack has it.
     """
     budget = trial.attacker.budget
     scorer = Scorer(trial.surface, trial.held)
@@ -117,8 +118,9 @@ def score(trial: Trial, *, is_final: bool = True) -> Metrics:
         "zero_flip": scorer.attacked(scorer.outcome(lambda batch: batch.views, budget))["flip"],
     }
     found |= refit(scorer, moved, seed_for(trial.spec.seed, "refit", trial.spec.key))
-    found |= noise(trial, scorer, move)
-    if is_final:
+    if not trial.attacker.blind:
+        found |= noise(trial, scorer, move)
+    if is_final and not trial.attacker.blind:
         found |= pgd(trial)
     if trial.seen is not trial.held:
         seen = Scorer(trial.surface, trial.seen)
@@ -224,7 +226,9 @@ def curve(trial: Trial) -> Callable[[], dict[str, float]]:
 
 
 def flags(metrics: dict[str, Any], summary: Summary, *, is_trained: bool) -> list[str]:
-    """Warnings: noise does as much (in flips, or in ACC* up to the least gap), PGD does far more."""
+    """Warnings: noise does as much (flips, or ACC* up to the least gap), PGD does far more. Blind noise has none."""
+    if "noise_flip" not in metrics:
+        return []
     is_below = metrics["ACC*"] is None or metrics["ACC*"] <= metrics["ACC*_noise"] - LEAST_GAP
     named = {
         "masked": metrics["flip"] < 0.1 and metrics.get("pgd_flip", 0.0) > metrics["flip"] + 0.2,

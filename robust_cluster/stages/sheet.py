@@ -163,12 +163,18 @@ def stacked(samples: list[Sample], name: str, context: Context) -> tuple[Images,
     )
 
 
-def check_data(spec: RunSpec, context: Context) -> None:
-    """Nothing, when the data are the run's and can be drawn. Raises: DataError, ShapeError."""
+def check_digest(spec: RunSpec, context: Context) -> None:
+    """Nothing, when the data are the run's. Raises: DataError."""
     info = context.info
     if info.sha256 != spec.data_sha256:
         digests = f"their SHA-256 begins {info.sha256[:12]}, that of the run's data {spec.data_sha256[:12]}"
         raise DataError(f"{info.name} is not the data that the run had: {digests}", hint="--data FILE")
+
+
+def check_data(spec: RunSpec, context: Context) -> None:
+    """Nothing, when the data are the run's and can be drawn. Raises: DataError, ShapeError."""
+    check_digest(spec, context)
+    info = context.info
     for shape in info.shapes:
         if len(shape) != 3 or shape[0] not in CHANNELS:
             allowed = "views of (channels, height, width) with 1 or 3 channels"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robust_cluster.errors import ShapeError
-from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match, purity
+from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
 
 
 def test_acc_of_a_hand_worked_case() -> None:
@@ -13,7 +13,6 @@ def test_acc_of_a_hand_worked_case() -> None:
     # cluster 1 -> class 0 (2 right), cluster 0 -> class 1 (2 right), cluster 2 is left with class 2 (none right)
     assert accuracy(labels, predicted) == pytest.approx(4 / 6)
     assert match(labels, predicted).tolist() == [1, 0, -1]
-    assert purity(labels, predicted) == pytest.approx((2 + 2 + 1) / 6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -41,7 +40,6 @@ def test_more_clusters_than_classes_leave_clusters_without_a_class() -> None:
     predicted = np.array([0, 0, 1, 2, 2, 3])
     assert match(labels, predicted).tolist() == [0, -1, 1, -1]
     assert accuracy(labels, predicted) == pytest.approx(4 / 6)
-    assert purity(labels, predicted) == 1.0
 
 
 def test_fewer_clusters_than_classes_leave_classes_unmatched() -> None:

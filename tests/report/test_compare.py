@@ -56,6 +56,66 @@ def test_every_published_cell_has_a_place_in_its_table(name: str) -> None:
     assert {key[:3] for key in load_published(name).cells} <= asked
 
 
+@pytest.mark.parametrize(
+    ("table", "data", "method", "metric", "value"),
+    [
+        ("lpvdn1", "mnist", "LPVDN", "ARI", 0.9385),
+        ("lpvdn1", "fashion-mnist", "ClusterGAN", "NMI", 0.6423),
+        ("lpvdn2", "reuters", "VAE+k-means", "ACC", 0.6922),
+        ("lpvdn3", "reuters", "G+MI", "NMI", 0.5969),
+        ("adec1", "mice-protein", "ADEC", "NMI", 0.604),
+        ("adec1", "usps", "SC", "NMI", 0.794),
+        ("adec2", "mnist-test", "DEC*", "NMI", 0.920),
+        ("adec3", "mnist", "VaDE", "training.total_seconds", 123000),
+        ("adec4", "usps", "IDEC*", "training.total_seconds", 7693),
+        ("dcan2", "cifar10", "DCAN", "ACC", 0.5844),
+    ],
+)
+def test_published_cells_of_other_papers_equal_those_read_by_eye(
+    table: str, data: str, method: str, metric: str, value: float
+) -> None:
+    published = load_published(table)
+    assert published.value(DataRef(data, flatten=True), method=method, latent_dim=10, metric=metric) == value
+
+
+@pytest.mark.parametrize(
+    ("table", "count", "without"),
+    [
+        ("lpvdn1", 7 * 6, 0),
+        ("lpvdn2", 7 * 6, 0),
+        ("lpvdn3", 4 * 6, 0),
+        ("adec1", 19 * 12, 8 + 4 * 4),
+        ("adec2", 3 * 12, 0),
+        ("adec3", 9 * 6, 4 * 2),
+        ("adec4", 3 * 6, 0),
+        ("dcan2", 7 * 3 - 2, 0),
+    ],
+)
+def test_every_published_cell_is_there_and_has_a_place_in_its_table(table: str, count: int, without: int) -> None:
+    published, spec = load_published(table), load_spec(table)
+    texts = {place: note for place, note in published.notes.items() if place not in published.cells}
+    assert (len(published.cells) + len(texts), len(texts)) == (count, without)
+    assert set(texts.values()) <= {"OOM", "NA"}
+    asked = [*requests(spec, "paper"), *requests(spec, "paper", published_only=True)]
+    metrics = {metric for cell in spec.cells for metric in cell.values}
+    places = {(r.data.name, r.place["method"], None, metric) for r in asked for metric in metrics}
+    assert set(published.cells) | set(texts) <= places
+    methods = {place[1] for place in published.cells}
+    assert methods == {method.label for method in spec.methods}, "no row without a number of the paper's"
+
+
+def test_what_a_published_number_does_not_say_is_kept_beside_it() -> None:
+    adec, lpvdn = load_published("adec1"), load_published("lpvdn1")
+    mice, mnist = DataRef("mice-protein"), DataRef("mnist", flatten=True)
+    assert adec.value(mice, method="GMM", latent_dim=10, metric="NMI") == 1.0
+    assert adec.note(mice, method="GMM", latent_dim=10, metric="NMI").startswith("impossible")
+    assert adec.value(mnist, method="RBF k-means", latent_dim=10, metric="ACC") is None
+    assert adec.note(mnist, method="RBF k-means", latent_dim=10, metric="ACC") == "OOM"
+    assert lpvdn.note(mnist, method="VaDE", latent_dim=10, metric="ACC") == "copied from VaDE's paper"
+    assert lpvdn.note(mnist, method="LPVDN", latent_dim=10, metric="ACC") == ""
+    assert lpvdn.note(DataRef("mnist", limit=10), method="VaDE", latent_dim=10, metric="ACC") == ""
+
+
 def test_the_published_attack_lowers_accuracy_in_all_24_cells() -> None:
     drops = [clean - moved for clean, moved in zip(paper(1, "ACC"), paper(1, "ACC*"), strict=True)]
     assert len(drops) == 24

@@ -41,7 +41,7 @@ COMPARED = r"""
 | STL-10 | kmeans | ACC | – | – | – | – | – | – |
 |  |  | D | – | – | – | – | – | – |
 |  | ConvAE | ACC | 85.0±7.1 / 60.0±14.1\*ᵘ | 84.7 / 78.1\* | +0.3 / −18.1 | – | 81.2 / – | – |
-|  |  | D | 1.25±0.35ᵘ | – | – | 0.25 (n=1) | – | – |
+|  |  | D | 1.25±0.35ᵘ | illegible | – | 0.25 (n=1) | – | – |
 | digits | kmeans | ACC | 70.0 / 70.0\* (n=1) | not available | – | – | not available | – |
 """  # noqa: E501
 
@@ -133,6 +133,7 @@ def test_csv_has_one_row_per_number(compared: Grid) -> None:
         "n": "2",
         "paper": "78.1",
         "difference": "-18.1",
+        "note": "",
         "flags": "unconverged",
     }
 

@@ -100,13 +100,26 @@ def test_a_missing_attack_seed_is_counted_though_its_cell_has_a_number(load_toy:
 
 
 def test_two_runs_for_one_cell_and_seed_are_refused_with_what_differs(load_toy: Load, record: Make) -> None:
-    one, other = record(gamma=40.0), record(gamma=20.0)
+    one, other = record(gamma=30.0), record(gamma=20.0)
     with pytest.raises(ConfigError) as caught:
         build(load_toy(), [one, other], profile="smoke")
     assert f"(ConvAE, STL-10, 64, seed 0): {one['key']} and {other['key']} differ in settings.attack.gamma" in str(
         caught.value
     )
     assert "pin that setting under `set`" in str(caught.value)
+
+
+def test_of_two_runs_the_one_with_the_methods_own_setting_is_the_cells(load_toy: Load, record: Make) -> None:
+    records = [record(gamma=20.0, metrics={"ACC*": 0.2}), record(gamma=40.0, metrics={"ACC*": 0.4})]
+    assert value(build(load_toy(), records, profile="smoke")).mean == pytest.approx(40.0)
+    pinned = load_toy(('stage = "attack"\n', 'stage = "attack"\nset = { "attack.gamma" = 20 }\n'))
+    assert value(build(pinned, records, profile="smoke")).mean == pytest.approx(20.0)
+
+
+def test_of_two_runs_of_a_method_that_is_no_longer_there_none_is_taken(load_toy: Load, record: Make) -> None:
+    spec = load_toy(('"kmeans", "convae"', '"gone"'))
+    with pytest.raises(ConfigError, match="Two runs answer one cell"):
+        build(spec, [record(model="gone", gamma=gamma) for gamma in (40.0, 20.0)], profile="smoke")
 
 
 def test_a_pinned_setting_or_given_keys_choose_between_two_runs(load_toy: Load, record: Make) -> None:
@@ -131,6 +144,7 @@ def test_the_same_run_twice_is_one_run(load_toy: Load, record: Make) -> None:
         {"model": "mie"},
         {"data": DataRef("stl10", limit=100)},
         {"data": DataRef("stl10", flatten=True)},
+        {"data": DataRef("stl10", normalize="none")},
     ],
 )
 def test_a_run_outside_the_axes_is_no_cell(load_toy: Load, record: Make, choices: dict[str, Any]) -> None:
@@ -199,6 +213,54 @@ def test_the_papers_number_and_the_difference_stand_beside_ours(load_toy: Load, 
         None,
     )
     assert {r["paper"] for place, r in rows.items() if place[0] == "digits" or place[1] == "kmeans"} == {None}
+
+
+ONLY = (
+    '[[cells]]\nlabel = "ACC"',
+    '[[methods]]\nlabel = "{model}"\nmodels = ["EnSC"]\npublished_only = true\n[[cells]]\nlabel = "ACC"',
+)
+
+
+def test_a_method_of_the_paper_alone_has_a_row_beside_the_papers_numbers_only(
+    load_toy: Load, record: Make, folder: Path
+) -> None:
+    with (folder / "toy.published.csv").open("a", encoding="utf-8") as file:
+        file.write("stl10,EnSC,64,ACC,,OOM\nstl10,EnSC,64,D,2.5,copied\n")
+    spec, records = load_toy(ONLY), [record(metrics={"ACC": 0.8, "ACC*": 0.8, "D": 1.0})]
+    alone = build(spec, records, profile="smoke")
+    assert {method for _, method, _ in alone.rows} == {"kmeans", "ConvAE"}
+    grid = build(spec, records, profile="smoke", compare=True)
+    at = {cell: grid.cells[("STL-10", "EnSC", cell), ("64",)].values for cell in ("ACC", "D")}
+    assert [(v.mean, v.n, v.paper, v.note) for v in at["ACC"]] == [(None, 0, None, "OOM"), (None, 0, None, "")]
+    assert [(v.mean, v.n, v.paper, v.note) for v in at["D"]] == [(None, 0, 2.5, "copied")]
+    for one in (alone, grid):
+        assert "7 of 8 cells not run (–); 1 of 16 runs found." in one.caption, "they are no cells that could be run"
+    assert [sentence for sentence in grid.caption if sentence.startswith("Paper:")] == [
+        "Paper: copied (STL-10 EnSC D 64)."
+    ]
+
+
+def test_a_remark_names_the_first_of_its_places(load_toy: Load, folder: Path) -> None:
+    lines = [
+        f"stl10,{model},{dim},{metric},1,why"
+        for model in ("kmeans", "ConvAE")
+        for dim in (64, 128)
+        for metric in ("ACC", "D")
+    ]
+    (folder / "toy.published.csv").write_text("\n".join(["data,model,latent_dim,metric,value,notes", *lines]) + "\n")
+    caption = build(load_toy(), [], profile="smoke", compare=True).caption
+    (remark,) = (sentence for sentence in caption if sentence.startswith("Paper:"))
+    assert remark == (
+        "Paper: why (STL-10 kmeans ACC 64, STL-10 kmeans D 64, STL-10 kmeans ACC 128, STL-10 kmeans D 128 and 4 more)."
+    )
+
+
+def test_a_cell_can_show_how_long_the_runs_trained(load_toy: Load, record: Make) -> None:
+    spec = load_toy(('values = ["D"]', 'values = ["training.total_seconds"]'))
+    records = [record(seed=seed, metrics={"ACC*": 0.5}) for seed in (0, 1)]
+    records[0]["training"]["total_seconds"] = 12.5
+    found = value(build(spec, records, profile="smoke"), "D", "training.total_seconds")
+    assert (found.mean, found.n) == (12.5, 1)
 
 
 def test_the_worst_attacker_is_not_held_against_the_papers_only_one() -> None:

@@ -60,6 +60,7 @@ def test_a_data_set_may_be_a_name_or_a_table_and_is_shown_by_its_label() -> None
         ("models =", "modles =", "toy.toml [[methods]]: 'modles'. Did you mean 'models'?"),
         ('"digits"]', '{ nam = "digits" }]', "data: 'nam'. Did you mean 'name'?"),
         ("mean±std", "mean+std", "Unknown statistic of toy.toml 'mean+std'. Did you mean 'mean±std'?"),
+        ('[[cells]]\nlabel = "ACC"', '[methods.on.stl1]\n[[cells]]\nlabel = "ACC"', "'stl1'. Did you mean 'stl10'?"),
         ('stage = "attack"', 'stage = "atack"', "Unknown stage of toy.toml 'atack'. Did you mean 'attack'?"),
     ],
 )
@@ -87,6 +88,23 @@ def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new
     with pytest.raises(ConfigError) as caught:
         load_toy((old, new))
     assert sentence in str(caught.value)
+
+
+def test_a_method_may_have_settings_and_a_dimension_of_its_own_on_one_data_set(load_toy: Load) -> None:
+    own = '[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\n'
+    spec = load_toy(
+        ("[[methods]]\n", '[[methods]]\nset = { "model.lr" = 1, "model.k" = 1 }\n'),
+        ('[[cells]]\nlabel = "ACC"', f'{own}[[cells]]\nlabel = "ACC"'),
+        ("[profile.one]\n", '[profile.one]\nlatent_dim = [64]\nset = { "model.k" = 3 }\n'),
+    )
+    found = {(r.data.name, r.latent_dim, r.settings["model.lr"], r.settings["model.k"]) for r in requests(spec, "one")}
+    assert found == {("stl10", 5, 2, 3), ("digits", 64, 1, 3)}
+
+
+def test_methods_of_the_paper_alone_ask_for_no_runs(load_toy: Load) -> None:
+    spec = load_toy(("[[methods]]\n", "[[methods]]\npublished_only = true\n"))
+    assert requests(spec, "smoke") == []
+    assert len(requests(spec, "one", published_only=True)) == 8
 
 
 def test_an_unknown_table_or_profile_is_refused_with_the_nearest(load_toy: Load, folder: Path) -> None:
@@ -140,6 +158,52 @@ def test_a_gamma_sweep_moves_the_attack_measured_and_not_the_one_the_defense_met
 def test_a_method_may_have_a_defense_of_its_own(load_toy: Load) -> None:
     spec = load_toy(('stage = "attack"', 'stage = "reattack"'), ("[[methods]]\n", '[[methods]]\ndefense = "other"\n'))
     assert {r.defense for r in requests(spec, "one")} == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("name", "methods", "data"),
+    [
+        ("lpvdn1", 6, 2),
+        ("lpvdn2", 6, 2),
+        ("lpvdn3", 4, 2),
+        ("adec1", 7, 6),
+        ("adec2", 3, 6),
+        ("adec3", 4, 6),
+        ("adec4", 3, 6),
+        ("dcan2", 5, 3),
+    ],
+)
+def test_the_tables_of_lpvdn_adec_and_dcan_ask_for_every_method_of_ours_on_every_data_set_of_theirs(
+    name: str, methods: int, data: int
+) -> None:
+    spec = load_spec(name)
+    assert set(spec.profiles) == {"paper", "cpu", "smoke"}
+    assert len(requests(spec, "paper")) == methods * data * 5
+    assert {(r.data.limit, r.data.normalize) for r in requests(spec, "paper")} == {(None, "none")}
+    assert {r.data.name for r in requests(spec, "cpu")} <= {"fashion-mnist", "mnist10k", "reuters10k"}
+    assert {(r.seed, r.latent_dim) for r in requests(spec, "cpu")} == {(seed, 10) for seed in (0, 1, 2)}
+    assert {r.data.name for r in requests(spec, "smoke")} == {"digits"}
+
+
+def test_terms_that_an_ablation_leaves_out_have_weight_0() -> None:
+    for profile, weight in (("smoke", 1e-4), ("paper", 0.01)):
+        asked = [r for r in requests(load_spec("lpvdn3"), profile) if r.data.name in ("digits", "reuters")]
+        weights = {r.place["method"]: (r.settings["model.alpha0"], r.settings["model.alpha1"]) for r in asked}
+        assert weights == {"G+MI+LP": (1, weight), "G+LP": (0, weight), "G+MI": (1, 0), "G": (0, 0)}
+
+
+def test_starred_rows_are_pretrained_as_adec_is() -> None:
+    asked = requests(load_spec("adec2"), "smoke")
+    assert {(r.place["method"], r.model, r.settings.get("model.pretraining")) for r in asked} == {
+        ("DEC*", "dec", "acai"),
+        ("IDEC*", "idec", "acai"),
+        ("ADEC", "adec", None),
+    }
+
+
+def test_dcan_has_the_papers_width_on_each_data_set() -> None:
+    asked = [r for r in requests(load_spec("dcan2"), "paper") if r.model == "dcan"]
+    assert {(r.data.name, r.latent_dim) for r in asked} == {("mnist", 256), ("reuters10k", 500), ("cifar10", 128)}
 
 
 def test_an_axis_of_one_value_may_be_left_out_of_rows_and_columns(load_toy: Load) -> None:

@@ -1,0 +1,194 @@
+"""What the papers claim, held against our runs: `tables/claims.toml`, a paired test over seeds for each data set.
+
+A claim is that one side is above the other in a metric. A side is a method of a table or figure; where that sweeps a
+setting, a seed's value is the mean, best or worst over the sweep. Only seeds that have all their runs on both sides
+count.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal, get_args
+
+from scipy import stats
+
+from robust_cluster.errors import UnknownNameError
+from robust_cluster.report.spec import (
+    CLAIMS,
+    CellRequest,
+    check_keys,
+    choose,
+    load_spec,
+    read_toml,
+    requests,
+    tables_folder,
+)
+from robust_cluster.report.table import Record, measured, select
+
+Over = Literal["mean", "max", "min"]
+Test = Literal["t", "sign"]
+Outcome = Literal["holds", "does not hold", "not enough runs"]
+LEAST = 3  # pairs
+LEVEL = 0.05  # one-sided
+OVER: dict[str, Callable[[Iterable[float]], float]] = {"mean": fmean, "max": max, "min": min}
+Values = dict[str, dict[int, float]]  # data set as tables write it -> seed -> value
+
+
+@dataclass(frozen=True)
+class Side:
+    """A method of a table, by its label there; `over`: what a seed's value is where the table sweeps a setting."""
+
+    table: str
+    method: str
+    over: Over = "mean"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That `above` exceeds `below` in `metric` by more than `margin`, in the metric's own units.
+
+    `where`: swept setting -> the values that count, by default all. `test`: paired t, or signs of the differences.
+    """
+
+    name: str
+    says: str
+    source: str
+    metric: str
+    above: Side
+    below: Side
+    margin: float = 0.0
+    test: Test = "t"
+    where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def comparison(self) -> str:
+        """Which runs are compared, in words."""
+        sides = [
+            f"{side.method} ({side.table}{'' if side.over == 'mean' else f', {side.over} of its sweep'})"
+            for side in (self.above, self.below)
+        ]
+        margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
+        return f"{self.metric}: {' > '.join(sides)}{margin}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim on one data set: the mean difference over `n` seeds (None without any) and the test's p.
+
+    "holds": above the margin at the 5 % level, one-sided; "does not hold": these runs do not show it; with fewer than
+    three pairs neither is said, and p is None.
+    """
+
+    claim: Claim
+    data: str
+    outcome: Outcome
+    effect: float | None
+    n: int
+    p: float | None
+
+
+def load_claims(folder: Path | None = None) -> list[Claim]:
+    """The claims of `folder` (default: the checkout's `tables/`), in their order.
+
+    Raises: UnknownNameError for an unknown key, ConfigError for a file that describes no claims.
+    """
+    path = (folder or tables_folder()) / f"{CLAIMS}.toml"
+    content = read_toml(path)
+    check_keys(content, path.name, required=("claims",))
+    return [_claim(entry, f"{path.name} [[claims]]") for entry in content["claims"]]
+
+
+def _claim(entry: Mapping[str, Any], where: str) -> Claim:
+    names = [f.name for f in fields(Claim)]
+    check_keys(entry, where, required=names[:6], optional=names[6:])
+    choose(entry.get("test", "t"), get_args(Test), kind=f"test of {where}")
+    sides = {}
+    for key in ("above", "below"):
+        check_keys(entry[key], f"{where} {key}", required=("table", "method"), optional=("over",))
+        choose(entry[key].get("over", "mean"), OVER, kind=f"over of {where} {key}")
+        sides[key] = Side(**entry[key])
+    return Claim(**{**entry, **sides})
+
+
+def judge(
+    claims: Iterable[Claim], records: Iterable[Record], profile: str, *, folder: Path | None = None
+) -> list[Verdict]:
+    """A verdict per claim and data set that both its sides have, from the records of a profile.
+
+    Raises: UnknownNameError for a table, method or profile that does not exist; ConfigError where two runs compete.
+    """
+    usable = [record for record in records if record["profile"] == profile]
+    return [verdict for claim in claims for verdict in _verdicts(claim, usable, profile, folder)]
+
+
+def _verdicts(claim: Claim, records: Sequence[Record], profile: str, folder: Path | None) -> Iterator[Verdict]:
+    above, below = (values(claim, side, records, profile, folder=folder) for side in (claim.above, claim.below))
+    for data in (name for name in above if name in below):
+        seeds = sorted(above[data].keys() & below[data].keys())
+        gains = [above[data][seed] - below[data][seed] for seed in seeds]
+        effect = fmean(gains) if gains else None
+        if len(gains) < LEAST or effect is None:
+            yield Verdict(claim, data, "not enough runs", effect, len(gains), None)
+            continue
+        p = p_value([gain - claim.margin for gain in gains], claim.test)
+        holds = effect > claim.margin and p < LEVEL
+        yield Verdict(claim, data, "holds" if holds else "does not hold", effect, len(gains), p)
+
+
+def values(claim: Claim, side: Side, records: Iterable[Record], profile: str, *, folder: Path | None = None) -> Values:
+    """The value of each data set and seed of one side, none for a seed that lacks a run or the metric."""
+    spec = load_spec(side.table, folder)
+    methods = [method.label for method in spec.methods if not method.published_only]
+    if side.method not in methods:
+        raise UnknownNameError(f"method of {side.table}", side.method, methods)
+    for key in claim.where:
+        choose(key, spec.profile(profile).sweep, kind=f"sweep of {side.table}")
+    asked = [r for r in requests(spec, profile) if r.place["method"] == side.method and _counts(r, claim.where)]
+    found: dict[str, dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    for request, record in zip(asked, select(asked, records), strict=True):
+        value = None if record is None else measured(record, claim.metric)
+        found[request.place["data"]][request.seed].append(value)
+    complete: Values = {data: {} for data in found}
+    for data, seed, each in ((data, seed, each) for data, seeds in found.items() for seed, each in seeds.items()):
+        known = [value for value in each if value is not None]
+        if len(known) == len(each):
+            complete[data][seed] = OVER[side.over](known)
+    return complete
+
+
+def _counts(request: CellRequest, where: Mapping[str, Sequence[Any]]) -> bool:
+    settings = {**request.settings, **request.own_settings}
+    return all(settings[key] in allowed for key, allowed in where.items())
+
+
+def p_value(gains: Sequence[float], test: Test) -> float:
+    """One-sided p that the gains are above 0: of a paired t test, or of the signs of those that are not 0."""
+    if test == "sign":
+        signed = [gain for gain in gains if gain]
+        positive = sum(gain > 0 for gain in signed)
+        return float(stats.binomtest(positive, len(signed), alternative="greater").pvalue) if signed else 1.0
+    if len(set(gains)) == 1:  # no spread: the limit of the t test
+        return 0.0 if gains[0] > 0 else 1.0
+    return float(stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
+
+
+def rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """One flat row per verdict: claim, what it says, the comparison, data, outcome, effect, n, p, test, source."""
+    return [
+        {
+            "claim": one.claim.name,
+            "says": one.claim.says,
+            "compares": one.claim.comparison,
+            "data": one.data,
+            "outcome": one.outcome,
+            "effect": None if one.effect is None else round(one.effect, 6),
+            "margin": one.claim.margin,
+            "n": one.n,
+            "p": None if one.p is None else float(f"{one.p:.4g}"),
+            "test": one.claim.test,
+            "source": one.claim.source,
+        }
+        for one in verdicts
+    ]

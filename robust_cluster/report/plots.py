@@ -1,0 +1,304 @@
+"""A figure of many runs: first the points that it shows, one flat row each, then the picture, from these rows alone.
+
+Lines and heat maps are drawn from the records that a table of the same runs is printed from, learning curves from what
+those runs logged. Embeddings and samples come as arrays, which stages/gallery.py makes anew from checkpoints.
+"""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, product
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robust_cluster.errors import ConfigError
+from robust_cluster.report.figures import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
+from robust_cluster.report.table import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from robust_cluster.stages.gallery import Cloud, Strip
+
+Point = dict[str, Any]
+Line = Mapping[str, Any]  # of a run's log
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")  # Okabe and Ito's
+DASHES = ("-", "--", ":", "-.")
+PANEL = (3.4, 2.8)  # inches
+LABEL = 1.1  # inches left of a row of images
+MOST_ABREAST = 3  # panels
+LETTERS = 12  # of a legend in an inch
+DOTS = 10  # colours of a scatter that repeat beyond
+
+
+def swept_points(grid: Grid) -> list[Point]:
+    """A point per number of the grid: panel, curve, its place on the drawn axes, mean, std, n; mean None: no run."""
+    spec, axes = grid.spec, grid.spec.profile(grid.profile)
+    drawing = drawing_of(spec)
+    places = {axis: dict(zip(spec.values(axis, axes), along(axes.along(axis)), strict=True)) for axis in drawing.axes}
+    points = []
+    for row, column in product(grid.rows, grid.columns):
+        at = dict(zip(spec.rows + spec.columns, row + column, strict=True))
+        cell = grid.cells[row, column]
+        panel, curve = names(spec, at)
+        here = {name: places[axis][at[axis]] for name, axis in zip("xy", drawing.axes, strict=False)}
+        shown = cell.values[:1] if drawing.kind == "heat" else cell.values
+        for value in shown:
+            label = curve if len(shown) == 1 else f"{curve}, {value.metric}"
+            named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": value.metric}
+            points.append({**named, **here, "mean": value.mean, "std": value.std, "n": value.n})
+    return points
+
+
+def along(values: Sequence[Any]) -> list[float]:
+    """Where the values of an axis stand: numbers at themselves, others at 0, 1, ..."""
+    are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return [float(value) for value in values] if are_numbers else [float(i) for i in range(len(values))]
+
+
+def names(spec: TableSpec, at: Mapping[str, str]) -> tuple[str, str]:
+    """The panel of a place, "" or "MNIST, ", and its curve, "LPVDN" or "γ = 0.1", by what is not a drawn axis."""
+    hidden = {"data", "method", "metric", *drawing_of(spec).axes}
+    others = [f"{spec.symbol(axis)} = {label}" for axis, label in at.items() if axis not in hidden]
+    is_alone = len(spec.methods) == 1 and others
+    method = [] if is_alone else [at.get("method", spec.methods[0].label)]
+    return (f"{at['data']}, " if "data" in at else ""), ", ".join([*method, *others])
+
+
+def drawing_of(spec: TableSpec) -> Drawing:
+    """How the table is drawn. Raises: ConfigError for one that is only printed."""
+    if spec.figure is None:
+        raise ConfigError(f"{spec.name} is a table, not a figure", hint=f"rc table {spec.name}")
+    return spec.figure
+
+
+def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Line]]]) -> list[Point]:
+    """A point per epoch of a curve: mean and std over its runs of the trailing mean, and `raw`, the mean without it.
+
+    A figure that is None in a line is left out there. Raises: ConfigError when a run has not logged it.
+    """
+    drawing = drawing_of(spec)
+    found: dict[tuple[str, str, float], list[tuple[float, float]]] = defaultdict(list)
+    for request, lines in logs:
+        panel, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
+        for name in drawing.logged:
+            for x, smooth, raw in series(lines, name, drawing):
+                found[f"{panel}{name}", curve, x].append((smooth, raw))
+    return [
+        {
+            "panel": panel,
+            "curve": curve,
+            "metric": "",
+            "x": x,
+            "mean": fmean(smooth for smooth, _ in values),
+            "std": stdev(smooth for smooth, _ in values) if len(values) > 1 else None,
+            "n": len(values),
+            "raw": fmean(raw for _, raw in values),
+        }
+        for (panel, curve, x), values in sorted(found.items(), key=lambda item: (*order(found, item[0]), item[0][2]))
+    ]
+
+
+def order(found: Mapping[tuple[str, str, float], Any], place: tuple[str, str, float]) -> tuple[int, int]:
+    """The number of a place's panel and of its curve, in order of appearance."""
+    panels, curves = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    return panels.index(place[0]), curves.index(place[1])
+
+
+def axes_of(spec: TableSpec) -> frozenset[str]:
+    """The axes that a table shares out over its rows and columns, by which its places differ."""
+    return frozenset(spec.rows + spec.columns)
+
+
+def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple[float, float, float]]:
+    """x, trailing mean and value of each line, None left out. Raises: ConfigError for what was not logged."""
+    if not lines:
+        raise ConfigError(f"no {name!r} was logged: the run had no epoch")
+    values = [logged(line, name) for line in lines]
+    steps = accumulate(int(line["steps"]) for line in lines)
+    places = steps if drawing.x == "iteration" else (int(line["epoch"]) for line in lines)
+    known = [(float(x), float(value)) for x, value in zip(places, values, strict=True) if value is not None]
+    for i, (x, value) in enumerate(known):
+        yield x, fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]), value
+
+
+def logged(line: Line, name: str) -> float | None:
+    """The figure of this name in a line of a log or in one of its groups (losses, health). Raises: ConfigError."""
+    groups = [line, *(group for group in line.values() if isinstance(group, Mapping))]
+    for group in groups:
+        if name in group:
+            value: float | None = group[name]
+            return value
+    known = sorted({key for group in groups for key, value in group.items() if not isinstance(value, Mapping)})
+    raise ConfigError(f"no {name!r} was logged; there is {', '.join(known)}")
+
+
+def write(spec: TableSpec, points: Sequence[Point], caption: Sequence[str], form: str) -> str:
+    """What is drawn as "csv", a line per point, or as "json", with the figure's title and caption."""
+    if form == "json":
+        head = {"figure": spec.name, "title": spec.title, "source": spec.source, "caption": list(caption)}
+        return json.dumps({**head, "points": points}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(points[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(points)
+    return file.getvalue()
+
+
+def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "Figure":
+    """Panels side by side, lines with their bands or heat maps; `note` stands below the title."""
+    drawing = drawing_of(spec)
+    panels: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        is_apart = drawing.apart or drawing.kind == "heat"
+        panels[f"{point['curve']}: {point['panel']}" if is_apart else point["panel"]].append(point)
+    with style():
+        from matplotlib.figure import Figure
+
+        width = min(len(panels), MOST_ABREAST)
+        height = -(-len(panels) // width)
+        size = max(NARROWEST, PANEL[0] * width), PANEL[1] * height + 1.0
+        figure = Figure(figsize=size, layout="constrained")
+        grid = np.ravel(figure.subplots(height, width, squeeze=False))
+        for axes, (title, inside) in zip(grid, panels.items(), strict=False):
+            axes.set_title(title)
+            if drawing.kind == "heat":
+                draw_heat(axes, spec, profile, inside)
+            else:
+                draw_lines(axes, spec, profile, inside)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        figure.suptitle(f"{spec.title}\n{note}", fontsize=9, x=0.02, ha="left", wrap=True)
+        entries = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        if entries:
+            abreast = max(1, int(size[0] * LETTERS / (max(map(len, entries)) + 8)))
+            figure.legend(entries.values(), entries, loc="outside lower center", ncol=abreast, frameon=False)
+    return figure
+
+
+def draw_lines(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point]) -> None:
+    """A curve per method, or per setting, with a band of one standard deviation where there are several seeds."""
+    drawing = drawing_of(spec)
+    curves = list(dict.fromkeys(point["curve"] for point in points))
+    metrics = list(dict.fromkeys(point["metric"] for point in points))
+    for curve in curves:
+        own = [point for point in points if point["curve"] == curve]
+        known = [point for point in own if point["mean"] is not None]
+        number, dash = curves.index(curve) // len(metrics), metrics.index(own[0]["metric"])
+        x, mean, std = (np.array([point[key] or 0.0 for point in known]) for key in ("x", "mean", "std"))
+        colour = COLOURS[number % len(COLOURS)]
+        is_long = drawing.kind == "learning"
+        label = f"{curve} (mean {fmean(p['raw'] for p in known):.3g})" if drawing.average and known else curve
+        axes.plot(x, mean, color=colour, linestyle=DASHES[dash % 4], marker="" if is_long else ".", label=label)
+        if std.any():
+            axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+    axes.set_xlabel(spec.symbol(drawing.x))
+    if drawing.log:
+        axes.set_xscale("log")
+    if drawing.kind == "lines":
+        name_places(axes.xaxis, spec, profile, drawing.x)
+    if drawing.xlim:
+        axes.set_xlim(*drawing.xlim)
+    if drawing.ylim:
+        axes.set_ylim(*drawing.ylim)
+
+
+def name_places(axis: Any, spec: TableSpec, profile: str, name: str) -> None:
+    """Ticks at the values of an axis that are no numbers, which stand at 0, 1, ..."""
+    values = spec.profile(profile).along(name)
+    if not all(isinstance(value, int | float) for value in values):
+        axis.set_ticks(along(values), labels=spec.values(name, spec.profile(profile)))
+
+
+def draw_heat(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point]) -> None:
+    """A square per place of the grid with its number; the colours span 0 to the scale of the metric."""
+    drawing, chosen = drawing_of(spec), spec.profile(profile)
+    xs, ys = (along(chosen.along(axis)) for axis in drawing.axes)
+    means = np.full((len(ys), len(xs)), np.nan)
+    for point in points:
+        if point["mean"] is not None:
+            means[ys.index(point["y"]), xs.index(point["x"])] = point["mean"]
+    form = next(cell for cell in spec.cells if points[0]["metric"] in cell.values)
+    image = axes.imshow(means, cmap="viridis", vmin=0, vmax=form.scale, origin="lower", aspect="auto")
+    for (row, column), mean in np.ndenumerate(means):
+        text = "–" if np.isnan(mean) else f"{mean:.{form.digits}f}"
+        is_dark = mean < form.scale / 2
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="w" if is_dark else "k")
+    for axis, name in zip((axes.xaxis, axes.yaxis), drawing.axes, strict=True):
+        axis.set_ticks(range(len(chosen.along(name))), labels=spec.values(name, chosen))
+        axis.set_label_text(spec.symbol(name))
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+
+
+def cloud_points(clouds: Mapping[str, "Cloud"]) -> list[Point]:
+    """A point per sample: its panel, place, class (or cluster) and row of the data set."""
+    return [
+        {"panel": panel, "x": float(x), "y": float(y), "class": int(own), "row": int(row)}
+        for panel, cloud in clouds.items()
+        for (x, y), own, row in zip(cloud.points, cloud.classes, cloud.rows, strict=True)
+    ]
+
+
+def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "Figure":
+    """A scatter per run, coloured by class (by cluster without labels), with a cross at each cluster's mean."""
+    with style():
+        from matplotlib.figure import Figure
+
+        width = min(len(clouds), MOST_ABREAST)
+        height = -(-len(clouds) // width)
+        figure = Figure(figsize=(max(NARROWEST, PANEL[0] * width), 3.4 * height + 0.8), layout="constrained")
+        grid = np.ravel(figure.subplots(height, width, squeeze=False))
+        for axes, (title, cloud) in zip(grid, clouds.items(), strict=False):
+            shade = cloud.classes % DOTS
+            axes.scatter(
+                *cloud.points.T, c=shade, cmap="tab10", vmin=-0.5, vmax=9.5, s=2, linewidths=0, rasterized=True
+            )
+            axes.scatter(*cloud.centers.T, c="k", marker="x", s=30)
+            axes.set(title=title, xlabel=cloud.axes[0], ylabel=cloud.axes[1], xticks=[], yticks=[])
+        for axes in grid[len(clouds) :]:
+            axes.set_axis_off()
+        colours = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
+        figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × cluster means", fontsize=9, x=0.02, ha="left")
+    return figure
+
+
+def strip_points(sheets: Mapping[str, Sequence["Strip"]]) -> list[Point]:
+    """A point per image: panel, label of its row, column, row of the data set, class (-1: unlabelled)."""
+    return [
+        {"panel": panel, "strip": strip.label, "column": column, "row": int(row), "class": int(own)}
+        for panel, strips in sheets.items()
+        for strip in strips
+        for column, (row, own) in enumerate(zip(strip.rows, strip.classes, strict=True))
+    ]
+
+
+def draw_strips(spec: TableSpec, sheets: Mapping[str, Sequence["Strip"]], note: str) -> "Figure":
+    """Rows of images under each other, each labelled at its left and each image with its class above."""
+    step, top = CELL + GAP + 0.14, 0.75  # room for the classes
+    rows = [(panel, strip) for panel, strips in sheets.items() for strip in strips]
+    columns = max(len(strip.images) for _, strip in rows)
+    size = max(NARROWEST, LABEL + columns * (CELL + GAP) + 0.2), top + len(rows) * step + 0.35 * len(sheets)
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size)
+        at, before = top, None
+        for panel, strip in rows:
+            if panel != before:
+                at, before = at + 0.35, panel
+                figure.text(0.1 / size[0], 1 - (at - 0.22) / size[1], panel, fontweight="bold")
+            for i, (image, own) in enumerate(zip(strip.images, strip.classes, strict=True)):
+                left, low = LABEL + i * (CELL + GAP), size[1] - at - CELL
+                axes = figure.add_axes((left / size[0], low / size[1], CELL / size[0], CELL / size[1]))
+                draw_image(axes, image)
+                axes.set_title(str(own) if own >= 0 else "", fontsize=7, pad=2)
+            figure.text((LABEL - 0.1) / size[0], 1 - (at + CELL / 2) / size[1], strip.label, ha="right", va="center")
+            at += step
+        figure.text(0.1 / size[0], 1 - 0.1 / size[1], f"{spec.title}\n{note}", va="top")
+    return figure

@@ -1,0 +1,205 @@
+"""What a finished clustering looks like, made anew from its checkpoint: embeddings in two dimensions, chosen samples.
+
+The labels of the data colour and name what is shown; they choose samples only where a figure is about classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from robust_cluster.errors import ConfigError, DataError, ShapeError
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.layers import flat
+from robust_cluster.nn.precision import precision
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.evaluate import embed, in_portions
+from robust_cluster.stages.sheet import CHANNELS, check_digest
+
+MOST = 10_000  # points of a scatter
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """An embedding in two dimensions: points (n, 2), their classes or clusters (n,), cluster centres (K, 2).
+
+    `rows` (n,): their places in the data set. `axes`: what the two dimensions are.
+    """
+
+    points: Floats
+    classes: Ints
+    centers: Floats
+    rows: Ints
+    axes: tuple[str, str]
+    has_classes: bool
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Samples in a row: images (m, H, W, C) in [0, 1], their places in the data set and classes (-1: unlabelled)."""
+
+    label: str
+    images: Floats
+    rows: Ints
+    classes: Ints
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A trained model with the embedding z (n, d) and the soft labels (n, K) of its data."""
+
+    model: ClusterModel
+    context: Context
+    z: Tensor
+    soft_labels: Tensor
+
+    @property
+    def labels(self) -> Ints:
+        """The model's hard labels (n,)."""
+        found: Ints = self.model.labels(self.z).cpu().numpy()
+        return found
+
+    @property
+    def classes(self) -> Ints:
+        """The classes of the data (n,), -1 without labels."""
+        known = self.context.labels
+        return np.full(len(self.z), -1) if known is None else known
+
+
+def portrait(spec: RunSpec, context: Context) -> Portrait:
+    """The model that a finished clustering left, with its data embedded.
+
+    Raises: CheckpointError, DataError when the data are not those of the run.
+    """
+    check_digest(spec, context)
+    context = context.half(1)
+    model = context.trained_model(spec).eval().requires_grad_(False)
+    with precision("highest"), torch.no_grad():
+        z = embed(model, context.views).z
+        return Portrait(model, context, z, model.assign(z))
+
+
+def mapped(shown: Portrait, space: str) -> Tensor:
+    """The points (n, t) of `space`: z itself, or what the model's method or network of that name makes of z.
+
+    Raises: ConfigError when the model has none.
+    """
+    if space == "z":
+        return shown.z
+    network = getattr(shown.model, space, None)
+    if not callable(network):
+        raise ConfigError(f"{type(shown.model).__name__} has nothing named {space!r} to map its embedding", hint="z")
+    with precision("highest"):
+        (points,) = in_portions(len(shown.z), lambda rows: (network(shown.z[rows]),), shown.z.device)
+    return points
+
+
+def cloud(shown: Portrait, space: str, last: int) -> Cloud:
+    """The embedding as it is in two dimensions, else its first two principal components, with the clusters' means.
+
+    Of the `last` rows of the data (0: all), at most 10,000, evenly spaced. A component's largest weight is positive.
+    """
+    z = mapped(shown, space).double().cpu().numpy()
+    axes = ("1", "2")
+    if z.shape[1] != 2:
+        centered = z - z.mean(axis=0)
+        values, vectors = np.linalg.eigh(centered.T @ centered)
+        basis = vectors[:, ::-1][:, :2]
+        basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])])
+        shares = values[::-1][:2] / max(values.sum(), np.finfo(float).tiny)
+        z = centered @ basis
+        axes = tuple(f"component {i} ({share:.0%})" for i, share in enumerate(shares, start=1))  # type: ignore[assignment]
+    labels, n = shown.labels, len(z)
+    centers = np.array([z[labels == k].mean(axis=0) for k in np.unique(labels)], np.float32)
+    first = max(0, n - last) if last else 0
+    rows = np.linspace(first, n - 1, min(MOST, n - first)).astype(np.int64)
+    has_classes = shown.context.labels is not None
+    classes = shown.classes if has_classes else labels
+    return Cloud(z[rows].astype(np.float32), classes[rows], centers, rows, axes, has_classes)
+
+
+def surest(shown: Portrait, count: int) -> list[Strip]:
+    """Per cluster the `count` of its samples with the largest soft label, surest first."""
+    sure, labels = shown.soft_labels.amax(dim=1).cpu().numpy(), shown.labels
+    strips = []
+    for k in range(shown.context.info.n_clusters):
+        own = np.flatnonzero(labels == k)
+        strips.append(strip(f"cluster {k}", shown, own[np.argsort(-sure[own], kind="stable")][:count]))
+    return strips
+
+
+def outputs(models: Sequence[tuple[str, Portrait]]) -> list[Strip]:
+    """The first sample of each class (or cluster of the first model), then what each model decodes of its embedding.
+
+    Raises: ConfigError for a model without a decoder.
+    """
+    first = models[0][1]
+    groups = first.labels if first.context.labels is None else first.classes
+    rows = np.unique(groups, return_index=True)[1].astype(np.int64)
+    strips = [strip("input", first, rows)]
+    for label, shown in models:
+        with torch.no_grad():
+            decoded = shown.model.decode(shown.z[torch.from_numpy(rows).to(shown.z.device)])[0]
+        strips.append(Strip(label, images(decoded, shown.context), rows, shown.classes[rows]))
+    return strips
+
+
+def neighbors(models: Sequence[tuple[str, Portrait]], space: str, query: tuple[int, ...], count: int) -> list[Strip]:
+    """A sample of class query[0] whose nearest by pixels are mostly of query[1], and the nearest to it by each measure.
+
+    The first such sample in the data set; Euclidean distances. A model without `space` is compared by its z.
+    Raises: DataError without labels or such a sample.
+    """
+    shown = models[0][1]
+    pixels = flat(shown.context.views)
+    row = ambiguous(pixels, shown.classes, query, count)
+    measures = [(label, mapped(one, space if hasattr(one.model, space) else "z")) for label, one in models]
+    found = [strip("query", shown, np.array([row]))]
+    for label, points in [*measures, ("pixels", pixels)]:
+        found.append(strip(label, shown, nearest(points, row, count)))
+    return found
+
+
+def ambiguous(pixels: Tensor, classes: Ints, query: tuple[int, ...], count: int) -> int:
+    """The first row of class query[0] of whose `count` nearest by pixels more than half are of query[1]."""
+    for row in np.flatnonzero(classes == query[0]).tolist():
+        if (classes[nearest(pixels, row, count)] == query[1]).sum() > count / 2:
+            return int(row)
+    raise DataError(f"no sample of class {query[0]} is surrounded by class {query[1]}")
+
+
+def nearest(points: Tensor, row: int, count: int) -> Ints:
+    """The `count` rows nearest to `row`, itself left out, nearest first."""
+    distances = (points - points[row]).square().sum(dim=1)
+    distances[row] = torch.inf
+    found: Ints = distances.topk(min(count, len(points) - 1), largest=False, sorted=True).indices.cpu().numpy()
+    return found
+
+
+def strip(label: str, shown: Portrait, rows: Ints) -> Strip:
+    """The samples of these rows as they are in the data set."""
+    view = shown.context.views[0][torch.from_numpy(rows).to(shown.z.device)]
+    return Strip(label, images(view, shown.context), rows, shown.classes[rows])
+
+
+def images(view: Tensor, context: Context) -> Floats:
+    """The samples (m, ...) of the first view as images (m, H, W, C) in [0, 1].
+
+    Vectors of a square length become squares; values without bounds are divided by the largest of the data.
+    Raises: ShapeError for what is no image.
+    """
+    shape = context.info.shapes[0]
+    if len(shape) == 1:
+        side = round(shape[0] ** 0.5)
+        shape = (1, side, side)
+    if len(shape) != 3 or shape[0] not in CHANNELS or np.prod(shape) != np.prod(context.info.shapes[0]):
+        raise ShapeError(f"only images can be drawn, or vectors of a square length; {context.info.name} has {shape}")
+    top = context.info.bounds[1] if context.info.bounds else max(float(context.views[0].max()), 1e-12)
+    pixels: Floats = (view.reshape(-1, *shape) / top).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+    return pixels

@@ -1,0 +1,340 @@
+"""Figures of many runs: the points by value, then what is drawn of them, from made-up records and logs."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.report import figures, plots
+from robust_cluster.report.spec import TableSpec, figure_names, load_spec, requests, table_names
+from robust_cluster.report.table import Grid, build
+from robust_cluster.stages.gallery import Cloud, Strip
+
+Load = Callable[..., TableSpec]
+Make = Callable[..., dict[str, Any]]
+GAMMA = '"attack.gamma" = [20, 40, 80]\n\n[[methods]]'
+LINES = 'kind = "lines"\nx = "attack.gamma"\n'
+HEAT = 'kind = "heat"\nx = "attack.gamma"\ny = "latent_dim"\n'
+LEARNING = 'kind = "learning"\nlogged = ["flip"]\n'
+
+
+@pytest.fixture
+def load_figure(load_toy: Load, folder: Path) -> Load:
+    """load_figure(section, (old, new), ...) is the toy table, over gamma too, as a figure."""
+
+    def load(section: str, *changes: tuple[str, str]) -> TableSpec:
+        load_toy()
+        text = (folder / "toy.toml").read_text()
+        text = text.replace("[[methods]]", GAMMA).replace("[axes]", f"[figure]\n{section}\n[axes]")
+        text = text.replace('columns = ["latent_dim"]', 'columns = ["latent_dim", "attack.gamma"]')
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "toy.figure.toml").write_text(text)
+        (folder / "toy.toml").unlink()
+        return load_spec("toy", folder)
+
+    return load
+
+
+@pytest.fixture
+def grid(load_figure: Load, record: Make) -> Grid:
+    """ConvAE on STL-10 at d = 64 under gamma 20 and 40, of two seeds and one."""
+    records = [
+        record(gamma=20.0, seed=0, metrics={"ACC": 0.9, "ACC*": 0.8, "D": 1.0}),
+        record(gamma=20.0, seed=1, metrics={"ACC": 0.9, "ACC*": 0.6, "D": 2.0}),
+        record(gamma=40.0, seed=0, metrics={"ACC": 0.9, "ACC*": 0.5, "D": 3.0}),
+    ]
+    return build(load_figure(LINES), records, profile="smoke")
+
+
+def lines(figure: Figure, panel: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Label -> x and y of the lines of a panel."""
+    (axes,) = (axes for axes in figure.axes if axes.get_title() == panel)
+    return {
+        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
+        for line in axes.get_lines()
+    }
+
+
+def test_a_figure_is_a_table_that_is_not_listed_among_tables(load_figure: Load, folder: Path) -> None:
+    spec = load_figure(LINES)
+    assert (table_names(folder), figure_names(folder)) == ([], ["toy"])
+    assert (spec.name, spec.title) == ("toy", "Toy")
+    assert len(requests(spec, "smoke")) == 2 * 2 * 2 * 3 * 2
+
+
+def test_claims_are_no_table(folder: Path) -> None:
+    (folder / "claims.toml").write_text("")
+    assert table_names(folder) == ["toy"]
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ('kind = "line"\nx = "latent_dim"', "Unknown kind of toy.figure.toml [figure] 'line'. Did you mean 'lines'?"),
+        ('kind = "lines"', "toy.figure.toml [figure] needs the key 'x'"),
+        ('kind = "heat"\nx = "latent_dim"', "toy.figure.toml [figure] needs the key 'y'"),
+        ('kind = "learning"', "toy.figure.toml [figure] needs the key 'logged'"),
+        ('kind = "lines"\nx = "attack.gama"', "axis of toy.figure.toml [figure] 'attack.gama'. Did you mean"),
+        (
+            'kind = "lines"\nx = "latent_dim"\nsmoth = 3',
+            "key in toy.figure.toml [figure]: 'smoth'. Did you mean 'smooth'",
+        ),
+    ],
+)
+def test_a_section_that_describes_no_figure_is_refused(load_figure: Load, section: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_figure(section)
+    assert sentence in str(caught.value)
+
+
+def test_a_table_is_not_drawn(load_toy: Load) -> None:
+    with pytest.raises(ConfigError, match=r"toy is a table, not a figure \(rc table toy\)"):
+        plots.drawing_of(load_toy())
+
+
+def test_a_curve_has_mean_and_deviation_over_seeds_at_every_swept_value(grid: Grid) -> None:
+    points = plots.swept_points(grid)
+    assert len(points) == 2 * 2 * 2 * 3 * 3  # data, methods, d, gamma, metrics
+    own = [p for p in points if (p["panel"], p["curve"]) == ("STL-10, ACC", "ConvAE, d = 64, ACC*")]
+    assert [(p["x"], p["n"]) for p in own] == [(20.0, 2), (40.0, 1), (80.0, 0)]
+    assert [p["mean"] for p in own] == [pytest.approx(70.0), 50.0, None]
+    assert [p["std"] for p in own] == [pytest.approx(20 / math.sqrt(2)), None, None]
+
+
+def test_a_panel_shows_a_line_per_curve_with_a_band_and_leaves_out_what_was_not_run(grid: Grid) -> None:
+    figure = plots.draw(grid.spec, "smoke", plots.swept_points(grid), "a note")
+    assert [axes.get_title() for axes in figure.axes if axes.axison] == [
+        *("STL-10, ACC", "STL-10, D"),
+        *("digits, ACC", "digits, D"),
+    ]
+    drawn = lines(figure, "STL-10, ACC")
+    assert drawn["ConvAE, d = 64, ACC*"] == ([20.0, 40.0], [pytest.approx(70.0), 50.0])
+    assert drawn["ConvAE, d = 128, ACC"] == ([], [])
+    panel = figure.axes[0]
+    assert len(panel.collections) == 1, "one curve has a deviation other than 0: its band"
+    assert panel.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(70 + 20 / math.sqrt(2))
+    by_label = {str(line.get_label()): line for line in panel.get_lines()}
+    clean, moved = by_label["ConvAE, d = 64, ACC"], by_label["ConvAE, d = 64, ACC*"]
+    assert (clean.get_color(), clean.get_linestyle()) == (moved.get_color(), "-")
+    assert moved.get_linestyle() == "--"
+    assert panel.get_xlabel() == "γ"
+    title = figure.get_suptitle()
+    assert title == "Toy\na note"
+
+
+def test_the_axes_may_be_logarithmic_and_limited(load_figure: Load, record: Make) -> None:
+    spec = load_figure(f"{LINES}log = true\nxlim = [10, 100]\nylim = [0, 1]")
+    grid = build(spec, [record(gamma=20.0, metrics={"D": 0.5})], profile="smoke")
+    axes = plots.draw(spec, "smoke", plots.swept_points(grid), "").axes[1]
+    assert (axes.get_xscale(), axes.get_xlim(), axes.get_ylim()) == ("log", (10, 100), (0, 1))
+
+
+def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, record: Make) -> None:
+    spec = load_figure('kind = "lines"\nx = "data"')
+    grid = build(spec, [record(gamma=20.0, metrics={"D": 0.5})], profile="smoke")
+    points = plots.swept_points(grid)
+    assert {p["x"] for p in points} == {0.0, 1.0}
+    axes = plots.draw(spec, "smoke", points, "").axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["STL-10", "digits"]
+
+
+def test_a_heat_map_has_a_square_per_pair_of_settings(load_figure: Load, record: Make) -> None:
+    spec = load_figure(HEAT)
+    records = [
+        record(gamma=gamma, latent_dim=dim, metrics={"ACC": gamma / 100, "D": 1.0})
+        for gamma, dim in ((20.0, 64), (80.0, 64), (40.0, 128))
+    ]
+    points = plots.swept_points(build(spec, records, profile="smoke"))
+    assert {p["metric"] for p in points} == {"ACC", "D"}, "a map shows the first metric of a cell"
+    figure = plots.draw(spec, "smoke", points, "")
+    (axes,) = (axes for axes in figure.axes if axes.get_title() == "ConvAE: STL-10, ACC")
+    (image,) = axes.get_images()
+    np.testing.assert_allclose(image.get_array().filled(np.nan), [[20, np.nan, 80], [np.nan, 40, np.nan]])
+    assert image.get_clim() == (0, 100)
+    assert [text.get_text() for text in axes.texts] == ["20.0", "–", "80.0", "–", "40.0", "–"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["64", "128"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("γ", "d")
+
+
+def log(values: list[float | None], *, steps: int = 5) -> list[dict[str, Any]]:
+    return [
+        {"epoch": i, "steps": steps, "loss": 9.0, "losses": {"kl": 1.0}, "health": {"flip": value}}
+        for i, value in enumerate(values, start=1)
+    ]
+
+
+def logs_of(spec: TableSpec, *per_seed: list[float | None]) -> Any:
+    asked = [r for r in requests(spec, "smoke") if (r.model, r.data.name, r.latent_dim) == ("convae", "stl10", 64)]
+    one = [r for r in asked if r.own_settings["attack.gamma"] == 20]
+    return list(zip(one, [log(values) for values in per_seed], strict=False))
+
+
+def test_a_learning_curve_is_the_mean_over_seeds_of_trailing_means_against_iterations(load_figure: Load) -> None:
+    spec = load_figure(f"{LEARNING}smooth = 2")
+    points = plots.logged_points(spec, logs_of(spec, [0.0, 1.0, 2.0], [4.0, 4.0]))
+    assert [(p["panel"], p["curve"]) for p in points] == [("STL-10, flip", "ConvAE, d = 64, γ = 20")] * 3
+    assert [p["x"] for p in points] == [5, 10, 15]
+    assert [p["mean"] for p in points] == [2.0, (0.5 + 4) / 2, 1.5]
+    assert [p["raw"] for p in points] == [2.0, 2.5, 2.0]
+    assert [p["n"] for p in points] == [2, 2, 1]
+    assert points[0]["std"] == pytest.approx(4 / math.sqrt(2))
+    assert points[2]["std"] is None
+
+
+def test_epochs_are_counted_where_they_are_asked_for_and_none_is_left_out(load_figure: Load) -> None:
+    spec = load_figure(f'{LEARNING}x = "epoch"')
+    points = plots.logged_points(spec, logs_of(spec, [None, 1.0, 3.0]))
+    assert [(p["x"], p["mean"]) for p in points] == [(2, 1.0), (3, 3.0)]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("loss", 9.0), ("kl", 1.0), ("flip", 0.5)])
+def test_a_logged_figure_is_found_beside_the_losses_and_among_them(name: str, expected: float) -> None:
+    assert plots.logged(log([0.5])[0], name) == expected
+
+
+def test_what_was_not_logged_is_named_with_what_was(load_figure: Load) -> None:
+    with pytest.raises(ConfigError, match="no 'ACC' was logged; there is epoch, flip, kl, loss, steps"):
+        plots.logged(log([0.5])[0], "ACC")
+    spec = load_figure(LEARNING)
+    with pytest.raises(ConfigError, match="no 'flip' was logged: the run had no epoch"):
+        plots.logged_points(spec, logs_of(spec, []))
+
+
+def test_a_learning_curve_may_tell_its_average_and_stand_apart(load_figure: Load) -> None:
+    spec = load_figure(f"{LEARNING}average = true\napart = true")
+    points = plots.logged_points(spec, logs_of(spec, [0.0, 1.0, 5.0]))
+    figure = plots.draw(spec, "smoke", points, "")
+    drawn = lines(figure, "ConvAE, d = 64, γ = 20: STL-10, flip")
+    assert drawn == {"ConvAE, d = 64, γ = 20 (mean 2)": ([5.0, 10.0, 15.0], [0.0, 1.0, 5.0])}
+    assert figure.axes[0].get_xlabel() == "iteration"
+
+
+def test_what_is_drawn_is_written_as_csv_and_as_json(grid: Grid) -> None:
+    points = plots.swept_points(grid)
+    rows = list(csv.DictReader(io.StringIO(plots.write(grid.spec, points, grid.caption, "csv"))))
+    assert len(rows) == len(points)
+    (row,) = (r for r in rows if r["mean"].startswith("70") and r["metric"] == "ACC*")
+    assert (row["panel"], row["curve"], row["x"], row["n"]) == ("STL-10, ACC", "ConvAE, d = 64, ACC*", "20.0", "2")
+    content = json.loads(plots.write(grid.spec, points, grid.caption, "json"))
+    assert (content["figure"], content["points"]) == ("toy", points)
+    assert any("runs found" in sentence for sentence in content["caption"])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_equal_points_give_equal_bytes(grid: Grid, tmp_path: Path, suffix: str) -> None:
+    content = []
+    for name in ("a", "b"):
+        figure = plots.draw(grid.spec, "smoke", plots.swept_points(grid), "")
+        figures.save(figure, tmp_path / f"{name}{suffix}")
+        content.append((tmp_path / f"{name}{suffix}").read_bytes())
+    assert content[0] == content[1]
+
+
+def test_a_legend_of_long_names_stays_inside_the_figure(grid: Grid) -> None:
+    figure = plots.draw(grid.spec, "smoke", plots.swept_points(grid), "")
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
+def cloud(**changes: Any) -> Cloud:
+    points = np.array([[0, 0], [1, 2], [3, 4]], np.float32)
+    fields: dict[str, Any] = {
+        "classes": np.array([0, 1, 1]),
+        "centers": points[:2],
+        "rows": np.array([5, 6, 7]),
+        "axes": ("1", "2"),
+        "has_classes": True,
+    }
+    return Cloud(points, **(fields | changes))
+
+
+def test_a_scatter_shows_every_point_in_the_colour_of_its_class(load_figure: Load) -> None:
+    spec = load_figure('kind = "scatter"')
+    clouds = {"one": cloud(), "two": cloud(has_classes=False)}
+    figure = plots.draw_clouds(spec, clouds, "a note")
+    dots, crosses = figure.axes[0].collections
+    assert np.asarray(dots.get_offsets()).tolist() == [[0, 0], [1, 2], [3, 4]]
+    assert np.asarray(dots.get_array()).tolist() == [0, 1, 1]
+    assert len(np.asarray(crosses.get_offsets())) == 2
+    assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × cluster means"
+    assert plots.cloud_points(clouds)[1] == {"panel": "one", "x": 1.0, "y": 2.0, "class": 1, "row": 6}
+
+
+def test_rows_of_images_are_labelled_and_each_image_has_its_class(load_figure: Load) -> None:
+    spec = load_figure('kind = "top"')
+    pixels = np.random.default_rng(0).random((3, 4, 4, 1), np.float32)
+    strips = [
+        Strip("cluster 0", pixels, np.array([4, 5, 6]), np.array([1, 1, -1])),
+        Strip("cluster 1", pixels[:1], np.array([9]), np.array([2])),
+    ]
+    sheets = {"digits, ADEC": strips, "usps, ADEC": strips[1:]}
+    figure = plots.draw_strips(spec, sheets, "a note")
+    assert [axes.get_title() for axes in figure.axes] == ["1", "1", "", "2", "2"]
+    assert np.array_equal(np.asarray(figure.axes[1].get_images()[0].get_array()), pixels[1, :, :, 0])
+    assert [text.get_text() for text in figure.texts] == [
+        *("digits, ADEC", "cluster 0", "cluster 1"),
+        *("usps, ADEC", "cluster 1", "Toy\na note"),
+    ]
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in boxes)
+    assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+    assert plots.strip_points(sheets)[3] == {
+        "panel": "digits, ADEC",
+        "strip": "cluster 1",
+        "column": 0,
+        "row": 9,
+        "class": 2,
+    }
+
+
+FIGURES = {
+    "lpvdn_alpha": "heat",
+    "lpvdn_noise": "lines",
+    "lpvdn_neighbors": "neighbors",
+    "lpvdn_dimension": "lines",
+    "lpvdn_scatter": "scatter",
+    "adec_outputs": "outputs",
+    "adec_fr": "learning",
+    "adec_fd": "learning",
+    "adec_curves": "learning",
+    "adec_zoom": "learning",
+    "adec_gamma": "lines",
+    "adec_gamma_curves": "learning",
+    "adec_scatter": "scatter",
+    "adec_surest": "top",
+}
+
+
+def test_the_checkout_has_every_figure_of_lpvdn_and_adec_that_shows_data() -> None:
+    assert {name: plots.drawing_of(load_spec(name)).kind for name in figure_names()} == FIGURES
+    for name in FIGURES:
+        spec = load_spec(name)
+        assert set(spec.profiles) == {"paper", "cpu", "smoke"}
+        assert {r.data.name for r in requests(spec, "smoke")} == {"digits"}
+        assert {r.latent_dim for r in requests(spec, "cpu")} == {10}
+        assert set(table_names()).isdisjoint(FIGURES)
+
+
+def test_the_noise_of_lpvdn_is_met_by_every_variant_and_read_both_ways() -> None:
+    spec = load_spec("lpvdn_noise")
+    asked = requests(spec, "paper")
+    assert {r.own_settings["attack.sigma"] for r in asked} == {0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5}
+    assert {(r.stage, r.attack) for r in asked} == {("attack", "gaussian_pollution")}
+    assert {r.place["method"] for r in asked} == {"G+MI+LP", "G+MI", "G+LP", "G", "VaDE"}
+    assert [cell.values for cell in spec.cells] == [("ACC*_refit",), ("ACC*_clean_map",)]
+
+
+def test_an_unknown_figure_is_refused_with_the_nearest(folder: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'lpvdn_noise'"):
+        load_spec("lpvdn_nose")

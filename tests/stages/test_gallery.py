@@ -1,0 +1,178 @@
+"""Pictures of finished clusterings, made anew from their checkpoints."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.prepare import load
+from robust_cluster.errors import ConfigError, DataError, ShapeError
+from robust_cluster.runs.spec import DataRef
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import gallery
+from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.gallery import Portrait, portrait
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    """200 digits as vectors."""
+    return load(DataRef("digits", limit=200), Places())
+
+
+def shown(data: Dataset, folder: Path, model: str = "kmeans") -> Portrait:
+    """A finished clustering, from its checkpoint."""
+    context = Context(RunStore(folder), data, "smoke", device="cpu", threads=1)
+    settings = {"model.n_init": 1} | ({"model.pretrain.epochs": 1, "model.hidden": [8]} if model != "kmeans" else {})
+    specs = plan(Request("cluster", data.ref, model, 6, profile="smoke", overrides=settings), data.info)
+    execute(specs, context)
+    return portrait(specs[-1], context)
+
+
+@pytest.fixture(scope="module")
+def digits_portrait(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Portrait:
+    return shown(few, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def coded(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Portrait:
+    return shown(few, tmp_path_factory.mktemp("coded"), "ae_kmeans")
+
+
+def test_a_portrait_is_of_the_trained_model_and_only_of_the_runs_own_data(few: Dataset, tmp_path: Path) -> None:
+    one = shown(few, tmp_path)
+    centers = one.model.centers
+    assert isinstance(centers, Tensor)
+    assert centers.abs().sum() > 0
+    assert np.array_equal(one.labels, torch.cdist(few.views[0], centers).argmin(dim=1).numpy())
+    assert one.soft_labels.argmax(dim=1).numpy().tolist() == one.labels.tolist()
+    other = replace(few, info=replace(few.info, sha256="00"))
+    (spec,) = plan(Request("cluster", few.ref, "kmeans", 6, profile="smoke", overrides={"model.n_init": 1}), few.info)
+    with pytest.raises(DataError, match="is not the data that the run had"):
+        portrait(spec, Context(RunStore(tmp_path), other, device="cpu", threads=1))
+
+
+def test_an_embedding_is_shown_in_its_first_two_principal_components(digits_portrait: Portrait) -> None:
+    cloud = gallery.cloud(digits_portrait, "z", 0)
+    reference = PCA(2).fit(digits_portrait.z.numpy())
+    expected = reference.transform(digits_portrait.z.numpy())
+    signs = np.sign(reference.components_[np.arange(2), np.abs(reference.components_).argmax(axis=1)])
+    np.testing.assert_allclose(cloud.points, expected * signs, atol=1e-3)
+    assert cloud.axes == tuple(
+        f"component {i} ({share:.0%})" for i, share in enumerate(reference.explained_variance_ratio_, start=1)
+    )
+    labels = digits_portrait.labels
+    for k, center in enumerate(cloud.centers):
+        np.testing.assert_allclose(center, (expected * signs)[labels == k].mean(axis=0), atol=1e-3)
+    assert np.array_equal(cloud.classes, digits_portrait.classes)
+
+
+def test_two_dimensions_are_shown_as_they_are_and_only_the_last_rows_where_asked(digits_portrait: Portrait) -> None:
+    flat = replace(digits_portrait, z=digits_portrait.z[:, 20:22])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(flat.model), "labels", lambda self, z: torch.zeros(len(z), dtype=torch.int64))
+        cloud = gallery.cloud(flat, "z", 50)
+        assert np.array_equal(cloud.points, flat.z.numpy()[150:])
+        assert cloud.rows.tolist() == list(range(150, 200))
+        assert cloud.axes == ("1", "2")
+        assert len(gallery.cloud(flat, "z", 5000).points) == 200
+
+
+def test_at_most_so_many_points_are_shown(digits_portrait: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "MOST", 10)
+    assert gallery.cloud(digits_portrait, "z", 0).rows.tolist() == np.linspace(0, 199, 10).astype(int).tolist()
+
+
+def test_a_models_own_map_of_the_embedding_may_be_shown(digits_portrait: Portrait) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(digits_portrait.model), "locality", lambda self, z: 2 * z[:, :2], raising=False)
+        cloud = gallery.cloud(digits_portrait, "locality", 0)
+        np.testing.assert_allclose(cloud.points, 2 * digits_portrait.z[:, :2].numpy())
+    with pytest.raises(ConfigError, match="KMeansModel has nothing named 'locality' to map its embedding"):
+        gallery.cloud(digits_portrait, "locality", 0)
+
+
+def test_without_labels_points_are_coloured_by_cluster(few: Dataset, tmp_path: Path) -> None:
+    cloud = gallery.cloud(one := shown(replace(few, labels=None), tmp_path), "z", 0)
+    assert not cloud.has_classes
+    assert np.array_equal(cloud.classes, one.labels)
+
+
+def test_each_cluster_shows_the_samples_it_is_surest_of_in_order(digits_portrait: Portrait) -> None:
+    strips = gallery.surest(digits_portrait, 4)
+    sure = digits_portrait.soft_labels.amax(dim=1).numpy()
+    assert [strip.label for strip in strips] == [f"cluster {k}" for k in range(10)]
+    for k, strip in enumerate(strips):
+        own = sure[digits_portrait.labels == k]
+        assert set(digits_portrait.labels[strip.rows]) == {k}
+        assert sure[strip.rows].tolist() == sorted(own, reverse=True)[:4]
+        assert np.array_equal(strip.classes, digits_portrait.classes[strip.rows])
+
+
+def test_images_are_those_of_the_rows_as_squares_in_0_to_1(digits_portrait: Portrait, few: Dataset) -> None:
+    (strip, *_) = gallery.surest(digits_portrait, 2)
+    expected = (few.views[0] / few.views[0].max()).view(-1, 8, 8, 1).numpy()[strip.rows]
+    np.testing.assert_allclose(strip.images, expected, atol=1e-6)
+
+
+def test_colours_and_pixels_with_bounds_stay_as_they_are(digits_portrait: Portrait) -> None:
+    context = digits_portrait.context
+    info = replace(context.info, shapes=((3, 2, 4),), bounds=(0.0, 1.0))
+    coloured = replace(context, dataset=replace(context.dataset, info=info))
+    view = torch.rand(5, 3, 2, 4)
+    np.testing.assert_allclose(gallery.images(view, coloured), view.permute(0, 2, 3, 1).numpy())
+
+
+@pytest.mark.parametrize("shape", [(77,), (2, 4, 4)])
+def test_what_is_no_image_is_refused(digits_portrait: Portrait, shape: tuple[int, ...]) -> None:
+    context = digits_portrait.context
+    info = replace(context.info, shapes=(shape,))
+    with pytest.raises(ShapeError, match="only images can be drawn, or vectors of a square length; digits has"):
+        gallery.images(torch.zeros(1, *shape), replace(context, dataset=replace(context.dataset, info=info)))
+
+
+def test_a_sample_of_each_class_stands_above_what_every_model_decodes_of_it(coded: Portrait, few: Dataset) -> None:
+    given, decoded, again = gallery.outputs([("AE", coded), ("same", coded)])
+    assert few.labels is not None
+    assert given.rows.tolist() == [int(np.flatnonzero(few.labels == k)[0]) for k in range(10)]
+    assert given.classes.tolist() == list(range(10))
+    with torch.no_grad():
+        expected = coded.model.decode(coded.model.encode((few.views[0][given.rows],)).z)[0]
+    reference = (expected / few.views[0].max()).clamp(0, 1).view(-1, 8, 8, 1).numpy()
+    np.testing.assert_allclose(decoded.images, reference, atol=1e-5)
+    assert (decoded.label, again.label) == ("AE", "same")
+    assert not np.allclose(decoded.images, given.images)
+
+
+def test_neighbors_are_the_nearest_by_each_measure_and_never_the_query(coded: Portrait, few: Dataset) -> None:
+    query, own, pixels = gallery.neighbors([("AE", coded)], "z", (8, 1), 3)
+    (row,) = query.rows.tolist()
+    for strip, points in ((own, coded.z), (pixels, few.views[0])):
+        distances = torch.cdist(points[row : row + 1].double(), points.double())[0].numpy()
+        expected = [i for i in np.argsort(distances, kind="stable") if i != row][:3]
+        assert strip.rows.tolist() == expected
+    assert [strip.label for strip in (query, own, pixels)] == ["query", "AE", "pixels"]
+
+
+def test_the_query_is_the_first_of_its_class_that_the_other_class_surrounds() -> None:
+    pixels = torch.tensor([[0.0], [10.0], [0.1], [0.2], [10.1], [10.2], [10.3]])
+    classes = np.array([4, 4, 4, 4, 9, 9, 4])
+    assert gallery.ambiguous(pixels, classes, (4, 9), 3) == 1
+    with pytest.raises(DataError, match="no sample of class 9 is surrounded by class 0"):
+        gallery.ambiguous(pixels, classes, (9, 0), 3)
+
+
+def test_a_model_without_a_decoder_has_no_outputs(digits_portrait: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, z: Tensor) -> Any:
+        raise ConfigError("no decoder")
+
+    monkeypatch.setattr(type(digits_portrait.model), "decode", refuse)
+    with pytest.raises(ConfigError, match="no decoder"):
+        gallery.outputs([("k-means", digits_portrait)])

@@ -1,0 +1,98 @@
+"""`rc table claims`: the papers' claims in the terminal and as JSON, from the records that there are."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from robust_cluster.cli import app as entry
+from robust_cluster.report.spec import load_spec, requests
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.store import RunStore
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def rc(words: str) -> Any:
+    """The result of a command: exit_code, stdout, stderr."""
+    return CliRunner().invoke(entry.app, shlex.split(words), prog_name="rc")
+
+
+@pytest.fixture
+def store() -> RunStore:
+    """Made-up runs of Table 1 on 10,000 images: LPVDN 10 to 12 points above VaDE, VaDE and DEC alike."""
+    store = RunStore(Path("runs"))
+    for asked in requests(load_spec("lpvdn1"), "cpu"):
+        accuracy = {"LPVDN": 0.9 + 0.01 * asked.seed, "VaDE": 0.8, "DEC": 0.8}.get(asked.place["method"])
+        if accuracy is None:
+            continue
+        given = {key.removeprefix("model."): value for key, value in asked.settings.items()}
+        base = {name: getattr(asked, name) for name in ("data", "model", "latent_dim", "seed")}
+        spec = RunSpec("cluster", data_sha256="0", settings={"model": given}, **base)
+        with store.own(spec) as run:
+            run.finish({"profile": "cpu", "metrics": {"ACC": accuracy}, "flags": [], "training": {"seconds": 1.0}})
+    return store
+
+
+def test_claims_are_printed_with_what_was_compared_and_what_came_of_it(store: RunStore) -> None:
+    result = rc("table claims --profile cpu")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["claim", "compares", "data", "outcome", "effect", "n", "p"]
+    above = [line for line in lines if line[0] == "lpvdn-above-vade"]
+    assert [line[-5:] for line in above] == [["(10,000)", "holds", "0.11", "3", "0.001372"]] * 2  # t = 11 sqrt(3)
+    assert [line[-6:] for line in lines if line[0] == "vade-above-dec"] == [["does", "not", "hold", "0", "3", "1"]] * 2
+    few = [line[-6:] for line in lines if line[0] == "dec-above-ae-kmeans"]
+    assert few == [["not", "enough", "runs", "–", "0", "–"]] * 2
+
+
+@pytest.mark.parametrize("flag", ["--json", "--format json"])
+def test_claims_can_be_read_by_scripts(store: RunStore, flag: str) -> None:
+    Path("records").mkdir()
+    Path("records/all.json").write_text(json.dumps(store.records()))
+    result = rc(f"table claims --profile cpu --from records --runs-dir elsewhere {flag}")
+    found = {(row["claim"], row["data"]): row for row in json.loads(result.stdout)}
+    row = found["lpvdn-above-vade", "MNIST (10,000)"]
+    assert (row["outcome"], row["n"], row["effect"], row["test"]) == ("holds", 3, 0.11, "t")
+    assert row["compares"] == "ACC: LPVDN (lpvdn1) > VaDE (lpvdn1)"
+    assert found["adec-less-feature-drift", "MNIST (10,000)"]["p"] is None
+
+
+def test_without_enough_runs_the_exit_code_is_3() -> None:
+    result = rc("table claims --profile smoke --json")
+    assert result.exit_code == 3
+    assert {row["outcome"] for row in json.loads(result.stdout)} == {"not enough runs"}
+    expected = "error: No claim has enough runs for the profile smoke (rc table NAME makes those of a table)\n"
+    assert result.stderr == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--format latex", "claims are printed as terminal or json, not as latex (--json)"),
+        ("--seed 0", "claims are judged by the runs that exist: it takes no --seed"),
+        ("--set model.lr=1", "claims are judged by the runs that exist: it takes no --set"),
+        ("--compare", "claims are judged by the runs that exist: it takes no --compare"),
+    ],
+)
+def test_options_that_say_nothing_of_claims_are_refused(words: str, sentence: str) -> None:
+    result = rc(f"table claims --profile smoke {words}")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
+
+
+def test_json_is_a_format_of_every_table() -> None:
+    result = rc("table table1 --profile smoke --no-run --json --quiet")
+    assert json.loads(result.stdout)["table"] == "table1"
+
+
+def test_the_help_tells_of_claims_and_figures() -> None:
+    shown = " ".join(rc("table --help").stdout.split())
+    assert "rc table claims --profile cpu" in shown
+    assert "a figure, to run what it draws; or claims, the papers' claims tested on finished runs" in shown
