@@ -1,7 +1,7 @@
 """Soft assignment and self-training of DEC (Xie et al., ICML 2016), which IDEC and ADEC share; ADEC's Eqs. 1-3."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def student_t(z: Tensor, centers: Tensor) -> Tensor:
@@ -18,7 +18,12 @@ def target_distribution(soft_labels: Tensor) -> Tensor:
 
     Shape: (n, K). A cluster that holds nothing at all gets no target mass.
     """
-    weights = soft_labels.square() / soft_labels.sum(dim=0).clamp_min(torch.finfo(soft_labels.dtype).tiny)
+    return sharpen(soft_labels, soft_labels.sum(dim=0))
+
+
+def sharpen(soft_labels: Tensor, frequencies: Tensor) -> Tensor:
+    """p_ij proportional to q_ij^2 / f_j for given frequencies (K,), > 0 up to rounding; rows (n, K) sum to 1."""
+    weights = soft_labels.square() / frequencies.clamp_min(torch.finfo(soft_labels.dtype).tiny)
     return weights / weights.sum(dim=1, keepdim=True)
 
 
@@ -32,3 +37,28 @@ def clustering_kl(targets: Tensor, soft_labels: Tensor) -> Tensor:
 def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
     """||z_i - mu_j||^2, (n, K), never negative. Shapes: z (n, d), centers (K, d)."""
     return (z.unsqueeze(1) - centers).square().sum(dim=2)
+
+
+class SelfTraining(nn.Module):
+    """What self-training knows of every sample: its target p_i, zero before the first, and its label at that time."""
+
+    def __init__(self, n_samples: int, n_clusters: int) -> None:
+        super().__init__()
+        self.register_buffer("targets", torch.zeros(n_samples, n_clusters))
+        self.register_buffer("labels", torch.zeros(n_samples, dtype=torch.int64))
+        self.targets: Tensor
+        self.labels: Tensor
+
+    def refresh(self, soft_labels: Tensor) -> Tensor:
+        """The share of samples, a scalar in [0, 1], whose label these soft labels (n, K) change; takes up all anew."""
+        labels = soft_labels.argmax(dim=1)
+        changed = (labels != self.labels).float().mean()
+        self.targets.copy_(target_distribution(soft_labels))
+        self.labels.copy_(labels)
+        return changed
+
+    def of(self, rows: Tensor, soft_labels: Tensor, frequencies: Tensor) -> Tensor:
+        """Targets (n, K) of the given rows; those without one have their own soft labels sharpened."""
+        stored = self.targets[rows]
+        own = sharpen(soft_labels.detach(), frequencies)
+        return torch.where(stored.sum(dim=1, keepdim=True) > 0, stored, own)

@@ -1,5 +1,6 @@
 """Clustering: from the pretrained network (or from scratch) to a trained model, scored on the clean data."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from robust_cluster.models.base import ClusterModel
@@ -9,6 +10,7 @@ from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
+from robust_cluster.stages import drift
 from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.evaluate import Metrics, Watch, cluster_health, embed, in_portions, scores
 from robust_cluster.stages.loop import Task, fit, trained_parts
@@ -25,12 +27,13 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         watch = Watch(model, context.views)
         schedule = model.schedule("cluster")
         optimizers = model.optimizers("cluster") if schedule.epochs else {}
+        curve: Callable[[], Mapping[str, Any]] = drift.Curve(model, spec, context) if context.curve else dict
         task = Task(
             title=f"cluster {spec.model}",
             step=lambda batch: model.step(batch, "cluster", optimizers),
             state={"watch": watch, **trained_parts(model, optimizers), **model.working_state()},
             after_epoch=lambda epoch, batches: between_epochs(model, spec, context, epoch),
-            watch=watch,
+            watch=lambda: {**watch(), **curve()},
             stop_reason=model.stop_reason,
         )
         summary = fit(task, context.batches(schedule, spec), run, context.progress)
@@ -38,7 +41,8 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     with precision("highest"):
         model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
-    return {**record(context, spec, summary), **describe_model(model, context)}
+    drifts = {"drift": drift.columns(run.lines())} if context.curve else {}
+    return {**record(context, spec, summary), **describe_model(model, context), **drifts}
 
 
 def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:

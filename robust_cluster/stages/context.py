@@ -30,7 +30,8 @@ from robust_cluster.stages.loop import Batches, Progress, Silent, Summary
 class Context:
     """Where the runs are, the data in memory, the device, and who is told of the progress.
 
-    `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record.
+    `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record. `curve`: log
+    ACC, NMI and gradient cosines after each epoch of a clustering, which changes no number of it.
     """
 
     store: RunStore
@@ -41,6 +42,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     force: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    curve: bool = False
 
     def __post_init__(self) -> None:
         self.torch_device = devices.choose(self.device)
@@ -55,7 +57,7 @@ class Context:
 
     @property
     def labels(self) -> Labels | None:
-        """For stages/evaluate only."""
+        """For stages/evaluate, and the diagnostic of stages/drift, only."""
         return self.dataset.labels
 
     def half(self, which: Literal[1, 2]) -> "Context":

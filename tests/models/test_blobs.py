@@ -34,7 +34,7 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
     return execute(plan(request, blobs.info), context)[-1]
 
 
-@pytest.mark.parametrize("model", ["gmm", "abc", "dc_gmm", "aae", "dcan"])
+@pytest.mark.parametrize("model", ["gmm", "abc", "dc_gmm", "aae", "dcan", "dec", "idec", "adec"])
 def test_the_quick_profile_finds_four_separated_blobs(blobs: Dataset, tmp_path: Path, model: str) -> None:
     record = clustered(blobs, tmp_path, model)
     assert record["metrics"]["ACC"] >= 0.99

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from robust_cluster.nn.dec import clustering_kl, student_t, target_distribution
+from robust_cluster.nn.dec import SelfTraining, clustering_kl, sharpen, student_t, target_distribution
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
@@ -63,3 +63,23 @@ def test_the_gradient_of_the_loss_at_the_centers_sums_over_samples() -> None:
     kernel = 1 / (1 + differences.square().sum(dim=2))
     wanted = -2 * ((kernel * (p - q.detach())).unsqueeze(2) * differences).sum(dim=0)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_given_frequencies_sharpen_as_those_of_the_whole_do() -> None:
+    _, _, p = drawn()
+    torch.testing.assert_close(sharpen(p[:3], p.sum(dim=0)), target_distribution(p)[:3])
+
+
+def test_a_refresh_tells_how_many_labels_changed_and_keeps_targets_of_all_rows() -> None:
+    training = SelfTraining(4, 2)
+    soft = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
+    assert training.refresh(soft).item() == 0.5  # labels start at 0
+    assert training.refresh(soft).item() == 0.0
+    rows = torch.tensor([2, 0])
+    assert training.of(rows, torch.full((2, 2), 0.5), torch.ones(2)).equal(target_distribution(soft)[rows])
+
+
+def test_rows_without_a_target_sharpen_their_own_soft_labels() -> None:
+    own, frequencies = torch.tensor([[0.6, 0.4]]), torch.tensor([2.0, 1.0])
+    found = SelfTraining(3, 2).of(torch.tensor([1]), own, frequencies)
+    torch.testing.assert_close(found, torch.tensor([[0.18, 0.16]]) / 0.34)
