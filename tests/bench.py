@@ -2,7 +2,9 @@
 
 Prints samples/s of our loop on the 784-500-500-2000-10 autoencoder at batch 256, its ratio to a plain PyTorch loop
 (DataLoader, default Adam, default precision) of the same network, and the share of this machine's oneDNN float32 peak.
-Then, per sample of CoMVC on two views of 28 x 28 pixels, a training step and a step of PGD in ratio to a forward pass.
+Then, per sample of CoMVC on two views of 28 x 28 pixels, a training step and a step of PGD in ratio to a forward pass;
+and LPVDN's pairwise distribution of 800 embeddings in 10 clusters in ratio to scikit-learn's exact helper, which is
+given the distances, and as a share of a training step on 784 pixels.
 Medians of ROUNDS rounds, what is compared interleaved, on one thread.
 """
 
@@ -17,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from sklearn.manifold import _t_sne
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -27,9 +30,12 @@ from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.models.base import Schedule, adam, descend
 from robust_cluster.models.multiview import comvc
 from robust_cluster.models.multiview.comvc import CoMVC
+from robust_cluster.models.variational import lpvdn
+from robust_cluster.models.variational.lpvdn import LPVDN
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.precision import precision
+from robust_cluster.nn.tsne import joint_probabilities, squared_distances
 from robust_cluster.runs.environment import matmul_error
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
@@ -119,6 +125,30 @@ def comvc_passes() -> dict[str, Callable[[], object]]:
     }
 
 
+def lpvdn_parts() -> dict[str, Callable[[], object]]:
+    """LPVDN's P, the same by scikit-learn's exact helper, and a whole training step, of one batch of 800."""
+    info = DataInfo("bench", ((784,),), 70_000, 10, (0.0, 1.0), 1.0, "")
+    model = LPVDN(lpvdn.Config(), info, LATENT)
+    batch = Batch((torch.rand(800, 784),), torch.arange(800))
+    optimizers = model.optimizers("cluster")
+    z = (4 * torch.randn(10, LATENT))[torch.randint(10, (800,))] + torch.rand(800, 1) * torch.randn(800, LATENT)
+    squares = squared_distances(z.double()).clamp_min(0).fill_diagonal_(0).numpy()
+    return {
+        "P": lambda: joint_probabilities(z, 8.0),
+        "scikit-learn": lambda: _t_sne._joint_probabilities(squares, 8.0, 0),
+        "training step": lambda: model.step(batch, "cluster", optimizers),
+    }
+
+
+def medians(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Seconds of each call, the median of ROUNDS interleaved rounds after one that warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS + 1):
+        for name, call in calls.items():
+            spent[name].append(seconds(call))
+    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+
+
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
@@ -142,15 +172,16 @@ def main() -> None:
     top = peak()
     print(f"oneDNN float32 peak {top / 1e9:10.0f} GFLOP/s")
     print(f"share of the peak   {ours_rate * FLOP_PER_SAMPLE / top:10.0%}             (goal: at least 70 %)")
-    passes = comvc_passes()
-    spent: dict[str, list[float]] = {name: [] for name in passes}
-    for _ in range(ROUNDS + 1):  # the first warms up
-        for name, call in passes.items():
-            spent[name].append(seconds(call))
-    forward = statistics.median(spent["forward"][1:])
+    spent = medians(comvc_passes())
     for name in ("training step", "PGD step"):
-        per_sample = statistics.median(spent[name][1:]) / 100
-        print(f"CoMVC {name:13} {1e3 * per_sample:10.2f} ms a sample, {100 * per_sample / forward:.1f} forward passes")
+        passes = spent[name] / spent["forward"]
+        print(f"CoMVC {name:13} {10 * spent[name]:10.2f} ms a sample, {passes:.1f} forward passes")
+    with precision("medium"):
+        spent = medians(lpvdn_parts())
+    ratio = spent["scikit-learn"] / spent["P"]
+    print(f"LPVDN's P           {1e3 * spent['P']:10.1f} ms          (800 rows, perplexity 8)")
+    print(f"ratio               {ratio:10.1f}             (scikit-learn's helper; goal: at least 5)")
+    print(f"share of a step     {spent['P'] / spent['training step']:10.0%}             (goal: under 20 %)")
     help_page = [sys.executable, "-c", "from robust_cluster.cli.app import main; main()", "--help"]
     answer = statistics.median(seconds(lambda: subprocess.run(help_page, capture_output=True)) for _ in range(ROUNDS))
     print(f"rc --help           {answer:10.2f} s           (goal: under 0.5)")

@@ -1,0 +1,132 @@
+"""VaDE: a variational autoencoder with a learned Gaussian mixture as its prior (Jiang et al., IJCAI 2017).
+
+L_G = E[-log p(x | z)] + E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) + E KL(gamma || pi), gamma_c = q(c | z), one
+draw of z for all (LPVDN, AAAI 2021, Eqs. 2-7). An autoencoder x -> mu~ -> x_hat is pretrained by mean squared error;
+scikit-learn's mixture of all mu~ starts the prior. Labels are argmax_c gamma_c(mu~). It is LPVDN with alpha0 = 0 and
+alpha1 = 0: same networks, pretraining, schedule and, for one initialisation and order of batches, numbers. VaDE's own
+code trains 3,000 epochs of batches of 100 from weights of an unpublished pretraining. The last incomplete batch of an
+epoch is left out, LPVDN's code keeps it. Published at J = 10 (--dim 10): in wide latents components may be lost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robust_cluster.data.base import Batch, DataInfo, Views
+from robust_cluster.models.base import (
+    ClusterModel,
+    Embedding,
+    Losses,
+    ModelConfig,
+    Outputs,
+    Phase,
+    Schedule,
+    StepwiseSchedule,
+)
+from robust_cluster.models.variational.vae_kmeans import Output, check_hidden, new_network
+from robust_cluster.nn.variational import MixturePrior, component_kl, prior_kl
+
+# LPVDN's Table 4; its first two columns, images, are the defaults
+MODES: dict[str, dict[str, Any]] = {
+    "reuters": {"pretrain": {"batch_size": 1000}, "cluster": {"batch_size": 1000, "lr": 2e-4}},
+    "reuters10k": {"pretrain": {"batch_size": 1000}, "cluster": {"batch_size": 1000, "lr": 2e-4, "epochs": 50}},
+}
+QUICK: dict[str, Any] = {"pretrain": {"epochs": 10}, "cluster": {"epochs": 30}}
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "hidden": (128, 128),
+        "pretrain": {"epochs": 20, "batch_size": 128},
+        "cluster": {"epochs": 30, "batch_size": 256},
+    },
+    "short": QUICK,
+    "cpu": QUICK,
+}
+
+
+@dataclass(frozen=True)
+class Config(ModelConfig):
+    """Hyper-parameters of VaDE; `mode` chooses a column of LPVDN's Table 4."""
+
+    mode: Literal["images", "reuters", "reuters10k"] = "images"
+    hidden: tuple[int, ...] = (500, 500, 2000)  # widths of the encoder, mirrored in the decoder; the paper
+    output: Output = "auto"  # of the decoder; auto: sigmoid for data in [0, 1], else linear
+    pretrain: Schedule = field(default_factory=lambda: Schedule(epochs=50, batch_size=800))  # LPVDN's code
+    cluster: Schedule = field(
+        default_factory=lambda: StepwiseSchedule(epochs=300, batch_size=800, lr=2e-3, lr_decay=0.95, lr_epochs=10)
+    )
+
+    def __post_init__(self) -> None:
+        check_hidden(self.hidden)
+
+
+class VaDE(ClusterModel):
+    """The autoencoder and its mixture prior; z of the embedding is mu~."""
+
+    pretrained_by: ClassVar[str | None] = "vade"
+    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "output", "pretrain")
+
+    def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
+        super().__init__(config, info, latent_dim)
+        self.config: Config = config
+        self.network = new_network(config.hidden, config.output, info, latent_dim)
+        self.prior = MixturePrior(info.n_clusters, latent_dim)
+
+    def pretrained(self) -> nn.Module:
+        """The autoencoder; its log-variance head is untrained."""
+        return self.network
+
+    def encode(self, views: Views) -> Embedding:
+        """Mean and log-variance of the posterior, each (n, J)."""
+        mean, log_var = self.network.encode(views[0])
+        return Embedding(mean, (mean,), log_var)
+
+    def decode(self, z: Tensor) -> Views:
+        """One view (n, *shape)."""
+        return (self.network.decode(z),)
+
+    def assign(self, z: Tensor) -> Tensor:
+        """gamma (n, K) of z (n, J)."""
+        return self.log_assign(z).exp()
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        """log gamma (n, K), none of them infinite."""
+        return self.prior.log_responsibilities(z)
+
+    def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
+        """The terms of L_G; the mean squared error of x_hat(mu~) while pretraining."""
+        if phase == "pretrain":
+            x = batch.views[0]
+            return {"reconstruction": F.mse_loss(self.network.decode(self.network.encode(x)[0]), x)}
+        embedding = outputs.embedding if outputs else self.encode(batch.views)
+        return self.cluster_losses(batch, embedding, outputs.z_drawn if outputs else embedding.draw())
+
+    def cluster_losses(self, batch: Batch, embedding: Embedding, z: Tensor) -> Losses:
+        """reconstruction, prior and components, which sum to L_G; z (n, J) is the draw that all of them see."""
+        assert embedding.log_var is not None  # encode() gives one
+        log_gamma = self.prior.log_responsibilities(z)
+        return {
+            "reconstruction": self.network.reconstruction(z, batch.views[0]),
+            "prior": prior_kl(log_gamma.exp(), embedding.z, embedding.log_var, self.prior),
+            "components": component_kl(log_gamma, self.prior.log_weights()),
+        }
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """The prior becomes a mixture fitted to all mu~."""
+        if phase == "cluster":
+            self.prior.fit(embed().z, seed)
+
+    def health(self, embedding: Embedding) -> dict[str, float]:
+        """How the components are used: pi's extremes and effective number e^H(pi), the least share of argmax gamma."""
+        log_weights = self.prior.log_weights().detach()
+        owners = self.prior.log_responsibilities(embedding.z).argmax(dim=1)
+        sizes = torch.bincount(owners, minlength=len(log_weights))
+        return {
+            "pi_min": float(log_weights.min().exp()),
+            "pi_max": float(log_weights.max().exp()),
+            "effective_components": float((-(log_weights.exp() * log_weights).sum()).exp()),
+            "smallest_component": float(sizes.min()) / len(owners),
+        }
