@@ -126,7 +126,9 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
     with figures.style():
         if kind in ("lines", "heat", "learning"):
             points = (
-                plots.logged_points(spec, logs(answers, options)) if kind == "learning" else plots.swept_points(grid)
+                plots.logged_points(spec, logs(spec, answers, options))
+                if kind == "learning"
+                else plots.swept_points(grid)
             )
             shown = "mean" if kind == "heat" else "mean ± sample standard deviation"
             figure = plots.draw(spec, options.profile, points, f"{note}; {shown} over {grid.n_seeds} seeds")
@@ -171,13 +173,16 @@ def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
     return store
 
 
-def logs(answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, list[Record]]]":
-    """Each finished run with the lines of its log."""
-    found: list[tuple[CellRequest, list[Record]]] = []
+def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, Sequence[Record]]]":
+    """Each finished run with the lines of its log, from its record where that keeps what is drawn."""
+    from robust_cluster.report import plots
+
+    found: list[tuple[CellRequest, Sequence[Record]]] = []
     for request, record in answers:
         if record is not None:
-            spec = RunSpec.from_json(record["spec"])
-            found.append((request, list(store_of(spec, options).lines(spec))))
+            lines = plots.recorded(record, plots.drawing_of(spec).logged)
+            run = RunSpec.from_json(record["spec"])
+            found.append((request, store_of(run, options).lines(run) if lines is None else lines))
     return found
 
 

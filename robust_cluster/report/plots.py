@@ -128,6 +128,18 @@ def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple
         yield x, fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]), value
 
 
+def recorded(record: Mapping[str, Any], names: Sequence[str]) -> list[Line] | None:
+    """The lines of a run's log as far as its record keeps these figures, None where it does not."""
+    drift: Mapping[str, Any] = record.get("drift") or {}
+    if not set(names) <= drift.keys():
+        return None
+    steps = [0, *drift["steps"]]
+    return [
+        {"epoch": i + 1, "steps": steps[i + 1] - steps[i], **{name: drift[name][i] for name in names}}
+        for i in range(len(steps) - 1)
+    ]
+
+
 def logged(line: Line, name: str) -> float | None:
     """The figure of this name in a line of a log or in one of its groups (losses, health). Raises: ConfigError."""
     groups = [line, *(group for group in line.values() if isinstance(group, Mapping))]

@@ -47,7 +47,8 @@ class Method:
 class CellFormat:
     """The metrics that share a cell, e.g. ("ACC", "ACC*"); each is multiplied by `scale` and printed with `digits`.
 
-    A metric is one of a record's metrics, or "training.<figure>", one of how the run trained.
+    A metric is one of a record's metrics, "training.<figure>", one of how the run trained, or "drift.<figure>", the
+    mean of what a clustering logged of its gradients.
     `attackers`: a seed's value is the mean over its attack seeds, or that of the attacker with the lowest ACC*.
     """
 
@@ -86,8 +87,7 @@ class Drawing:
     "scatter": the embedding in two dimensions, on the `last` rows of the data (0: all). "top": the `count` samples that
     each cluster is surest of. "outputs": a sample per class and what each model decodes of its embedding. "neighbors":
     those nearest to a sample of the first class in `query` whose nearest by pixels are mostly of the second.
-    `space`: the points that are drawn or compared, "z" or the name of what maps z (n, d) to them, e.g. a model's
-    `locality` network.
+    `space`: the points that are drawn or compared, "z" or the name of what maps z (n, d) to them, e.g. LPVDN's `f_lp`.
     """
 
     kind: Plot

@@ -311,9 +311,14 @@ def _over_attackers(records: Sequence[Record], metric: str, *, form: CellFormat)
 
 
 def measured(record: Record, metric: str) -> float | None:
-    """The metric of a record, or what "training.<figure>" says of its training; None where it has none."""
+    """The metric of a record; "training.<figure>" is of its training, "drift.<figure>" a mean over it; None without."""
     group, _, name = metric.partition(".")
-    value = (record.get("training") or {}).get(name) if group == "training" else record["metrics"].get(metric)
+    if group == "training":
+        value = (record.get("training") or {}).get(name)
+    elif group == "drift":
+        value = (record.get("drift") or {}).get("mean", {}).get(name)
+    else:
+        value = record["metrics"].get(metric)
     return None if value is None else float(value)
 
 

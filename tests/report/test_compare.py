@@ -101,7 +101,8 @@ def test_every_published_cell_is_there_and_has_a_place_in_its_table(table: str, 
     places = {(r.data.name, r.place["method"], None, metric) for r in asked for metric in metrics}
     assert set(published.cells) | set(texts) <= places
     methods = {place[1] for place in published.cells}
-    assert methods == {method.label for method in spec.methods}, "no row without a number of the paper's"
+    rows = {method.label for method in spec.methods if not method.label.startswith("DCAN, ")}
+    assert methods == rows, "no row without a number of the paper's, but for our variants of DCAN"
 
 
 def test_what_a_published_number_does_not_say_is_kept_beside_it() -> None:

@@ -202,6 +202,16 @@ def test_a_logged_figure_is_found_beside_the_losses_and_among_them(name: str, ex
     assert plots.logged(log([0.5])[0], name) == expected
 
 
+def test_a_record_that_keeps_the_figures_needs_no_log() -> None:
+    drift = {"steps": [10, 25], "ACC": [0.5, 0.6], "delta_FR": [None, 0.1], "mean": {"ACC": 0.55}}
+    assert plots.recorded({"drift": drift}, ["ACC", "delta_FR"]) == [
+        {"epoch": 1, "steps": 10, "ACC": 0.5, "delta_FR": None},
+        {"epoch": 2, "steps": 15, "ACC": 0.6, "delta_FR": 0.1},
+    ]
+    assert plots.recorded({"drift": drift}, ["loss"]) is None
+    assert plots.recorded({}, ["ACC"]) is None
+
+
 def test_what_was_not_logged_is_named_with_what_was(load_figure: Load) -> None:
     with pytest.raises(ConfigError, match="no 'ACC' was logged; there is epoch, flip, kl, loss, steps"):
         plots.logged(log([0.5])[0], "ACC")

@@ -263,6 +263,14 @@ def test_a_cell_can_show_how_long_the_runs_trained(load_toy: Load, record: Make)
     assert (found.mean, found.n) == (12.5, 1)
 
 
+def test_a_cell_can_show_the_mean_of_what_a_clustering_logged(load_toy: Load, record: Make) -> None:
+    spec = load_toy(('values = ["D"]', 'values = ["drift.delta_FR"]'))
+    records = [record(seed=seed, metrics={"ACC*": 0.5}) for seed in (0, 1)]
+    records[0]["drift"] = {"steps": [1], "delta_FR": [0.3], "mean": {"delta_FR": 0.25, "delta_FD": None}}
+    found = value(build(spec, records, profile="smoke"), "D", "drift.delta_FR")
+    assert (found.mean, found.n) == (0.25, 1)
+
+
 def test_the_worst_attacker_is_not_held_against_the_papers_only_one() -> None:
     rows = long_rows(build(load_spec("table3"), [], profile="paper", compare=True))
     printed = {r["cell"] for r in rows if r["paper"] is not None}

@@ -92,11 +92,11 @@ def test_at_most_so_many_points_are_shown(digits_portrait: Portrait, monkeypatch
 
 def test_a_models_own_map_of_the_embedding_may_be_shown(digits_portrait: Portrait) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(digits_portrait.model), "locality", lambda self, z: 2 * z[:, :2], raising=False)
-        cloud = gallery.cloud(digits_portrait, "locality", 0)
+        patch.setattr(type(digits_portrait.model), "f_lp", lambda self, z: 2 * z[:, :2], raising=False)
+        cloud = gallery.cloud(digits_portrait, "f_lp", 0)
         np.testing.assert_allclose(cloud.points, 2 * digits_portrait.z[:, :2].numpy())
-    with pytest.raises(ConfigError, match="KMeansModel has nothing named 'locality' to map its embedding"):
-        gallery.cloud(digits_portrait, "locality", 0)
+    with pytest.raises(ConfigError, match="KMeansModel has nothing named 'f_lp' to map its embedding"):
+        gallery.cloud(digits_portrait, "f_lp", 0)
 
 
 def test_without_labels_points_are_coloured_by_cluster(few: Dataset, tmp_path: Path) -> None:
