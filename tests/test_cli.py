@@ -561,3 +561,20 @@ def test_threads_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     importlib.reload(entry)
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_the_curve_of_a_clustering_is_asked_for_by_a_flag_and_not_repeated_for_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
+        asked.append(context.curve)
+        return {"profile": context.profile, "metrics": METRICS, "flags": [], "training": {"loss": 1.5}}
+
+    monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
+    result = rc("cluster --model kmeans --data digits --profile smoke --curve --runs-dir one")
+    assert rc("cluster --model kmeans --data digits --profile smoke --runs-dir two").exit_code == 0
+    assert asked == [True, False]
+    assert "next: rc attack" in result.stderr
+    assert "--curve" not in result.stderr

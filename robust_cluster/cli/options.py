@@ -122,6 +122,7 @@ class RunOptions:
     threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
     data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
+    curve: Annotated[bool, option("--curve", help="Log ACC, NMI and ADEC's gradient cosines while clustering.")] = False
     no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
     dry_run: Annotated[bool, option("--dry-run", help="Only print the plan.")] = False
     quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Plan = list[RunSpec]  # oldest first, the asked run last
 ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
-NOT_REPEATED = frozenset({"force", "no_run", "dry_run", "json", "quiet", "debug"})  # in the next command
+NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet", "debug"})  # in the next command
 
 
 @dataclass
@@ -115,6 +115,7 @@ class Session:
             progress=progress,
             force=self.force,
             overrides=self.given,
+            curve=o.curve,
         )
         records: list[Record] = []
         for plan in plans:

@@ -21,6 +21,7 @@ Rows = Callable[[str], Batch]
 ATTACKS = discover.names("attacks")
 MODELS = discover.names("models")
 PAIRS = [(attack, model) for attack in ATTACKS for model in MODELS]
+OFTEN = {"kmeans", "ae_kmeans", "convae", "dec", "vade", "dcan", "simvc", "sem"}  # of each family; others nightly
 DECODING = ["latent_net"]  # attacks that need decoded embeddings
 
 
@@ -55,7 +56,10 @@ def new(name: str, surface: Surface, *, seed: int = 2) -> Attack:
     return methods.new_attack(name, methods.plain(methods.resolve("attacks", name, "smoke", {})), surface)
 
 
-@pytest.mark.parametrize(("name", "model"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [pytest.param(*pair, marks=() if pair[1] in OFTEN else pytest.mark.slow) for pair in PAIRS],
+)
 def test_moved_points_have_the_points_shape_within_the_budget_and_the_victim_keeps_every_bit(
     name: str, model: str, started: Make, data: Data, rows: Rows
 ) -> None:

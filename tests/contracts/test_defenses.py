@@ -21,7 +21,7 @@ VIEW_DEFENSES = {"ar_dmvc": ["comvc", "sem"], "ar_dmvc_am": ["comvc"]}
 SINGLE_VIEW = [name for name, module in discover.modules("models").items() if ".multiview." not in module]
 TRAINABLE = [name for name in SINGLE_VIEW if methods.resolve("models", name, "paper", {}).cluster.epochs]
 # Their own terms are small means: most of the loss is the defense's, which learns later.
-STEPS = {"dec": 60, "idec": 60}
+STEPS = {"abc": 100, "dec": 60, "idec": 60}
 PAIRS = [(name, model) for name in discover.names("defenses") for model in VIEW_DEFENSES.get(name, TRAINABLE)]
 
 
@@ -47,7 +47,10 @@ def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, model: str, build:
     assert all(value.equal(runs[1][1][key]) for key, value in runs[0][1].items())
 
 
-@pytest.mark.parametrize(("name", "model"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [pytest.param(*pair, marks=pytest.mark.slow if pair[1] == "comvc" else ()) for pair in PAIRS],  # convolutions
+)
 def test_the_loss_falls_while_the_attacker_keeps_every_bit(name: str, model: str, build: Make, rows: Rows) -> None:
     surface, attack, defense = new(name, build(model))
     before = {part: copy.deepcopy(held.state_dict()) for part, held in attack.state().items()}

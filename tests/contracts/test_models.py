@@ -19,6 +19,7 @@ Make = Callable[[str], ClusterModel]
 Data = Callable[[str], Dataset]
 Rows = Callable[[str], Batch]
 NAMES = discover.names("models")
+CONVOLUTIONAL = {"aecoddc", "comvc", "eamc", "infoddc", "multivae"}  # slow; SiMVC stands for them, others nightly
 SELF_TAUGHT = {"dec"}  # learns from its own clusters alone, and an untrained network has none
 TRAINED: list[tuple[str, Phase]] = []  # (model, phase) with steps to take
 for name in NAMES:
@@ -114,7 +115,10 @@ def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, phase: Phase, buil
     assert all(value.equal(second.state_dict()[key]) for key, value in first.state_dict().items())
 
 
-@pytest.mark.parametrize(("name", "phase"), TRAINED)
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] in CONVOLUTIONAL else ()) for case in TRAINED],
+)
 def test_the_loss_falls(name: str, phase: Phase, build: Make, data: Data, rows: Rows) -> None:
     model = build(name)
     if phase == "cluster" and name in SELF_TAUGHT:

@@ -19,19 +19,23 @@ from robust_cluster.stages.loop import Silent
 
 Data = Callable[[str], Dataset]
 NAMES = discover.names("models")
-CASES: list[tuple[str, Stage, str, str]] = []  # model, stage that is stopped, attack, defense
+Case = tuple[str, Stage, str, str]  # model, stage that is stopped, attack, defense
+OFTEN = {"ae_kmeans", "convae", "dec", "vade", "dcan", "sem"}  # a method of each family; the others nightly
+CASES: list[Case] = [
+    ("convae", "attack", "latent_net", ""),
+    ("simvc", "attack", "view_gan", ""),
+    ("convae", "defend", "latent_net", "mutual_info"),
+    ("simvc", "defend", "view_gan", "ar_dmvc"),
+]
 for name in NAMES:
     config = methods.resolve("models", name, "smoke", {})
     if methods.method_class(discover.load("models", name)).has_pretraining(config):
         CASES.append((name, "pretrain", "", ""))
     if config.cluster.epochs:
         CASES.append((name, "cluster", "", ""))
-OTHERS: list[tuple[str, Stage, str, str]] = [
-    ("convae", "attack", "latent_net", ""),
-    ("simvc", "attack", "view_gan", ""),
-    ("convae", "defend", "latent_net", "mutual_info"),
+PARAMETERS = [
+    pytest.param(*case, marks=() if case[0] in OFTEN and case[1] != "defend" else pytest.mark.slow) for case in CASES
 ]
-SLOW = pytest.param("simvc", "defend", "view_gan", "ar_dmvc", marks=pytest.mark.slow)
 EPOCHS: dict[str, tuple[str, ...]] = {
     "pretrain": ("model.pretrain.epochs",),
     "cluster": ("model.cluster.epochs",),
@@ -57,7 +61,7 @@ def saved_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVE_SHARE", math.inf)
 
 
-@pytest.mark.parametrize(("name", "stage", "attack", "defense"), [*CASES, *OTHERS, SLOW])
+@pytest.mark.parametrize(("name", "stage", "attack", "defense"), PARAMETERS)
 def test_a_stopped_training_ends_as_the_uninterrupted_one(
     name: str, stage: Stage, attack: str, defense: str, data: Data, tmp_path: Path
 ) -> None:

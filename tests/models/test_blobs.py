@@ -34,7 +34,14 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
     return execute(plan(request, blobs.info), context)[-1]
 
 
-@pytest.mark.parametrize("model", ["gmm", "abc", "dc_gmm", "aae", "dcan", "dec", "idec", "adec"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gmm",
+        "dec",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("abc", "dc_gmm", "aae", "dcan", "idec", "adec")),
+    ],
+)
 def test_the_quick_profile_finds_four_separated_blobs(blobs: Dataset, tmp_path: Path, model: str) -> None:
     record = clustered(blobs, tmp_path, model)
     assert record["metrics"]["ACC"] >= 0.99
