@@ -34,7 +34,8 @@ for name in NAMES:
     if config.cluster.epochs:
         CASES.append((name, "cluster", "", ""))
 PARAMETERS = [
-    pytest.param(*case, marks=() if case[0] in OFTEN and case[1] != "defend" else pytest.mark.slow) for case in CASES
+    pytest.param(*case, marks=() if case[0] in OFTEN and case[1] in ("pretrain", "cluster") else pytest.mark.slow)
+    for case in CASES
 ]
 EPOCHS: dict[str, tuple[str, ...]] = {
     "pretrain": ("model.pretrain.epochs",),
