@@ -21,7 +21,7 @@ Rows = Callable[[str], Batch]
 ATTACKS = discover.names("attacks")
 MODELS = discover.names("models")
 PAIRS = [(attack, model) for attack in ATTACKS for model in MODELS]
-OFTEN = {"kmeans", "ae_kmeans", "convae", "dec", "vade", "dcan", "simvc", "sem"}  # of each family; others nightly
+OFTEN = {"kmeans", "convae", "dec", "vade", "simvc"}  # of each family; others nightly
 DECODING = ["latent_net"]  # attacks that need decoded embeddings
 
 

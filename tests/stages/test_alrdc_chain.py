@@ -162,6 +162,7 @@ def test_the_defense_leaves_the_original_attacker_as_it_was(chain: dict[str, Rec
     assert kept["D_norm"] != old["D_norm"]
 
 
+@pytest.mark.slow
 def test_t6_without_a_fooling_term_the_attacker_shrinks_to_nothing(experiment: Experiment) -> None:
     found = metrics(
         experiment("attack", **{"attack.gamma": 0.0, "attack.schedule.epochs": 20, "attack.schedule.lr": 3e-3})
@@ -211,6 +212,7 @@ def test_victim_and_defended_model_are_compared_at_one_radius(chain: dict[str, R
     assert metrics(chain["attack"])["pgd_radius"] == metrics(chain["reattack"])["pgd_radius"] == radius
 
 
+@pytest.mark.slow
 def test_t14_the_same_seed_gives_the_same_metrics_and_weights(few_digits: Dataset, tmp_path: Path) -> None:
     first, second = (tiny(few_digits, tmp_path / name) for name in ("first", "second"))
     for stage in first:

@@ -217,6 +217,7 @@ def test_an_attack_on_decoded_images_refuses_models_without_a_decoder(context: C
         execute(specs(context, "attack", attack="latent_net"), context)
 
 
+@pytest.mark.slow
 def test_a_trained_generator_moves_representations_further_than_noise_and_its_own_start(context: Context) -> None:
     overrides = SMALL | {
         "attack.schedule.epochs": 12,
