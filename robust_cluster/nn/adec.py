@@ -1,25 +1,11 @@
-"""The game of ADEC's clustering phase (2019, Eqs. 10-12): its losses on logits, and whose turn a step is."""
+"""Whose turn a step of ADEC's clustering phase is (2019, Algorithm 1)."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 Turn = Literal["discriminator", "decoder", "all"]
-
-
-def fooling_loss(fake: Tensor, *, is_saturating: bool = True) -> Tensor:
-    """E log(1 - D(x_hat)), what the encoder adds to KL (Eq. 10), or -E log D(x_hat) where it is not saturating.
-
-    The first is unbounded below, and its gradient vanishes with D(x_hat). Shape: logits (n, 1).
-    """
-    return -softplus(fake).mean() if is_saturating else softplus(-fake).mean()
-
-
-def telling_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-E log D(x) - E log(1 - D(x_hat)) = -V_D (Eq. 12): 2 log 2 where D is 1/2 everywhere. Shapes: logits (n, 1)."""
-    return softplus(-real).mean() + softplus(fake).mean()
 
 
 class Turns(nn.Module):

@@ -16,7 +16,7 @@ def discriminator_loss(fake: Tensor, real: Tensor) -> Tensor:
     """-(E ln(1 - D(fake)) + E ln D(real)), a scalar: 2 ln 2 when nothing is told apart, 0 when everything is.
 
     At the best D this is 2 ln 2 - 2 JSD(real || fake). Shapes: logits (n, ...) and (m, ...). Source: Goodfellow et al.,
-    NeurIPS 2014; minus Eq. 1 of DCAN.
+    NeurIPS 2014; minus Eq. 1 of DCAN and minus V_D of ADEC (Eq. 12).
     """
     return F.softplus(fake).mean() + F.softplus(-real).mean()
 
@@ -24,6 +24,7 @@ def discriminator_loss(fake: Tensor, real: Tensor) -> Tensor:
 def generator_loss(fake: Tensor, game: Game) -> Tensor:
     """What the fakes' maker descends: E ln(1 - D(fake)) ("saturating") or -E ln D(fake) ("nonsaturating").
 
+    The first, the encoder's second term in ADEC's Eq. 10, is unbounded below, and its gradient vanishes with D(fake).
     Shape: logits (n, ...); returns a scalar.
     """
     return -F.softplus(fake).mean() if game == "saturating" else F.softplus(-fake).mean()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from robust_cluster.nn.layers import perceptron
 
@@ -17,13 +16,6 @@ def uniform_fan_in(module: nn.Module) -> None:
             bound = layer.in_features**-0.5
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.zeros_(layer.bias)
-
-
-def frozen(module: nn.Module, x: Tensor) -> Tensor:
-    """module(x) as a fixed function: gradients reach x and none of the module's parameters."""
-    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    y: Tensor = functional_call(module, constants, (x,))
-    return y
 
 
 class MirroredAutoencoder(nn.Module):

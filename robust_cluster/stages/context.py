@@ -57,7 +57,7 @@ class Context:
 
     @property
     def labels(self) -> Labels | None:
-        """For stages/evaluate, and the diagnostic of stages/drift, only."""
+        """For stages/evaluate and the diagnostics of stages/drift and stages/gallery only."""
         return self.dataset.labels
 
     def half(self, which: Literal[1, 2]) -> "Context":

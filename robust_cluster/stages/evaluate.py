@@ -1,4 +1,6 @@
-"""Scores of whole data sets. The only reader of labels: nothing here is seen by training, stopping or selection."""
+"""Scores of whole data sets. Labels are read here, and for diagnostics in drift and gallery: no training, stopping or
+selection sees anything of that.
+"""
 
 import math
 from collections.abc import Callable, Mapping

@@ -15,7 +15,7 @@ from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.autoencoder.adec import ADEC, Config
 from robust_cluster.models.base import ClusterModel, Schedule
-from robust_cluster.nn.adec import fooling_loss, telling_loss
+from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.stages import methods
 from robust_cluster.stages.evaluate import embed
@@ -154,9 +154,11 @@ def test_a_joint_step_is_four_updates_each_on_what_the_one_before_left(model: AD
                 value -= lr * gradient
 
     z = encoder(x)
-    descend(clustering_kl(targets, other.assign(z)) + fooling_loss(discriminator(decoder(z))), "encoder")
+    descend(
+        clustering_kl(targets, other.assign(z)) + generator_loss(discriminator(decoder(z)), "saturating"), "encoder"
+    )
     descend(F.mse_loss(decoder(encoder(x)), x), "decoder")
-    descend(telling_loss(discriminator(x), discriminator(decoder(encoder(x)))), "discriminator")
+    descend(discriminator_loss(discriminator(decoder(encoder(x))), discriminator(x)), "discriminator")
     descend(clustering_kl(targets, other.assign(encoder(x))), "centers")
     take(model, batch, optimizers)
     for name, values in parts(other).items():

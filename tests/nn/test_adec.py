@@ -7,30 +7,32 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.nn.adec import Turns, fooling_loss, telling_loss
+from robust_cluster.nn.adec import Turns
+from robust_cluster.nn.adversarial import Game, discriminator_loss, generator_loss
 
 D64 = torch.float64
 
 
 def test_a_discriminator_that_is_never_sure_has_a_value_of_minus_two_log_two() -> None:
     half = torch.zeros(6, 1)
-    assert telling_loss(half, half).item() == pytest.approx(2 * math.log(2))
-    assert fooling_loss(half).item() == pytest.approx(-math.log(2))
-    assert fooling_loss(half, is_saturating=False).item() == pytest.approx(math.log(2))
+    assert discriminator_loss(half, half).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(half, "saturating").item() == pytest.approx(-math.log(2))
+    assert generator_loss(half, "nonsaturating").item() == pytest.approx(math.log(2))
 
 
 def test_the_losses_are_logarithms_of_probabilities() -> None:
     real, fake = torch.randn(9, 1, dtype=D64), torch.randn(9, 1, dtype=D64)
     wanted = -(real.sigmoid().log() + (1 - fake.sigmoid()).log()).mean()
-    torch.testing.assert_close(telling_loss(real, fake), wanted)
-    torch.testing.assert_close(fooling_loss(fake), (1 - fake.sigmoid()).log().mean())
-    torch.testing.assert_close(fooling_loss(fake, is_saturating=False), -fake.sigmoid().log().mean())
+    torch.testing.assert_close(discriminator_loss(fake, real), wanted)
+    torch.testing.assert_close(generator_loss(fake, "saturating"), (1 - fake.sigmoid()).log().mean())
+    torch.testing.assert_close(generator_loss(fake, "nonsaturating"), -fake.sigmoid().log().mean())
 
 
 def test_only_the_saturating_gradient_vanishes_with_a_sure_discriminator() -> None:
-    for is_saturating, wanted in ((True, 0.0), (False, -1.0)):
+    games: list[tuple[Game, float]] = [("saturating", 0.0), ("nonsaturating", -1.0)]
+    for game, wanted in games:
         fake = torch.tensor([[-200.0]], requires_grad=True)
-        loss = fooling_loss(fake, is_saturating=is_saturating)
+        loss = generator_loss(fake, game)
         assert loss.isfinite()
         (gradient,) = torch.autograd.grad(loss, fake)
         assert gradient.item() == pytest.approx(wanted)
@@ -42,7 +44,7 @@ def test_the_gradient_of_the_adversarial_term_is_that_of_theorem_2_with_a_minus(
     decoder = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 5)).to(D64)
     discriminator = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1)).to(D64)
     z = torch.randn(7, 3, dtype=D64, requires_grad=True)
-    (found,) = torch.autograd.grad(7 * fooling_loss(discriminator(decoder(z))), z)
+    (found,) = torch.autograd.grad(7 * generator_loss(discriminator(decoder(z)), "saturating"), z)
     for z_i, row in zip(z.detach(), found, strict=True):
         jacobian: Tensor = torch.autograd.functional.jacobian(decoder, z_i)
         x_hat = decoder(z_i).detach().requires_grad_()

@@ -84,8 +84,10 @@ def test_a_frozen_network_gives_its_output_and_a_gradient_to_its_input_alone() -
     network, x = perceptron([3, 4, 1], nn.Tanh), torch.randn(5, 3, requires_grad=True)
     output = frozen(network, x)
     assert output.equal(network(x))
+    (wanted,) = torch.autograd.grad(network(x).sum(), x)
     output.sum().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
+    torch.testing.assert_close(x.grad, wanted)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(parameter.requires_grad for parameter in network.parameters())

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from robust_cluster.nn.perceptrons import MirroredAutoencoder, frozen, uniform_fan_in
+from robust_cluster.nn.perceptrons import MirroredAutoencoder, uniform_fan_in
 
 
 def widths(network: nn.Module) -> list[tuple[int, int]]:
@@ -45,13 +45,3 @@ def test_scale_and_seed_go_where_the_weights_go() -> None:
     assert first.start_seed != second.start_seed
     second.load_state_dict(first.state_dict())
     assert (second.scale, second.start_seed) == (first.scale, first.start_seed)
-
-
-def test_a_frozen_network_gives_its_output_and_its_input_a_gradient_and_nothing_else() -> None:
-    network, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 3, requires_grad=True)
-    y = frozen(network, x)
-    assert y.equal(network(x))
-    (wanted,) = torch.autograd.grad(network(x).sum(), x)
-    y.sum().backward()
-    torch.testing.assert_close(x.grad, wanted)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())

@@ -27,10 +27,11 @@ from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder import dec
 from robust_cluster.models.base import Embedding, Losses, Phase, Schedule, adam
-from robust_cluster.nn.adec import Turns, fooling_loss, telling_loss
+from robust_cluster.nn.adec import Turns
+from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.layers import perceptron
-from robust_cluster.nn.perceptrons import frozen, uniform_fan_in
+from robust_cluster.nn.perceptrons import uniform_fan_in
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"alpha": "unit"}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ class Config(dec.Config):
     mode: Literal["plain", "paper"] = "plain"
     pretraining: Literal["vanilla", "denoising", "acai"] = "acai"  # REUTERS-10K: vanilla, 2 epochs
     pretrain: Schedule = field(default_factory=lambda: Schedule(batch_size=256, **dec.ACAI_PRETRAINING))
-    adv_loss: Literal["saturating", "nonsaturating"] = "saturating"  # log(1 - D), or -log D for the encoder
+    adv_loss: Game = "saturating"  # log(1 - D), or -log D for the encoder
     phase_steps: int | None = None  # M; None: T // 2
     discriminator_epochs: int = 5  # passes over the data in which D learns alone, at most
     discriminator_gap: float = 0.5  # E D(x) - E D(x_hat) that ends this
@@ -123,12 +124,12 @@ class ADEC(dec.DEC):
             "clustering": clustering_kl(targets, self.assign(z)),
             "adversarial": self.fooling(fake),
             "reconstruction": F.mse_loss(decoded, x),
-            "discriminator": telling_loss(real, fake),
+            "discriminator": discriminator_loss(fake, real),
         }
 
     def fooling(self, fake: Tensor) -> Tensor:
         """The encoder's part of the game for logits (n, 1) of decoded samples."""
-        return fooling_loss(fake, is_saturating=self.config.adv_loss == "saturating")
+        return generator_loss(fake, self.config.adv_loss)
 
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
         """One for each network and one for the centres; Adam for the discriminator by itself."""
@@ -173,7 +174,7 @@ class ADEC(dec.DEC):
         descend_at(F.mse_loss(self.autoencoder.decoder(z), x), optimizers["decoder"])
         with torch.no_grad():
             decoded = self.autoencoder.decoder(z)
-        descend_at(telling_loss(self.discriminator(x), self.discriminator(decoded)), optimizers["discriminator"])
+        descend_at(discriminator_loss(self.discriminator(decoded), self.discriminator(x)), optimizers["discriminator"])
         descend_at(clustering_kl(targets, self.assign(z)), optimizers["centers"])
 
     def judge(self, real: Tensor, fake: Tensor) -> None:

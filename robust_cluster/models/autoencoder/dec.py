@@ -37,11 +37,12 @@ from robust_cluster.models.base import (
     descend,
 )
 from robust_cluster.nn import interpolation
+from robust_cluster.nn.adversarial import frozen
 from robust_cluster.nn.augment import random_affine
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.dec import SelfTraining, clustering_kl, student_t
 from robust_cluster.nn.layers import perceptron
-from robust_cluster.nn.perceptrons import MirroredAutoencoder, frozen, uniform_fan_in
+from robust_cluster.nn.perceptrons import MirroredAutoencoder, uniform_fan_in
 
 # 130,000 iterations (ADEC, sec. 5)
 ACAI_PRETRAINING: dict[str, Any] = {"epochs": 130, "steps_per_epoch": 1000, "lr": 1e-4}
