@@ -32,6 +32,7 @@ class DataInfo:
     `bounds`: (low, high) of every value where the data have them (pixels), else None.
     `scale`: the constant that vector data were multiplied by (1.0 for images). `sha256`: over views and labels.
     `mean_square`: the mean of x_i^2 over samples, views and entries, after that.
+    `scaled_bounds`: (low, high) of scaled vectors whose own range is known (images, counts); `bounds` is None there.
     """
 
     name: str
@@ -42,6 +43,17 @@ class DataInfo:
     scale: float
     sha256: str
     mean_square: float = 1.0
+    scaled_bounds: tuple[float, float] | None = None
+
+    @property
+    def box(self) -> tuple[float, float] | None:
+        """The valid values in the units that a model sees, None where no range is known."""
+        return self.scaled_bounds if self.bounds is None else self.bounds
+
+    @property
+    def unit(self) -> float:
+        """One pixel unit, the whole range of valid values, in the units that a model sees; 1 without a range."""
+        return 1.0 if self.box is None else self.box[1] - self.box[0]
 
 
 @dataclass(frozen=True)
@@ -61,12 +73,14 @@ class Raw:
 
     `views`: each (n, d) for vectors or (n, height, width[, channels]) / (n, channels, height, width) for images;
     uint8 images are divided by 255 by the preparation. `image`: whether the views are images.
+    `range`: (low, high) of vectors whose values have one; images have (0, 1) after the preparation.
     """
 
     views: tuple[npt.NDArray[np.generic], ...]
     labels: npt.NDArray[np.generic] | None
     image: bool
     source: str
+    range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,4 +16,4 @@ def is_ready(places: Places) -> bool:
 def read(places: Places) -> Raw:
     """Vectors (1797, 64) and labels."""
     digits = load_digits()
-    return Raw((digits.data,), digits.target, image=False, source="scikit-learn")
+    return Raw((digits.data,), digits.target, image=False, source="scikit-learn", range=(0.0, 16.0))

@@ -45,7 +45,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
     n_classes = None if labels is None else int(labels.max()) + 1
     rows = _limited_rows(ref, labels, n_samples)
     if rows is not None:
-        raw = Raw(tuple(view[rows] for view in raw.views), raw.labels, raw.image, raw.source)
+        raw = replace(raw, views=tuple(view[rows] for view in raw.views))
         labels = None if labels is None else labels[rows]
         n_samples = len(rows)
     views = [_convert(ref, raw, index) for index in range(len(raw.views))]
@@ -58,6 +58,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
         views = [view.reshape(len(view), -1) for view in views]
     is_scaled = views[0].ndim == 2 and ref.normalize == "alrdc"
     scale = _scale(ref.name, views) if is_scaled else 1.0
+    limits = (0.0, 1.0) if raw.image else raw.range
     info = DataInfo(
         name=ref.name,
         shapes=tuple(view.shape[1:] for view in views),
@@ -67,6 +68,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
         scale=scale,
         sha256=digest(views, labels),
         mean_square=_mean_square(views),
+        scaled_bounds=(limits[0] * scale, limits[1] * scale) if limits and (is_scaled or not raw.image) else None,
     )
     return Dataset(ref, info, tuple(torch.from_numpy(view) for view in views), labels, raw.source)
 

@@ -96,6 +96,17 @@ def test_flattened_images_are_vectors_scaled_or_bounded(places: Places) -> None:
     torch.testing.assert_close(plain.views[0] * scaled.info.scale, scaled.views[0])
 
 
+def test_the_range_of_valid_values_is_known_in_the_units_of_the_model(places: Places) -> None:
+    pixels = {"x": images(12, 4, 4), "y": Y}
+    plain, scaled = prepared(places, pixels, flatten=True, normalize="none"), prepared(places, pixels, flatten=True)
+    assert (plain.info.box, plain.info.unit) == ((0.0, 1.0), 1.0)
+    assert (scaled.info.box, scaled.info.unit) == ((0.0, scaled.info.scale), scaled.info.scale)
+    counts = load(DataRef("digits"), places).info
+    assert (counts.box, counts.bounds) == ((0.0, 16 * counts.scale), None)
+    unknown = prepared(places, {"x": X, "y": Y}).info
+    assert (unknown.box, unknown.unit) == (None, 1.0)
+
+
 def test_labels_of_any_kind_are_numbered_in_sorted_order(places: Places) -> None:
     for labels in (["b", "a", "c"], [7, -1, 9], [2.0, 1.0, 3.0]):
         found = prepared(places, {"x": X[:3], "y": labels}).labels
