@@ -94,6 +94,7 @@ def test_the_help_leads_with_its_examples() -> None:
     assert body.index("rc ") < body.index(figure.VERB.summary) < body.index("Options:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [line for line in figure.VERB.examples.split("\n") if "-*" in line])
 def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str, made: Made) -> None:
     words = shlex.split(example)[1:]
@@ -104,6 +105,7 @@ def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str
     assert Path(result.stdout.strip()).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_example_of_a_papers_figure_runs_as_typed() -> None:
     (example,) = (line for line in figure.VERB.examples.split("\n") if line and "-*" not in line)
     write_all("lpvdn_noise", "cpu", lambda spec, request: {"metrics": {"ACC*_refit": 0.5, "ACC*_clean_map": 0.4}})
@@ -153,6 +155,7 @@ def test_count_and_output_are_the_users(made: Made, monkeypatch: pytest.MonkeyPa
     assert text.count("<image") == 3 * 3 * 2
 
 
+@pytest.mark.slow
 def test_the_data_may_be_named_as_the_run_names_them(made: Made) -> None:
     """As for every verb whose RC_DATA is set."""
     result = rc(f"figure images {made.run} --data-dir {made.folder} --output a.png", RC_DATA="noisy:mine")
@@ -177,6 +180,7 @@ def test_a_run_can_be_named_from_inside_its_folder(monkeypatch: pytest.MonkeyPat
     assert rc("figure curve .").stdout == "curve.png\n"
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_those_of_the_record_are_noted(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = sheets.sheet
     monkeypatch.setattr(sheets, "sheet", lambda *arguments: replace(drawn(*arguments), flip=0.123))
@@ -358,10 +362,10 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("section", "count"),
     [
-        ('kind = "scatter"', 2 * 200),
-        ('kind = "top"\ncount = 3', 2 * 10 * 3),
+        pytest.param('kind = "scatter"', 2 * 200, marks=pytest.mark.slow),
+        pytest.param('kind = "top"\ncount = 3', 2 * 10 * 3, marks=pytest.mark.slow),
         ('kind = "outputs"', 10 + 2 * 10),
-        ('kind = "neighbors"\nquery = [8, 1]\ncount = 3', 1 + 3 * 3),
+        pytest.param('kind = "neighbors"\nquery = [8, 1]\ncount = 3', 1 + 3 * 3, marks=pytest.mark.slow),
     ],
 )
 def test_pictures_are_made_from_the_checkpoints_that_rc_table_left(
