@@ -12,18 +12,25 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Surface
-from robust_cluster.attacks.latent_pgd import log_margin
+from robust_cluster.attacks.base import (
+    OTHER_EPS,
+    PUBLISHED_EPS,
+    Attack,
+    Budget,
+    Space,
+    Surface,
+    check_mode,
+    representations,
+)
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.layers import BatchNormMode
+from robust_cluster.nn.objectives import displacement, log_margin
 
 Objective = Literal["shift", "assignment"]
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 4}}
-PUBLISHED_EPS = {"noisymnist": 0.3, "noisyfashion": 0.15, "patchedmnist": 0.3}  # pixels; AR-DMVC's code
-OTHER_EPS = 0.1  # of RegDB too, for which none is published; our choice
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class PGD(Attack):
     """Gradient attack on the views; nothing is learned. Noise comes from torch's global generator."""
 
     version: ClassVar[int] = 1
-    space: ClassVar[Space] = "input"
+    space: Space = "input"
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config = config
@@ -111,17 +118,10 @@ def pixel_budget(eps: float | None, info: DataInfo) -> Budget:
     return Budget("linf", published(PUBLISHED_EPS, info.name, OTHER_EPS) if eps is None else eps, info.bounds)
 
 
-def check_mode(bn: BatchNormMode, surface: Surface) -> None:
-    """Nothing, when the surface's batch norm works as the attack's config says. Raises: ConfigError."""
-    if surface.bn != bn:
-        hint = f"--set attack.bn={surface.bn}"
-        raise ConfigError(f"the attack is configured for bn = {bn!r}, but its surface has {surface.bn!r}", hint=hint)
-
-
 def changes(model: ClusterModel, clean: Embedding, moved: Embedding) -> Views:
     """z^v - z~^v (n, d_v) of every view, then c - c~ (n, c) of the consensus: what AR-DMVC's attack makes large."""
-    per_view = [(z - other).flatten(1) for z, other in zip(clean.per_view, moved.per_view, strict=True)]
-    return (*per_view, model.consensus(clean) - model.consensus(moved))
+    pairs = zip(representations(model, clean), representations(model, moved), strict=True)
+    return tuple((z - other).flatten(1) for z, other in pairs)
 
 
 def representation_shift(model: ClusterModel, clean: Embedding, moved: Embedding) -> Tensor:
@@ -129,4 +129,4 @@ def representation_shift(model: ClusterModel, clean: Embedding, moved: Embedding
 
     z^v are the view-specific representations, c the consensus. Source: AR-DMVC (ICML 2024).
     """
-    return torch.stack([change.square().sum(dim=1) for change in changes(model, clean, moved)]).sum(dim=0)
+    return displacement(representations(model, clean), representations(model, moved))
