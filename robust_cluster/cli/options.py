@@ -1,6 +1,7 @@
 """The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
 
 import inspect
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -18,6 +19,8 @@ DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 DATA_FILES = (".npz", ".npy", ".csv")
 OF_RUN = ("images", "curve")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Norm = Literal["linf", "l2"]
+Space = Literal["input", "latent"]
 Mode = Literal["frozen", "alternating", "control"]
 Profile = Literal["smoke", "short", "cpu", "paper"]
 
@@ -159,6 +162,17 @@ class StageOptions(RunOptions):
     defense: Annotated[str, option("--defense", help="rc ls defenses", autocompletion=offer("defenses"))] = (
         "mutual_info"
     )
+    eps: Annotated[
+        str | None, option("--eps", metavar="E[,E...]", help="Radius in pixels, or of the embedding; several: a curve.")
+    ] = None
+    norm: Annotated[Norm | None, option("--norm", help="The ball of --eps.")] = None
+    space: Annotated[Space | None, option("--space", help="What a standard attack moves.")] = None
+    rows: Annotated[int | None, option("--rows", callback=positive, help="Samples it attacks.")] = None
+    source: Annotated[str | None, option("--source", metavar="RUN", help="Attack run to transfer from.")] = None
+    against: Annotated[
+        str | None,
+        option("--against", help="Attack that the defense meets, if another.", autocompletion=offer("attacks")),
+    ] = None
     mode: Annotated[Mode | None, option("--mode", help="The defense's mode: --set defense.mode=...")] = None
     sweep: Annotated[
         list[str] | None,
@@ -173,6 +187,7 @@ class StageOptions(RunOptions):
             ("models", self.model),
             ("attacks", self.attack),
             ("defenses", self.defense),
+            *((("attacks", self.against),) if self.against else ()),
         )
         for kind, name in chosen:
             if name not in names(kind):
@@ -192,7 +207,8 @@ class StageOptions(RunOptions):
         return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters, self.split)
 
 
-EXTRAS = frozenset({"attack", "attack_seeds", "defense", "mode", "sweep"})
+BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})
+EXTRAS = BUDGET | {"attack", "attack_seeds", "against", "defense", "mode", "sweep"}
 
 
 @dataclass(frozen=True)
@@ -277,6 +293,36 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
             f"--mode {mode} and --set defense.mode={given['defense.mode']} disagree", hint="give one of them"
         )
     return {**ctx.meta.get(CONFIG_SET, {}), **({"defense.mode": mode} if mode else {}), **given}
+
+
+def budget(options: StageOptions) -> dict[str, Any]:
+    """Dotted setting -> value, of --eps, --norm, --space, --rows and --source. Raises: ConfigError.
+
+    The largest of several radii is the one that the scores are of, and all are on the curve.
+    """
+    found: dict[str, Any] = {
+        "attack.norm": options.norm,
+        "attack.space": options.space,
+        "attack.rows": options.rows,
+        "attack.source": options.source and Path(options.source).name.rpartition("-")[2],
+    }
+    if options.eps is not None:
+        radii = numbers(options.eps, "--eps")
+        found["attack.eps"] = max(radii)
+        if len(radii) > 1:
+            found["attack.curve"] = sorted(radii)
+    return {key: given for key, given in found.items() if given is not None}
+
+
+def numbers(text: str, flag: str) -> list[float]:
+    """[0, 0.1] of "0,0.1". Raises: ConfigError for anything but distinct finite numbers >= 0."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= number < math.inf for number in found) or len(set(found)) < len(found):
+        raise ConfigError(f"{flag} takes distinct numbers >= 0 with commas between, got {text!r}", hint=f"{flag} 0,0.1")
+    return found
 
 
 def sweeps(texts: Iterable[str]) -> dict[str, list[Any]]:

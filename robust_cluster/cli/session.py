@@ -12,7 +12,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, StageOptions, integers, overrides, sweeps
+from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, sweeps
 from robust_cluster.errors import MissingResultError, StoreError
 from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
@@ -154,7 +154,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
     requests = stage_requests(stage, ctx, options)
-    given = {**overrides(ctx, options, options.mode), **sweeps(options.sweep or [])}
+    given = {**overrides(ctx, options, options.mode), **budget(options), **sweeps(options.sweep or [])}
     session = Session(options, given, force=options.force)
     dataset = session.load(options.ref, options.path)
     plans = [session.plan(request, own, dataset) for request, own in requests]
@@ -192,7 +192,7 @@ def stage_requests(
 
     seeds = integers(options.seed, "--seed")
     attack_seeds = integers(options.attack_seeds or ATTACK_SEEDS.get(stage, "0"), "--attack-seeds")
-    fixed = overrides(ctx, options, options.mode)
+    fixed = {**overrides(ctx, options, options.mode), **budget(options)}
     swept = sweeps(options.sweep or [])
     found: list[tuple[Request, Mapping[str, Any]]] = []
     for seed, values, attack_seed in product(seeds, product(*swept.values()), attack_seeds):
@@ -207,6 +207,7 @@ def stage_requests(
             attack=options.attack,
             attack_seed=attack_seed,
             defense=options.defense,
+            against=options.against,
             profile=options.profile,
             overrides={**fixed, **{key: v for key, v in choice.items() if key not in own}},
             exact=options.exact,

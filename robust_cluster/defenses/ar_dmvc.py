@@ -64,6 +64,7 @@ class ArDmvc:
 
     version: ClassVar[int] = 1
     spaces: ClassVar[tuple[Space, ...]] = ("latent", "input")
+    meets: ClassVar[str] = "view_gan"
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:

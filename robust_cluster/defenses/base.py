@@ -12,6 +12,7 @@ class Defense(Protocol):
 
     version: ClassVar[int]
     spaces: ClassVar[tuple[Space, ...]]  # of the attacks that it can follow
+    meets: ClassVar[str]  # the attack that it was made for
 
     @property
     def schedule(self) -> Schedule: ...

@@ -48,6 +48,7 @@ class MutualInfo:
 
     version: ClassVar[int] = 2
     spaces: ClassVar[tuple[Space, ...]] = ("latent",)
+    meets: ClassVar[str] = "latent_net"
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config, model = config, surface.model

@@ -24,6 +24,7 @@ ACTIVE = 0.01  # variance of a latent dimension that counts as used; the rest co
 SHARE = 0.01  # of the samples that a cluster must hold to count as used
 
 Metrics = dict[str, float | None]
+Details = dict[str, Any]  # what else of a measurement goes into the record, e.g. the lines of a curve
 Predicted = npt.NDArray[np.int64]
 
 

@@ -25,7 +25,7 @@ from robust_cluster.nn.layers import flat
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.stages.context import Context, Trial
-from robust_cluster.stages.evaluate import Metrics, Predicted, attacked_scores, batch_of, scores
+from robust_cluster.stages.evaluate import Details, Metrics, Predicted, attacked_scores, batch_of, scores
 from robust_cluster.stages.loop import Summary
 
 MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
@@ -99,7 +99,7 @@ def versions() -> dict[str, int]:
     return {"pgd": PGD.version, "input_measurement": MEASUREMENT}
 
 
-def score(trial: Trial, *, is_final: bool = True) -> Metrics:
+def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
     """Scores of the held rows: clean, attacked, under every control; those of the seen rows with the suffix _seen.
 
     Blind noise has no controls: it is one. A defense's record does without PGD, which knows nothing of the original
@@ -127,7 +127,7 @@ def score(trial: Trial, *, is_final: bool = True) -> Metrics:
         attacked = seen.attacked(seen.outcome(partial(trial.attacker.perturb, seen.surface), budget))
         both = scores(seen.truth, seen.clean.labels, seen.n_clusters) | attacked
         found |= {f"{name}_seen": value for name, value in both.items() if name != "chance"}
-    return found
+    return found, {}
 
 
 def refit(scorer: Scorer, moved: Outcome, seed: int) -> Metrics:
@@ -164,8 +164,7 @@ def noise(trial: Trial, scorer: Scorer, move: Move) -> Metrics:
         ),
     }
     if trial.attacker.trained:
-        attacked = next(spec for spec in trial.spec.lineage() if spec.attack)  # a defense's is the run before it
-        untrained: Attack = trial.seen.new_attack(attacked, scorer.surface)
+        untrained: Attack = trial.seen.new_attack(trial.attack_spec, scorer.surface)
         moves["untrained"] = partial(untrained.perturb, scorer.surface)
     found: Metrics = {}
     for name, one in moves.items():

@@ -86,7 +86,7 @@ class Judge:
 
 def check_attack(spec: RunSpec) -> None:
     """Nothing, when the run's attack moves pixels. Raises: ConfigError."""
-    if methods.attack_space(str(spec.attack)) != "input":
+    if methods.attack_space(str(spec.attack), spec.settings["attack"]) != "input":
         message = f"images can only be drawn of attacks on the views, {spec.attack} moves embeddings"
         raise ConfigError(message, hint="an attack or reattack by view_gan or pgd")
 
