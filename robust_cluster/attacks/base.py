@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
@@ -16,7 +17,9 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.nn.draws import normal, uniform
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
+from robust_cluster.nn.objectives import displacement, divergence, margin, nearest_others, targeted
 
 Space = Literal["input", "latent"]
 Norm = Literal["linf", "l2"]
@@ -313,6 +316,15 @@ class Known:
         return Known(point, rows_of(self.embedding, rows), self.labels[rows], self.log_y[rows], self.index[rows])
 
 
+def known(surface: Surface, batch: Batch) -> Known:
+    """The clean points of a batch, and what the model says of them."""
+    embedding, model = surface.embedding(batch), surface.model
+    if surface.space == "latent":
+        embedding = Embedding(embedding.z, (embedding.z,))
+    labels, log_y = model.labels(embedding.z), model.log_assign(embedding.z)
+    return Known(batch.views if surface.space == "input" else (embedding.z,), embedding, labels, log_y, batch.index)
+
+
 class Best:
     """The best point so far of every sample of a batch: one in another cluster if there is any, else the highest gain.
 
@@ -387,18 +399,178 @@ class BoundedAttack(Attack):
             point = surface.point(batch)
             if len(batch) == 0 or not any(self.budget.radii(len(point))):
                 return tuple(view.detach() for view in point)
-            return self.search(surface, self.known(surface, batch))
+            self.queries += len(batch)
+            return self.search(surface, known(surface, batch))
 
     @abstractmethod
     def search(self, surface: Surface, known: Known) -> Views:
         """The best points; called without gradients, with a radius above 0 and at least one sample."""
 
-    def known(self, surface: Surface, batch: Batch) -> Known:
-        """The clean points, and what the model says of them."""
-        embedding, model = surface.embedding(batch), surface.model
-        if surface.space == "latent":
-            embedding = Embedding(embedding.z, (embedding.z,))
-        self.queries += len(batch)
-        return Known(
-            surface.point(batch), embedding, model.labels(embedding.z), model.log_assign(embedding.z), batch.index
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of m points: gains (m,), their gradients in every view, and who stays.
+
+    `stays`: numbers of the samples asked about that did not flip, to which all of it is cut; None: all of them.
+    """
+
+    gain: Tensor
+    gradients: Views
+    stays: Tensor | None
+
+
+class Ascent:
+    """One climb of an objective: it asks the model about points and lets samples go that have changed their cluster.
+
+    `objective`: a name, or a function of (model, clean embedding, moved embedding, clean labels). `goals` (n,): the
+    clusters that "targeted" aims at. `moves`: whether each view moves. `best` gets every point that changes the label,
+    of the samples `rows`; without it nobody leaves, nor where batch norm takes statistics of the batch.
+    """
+
+    def __init__(
+        self,
+        surface: Surface,
+        known: Known,
+        objective: Objective | Gain,
+        *,
+        moves: tuple[bool, ...],
+        goals: Tensor | None = None,
+        rows: Tensor | None = None,
+        best: Best | None = None,
+        eot: int = 1,
+    ) -> None:
+        self.surface, self.known, self.objective = surface, known, objective
+        self.moves, self.goals, self.best, self.eot = moves, goals, best, eot
+        self.rows = torch.arange(len(known), device=known.labels.device) if rows is None else rows
+        self.queries = 0
+
+    def gain(self, moved: Embedding) -> Tensor:
+        """The objective (n,) of moved points by their embedding."""
+        known, model = self.known, self.surface.model
+        if callable(self.objective):
+            return self.objective(model, known.embedding, moved, known.labels)
+        if self.objective == "displacement":
+            representations = self.surface.representations
+            return displacement(representations(known.embedding), representations(moved))
+        log_y = model.log_assign(moved.z)
+        if self.objective == "kl":
+            return divergence(known.log_y, log_y)
+        if self.goals is not None and self.objective == "targeted":
+            return targeted(log_y, known.labels, self.goals)
+        return margin(log_y, known.labels)
+
+    @torch.enable_grad()
+    def ask(self, point: Views, *, gradient: bool = True) -> Answer:
+        """Gains and, unless they are not wanted, gradients at the points of those that are left."""
+        leaves = tuple(view.detach().requires_grad_(gradient) for view in point)
+        moving = [leaf for leaf, does_move in zip(leaves, self.moves, strict=True) if does_move]
+        gains, votes = [], torch.zeros_like(self.known.labels)
+        sums: list[Tensor] = []
+        for _ in range(self.eot):
+            embedding = self.surface.embedding_of(leaves)
+            gain = self.gain(embedding)
+            if gradient and moving:  # of the views only: the model's .grad is not touched
+                found = torch.autograd.grad(gain.sum(), moving)
+                sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else list(found)
+            if self.best is not None:
+                with torch.no_grad():
+                    votes += self.surface.model.labels(embedding.z.detach()) != self.known.labels
+            gains.append(gain.detach())
+        self.queries += self.eot * len(self.known)
+        gain = gains[0] if self.eot == 1 else torch.stack(gains).mean(dim=0)
+        means = iter(sums if self.eot == 1 else [total / self.eot for total in sums])
+        gradients = tuple(next(means) if m and gradient else torch.zeros_like(v) for v, m in zip(point, self.moves))
+        return self.parted(point, gain, gradients, 2 * votes > self.eot)
+
+    def parted(self, point: Views, gain: Tensor, gradients: Views, is_flipped: Tensor) -> Answer:
+        """The answer, without those that have changed their cluster; these are kept."""
+        if self.best is None or not is_flipped.any():
+            return Answer(gain, gradients, None)
+        self.best.offer(self.rows, point, torch.where(is_flipped, gain, -torch.inf), is_flipped)
+        if self.surface.bn == "batch":
+            return Answer(gain, gradients, None)
+        stays = (~is_flipped).nonzero()[:, 0]
+        self.known, self.rows = self.known.take(stays), self.rows[stays]
+        self.goals = None if self.goals is None else self.goals[stays]
+        return Answer(gain[stays], cut(gradients, stays), stays)
+
+    def offer(self, point: Views, gain: Tensor) -> None:
+        """Points of all that are left, which change no label, and their gains."""
+        if self.best is not None:
+            self.best.offer(self.rows, point, gain, torch.zeros_like(self.known.labels, dtype=torch.bool))
+
+
+def cut(views: Views, rows: Tensor | None) -> Views:
+    """Some rows of every view; all of them for None."""
+    return views if rows is None else tuple(view[rows] for view in views)
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """Values (n,) in a shape (n, 1, ...) that multiplies a view (n, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def direction(gradient: Tensor, norm: Norm | None) -> Tensor:
+    """The step of length 1 that climbs most: signs in L-infinity, each sample's gradient over its norm in L2."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / column(gradient.flatten(1).norm(dim=1).clamp_min(1e-12), gradient)
+
+
+def draw_in_ball(known: Known, budget: Budget, seed: int, stream: tuple[int, ...]) -> Views:
+    """A uniform draw from the ball around every view of every sample, inside the range of valid values."""
+    moved = []
+    for number, view in enumerate(known.point):
+        radius, shape, own = budget.radius(number), view.shape[1:], (*stream, number)
+        if budget.norm == "linf":
+            delta = radius * (2 * uniform(seed, known.index, shape, own) - 1)
+        else:
+            length = uniform(seed, known.index, (), (*own, 1)) ** (1 / max(shape.numel(), 1))
+            delta = direction(normal(seed, known.index, shape, own), "l2") * column(radius * length, view)
+        moved.append(view + delta.to(view.dtype))
+    return budget.clip(known.point, tuple(moved))
+
+
+class GradientAttack(BoundedAttack):
+    """A bounded attack that climbs an objective, again from other starts and to other targets while samples hold out.
+
+    `gain`: another objective in place of the config's, f(model, clean embedding, moved embedding, clean labels) -> (n,),
+    each sample's own. Samples that have flipped leave, except where batch norm takes statistics of the batch.
+    """
+
+    def __init__(self, config: GradientConfig, surface: Surface, *, gain: Gain | None = None) -> None:
+        super().__init__(config, surface)
+        self.settings = config
+        self.objective: Objective | Gain = gain or config.objective
+
+    def search(self, surface: Surface, known: Known) -> Views:
+        """The best points over restarts and targets."""
+        others = nearest_others(known.log_y, known.labels)
+        moves = tuple(radius > 0 for radius in self.budget.radii(len(known.point)))
+        best = Best(
+            known, Ascent(surface, known, self.objective, moves=moves, goals=others[:, 0]).gain(known.embedding)
         )
+        targets = min(self.settings.targets, others.shape[1]) if self.objective == "targeted" else 1
+        for run in product(range(self.settings.restarts), range(targets)):
+            rows = best.open() if surface.bn == "eval" else torch.arange(len(known), device=known.labels.device)
+            if not len(rows):
+                break
+            part = known.take(rows)
+            start = draw_in_ball(part, self.budget, self.seed, run) if self.settings.random_start else part.point
+            ascent = Ascent(
+                surface,
+                part,
+                self.objective,
+                moves=moves,
+                goals=others[rows, run[1]],
+                rows=rows,
+                best=best,
+                eot=self.settings.eot,
+            )
+            self.ascend(ascent, start)
+            self.queries += ascent.queries
+        return best.point
+
+    @abstractmethod
+    def ascend(self, ascent: Ascent, start: Views) -> None:
+        """One run; the ascent keeps what flips and is offered the best of the rest."""
