@@ -25,7 +25,7 @@ from robust_cluster.stages.settings import nested
 from robust_cluster.stages.sheet import Sheet
 
 METRICS = {"ACC": 0.9, "ACC*_noise": 0.8, "noise_flip": 0.1, "flip": 0.6, "eps": 0.3, "samples": 60}
-SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --set attack.eps=0.9 --profile smoke --threads 1 --quiet"
+SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --norm linf --eps 0.9 --profile smoke --threads 1 --quiet"
 
 
 @dataclass

@@ -94,15 +94,25 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 def draw_run(run: Path, options: FigureOptions) -> None:
     """Images or the curve of one attack or reattack."""
-    from robust_cluster.report import figures
+    from robust_cluster.report import figures, robustness
 
     output = options.output or run / f"{options.name}.png"
     figures.check_suffix(output)
     store, spec, record = finished(run)
+    has_radii = options.name == "curve" and "radii" in record
+    if options.format and not has_radii:
+        raise ConfigError(f"--format writes the radii of a standard attack, and {run} has no such curve")
     with figures.style():  # without matplotlib nothing is computed for it
-        figure = figures.curve(record) if options.name == "curve" else figures.images(scored(store, spec, options))
+        if has_radii:
+            figure = robustness.draw(record)
+        else:
+            figure = figures.curve(record) if options.name == "curve" else figures.images(scored(store, spec, options))
     figures.save(figure, output)
     typer.echo(output)
+    if options.format:
+        beside = output.with_suffix(f".{options.format}")
+        console.write_text(beside, robustness.write(record, options.format))
+        typer.echo(beside)
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:

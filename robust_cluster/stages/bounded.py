@@ -45,8 +45,7 @@ class Probe:
     """Evenly spaced rows of a context under one frozen surface, in fixed batches, with their clean labels."""
 
     def __init__(self, surface: Surface, context: Context, rows: int) -> None:
-        n = context.info.n_samples
-        index = torch.linspace(0, n - 1, min(rows, n)).long().to(context.torch_device)
+        index = spaced(context.info.n_samples, rows).to(context.torch_device)
         self.surface = replace(surface, memory=None)
         is_joint = surface.bn == "batch"
         parts = portions(index) if is_joint else list(index.split(BATCH))
@@ -83,6 +82,11 @@ class Probe:
         """Starred scores and the flip rate of a line."""
         found = attacked_scores(self.truth, self.labels, line.labels, self.n_clusters)
         return {**found, "flip": flip_rate(self.labels, line.labels)}
+
+
+def spaced(n: int, rows: int) -> Tensor:
+    """The numbers of at most `rows` evenly spaced samples of n."""
+    return torch.linspace(0, n - 1, min(rows, n)).long()
 
 
 def versions() -> dict[str, int]:

@@ -57,12 +57,14 @@ class Outcome:
 
 
 class Scorer:
-    """The rows of a context in fixed random batches, under one model and batch-norm mode."""
+    """The rows of a context in fixed random batches, or the given `rows`, under one model and batch-norm mode."""
 
-    def __init__(self, surface: Surface, context: Context, *, most: int | None = None) -> None:
+    def __init__(
+        self, surface: Surface, context: Context, *, most: int | None = None, rows: Tensor | None = None
+    ) -> None:
         n = context.info.n_samples
         order = torch.randperm(n, generator=generator(seed_for(0, "scored batches", context.dataset.ref.label)))
-        self.rows = order[:most]
+        self.rows = order[:most] if rows is None else rows.cpu()
         self.surface = replace(surface, memory=None)
         self.batches = [batch_of(context.views, rows) for rows in portions(self.rows.to(context.torch_device))]
         self.truth = None if context.labels is None else context.labels[self.rows.numpy()]
