@@ -262,7 +262,7 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
 
 def next_command(stage: Stage, ctx: typer.Context) -> str:
     """The command of the next stage with the options that this one was given, as it would be typed."""
-    later = STAGES[STAGES.index(stage) + 1 :]
+    later = STAGES[STAGES.index(stage) + 1 : STAGES.index("certify")]
     root = ctx.find_root().command
     words = ["rc", later[0]] if later else ["rc", "ls", "runs"]
     taken = {p.name: p for p in root.commands[words[1]].params}  # type: ignore[attr-defined]

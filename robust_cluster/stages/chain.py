@@ -11,7 +11,7 @@ from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import methods
+from robust_cluster.stages import certify, methods
 from robust_cluster.stages.attack import MEASURES, attack
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
@@ -26,8 +26,10 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "attack": attack,
     "defend": defend,
     "reattack": attack,
+    "certify": certify.certify_model,
 }
-GROUPS = ("model", "attack", "defense")
+GROUPS = ("model", "attack", "defense", "certify")
+UNDEFENDED = "none"  # as a defense: certify the model as it was clustered
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Request:
     """What a user asks for. `overrides`: dotted setting -> value, e.g. {"model.neighbors": 5}.
 
     `attack_seed` is the asked stage's attacker; the attack that a defense or re-attack builds on has attacker 0.
+    `defense` "none" certifies the model as it was clustered, any other the defended one.
     """
 
     stage: Stage
@@ -63,6 +66,9 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     is_latent = methods.attack_space(request.attack) == "latent"  # cheap, and ALRDC's records are of exact attacks
     runs: list[RunSpec] = []
 
+    def is_exact(stage: Stage) -> bool:
+        return stage == "certify" or (stage in ("attack", "reattack") and is_latent)
+
     def add(stage: Stage, model: str, **fields: Any) -> None:
         runs.append(
             RunSpec(
@@ -72,13 +78,16 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
                 model=model,
                 latent_dim=request.latent_dim,
                 seed=request.seed,
-                precision="highest" if request.exact or (stage in ("attack", "reattack") and is_latent) else "medium",
+                precision="highest" if request.exact or is_exact(stage) else "medium",
                 parent=runs[-1] if runs else None,
                 **fields,
             )
         )
 
-    if request.stage in ("defend", "reattack") and config.cluster.epochs == 0:
+    is_defended = request.stage in ("defend", "reattack") or (
+        request.stage == "certify" and request.defense != UNDEFENDED
+    )
+    if is_defended and config.cluster.epochs == 0:
         raise ConfigError(
             f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
         )
@@ -94,7 +103,13 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
     if request.stage == "cluster":
         return runs
-    check_methods(request, kind)
+    certificate: dict[str, Any] = {}
+    if request.stage == "certify":
+        certificate = certify_fields(request, kind, groups["certify"])
+        if not is_defended:
+            add("certify", request.model, **certificate)
+            return runs
+    check_methods(request, kind, is_defended=is_defended)
     measured = MEASURES[methods.attack_space(request.attack)].versions()
     attack_fields = method_fields("attacks", request.attack, request.profile, groups["attack"], measured)
     first = request.attack_seed if request.stage == "attack" else 0
@@ -103,17 +118,31 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
         return runs
     defense_fields = method_fields("defenses", request.defense, request.profile, groups["defense"], measured)
     add("defend", request.model, defense=request.defense, **defense_fields)
+    if request.stage == "certify":
+        add("certify", request.model, **certificate)
     if request.stage == "reattack":
         add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **attack_fields)
     return runs
 
 
-def check_methods(request: Request, model: type[ClusterModel]) -> None:
+def certify_fields(request: Request, model: type[ClusterModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings and versions fields of a certify run. Raises: ConfigError for a model that labels no new points."""
+    if model.transductive:
+        raise ConfigError(
+            f"{request.model} labels only the data that it was fitted on, and a certificate counts the labels of noisy "
+            "copies; what can be certified is a model that labels new points",
+            hint="--model kmeans",
+        )
+    config = certify.config_of(dict(values), request.profile)
+    return {"settings": {"certify": methods.plain(config)}, "versions": {"certify": certify.VERSION}}
+
+
+def check_methods(request: Request, model: type[ClusterModel], *, is_defended: bool) -> None:
     """Nothing, when the attack can attack the model and the defense can follow it. Raises: ConfigError."""
     methods.method_class(discover.load("attacks", request.attack)).check_model(model)
     space = methods.attack_space(request.attack)
     spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
-    if request.stage in ("defend", "reattack") and space not in spaces:
+    if is_defended and space not in spaces:
         allowed = " and ".join(spaces)
         raise ConfigError(
             f"{request.defense} defends against attacks in {allowed} space, {request.attack} is in {space} space",
@@ -142,10 +171,19 @@ def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
     checked: tuple[tuple[Kind, str], ...] = (("attacks", "attack"), ("defenses", "defense"))
     for kind, group in checked:
         known = {f.name for name in discover.names(kind) for f in fields(discover.load(kind, name).Config)}
-        for name in tree.get(group, {}):
-            if name not in known:  # also where this stage has no use for it: one file of settings serves every verb
-                raise UnknownNameError("setting", f"{group}.{name}", (f"{group}.{one}" for one in known))
+        check_known(group, tree, known)
+    check_known("certify", tree, {f.name for f in fields(certify.Config)})
     return {group: tree.get(group, {}) for group in GROUPS}
+
+
+def check_known(group: str, tree: Mapping[str, Any], known: set[str]) -> None:
+    """Raises: UnknownNameError for a setting of a group that nothing takes.
+
+    Also where the asked stage has no use for it: one file of settings serves every verb.
+    """
+    for name in tree.get(group, {}):
+        if name not in known:
+            raise UnknownNameError("setting", f"{group}.{name}", (f"{group}.{one}" for one in known))
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
