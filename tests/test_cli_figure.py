@@ -86,6 +86,13 @@ def trained(**fields: Any) -> Path:
     return finish({"metrics": METRICS, "curve": [{"flip": 0.6, "ACC*": 0.4}]}, **fields)
 
 
+def certified() -> Path:
+    curve = {"radii": [0.0, 0.3, 0.6], "share": [0.9, 0.5, 0.0], "ACC": [0.8, 0.4, 0.0]}
+    noise = {"sigma": 0.25, "n": 1000, "alpha": 0.001, "rows": 200, "space": "input", "radius_cap": 0.61}
+    record = {"metrics": {"ACC_rows": 0.85}, "certified": {**curve, **noise}}
+    return finish(record, stage="certify", attack=None, attack_seed=None)
+
+
 def test_the_help_leads_with_its_examples() -> None:
     result = rc("figure --help")
     assert result.exit_code == 0
@@ -99,7 +106,8 @@ def test_the_help_leads_with_its_examples() -> None:
 def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str, made: Made) -> None:
     words = shlex.split(example)[1:]
     (place,) = (i for i, word in enumerate(words) if word.startswith("runs/") and word.endswith("-*"))
-    words[place] = str(trained() if "curve" in words else made.run)
+    finished = {"curve": trained, "certificate": certified}
+    words[place] = str(next((make() for name, make in finished.items() if name in words), made.run))
     result = rc(shlex.join([*words, *(["--data-dir", str(made.folder)] if "images" in words else [])]))
     assert result.exit_code == 0, result.stderr
     assert Path(result.stdout.strip()).stat().st_size > 1000
@@ -209,6 +217,14 @@ def test_a_run_of_another_stage_is_refused(stage: str) -> None:
     run = trained(stage=stage)
     expected = f"error: a figure is drawn of an attack or reattack run, {run} is a {stage} run\n"
     assert refused(f"figure images {run}", 2) == expected
+
+
+def test_a_certificate_is_drawn_of_its_own_runs_alone() -> None:
+    run = trained()
+    expected = f"error: a figure is drawn of a certify run, {run} is an attack run\n"
+    assert refused(f"figure certificate {run}", 2) == expected
+    assert "an attack or reattack run" in refused(f"figure curve {certified()}", 2)
+    assert refused("figure certificate", 2).endswith("(rc figure certificate runs/certify/...)\n")
 
 
 def test_an_attack_on_embeddings_has_neither_images_nor_curve() -> None:

@@ -479,7 +479,9 @@ class Ascent:
         self.queries += self.eot * len(self.known)
         gain = gains[0] if self.eot == 1 else torch.stack(gains).mean(dim=0)
         means = iter(sums if self.eot == 1 else [total / self.eot for total in sums])
-        gradients = tuple(next(means) if m and gradient else torch.zeros_like(v) for v, m in zip(point, self.moves, strict=True))
+        gradients = tuple(
+            next(means) if m and gradient else torch.zeros_like(v) for v, m in zip(point, self.moves, strict=True)
+        )
         return self.parted(point, gain, gradients, 2 * votes > self.eot)
 
     def parted(self, point: Views, gain: Tensor, gradients: Views, is_flipped: Tensor) -> Answer:

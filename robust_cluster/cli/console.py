@@ -21,6 +21,8 @@ PLAIN_WIDTH = 200  # columns of a result that is piped: nothing is cut off
 HEADLINES = {  # metric -> what it is multiplied by when shown
     **dict.fromkeys(("ACC", "NMI", "ACC*", "NMI*", "flip", "noise_flip"), 100),
     "D": 1,
+    **dict.fromkeys(("certified_share", "abstained", "ACC_certified"), 100),
+    "median_radius": 1,
 }
 
 
@@ -68,16 +70,16 @@ class Lines:
 
     def __init__(self, console: "Console") -> None:
         self.console = console
-        self.title, self.total, self.last, self.line = "", 0, 0.0, ""
+        self.title, self.unit, self.total, self.last, self.line = "", "", 0, 0.0, ""
 
-    def start(self, title: str, total: int, done: int) -> None:
-        """Begin a stage of `total` epochs, `done` of which exist already."""
-        self.title, self.total, self.last, self.line = title, total, time.monotonic(), ""
-        self.console.print(f"{title}: {total} epochs" + (f", {done} done before" if done else ""))
+    def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
+        """Begin a stage of `total` epochs, or other units, `done` of which exist already."""
+        self.title, self.unit, self.total, self.last, self.line = title, unit, total, time.monotonic(), ""
+        self.console.print(f"{title}: {total} {unit}s" + (f", {done} done before" if done else ""))
 
     def epoch(self, number: int, losses: Mapping[str, float]) -> None:
         """Epoch `number` has ended."""
-        self.line = f"{self.title}: epoch {number}/{self.total}  {_terms(losses)}"
+        self.line = f"{self.title}: {self.unit} {number}/{self.total}  {_terms(losses)}"
         if time.monotonic() - self.last >= PLAIN_SECONDS:
             self._flush()
 
@@ -113,8 +115,8 @@ class Bar:
         self.bar = progress.Progress(*columns, console=console, expand=True)
         self.task: progress.TaskID | None = None
 
-    def start(self, title: str, total: int, done: int) -> None:
-        """Begin a stage of `total` epochs, `done` of which exist already."""
+    def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
+        """Begin a stage of `total` epochs, or other units, `done` of which exist already."""
         self.stop()
         self.task = self.bar.add_task(title, total=total, completed=done, losses="")
         self.bar.start()

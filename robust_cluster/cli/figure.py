@@ -1,4 +1,4 @@
-"""`rc figure`: a paper's figure from our runs, or a figure of one finished attack or reattack. It runs nothing."""
+"""`rc figure`: a paper's figure from our runs, or a figure of one finished attack or certificate. It runs nothing."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import DATA_FILES, OF_RUN, Device, Profile, Verb, offer_figures, option, positive
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
-from robust_cluster.runs.spec import DataRef, RunSpec
+from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ EXAMPLES = """
 rc figure lpvdn_noise --profile cpu --format csv
 rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf
 rc figure curve runs/reattack/simvc-noisymnist-d64-s0-*
+rc figure certificate runs/certify/convae-digits-d64-s0-*
 """
-SUMMARY = "Draw a paper's figure from finished runs, or one attack's images or curve."
+SUMMARY = "Draw a paper's figure from runs, or that of one attack or certificate."
 
 
 def few(parameter: typer.CallbackParam, number: int) -> int:
@@ -51,14 +52,14 @@ class FigureOptions:
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls figures (rc table NAME runs what is missing); or images (misled samples) or curve of a RUN.",
+            help="rc ls figures (rc table NAME runs what is missing); or images, curve or certificate of a RUN.",
             show_default=False,
             autocompletion=offer_figures,
         ),
     ]
-    run: Annotated[Path | None, typer.Argument(help="Folder of an attack or reattack run, for images and curve.")] = (
-        None
-    )
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of an attack or reattack run, for images and curve; of a certify run.")
+    ] = None
     output: Annotated[
         Path | None, option("--output", help=".png, .pdf or .svg file; NAME.png here, or in the run's folder.")
     ] = None
@@ -82,7 +83,10 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
     if options.name in OF_RUN:
         if options.run is None:
-            raise ConfigError(f"{options.name} needs a run's folder", hint=f"rc figure {options.name} runs/attack/...")
+            raise ConfigError(
+                f"{options.name} needs a run's folder",
+                hint=f"rc figure {options.name} runs/{stages_of(options.name)[0]}/...",
+            )
         draw_run(options.run, options)
     elif options.name not in figure_names():
         raise UnknownNameError("figure", options.name, [*figure_names(), *OF_RUN], listing="rc ls figures")
@@ -93,20 +97,22 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 
 def draw_run(run: Path, options: FigureOptions) -> None:
-    """Images or the curve of one attack or reattack."""
+    """Images or the curve of one attack or reattack, or a certificate's."""
     from robust_cluster.report import figures, robustness
 
     output = options.output or run / f"{options.name}.png"
     figures.check_suffix(output)
-    store, spec, record = finished(run)
+    store, spec, record = finished(run, stages_of(options.name))
     has_radii = options.name == "curve" and "radii" in record
     if options.format and not has_radii:
         raise ConfigError(f"--format writes the radii of a standard attack, and {run} has no such curve")
     with figures.style():  # without matplotlib nothing is computed for it
-        if has_radii:
-            figure = robustness.draw(record)
+        if options.name == "images":
+            figure = figures.images(scored(store, spec, options))
+        elif options.name == "certificate":
+            figure = figures.certificate(record)
         else:
-            figure = figures.curve(record) if options.name == "curve" else figures.images(scored(store, spec, options))
+            figure = robustness.draw(record) if has_radii else figures.curve(record)
     figures.save(figure, output)
     typer.echo(output)
     if options.format:
@@ -243,8 +249,13 @@ def portraits(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "I
         yield *place, portrait(run, context)
 
 
-def finished(folder: Path) -> tuple[RunStore, RunSpec, Record]:
-    """The store, spec and record of a finished attack or reattack.
+def stages_of(figure: str) -> tuple[Stage, ...]:
+    """The stages whose runs a figure of one run is drawn of."""
+    return ("certify",) if figure == "certificate" else ("attack", "reattack")
+
+
+def finished(folder: Path, stages: tuple[Stage, ...]) -> tuple[RunStore, RunSpec, Record]:
+    """The store, spec and record of a finished run of one of some stages.
 
     Raises: MissingResultError when there is no such run or it is not done, ConfigError for another stage, StoreError.
     """
@@ -256,8 +267,10 @@ def finished(folder: Path) -> tuple[RunStore, RunSpec, Record]:
         raise StoreError(f"{folder / SPEC} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, LookupError) as error:
         raise StoreError(f"{folder / SPEC} is not the spec of a run") from error
-    if spec.stage not in ("attack", "reattack"):
-        raise ConfigError(f"a figure is drawn of an attack or reattack run, {folder} is a {spec.stage} run")
+    if spec.stage not in stages:
+        article = "an" if spec.stage == "attack" else "a"
+        wanted = "a certify" if "certify" in stages else "an attack or reattack"
+        raise ConfigError(f"a figure is drawn of {wanted} run, {folder} is {article} {spec.stage} run")
     place = folder.resolve()
     store = RunStore(place.parent.parent)
     if store.path(spec) != place:

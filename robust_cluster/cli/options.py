@@ -17,7 +17,8 @@ from robust_cluster.runs.spec import DataRef, Normalize, Split
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 DATA_FILES = (".npz", ".npy", ".csv")
-OF_RUN = ("images", "curve")  # figures of one run, beside those of tables/
+UNDEFENDED = "none"  # as --defense of rc certify; stages/chain has the same word
+OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Norm = Literal["linf", "l2"]
 Space = Literal["input", "latent"]
@@ -190,7 +191,7 @@ class StageOptions(RunOptions):
             *((("attacks", self.against),) if self.against else ()),
         )
         for kind, name in chosen:
-            if name not in names(kind):
+            if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
 
     @property

@@ -154,7 +154,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
     requests = stage_requests(stage, ctx, options)
-    given = {**overrides(ctx, options, options.mode), **budget(options), **sweeps(options.sweep or [])}
+    given = {**chosen(stage, ctx, options), **sweeps(options.sweep or [])}
     session = Session(options, given, force=options.force)
     dataset = session.load(options.ref, options.path)
     plans = [session.plan(request, own, dataset) for request, own in requests]
@@ -181,6 +181,12 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     session.err.print(f"next: {next_command(stage, ctx)}")
 
 
+def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:
+    """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError."""
+    radius = budget(options) if stage in ("attack", "reattack") else {}
+    return {**overrides(ctx, options, options.mode), **radius}
+
+
 def stage_requests(
     stage: Stage, ctx: typer.Context, options: StageOptions
 ) -> list[tuple["Request", Mapping[str, Any]]]:
@@ -192,7 +198,7 @@ def stage_requests(
 
     seeds = integers(options.seed, "--seed")
     attack_seeds = integers(options.attack_seeds or ATTACK_SEEDS.get(stage, "0"), "--attack-seeds")
-    fixed = {**overrides(ctx, options, options.mode), **budget(options)}
+    fixed = chosen(stage, ctx, options)
     swept = sweeps(options.sweep or [])
     found: list[tuple[Request, Mapping[str, Any]]] = []
     for seed, values, attack_seed in product(seeds, product(*swept.values()), attack_seeds):
@@ -263,7 +269,7 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
 
 def next_command(stage: Stage, ctx: typer.Context) -> str:
     """The command of the next stage with the options that this one was given, as it would be typed."""
-    later = STAGES[STAGES.index(stage) + 1 :]
+    later = STAGES[STAGES.index(stage) + 1 : STAGES.index("certify")]
     root = ctx.find_root().command
     words = ["rc", later[0]] if later else ["rc", "ls", "runs"]
     taken = {p.name: p for p in root.commands[words[1]].params}  # type: ignore[attr-defined]

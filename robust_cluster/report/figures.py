@@ -1,4 +1,5 @@
-"""Figures of an attack: what it did to images, and how far it got after each epoch. They need no display.
+"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows. They
+need no display.
 
 Equal input gives equal bytes under one version of matplotlib, which is an extra and is imported when it is needed.
 """
@@ -230,3 +231,45 @@ def caption(record: Record) -> str:
     part = f"; attack and PGD on {few:,} of them" if few and few < all_ else ""
     first = title(RunSpec.from_json(record["spec"]))
     return f"{first}\nε = {found['eps']:g}, pixels in [0, 1]; {all_:,} samples{part}"
+
+
+def certificate(record: Record) -> "Figure":
+    """The certified share of the points over the L2 radius, with certified ACC under the clean matching if labelled.
+
+    The largest radius that so many draws can certify, and the model's own ACC on these points, are marked.
+    """
+    found, own = record["certified"], record["metrics"].get("ACC_rows")
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for label, values, color in (("stable", found["share"], ATTACK), ("ACC", found["ACC"], PGD)):
+            if values is not None:
+                percent = [100 * value for value in values]
+                axes.plot(found["radii"], percent, color=color, label=f"certified {label}", clip_on=False)
+        if own is not None:
+            axes.axhline(100 * own, color=PGD, linestyle=":", label="ACC without noise or attack")
+        axes.axvline(found["radius_cap"], color=NOISE, linestyle="--", label="largest radius of so many draws")
+        axes.set(xlabel=f"L2 radius, {unit_of(found)}", ylabel="samples (%)", ylim=(-2, 102), yticks=range(0, 101, 20))
+        half_sigmas = np.arange(0, 1.01 * found["radius_cap"], found["sigma"] / 2)
+        axes.set(xlim=(0, 1.02 * found["radius_cap"]), xticks=half_sigmas, xticklabels=[f"{r:g}" for r in half_sigmas])
+        figure.suptitle(certificate_caption(record), fontsize=9, x=0.02, ha="left")
+        figure.legend(loc="outside lower center", ncol=2, frameon=False)
+    return figure
+
+
+def unit_of(found: Mapping[str, Any]) -> str:
+    """The unit of a certificate's sigma and radii, in words."""
+    return "embedding units" if found["space"] == "latent" else "share of the value range"
+
+
+def certificate_caption(record: Record) -> str:
+    """Which run it is, and with how many draws of what noise."""
+    spec, found = RunSpec.from_json(record["spec"]), record["certified"]
+    defended = f" after {spec.parent.defense}" if spec.parent and spec.parent.defense else ""
+    first = f"{spec.model}{defended} smoothed, {spec.data.label}, run {spec.key}"
+    noise = (
+        f"σ = {found['sigma']:g}, {found['n']:,} draws a point, each certificate right with {1 - found['alpha']:.2%}"
+    )
+    return f"{first}\n{noise}; {found['rows']:,} points"

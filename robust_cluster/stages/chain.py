@@ -11,7 +11,7 @@ from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import methods
+from robust_cluster.stages import certify, methods
 from robust_cluster.stages.attack import MEASURES, attack
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
@@ -26,8 +26,10 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "attack": attack,
     "defend": defend,
     "reattack": attack,
+    "certify": certify.certify_model,
 }
-GROUPS = ("model", "attack", "defense")
+GROUPS = ("model", "attack", "defense", "certify")
+UNDEFENDED = "none"  # as a defense: certify the model as it was clustered
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Request:
 
     `attack_seed` is the asked stage's attacker; the attack that a defense or re-attack builds on has attacker 0.
     `against`: the attack that the defense meets, where it is not `attack`.
+    `defense` "none" certifies the model as it was clustered, any other the defended one.
     """
 
     stage: Stage
@@ -64,10 +67,13 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     kind = methods.method_class(discover.load("models", request.model))
     runs: list[RunSpec] = []
 
+    def is_exact(stage: Stage, fields: Mapping[str, Any]) -> bool:
+        """Scores are; so are attacks on embeddings, which are cheap, and ALRDC's records are of exact ones."""
+        is_attack = "attack" in fields
+        is_latent = is_attack and methods.attack_space(fields["attack"], fields["settings"]["attack"]) == "latent"
+        return stage == "certify" or is_latent
+
     def add(stage: Stage, model: str, **fields: Any) -> None:
-        is_latent = (
-            "attack" in fields and methods.attack_space(fields["attack"], fields["settings"]["attack"]) == "latent"
-        )
         runs.append(
             RunSpec(
                 stage=stage,
@@ -76,13 +82,16 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
                 model=model,
                 latent_dim=request.latent_dim,
                 seed=request.seed,
-                precision="highest" if request.exact or is_latent else "medium",  # cheap, and ALRDC's are exact
+                precision="highest" if request.exact or is_exact(stage, fields) else "medium",
                 parent=runs[-1] if runs else None,
                 **fields,
             )
         )
 
-    if request.stage in ("defend", "reattack") and config.cluster.epochs == 0:
+    is_defended = request.stage in ("defend", "reattack") or (
+        request.stage == "certify" and request.defense != UNDEFENDED
+    )
+    if is_defended and config.cluster.epochs == 0:
         raise ConfigError(
             f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
         )
@@ -98,10 +107,16 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
     if request.stage == "cluster":
         return runs
+    certificate: dict[str, Any] = {}
+    if request.stage == "certify":
+        certificate = certify_fields(request, kind, groups["certify"])
+        if not is_defended:
+            add("certify", request.model, **certificate)
+            return runs
     met = attack_before(request)
     asked = attack_fields(request, request.attack, groups["attack"])
     before = asked if met == request.attack else attack_fields(request, met, {})
-    check_methods(request, kind, met, before)
+    check_attacks(request, kind, met, before)
     if request.stage == "attack":
         add("attack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
         return runs
@@ -109,9 +124,23 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     config = methods.plain(methods.resolve("defenses", request.defense, request.profile, groups["defense"]))
     versions = {request.defense: version("defenses", request.defense), **measured(met, before["settings"]["attack"])}
     add("defend", request.model, defense=request.defense, settings={"defense": config}, versions=versions)
+    if request.stage == "certify":
+        add("certify", request.model, **certificate)
     if request.stage == "reattack":
         add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
     return runs
+
+
+def certify_fields(request: Request, model: type[ClusterModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings and versions fields of a certify run. Raises: ConfigError for a model that labels no new points."""
+    if model.transductive:
+        raise ConfigError(
+            f"{request.model} labels only the data that it was fitted on, and a certificate counts the labels of noisy "
+            "copies; what can be certified is a model that labels new points",
+            hint="--model kmeans",
+        )
+    config = certify.config_of(dict(values), request.profile)
+    return {"settings": {"certify": methods.plain(config)}, "versions": {"certify": certify.VERSION}}
 
 
 def attack_before(request: Request) -> str:
@@ -147,7 +176,7 @@ def version(kind: Kind, name: str) -> int:
     return number
 
 
-def check_methods(request: Request, model: type[ClusterModel], met: str, before: Mapping[str, Any]) -> None:
+def check_attacks(request: Request, model: type[ClusterModel], met: str, before: Mapping[str, Any]) -> None:
     """Nothing, when the attacks can attack the model and the defense can follow the one it meets. Raises: ConfigError.
 
     `met`: the attack that the defense meets, with its fields `before`.
@@ -156,7 +185,7 @@ def check_methods(request: Request, model: type[ClusterModel], met: str, before:
         methods.method_class(discover.load("attacks", name)).check_model(model)
     space = methods.attack_space(met, before["settings"]["attack"])
     spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
-    if request.stage in ("defend", "reattack") and space not in spaces:
+    if request.stage != "attack" and space not in spaces:
         allowed = " and ".join(spaces)
         raise ConfigError(
             f"{request.defense} defends against attacks in {allowed} space, {met} is in {space} space",
@@ -176,10 +205,19 @@ def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
     checked: tuple[tuple[Kind, str], ...] = (("attacks", "attack"), ("defenses", "defense"))
     for kind, group in checked:
         known = {f.name for name in discover.names(kind) for f in fields(discover.load(kind, name).Config)}
-        for name in tree.get(group, {}):
-            if name not in known:  # also where this stage has no use for it: one file of settings serves every verb
-                raise UnknownNameError("setting", f"{group}.{name}", (f"{group}.{one}" for one in known))
+        check_known(group, tree, known)
+    check_known("certify", tree, {f.name for f in fields(certify.Config)})
     return {group: tree.get(group, {}) for group in GROUPS}
+
+
+def check_known(group: str, tree: Mapping[str, Any], known: set[str]) -> None:
+    """Raises: UnknownNameError for a setting of a group that nothing takes.
+
+    Also where the asked stage has no use for it: one file of settings serves every verb.
+    """
+    for name in tree.get(group, {}):
+        if name not in known:
+            raise UnknownNameError("setting", f"{group}.{name}", (f"{group}.{one}" for one in known))
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:

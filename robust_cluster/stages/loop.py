@@ -23,7 +23,7 @@ Step = Callable[[Batch], dict[str, float]]
 class Progress(Protocol):
     """Where the loop tells how far it is."""
 
-    def start(self, title: str, total: int, done: int) -> None: ...
+    def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None: ...
     def epoch(self, number: int, losses: Mapping[str, float]) -> None: ...
     def note(self, text: str) -> None: ...
     def stop(self) -> None: ...
@@ -32,7 +32,7 @@ class Progress(Protocol):
 class Silent:
     """A progress that tells nothing."""
 
-    def start(self, title: str, total: int, done: int) -> None:
+    def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
         """Tells nothing."""
 
     def epoch(self, number: int, losses: Mapping[str, float]) -> None:

@@ -302,3 +302,34 @@ assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+CERTIFIED = {"radii": [0.0, 0.5], "share": [0.9, 0.25], "ACC": [0.8, 0.2], "radius_cap": 0.61}
+NOISE = {"sigma": 0.25, "n": 10_000, "alpha": 0.001, "rows": 200, "space": "input"}
+
+
+def certified(own: float | None = 0.85, **changes: Any) -> dict[str, Any]:
+    spec = replace(SPEC, stage="certify", attack=None, attack_seed=None, parent=DEFENDED)
+    return {"spec": spec.to_json(), "metrics": {"ACC_rows": own}, "certified": {**CERTIFIED, **NOISE, **changes}}
+
+
+def test_a_certificate_shows_both_curves_the_clean_acc_and_the_largest_radius() -> None:
+    figure = figures.certificate(certified())
+    (axes,) = figure.axes
+    assert lines(axes) == {
+        "certified stable": ([0, 0.5], [90, 25]),
+        "certified ACC": ([0, 0.5], [80, 20]),
+        "ACC without noise or attack": ([0, 1], [85, 85]),
+        "largest radius of so many draws": ([0.61, 0.61], [0, 1]),
+    }
+    first, second = figures.certificate_caption(certified()).split("\n")
+    assert first.startswith("simvc after ar_dmvc smoothed, noisy-mine-300, run ")
+    assert second == "σ = 0.25, 10,000 draws a point, each certificate right with 99.90%; 200 points"
+    assert axes.get_xlabel() == "L2 radius, share of the value range"
+    check_extent(figure)
+
+
+def test_a_certificate_without_labels_shows_stability_alone() -> None:
+    (axes,) = figures.certificate(certified(None, ACC=None, space="latent")).axes
+    assert set(lines(axes)) == {"certified stable", "largest radius of so many draws"}
+    assert axes.get_xlabel() == "L2 radius, embedding units"

@@ -1,0 +1,70 @@
+"""`rc certify`: how far each point may move before the smoothed model can change its cluster."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal
+
+import typer
+
+from robust_cluster.cli.options import EXTRAS, UNDEFENDED, StageOptions, Verb, offer, option
+from robust_cluster.errors import ConfigError
+
+EXAMPLES = """
+rc certify --model convae --data digits --profile smoke --sigma 0.25 --samples 10000
+rc certify --model convae --data digits --profile smoke --defense mutual_info --space latent --sigma 1
+rc certify --model kmeans --data digits --profile smoke --sweep certify.sigma=0.1,0.25,0.5
+"""
+SUMMARY = "Certify a trained model: L2 radii in which no attack changes a smoothed label."
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions(StageOptions):
+    """What `rc certify` takes beside the options of the chain; what is not given is the profile's."""
+
+    sigma: Annotated[
+        float | None, option("--sigma", help="Noise: share of the value range; latent: embedding units. [0.25]")
+    ] = None
+    samples: Annotated[int | None, option("--samples", help="Draws that bound a label's share. [10000]")] = None
+    n0: Annotated[int | None, option("--n0", help="Draws before these that choose the label. [100]")] = None
+    alpha: Annotated[float | None, option("--alpha", help="Chance that a point's certificate is wrong. [0.001]")] = None
+    space: Annotated[Literal["input", "latent"] | None, option("--space", help="Where noise is added. [input]")] = None
+    rows: Annotated[int | None, option("--rows", help="Most points, evenly spaced. [1000]")] = None
+    defense: Annotated[
+        str,
+        option(
+            "--defense",
+            help="Certify the model after this defense; none: undefended.",
+            autocompletion=offer("defenses"),
+        ),
+    ] = UNDEFENDED
+
+
+OWN = tuple(f.name for f in fields(CertifyOptions) if f.name in CertifyOptions.__annotations__ and f.name != "defense")
+
+
+def certify(ctx: typer.Context, options: CertifyOptions) -> None:
+    """Plan and run, or show what there is. Raises: ConfigError for options that have nothing to say here."""
+    from robust_cluster.cli.session import run_stage  # late: help needs none of it
+
+    if options.defense == UNDEFENDED:
+        for name in ("attack", "mode"):
+            if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE"):
+                raise ConfigError(
+                    f"--{name} is of a defended model, and no defense was given", hint="--defense mutual_info"
+                )
+    given = {f"certify.{name}": value for name in OWN if (value := getattr(options, name)) is not None}
+    for text in [*(options.set or []), *(options.sweep or [])]:
+        key = text.partition("=")[0].strip()
+        if key in given:
+            raise ConfigError(f"--{key.removeprefix('certify.')} and {key} are one setting", hint="give one of them")
+    flags = [f"{key}={value}" for key, value in given.items()]
+    run_stage("certify", ctx, replace(options, set=[*(options.set or []), *flags]))
+
+
+VERB = Verb(
+    "certify",
+    SUMMARY,
+    EXAMPLES,
+    options=CertifyOptions,
+    run=certify,
+    hidden=EXTRAS - {"attack", "defense", "mode", "sweep", "space", "rows"},
+)
