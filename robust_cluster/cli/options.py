@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -10,13 +11,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, Normalize, Split
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
-DATA_FILES = (".npz", ".npy", ".csv")
+SEPARATORS = ("/", os.sep)
 UNDEFENDED = "none"  # as --defense of rc certify; stages/chain has the same word
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -142,7 +144,7 @@ class StageOptions(RunOptions):
         str,
         option(
             "--data",
-            help="rc ls data, or a .npz, .npy or .csv file; noisy:IT for 2 views.",
+            help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.",
             autocompletion=offer("data"),
         ),
     ]
@@ -154,6 +156,13 @@ class StageOptions(RunOptions):
     clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
     split: Annotated[
         Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
+    ] = None
+    size: Annotated[int | None, option("--size", callback=positive, help="Pixels a side of a folder's images.")] = None
+    label_column: Annotated[
+        str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")
+    ] = None
+    text_column: Annotated[
+        str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
     ] = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
@@ -196,16 +205,37 @@ class StageOptions(RunOptions):
 
     @property
     def path(self) -> Path | None:
-        """The user's own data file, None for a named data set."""
-        path = Path(self.data.removeprefix(NOISY))
-        return path if path.suffix in DATA_FILES else None
+        """The user's own data file, or folder written with a separator, None for a named data set."""
+        return data_path(self.data)
 
     @property
     def ref(self) -> DataRef:
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
-        name = construction + self.path.stem if self.path else self.data
-        return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters, self.split)
+        name = construction + _data_name(self.path) if self.path else self.data
+        return DataRef(
+            name,
+            self.limit,
+            self.flatten,
+            self.normalize,
+            self.clusters,
+            self.split,
+            self.size,
+            self.label_column,
+            self.text_column,
+        )
+
+
+def data_path(text: str) -> Path | None:
+    """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
+    path = Path(text.removeprefix(NOISY))
+    is_path = path.suffix.lower() in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
+    return path if is_path else None
+
+
+def _data_name(path: Path) -> str:
+    """What a user's file or folder is called: flowers for flowers.csv."""
+    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
 
 
 BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})
