@@ -23,7 +23,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from robust_cluster.errors import CheckpointError, StoreError
-from robust_cluster.runs.spec import RunSpec
+from robust_cluster.runs.spec import RunSpec, Stage
 
 SPEC, LOG, STATE, MODEL, RESULT = "spec.json", "log.jsonl", "state.pt", "model.pt", "result.json"
 LOCK, OWNER = ".lock", "owner.json"
@@ -98,6 +98,16 @@ class Run:
         _remove(self.path / STATE)
         return dict(json.loads(content))
 
+    def amend(self, fields: Mapping[str, Any]) -> None:
+        """Replace some fields of a finished record, such as its audit; numbers that were measured stay.
+
+        Raises: CheckpointError when the run is not finished.
+        """
+        record = self.record()
+        if record is None:
+            raise CheckpointError(f"{self.path} is not finished", hint=f"rc {self.spec.stage}")
+        _write(self.path / RESULT, _json({**record, **fields}))
+
 
 @dataclass(frozen=True)
 class RunStore:
@@ -113,14 +123,18 @@ class RunStore:
         """The run's record when it is done, else None. Raises: StoreError when it cannot be read."""
         return _read_record(self.path(spec) / RESULT)
 
-    def records(self) -> list[dict[str, Any]]:
-        """Every finished record below the root, by path. Raises: StoreError naming the one that cannot be read."""
+    def records(self, stage: Stage | None = None) -> list[dict[str, Any]]:
+        """Every finished record below the root, or of one stage, by path.
+
+        Raises: StoreError naming the one that cannot be read.
+        """
 
         def stop(error: OSError) -> None:
             raise error  # os.walk passes over folders that it may not list, and a table would lack their runs
 
         with _sentences(self.root):
-            walk = os.walk(self.root, onerror=stop) if self.root.exists() else ()
+            top = self.root / stage if stage else self.root
+            walk = os.walk(top, onerror=stop) if top.exists() else ()
             paths = sorted(Path(folder, RESULT) for folder, _, files in walk if RESULT in files)
         return [record for record in map(_read_record, paths) if record is not None]
 

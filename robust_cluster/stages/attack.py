@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from robust_cluster.attacks.base import Attack, Space, Surface
-from robust_cluster.errors import ConfigError
+from robust_cluster.audit import checks
+from robust_cluster.errors import ConfigError, MissingResultError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import bounded, input_space, latent_space, methods
+from robust_cluster.stages import auditing, bounded, input_space, latent_space, methods
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import embed, stays_sparse
@@ -44,17 +45,38 @@ def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         found, details = measure.score(trial)
         metrics = description["metrics"] | found
         is_unchanged = fingerprint(model) == before
+        measured = {"metrics": metrics, "threat": threat(trial), **details}
+        measured["checks"] = {"victim_unchanged": is_unchanged}
+        measured["audit"] = auditing.findings(trial, measured, "quick")
     flags = description["flags"] + measure.flags(metrics, summary, is_trained=attacker.trained)
     return {
         **record(context, spec, summary),
-        "metrics": metrics,
-        "threat": threat(trial),
-        **details,
+        **measured,
         "curve": [line["health"] for line in run.lines() if line["health"]],
-        "checks": {"victim_unchanged": is_unchanged},
         "health": description["health"],
         "flags": flags if is_unchanged else [*flags, "victim changed"],
     }
+
+
+def audit(spec: RunSpec, context: Context, *, rows: int = checks.FULL_ROWS) -> list[dict[str, Any]]:
+    """All 26 findings on a finished attack or reattack, on at most `rows` samples; its record has them from then on.
+
+    Raises: MissingResultError for a run that is not finished, ConfigError, CheckpointError.
+    """
+    finished = context.store.record(spec)
+    if finished is None or spec.parent is None:
+        hint = f"the same rc {spec.stage} resumes it"
+        raise MissingResultError(f"The run {spec.directory} is not finished", hint=hint)
+    context = context.half(2)
+    with precision("highest"):
+        model = context.trained_model(spec.parent)
+        seen, held = parts(spec, context)
+        surface = attacked_surface(model, spec, seen)
+        trial = Trial(context.trained_attack(spec, surface), surface, spec, seen, held)
+        found = auditing.findings(trial, finished, "full", rows)
+    with context.store.own(spec, notify=context.progress.note) as run:
+        run.amend({"audit": found})
+    return found
 
 
 def parts(spec: RunSpec, context: Context) -> tuple[Context, Context]:
@@ -107,7 +129,8 @@ def threat(trial: Trial) -> dict[str, Any]:
         "eps_model": eps,
         "eps_pixels": eps / info.unit if is_pixels and eps is not None else None,
         "box": list(budget.bounds) if budget.bounds else None,
-        "views": list(settings.get("views") or ()) or "all",
+        "views": list(settings.get("views") or ()) or None,  # None: all
+        "train_share": settings.get("train_share"),
         "stage": "frozen",
         "knowledge": attacker.knowledge,
         "queries": attacker.queries or None,

@@ -109,9 +109,17 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
     found |= {"eps": last, "delta_norm": whole.norm, "samples": len(probe)}
     found |= controls(trial, probe, points)
     return found, {
-        "radii": [{"eps": line.eps, "attack": line.attack, "gain": line.gain, **probe.metrics(line)} for line in lines],
+        "radii": [
+            {"eps": line.eps, "attack": line.attack, "gain": line.gain, **probe.metrics(line), **anew(trial, line)}
+            for line in lines
+        ],
         "samples": samples(probe, whole),
     }
+
+
+def anew(trial: Trial, line: Line) -> dict[str, float]:
+    """For an attack that learns, the radius that it was trained at: every one of the curve's own."""
+    return {"trained_at": line.eps} if trial.attacker.trained else {}
 
 
 def members(attacker: Attack) -> Mapping[str, Attack]:

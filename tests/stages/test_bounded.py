@@ -97,7 +97,7 @@ def test_the_threat_model_has_the_radius_in_pixels_and_in_units_of_the_model(att
         "norm": "linf",
         "stage": "frozen",
         "knowledge": "white",
-        "views": "all",
+        "views": None,
         "bn": "eval",
     }
     assert threat["eps_pixels"] == pytest.approx(0.1)

@@ -1,0 +1,183 @@
+"""What an audit is given of a finished attack, and where its findings go: the record of the run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.audit import checks
+from robust_cluster.audit.base import Certificate, Check, Evidence, When
+from robust_cluster.data.base import Labels
+from robust_cluster.errors import ConfigError
+from robust_cluster.metrics.flips import flip_rate
+from robust_cluster.runs.seeds import seed_for
+from robust_cluster.runs.spec import RunSpec
+from robust_cluster.stages import bounded, methods
+from robust_cluster.stages.context import Context, Trial
+from robust_cluster.stages.evaluate import Metrics, Predicted, attacked_scores, batch_of, embed, scores
+
+SHARED = ("space", "norm", "views", "view_eps", "bn")  # settings that other attacks take over from the audited one
+
+
+def findings(
+    trial: Trial, record: Mapping[str, Any], which: When, rows: int = checks.FULL_ROWS
+) -> list[dict[str, Any]]:
+    """The 26 findings on an attack as JSON has them; "quick" runs those that every attack is run with."""
+    progress = trial.seen.progress
+    title = f"audit {trial.spec.model} under {trial.attack_spec.attack}"
+    numbers = {check.id: number for number, check in enumerate(checks.CHECKS, start=1)}
+
+    def tell(check: Check) -> None:
+        progress.epoch(numbers[check.id], {})
+
+    if which == "full":
+        progress.start(title, len(numbers), 0, unit="check")
+    try:
+        found = checks.run(evidence(trial, record, rows), which, tell if which == "full" else None)
+    finally:
+        progress.stop()
+    return [finding.to_json() for finding in found]
+
+
+def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
+    """What the checks may look at: the attack on at most `rows` evenly spaced of its scored samples."""
+    spec, held = trial.spec, trial.held
+    surface = replace(trial.surface, memory=None)  # what there is, is of the samples that the attack learned on
+    settings = trial.attack_spec.settings["attack"]
+    scored = bounded.spaced(held.info.n_samples, settings.get("rows", held.info.n_samples))
+    index = scored[bounded.spaced(len(scored), rows)]
+    batch = batch_of(held.views, index.to(held.torch_device))
+    with torch.no_grad():
+        clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
+    labels = None if held.labels is None else held.labels[index.numpy()]
+    own = partial(trial.seen.new_attack, trial.attack_spec, surface)
+    return Evidence(
+        surface=surface,
+        attacker=trial.attacker,
+        build=lambda changes: own(**changes),
+        batch=batch,
+        clean_labels=clean[index.numpy()],
+        record=record,
+        labels=labels,
+        score=partial(score, held.info.n_clusters),
+        clean_scores=clean_scores(trial, surface),
+        others=partial(other_attack, trial, surface),
+        build_shuffled=lambda changes: shuffled(trial.seen).new_attack(trial.attack_spec, surface, **changes),
+        undefended=undefended(trial),
+        twin=twin(trial),
+        defense=next((run.defense for run in spec.lineage() if run.defense), None),
+        adaptive=record.get("adaptive"),
+        certificate=certificate(trial, index.numpy()),
+        seeds=tuple(seeds(trial)),
+        seed=seed_for(spec.seed, "audit", spec.key),
+    )
+
+
+def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predicted) -> Metrics:
+    """The stage's own scores of moved labels."""
+    return {**attacked_scores(truth, clean, moved, n_clusters), "flip": flip_rate(clean, moved)}
+
+
+def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None, float | None]]:
+    """ACC and NMI of the trained model in the record of its training, and as the attack's own path finds them."""
+    if trial.spec.parent is None or surface.bn != "eval":
+        return {}  # with statistics of the batch the clean labels are others by definition
+    recorded = (trial.held.store.record(trial.spec.parent) or {}).get("metrics", {})
+    rows = torch.arange(trial.held.info.n_samples, device=trial.held.torch_device).split(bounded.BATCH)
+    is_whole = trial.held.info.n_samples == recorded_samples(trial)
+    if not is_whole:
+        return {}  # trained on one half and attacked on the other
+    with torch.no_grad():
+        found = [surface.labels(surface.point(batch_of(trial.held.views, part))) for part in rows]
+    again = scores(trial.held.labels, torch.cat(found).cpu().numpy(), trial.held.info.n_clusters)
+    return {name: (recorded.get(name), again[name]) for name in ("ACC", "NMI")}
+
+
+def recorded_samples(trial: Trial) -> int | None:
+    """On how many samples the trained model was scored."""
+    parent = trial.held.store.record(trial.spec.parent) if trial.spec.parent else None
+    return parent["data"]["n_samples"] if parent else None
+
+
+def other_attack(trial: Trial, surface: Surface, name: str, changes: Mapping[str, Any]) -> Attack:
+    """Another attack at the same budget and batch norm. Raises: ConfigError where it has no such settings."""
+    settings = trial.attack_spec.settings["attack"]
+    config = methods.resolve("attacks", name, trial.seen.profile, {})
+    known = methods.plain(config)
+    budget = trial.attacker.budget
+    own = {key: settings[key] for key in SHARED if key in settings and key in known}
+    if "eps" in known and budget.norm is not None:
+        own |= {"norm": budget.norm, "eps": budget.eps / bounded.unit(trial), "space": surface.space}
+    refused = [key for key in (*own, *changes) if key not in known]
+    if refused:
+        raise ConfigError(f"{name} has no setting {refused[0]}")
+    torch.manual_seed(seed_for(trial.spec.seed, "audit", name, trial.spec.key))
+    return methods.new_attack(name, {**known, **own, **changes}, surface)
+
+
+def shuffled(context: Context) -> Context:
+    """The context with the labels of its samples in another order: no attack may care."""
+    labels = context.labels
+    if labels is None:
+        return context
+    order = np.random.default_rng(seed_for(0, "shuffled labels", context.dataset.ref.label)).permutation(len(labels))
+    return replace(context, dataset=replace(context.dataset, labels=labels[order]))
+
+
+def undefended(trial: Trial) -> Surface | None:
+    """The surface of the model before its defense; None for a model that has none."""
+    if trial.spec.stage != "reattack":
+        return None
+    model = trial.seen.trained_model(trial.spec.ancestor("cluster")).eval().requires_grad_(False)
+    return Surface(model, trial.surface.space, None, trial.surface.bn)
+
+
+def twin(trial: Trial) -> dict[str, Any] | None:
+    """The record of the same attack on the model before its defense, where there is one."""
+    spec = trial.spec
+    if spec.stage != "reattack":
+        return None
+    return trial.seen.store.record(replace(spec, stage="attack", parent=spec.ancestor("cluster")))
+
+
+def seeds(trial: Trial) -> Iterator[tuple[int, int]]:
+    """Model seed and attack seed of every finished run that differs from this one in nothing else."""
+
+    def cell(spec: RunSpec) -> str:
+        plain = replace(spec, seed=0, attack_seed=None, parent=None)
+        return plain.key + "".join(replace(run, seed=0, parent=None).key for run in list(spec.lineage())[1:])
+
+    own = cell(trial.spec)
+    for record in trial.seen.store.records(trial.spec.stage):
+        spec = RunSpec.from_json(record["spec"])
+        if spec.model == trial.spec.model and cell(spec) == own:
+            yield spec.seed, spec.attack_seed or 0
+
+
+def certificate(trial: Trial, index: Predicted) -> Certificate | None:
+    """What a finished certificate of the same model in the same space says of the rows `index` (m,)."""
+    spec, held = trial.spec, trial.held
+    for record in held.store.records("certify"):
+        run, found, listed = RunSpec.from_json(record["spec"]), record.get("certified"), record.get("samples")
+        is_same = run.parent is not None and spec.parent is not None and run.parent.key == spec.parent.key
+        if not (is_same and found and listed and found["space"] == trial.surface.space):
+            continue
+        rows = bounded.spaced(held.info.n_samples, listed["rows"]).numpy()
+        places = {row: place for place, row in enumerate(rows.tolist())}
+        if not all(row in places for row in index.tolist()):
+            continue
+        chosen = [places[row] for row in index.tolist()]
+        smoothed = [-1 if c == "-" else int(c, 36) for c in listed["smoothed"]]
+        unit = bounded.unit(trial)
+        return Certificate(
+            labels=np.array(smoothed, np.int64)[chosen],
+            radius=unit * np.array(listed["radius"], np.float64)[chosen],
+            sigma=unit * found["sigma"],
+            alpha=found["alpha"],
+            n=found["n"],
+        )
+    return None
