@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from robust_cluster import __version__
-from robust_cluster.cli import attack, certify, cluster, console, defend, figure, ls, pretrain, reattack, table
+from robust_cluster.cli import attack, audit, certify, cluster, console, defend, figure, ls, pretrain, reattack, table
 from robust_cluster.cli.options import DEBUG, add
 
 HELP = """\b
@@ -84,7 +84,7 @@ def common(
     """Options before the verb."""
 
 
-for module in (pretrain, cluster, attack, defend, reattack, certify, table, figure, ls):
+for module in (pretrain, cluster, attack, defend, reattack, audit, certify, table, figure, ls):
     add(app, module.VERB)
 
 

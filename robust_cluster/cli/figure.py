@@ -243,7 +243,7 @@ def portraits(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "I
         run = RunSpec.from_json(record["spec"])
         store = store_of(run, options)
         if run.data not in datasets:
-            datasets[run.data] = load(run, options)
+            datasets[run.data] = load(run, options.data, options.data_dir)
         context = Context(store, datasets[run.data], device=options.device, threads=options.threads)
         yield *place, portrait(run, context)
 
@@ -288,7 +288,7 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     from robust_cluster.stages.sheet import check_attack, sheet
 
     check_attack(spec)
-    dataset = load(spec, options)
+    dataset = load(spec, options.data, options.data_dir)
     found = sheet(spec, Context(store, dataset, device=options.device, threads=options.threads), options.count)
     recorded = (store.record(spec) or {})["metrics"]["flip"]
     if abs(found.flip - recorded) > ROUNDING:
@@ -297,17 +297,17 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     return found
 
 
-def load(spec: RunSpec, options: FigureOptions) -> "Dataset":
+def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
     """The run's data: built in, the file given, or one in --data-dir. Raises: ConfigError, DataError, ShapeError."""
     from robust_cluster.data.base import Places
     from robust_cluster.data.prepare import load as prepared
 
     name = spec.data.name
-    path = data_path(options.data) if options.data not in (None, name) else None
-    if path is None and options.data not in (None, name):
-        raise ConfigError(f"--data takes the file that the run had, {name}, got {options.data!r}")
+    path = data_path(data) if data not in (None, name) else None
+    if path is None and data not in (None, name):
+        raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        return prepared(spec.data, Places(options.data_dir), path=path)
+        return prepared(spec.data, Places(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error

@@ -1,0 +1,96 @@
+"""`rc audit`: whether the numbers of a finished attack can be believed, as 26 checks."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robust_cluster.cli import console
+from robust_cluster.cli.figure import finished, load
+from robust_cluster.cli.options import Device, Verb, option, positive
+from robust_cluster.errors import RobustClusterError
+
+EXAMPLES = """
+rc audit runs/attack/convae-digits-d64-s0-*
+rc audit runs/reattack/convae-digits-d64-s0-* --rows 200 --json
+"""
+SUMMARY = "Audit a finished attack: 26 checks of whether its numbers can be believed."
+
+
+class AuditFailed(RobustClusterError):
+    """An audit with at least one failed check; exit code 4."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """What `rc audit` takes."""
+
+    run: Annotated[Path, typer.Argument(help="Folder of an attack or reattack run.", show_default=False)]
+    rows: Annotated[int, option("--rows", callback=positive, help="Most samples that are looked at.")] = 1000
+    data: Annotated[str | None, option("--data", metavar="FILE", help="The run's data, if they are your file.")] = None
+    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
+    device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
+    threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
+    json: Annotated[bool, option("--json", help="Print the findings as JSON.")] = False
+    quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False
+    debug: Annotated[bool, option("--debug", help="Show tracebacks.")] = False
+
+
+def audit(ctx: typer.Context, options: AuditOptions) -> None:
+    """Run the checks, write them into the run's record and print them. Raises: AuditFailed."""
+    store, spec, record = finished(options.run, ("attack", "reattack"))
+    dataset = load(spec, options.data, options.data_dir)
+    from robust_cluster.stages.attack import audit as audited  # late: help needs none of it
+    from robust_cluster.stages.context import Context
+
+    err = console.stderr(quiet=options.quiet)
+    context = Context(
+        store,
+        dataset,
+        record["profile"],
+        device=options.device,
+        threads=options.threads,
+        progress=console.progress(err),
+    )
+    findings = audited(spec, context, rows=options.rows)
+    if options.json:
+        console.show_json(findings)
+    else:
+        console.show_rows([row(finding) for finding in findings])
+    err.print(f"{summary(findings)}; written into {options.run / 'result.json'}")
+    failed = [finding["name"] for finding in findings if finding["status"] == "fail"]
+    if failed:
+        raise AuditFailed(f"{len(failed)} of 26 checks fail: {', '.join(failed)}")
+
+
+def row(finding: Mapping[str, Any]) -> dict[str, str]:
+    """One finding as columns of text."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.4g}"
+
+    return {
+        "#": str(finding["id"]),
+        "check": finding["name"],
+        "status": finding["status"],
+        "value": number(finding["value"]),
+        "threshold": number(finding["threshold"]),
+        "n": str(finding["n"] or ""),
+        "seconds": f"{finding['seconds']:.1f}",
+        "note": finding["note"],
+    }
+
+
+def summary(findings: Sequence[Mapping[str, Any]]) -> str:
+    """How many checks said what: "20 pass, 1 warn, 5 not run"."""
+    counted = Counter(finding["status"] for finding in findings)
+    order = ("pass", "note", "warn", "fail", "not run")
+    return ", ".join(f"{counted[status]} {status}" for status in order if counted[status])
+
+
+VERB = Verb("audit", SUMMARY, EXAMPLES, options=AuditOptions, run=audit)
