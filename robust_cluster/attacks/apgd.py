@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import (
     Ascent,
+    Ball,
     Gain,
     GradientAttack,
     GradientConfig,
@@ -63,11 +64,12 @@ class Apgd(GradientAttack):
     def ascend(self, ascent: Ascent, start: Views) -> None:
         """One run from x_0 = start."""
         config, budget = self.config, self.budget
-        radii = budget.radii(len(start))
+        radii, ball = budget.radii(len(start)), Ball(budget, ascent.known.point)
         answer = ascent.ask(start, gradient=config.steps > 0)
-        point = best = previous = cut(start, answer.stays)
+        point = best = before = cut(start, answer.stays)
         gain = best_gain = checked_gain = answer.gain
         gradient = best_gradient = answer.gradients
+        ball.cut(answer.stays)
         size = torch.full_like(gain, config.relative_step)  # eta over the radius
         rises, has_halved = torch.zeros_like(gain), torch.zeros_like(gain, dtype=torch.bool)
         checks, last_check = checkpoints(config.steps), 0
@@ -75,28 +77,21 @@ class Apgd(GradientAttack):
             if not len(ascent.known):
                 return
             share = config.momentum if step > 1 else 1.0
-            clean = ascent.known.point
-            ahead = budget.clip(
-                clean,
-                tuple(
-                    torch.addcmul(x, column(size, x), direction(g, budget.norm), value=radius)
-                    for x, g, radius in zip(point, gradient, radii, strict=True)
-                ),
-            )
-            # x + share (z - x) + (1 - share) (x - x_before), in three terms
             moved = tuple(
-                torch.add(share * z, x, alpha=2 - 2 * share).sub_(before, alpha=1 - share)
-                for x, z, before in zip(point, ahead, previous, strict=True)
+                torch.addcmul(x, column(size, x), direction(g, budget.norm), value=radius)
+                for x, g, radius in zip(point, gradient, radii, strict=True)
             )
-            moved = budget.clip(clean, moved) if share < 1 else ahead
+            moved = ball.clip(moved)
+            if share < 1:
+                moved = ball.clip(tuple(mixed(*views, share) for views in zip(point, moved, before, strict=True)))
             answer = ascent.ask(moved, gradient=step < config.steps)
-            stays = answer.stays
-            if stays is not None:
+            if (stays := answer.stays) is not None:
+                ball.cut(stays)
                 moved, point, best, best_gradient = (cut(v, stays) for v in (moved, point, best, best_gradient))
                 gain, best_gain, checked_gain, size = (t[stays] for t in (gain, best_gain, checked_gain, size))
                 rises, has_halved = rises[stays], has_halved[stays]
             rises += answer.gain > gain
-            previous, point, gain, gradient = point, moved, answer.gain, answer.gradients
+            before, point, gain, gradient = point, moved, answer.gain, answer.gradients
             is_better = gain > best_gain
             best, best_gradient = chosen(is_better, point, best), chosen(is_better, gradient, best_gradient)
             best_gain = torch.where(is_better, gain, best_gain)
@@ -122,3 +117,8 @@ def checkpoints(steps: int) -> set[int]:
 def chosen(is_first: Tensor, first: Views, second: Views) -> Views:
     """For every sample its row of the one or the other, in every view."""
     return tuple(torch.where(column(is_first, a), a, b) for a, b in zip(first, second, strict=True))
+
+
+def mixed(x: Tensor, ahead: Tensor, before: Tensor, share: float) -> Tensor:
+    """x + share (z - x) + (1 - share) (x - x_before), z = `ahead`."""
+    return torch.lerp(x, ahead, share).add_(x, alpha=1 - share).sub_(before, alpha=1 - share)

@@ -29,6 +29,7 @@ Gain = Callable[[ClusterModel, Embedding, Embedding, Tensor], Tensor]  # f(model
 
 PUBLISHED_EPS = {"noisymnist": 0.3, "noisyfashion": 0.15, "patchedmnist": 0.3}  # pixels; AR-DMVC's code
 OTHER_EPS = 0.1  # of RegDB too, for which none is published; our choice
+CLEAR = 1e-3  # nats by which another cluster is behind so that no rounding of soft labels makes it the first
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,32 @@ class Budget:
             delta = delta * (radius / norms).clamp_max(1.0).view(-1, *[1] * (delta.ndim - 1))
         result = clean + delta
         return result if self.bounds is None else result.clamp(*self.bounds)
+
+
+class Ball:
+    """A budget around some clean points, whose bounds are computed once: for attacks that clip at every step."""
+
+    def __init__(self, budget: Budget, clean: Views) -> None:
+        self.budget, self.clean = budget, clean
+        low, high = (-math.inf, math.inf) if budget.bounds is None else budget.bounds
+        self.bounds: tuple[Views, Views] | None = None
+        if budget.norm == "linf":
+            pairs = list(zip(clean, budget.radii(len(clean)), strict=True))
+            least = tuple((view - radius).clamp_min(low) if radius else view for view, radius in pairs)
+            most = tuple((view + radius).clamp_max(high) if radius else view for view, radius in pairs)
+            self.bounds = least, most
+
+    def clip(self, moved: Views) -> Views:
+        """The nearest allowed point to each moved view, as `Budget.clip` gives it up to rounding."""
+        if self.bounds is None:
+            return self.budget.clip(self.clean, moved)
+        return tuple(torch.clamp(view, least, most) for view, least, most in zip(moved, *self.bounds, strict=True))
+
+    def cut(self, rows: Tensor | None) -> None:
+        """Keep some of the points; None keeps all."""
+        self.clean = cut(self.clean, rows)
+        if self.bounds is not None:
+            self.bounds = cut(self.bounds[0], rows), cut(self.bounds[1], rows)
 
 
 class Stateful(Protocol):
@@ -446,18 +473,34 @@ class Ascent:
 
     def gain(self, moved: Embedding) -> Tensor:
         """The objective (n,) of moved points by their embedding."""
+        return self.judged(moved)[0]
+
+    def judged(self, moved: Embedding) -> tuple[Tensor, Tensor | None]:
+        """The objective (n,) and the margin (n,) of moved points, None where the objective needs no log y."""
         known, model = self.known, self.surface.model
         if callable(self.objective):
-            return self.objective(model, known.embedding, moved, known.labels)
+            return self.objective(model, known.embedding, moved, known.labels), None
         if self.objective == "displacement":
             representations = self.surface.representations
-            return displacement(representations(known.embedding), representations(moved))
+            return displacement(representations(known.embedding), representations(moved)), None
         log_y = model.log_assign(moved.z)
         if self.objective == "kl":
-            return divergence(known.log_y, log_y)
+            return divergence(known.log_y, log_y), margin(log_y.detach(), known.labels)
         if self.goals is not None and self.objective == "targeted":
-            return targeted(log_y, known.labels, self.goals)
-        return margin(log_y, known.labels)
+            return targeted(log_y, known.labels, self.goals), margin(log_y.detach(), known.labels)
+        own = margin(log_y, known.labels)
+        return own, own.detach()
+
+    def flips(self, z: Tensor, margins: Tensor | None) -> Tensor:
+        """Whether hard labels of z (n, d) are others than the clean ones; the margin tells most that are not."""
+        model, labels = self.surface.model, self.known.labels
+        if margins is None or type(model).labels is not ClusterModel.labels:
+            return model.labels(z) != labels
+        is_flipped = margins > -CLEAR
+        near = is_flipped.nonzero()[:, 0]
+        if len(near):
+            is_flipped[near] = model.labels(z[near]) != labels[near]
+        return is_flipped
 
     @torch.enable_grad()
     def ask(self, point: Views, *, gradient: bool = True) -> Answer:
@@ -468,20 +511,19 @@ class Ascent:
         sums: list[Tensor] = []
         for _ in range(self.eot):
             embedding = self.surface.embedding_of(leaves)
-            gain = self.gain(embedding)
+            gain, margins = self.judged(embedding)
             if gradient and moving:  # of the views only: the model's .grad is not touched
                 found = torch.autograd.grad(gain.sum(), moving)
                 sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else list(found)
             if self.best is not None:
                 with torch.no_grad():
-                    votes += self.surface.model.labels(embedding.z.detach()) != self.known.labels
+                    votes += self.flips(embedding.z.detach(), margins)
             gains.append(gain.detach())
         self.queries += self.eot * len(self.known)
         gain = gains[0] if self.eot == 1 else torch.stack(gains).mean(dim=0)
         means = iter(sums if self.eot == 1 else [total / self.eot for total in sums])
-        gradients = tuple(
-            next(means) if m and gradient else torch.zeros_like(v) for v, m in zip(point, self.moves, strict=True)
-        )
+        pairs = zip(point, self.moves, strict=True)
+        gradients = tuple(next(means) if m and gradient else torch.zeros_like(v) for v, m in pairs)
         return self.parted(point, gain, gradients, 2 * votes > self.eot)
 
     def parted(self, point: Views, gain: Tensor, gradients: Views, is_flipped: Tensor) -> Answer:
@@ -536,8 +578,8 @@ def draw_in_ball(known: Known, budget: Budget, seed: int, stream: tuple[int, ...
 class GradientAttack(BoundedAttack):
     """A bounded attack that climbs an objective, again from other starts and to other targets while samples hold out.
 
-    `gain`: another objective in place of the config's, f(model, clean embedding, moved embedding, clean labels) -> (n,),
-    each sample's own. Samples that have flipped leave, except where batch norm takes statistics of the batch.
+    `gain`: another objective in place of the config's, f(model, clean embedding, moved embedding, clean labels), (n,)
+    with each sample's own. Samples that flip leave, except where batch norm takes statistics of the batch.
     """
 
     def __init__(self, config: GradientConfig, surface: Surface, *, gain: Gain | None = None) -> None:
