@@ -101,11 +101,14 @@ class MutualInfo:
             "information_2": self.config.weight * jensen_shannon(self.discriminator, z, moved_side),
         }
 
-    def gain(self, surface: Surface, attack: Attack, batches: Iterable[Batch]) -> Gain:
+    def gain(self, surface: Surface, attack: Attack, batches: Iterable[Batch]) -> Gain | None:
         """-log T(z', (x_hat, y)) - log T(z, (x_hat', y')): what a moved embedding z' has part in of I1 and I2.
 
-        T is not kept with a defended model: it learns anew here, on the frozen model and the attack that was met.
+        T is not kept with a defended model: it learns anew here, on the frozen model and the attack that was met. None
+        for the control, which has no such loss.
         """
+        if self.config.mode == "control":
+            return None
         model, discriminator = surface.model, self.discriminator
         optimizer = adam(discriminator.parameters(), self.config.schedule.lr)
         for batch in batches:

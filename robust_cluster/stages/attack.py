@@ -133,7 +133,7 @@ def threat(trial: Trial) -> dict[str, Any]:
         "train_share": settings.get("train_share"),
         "stage": "frozen",
         "knowledge": attacker.knowledge,
-        "queries": attacker.queries or None,
+        "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())) or None,
         "bn": surface.bn,
     }
 

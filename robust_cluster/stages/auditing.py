@@ -70,7 +70,7 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
         undefended=undefended(trial),
         twin=twin(trial),
         defense=next((run.defense for run in spec.lineage() if run.defense), None),
-        adaptive=record.get("adaptive"),
+        adaptive=adaptive_record(record),
         certificate=certificate(trial, index.numpy()),
         seeds=tuple(seeds(trial)),
         seed=seed_for(spec.seed, "audit", spec.key),
@@ -134,6 +134,12 @@ def undefended(trial: Trial) -> Surface | None:
         return None
     model = trial.seen.trained_model(trial.spec.ancestor("cluster")).eval().requires_grad_(False)
     return Surface(model, trial.surface.space, None, trial.surface.bn)
+
+
+def adaptive_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What an attack with the defense's own loss did, None where there is none."""
+    flip = (record.get("adaptive") or {}).get("adaptive")
+    return None if flip is None else {"metrics": {"flip": flip}}
 
 
 def twin(trial: Trial) -> dict[str, Any] | None:

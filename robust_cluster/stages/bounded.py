@@ -20,6 +20,7 @@ from robust_cluster.nn.layers import flat
 from robust_cluster.nn.objectives import margin
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
+from robust_cluster.stages import adaptive
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.evaluate import Details, Metrics, Predicted, attacked_scores, batch_of, finite, scores
 from robust_cluster.stages.input_space import portions
@@ -106,9 +107,11 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
     whole = final[WHOLE]
     found = scores(probe.truth, probe.labels, probe.n_clusters) | probe.metrics(whole)
     found |= {f"flip_{name}": flip_rate(probe.labels, line.labels) for name, line in final.items() if name != WHOLE}
+    flipped = {name: line.labels != probe.labels for name, line in final.items() if name != WHOLE}
     found |= {"eps": last, "delta_norm": whole.norm, "samples": len(probe)}
     found |= controls(trial, probe, points)
     return found, {
+        **({"adaptive": adaptive.gaps(flipped)} if trial.spec.stage == "reattack" else {}),
         "radii": [
             {"eps": line.eps, "attack": line.attack, "gain": line.gain, **probe.metrics(line), **anew(trial, line)}
             for line in lines
@@ -122,10 +125,15 @@ def anew(trial: Trial, line: Line) -> dict[str, float]:
     return {"trained_at": line.eps} if trial.attacker.trained else {}
 
 
-def members(attacker: Attack) -> Mapping[str, Attack]:
-    """The attacks that are measured each on its own: an ensemble's members, or the attack itself."""
+def members(trial: Trial, attacker: Attack, eps: float) -> Mapping[str, Attack]:
+    """The attacks that are measured each on its own: an ensemble's members, or the attack itself.
+
+    Beside those of a re-attack stand the old attack's points and an attacker who knows the defense.
+    """
     own: Mapping[str, Attack] = getattr(attacker, "members", {})
-    return own or {WHOLE: attacker}
+    if trial.spec.stage != "reattack":
+        return own or {WHOLE: attacker}
+    return {**(own or {str(trial.spec.attack): attacker}), **adaptive.companions(trial, attacker, eps)}
 
 
 def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
@@ -138,7 +146,7 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     worst: list[Views] = []
     for eps in radii:
         attacker = trial.attacker if eps == radii[-1] else attacker_at(trial, eps)
-        for name, member in members(attacker).items():
+        for name, member in members(trial, attacker, eps).items():
             best[name] = [
                 worsened(member, probe, number, best[name][number] if name in best else clean)
                 for number, clean in enumerate(probe.clean)
