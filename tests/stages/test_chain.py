@@ -179,11 +179,11 @@ def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context
         ({"defense": "mutual_inf"}, "Unknown defense 'mutual_inf'. Did you mean 'mutual_info'?"),
         (
             {"overrides": {"modle.head": [8]}},
-            "Unknown setting 'modle'. Known: attack.<field>, defense.<field>, model.<field>.",
+            "Unknown setting 'modle'. Known: attack.<field>, certify.<field>, defense.<field>, model.<field>.",
         ),
         (
             {"overrides": {"attack": 3}},
-            "Unknown setting 'attack'. Known: attack.<field>, defense.<field>, model.<field>.",
+            "Unknown setting 'attack'. Known: attack.<field>, certify.<field>, defense.<field>, model.<field>.",
         ),
         ({"overrides": {"attack.gama": 3}}, "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
         ({"overrides": {"attack.gamma": float("nan")}}, "attack.gamma must be a finite number, got nan"),
