@@ -25,7 +25,7 @@ from robust_cluster.stages.settings import nested
 from robust_cluster.stages.sheet import Sheet
 
 METRICS = {"ACC": 0.9, "ACC*_noise": 0.8, "noise_flip": 0.1, "flip": 0.6, "eps": 0.3, "samples": 60}
-SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --set attack.eps=0.9 --profile smoke --threads 1 --quiet"
+SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --norm linf --eps 0.9 --profile smoke --threads 1 --quiet"
 
 
 @dataclass
@@ -101,6 +101,7 @@ def test_the_help_leads_with_its_examples() -> None:
     assert body.index("rc ") < body.index(figure.VERB.summary) < body.index("Options:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [line for line in figure.VERB.examples.split("\n") if "-*" in line])
 def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str, made: Made) -> None:
     words = shlex.split(example)[1:]
@@ -112,6 +113,7 @@ def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str
     assert Path(result.stdout.strip()).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_example_of_a_papers_figure_runs_as_typed() -> None:
     (example,) = (line for line in figure.VERB.examples.split("\n") if line and "-*" not in line)
     write_all("lpvdn_noise", "cpu", lambda spec, request: {"metrics": {"ACC*_refit": 0.5, "ACC*_clean_map": 0.4}})
@@ -161,6 +163,7 @@ def test_count_and_output_are_the_users(made: Made, monkeypatch: pytest.MonkeyPa
     assert text.count("<image") == 3 * 3 * 2
 
 
+@pytest.mark.slow
 def test_the_data_may_be_named_as_the_run_names_them(made: Made) -> None:
     """As for every verb whose RC_DATA is set."""
     result = rc(f"figure images {made.run} --data-dir {made.folder} --output a.png", RC_DATA="noisy:mine")
@@ -185,6 +188,7 @@ def test_a_run_can_be_named_from_inside_its_folder(monkeypatch: pytest.MonkeyPat
     assert rc("figure curve .").stdout == "curve.png\n"
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_those_of_the_record_are_noted(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = sheets.sheet
     monkeypatch.setattr(sheets, "sheet", lambda *arguments: replace(drawn(*arguments), flip=0.123))
@@ -374,10 +378,10 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("section", "count"),
     [
-        ('kind = "scatter"', 2 * 200),
-        ('kind = "top"\ncount = 3', 2 * 10 * 3),
+        pytest.param('kind = "scatter"', 2 * 200, marks=pytest.mark.slow),
+        pytest.param('kind = "top"\ncount = 3', 2 * 10 * 3, marks=pytest.mark.slow),
         ('kind = "outputs"', 10 + 2 * 10),
-        ('kind = "neighbors"\nquery = [8, 1]\ncount = 3', 1 + 3 * 3),
+        pytest.param('kind = "neighbors"\nquery = [8, 1]\ncount = 3', 1 + 3 * 3, marks=pytest.mark.slow),
     ],
 )
 def test_pictures_are_made_from_the_checkpoints_that_rc_table_left(

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Surface
+from robust_cluster.attacks.base import Attack, Budget, Knowledge, Space, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import check_at_least
 
@@ -29,8 +29,9 @@ class GaussianPollution(Attack):
     """Independent noise on the views, from torch's global generator."""
 
     version: ClassVar[int] = 1
-    space: ClassVar[Space] = "input"
+    space: Space = "input"
     blind: ClassVar[bool] = True
+    knowledge: Knowledge = "none"
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config = config

@@ -48,7 +48,7 @@ class LatentNet(Attack):
     """One attacker against one model; only its own network learns."""
 
     version: ClassVar[int] = 1
-    space: ClassVar[Space] = "latent"
+    space: Space = "latent"
     trained: ClassVar[bool] = True
 
     def __init__(self, config: Config, surface: Surface) -> None:

@@ -17,6 +17,7 @@ from robust_cluster.attacks.base import Attack, Budget, Space, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.objectives import log_margin
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class LatentPGD(Attack):
     """Gradient attack on the embedding; nothing is learned."""
 
     version: ClassVar[int] = 1
-    space: ClassVar[Space] = "latent"
+    space: Space = "latent"
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config = config
@@ -75,13 +76,6 @@ class LatentPGD(Attack):
 def margin(model: ClusterModel, z: Tensor, labels: Tensor) -> Tensor:
     """log y_c - log max_{k != c} y_k, (n,): negative once the sample has left its cluster c."""
     return log_margin(model.assign(z).clamp_min(torch.finfo(z.dtype).tiny).log(), labels)
-
-
-def log_margin(log_y: Tensor, labels: Tensor) -> Tensor:
-    """The same of log-probabilities (n, K)."""
-    own = log_y.gather(1, labels[:, None])[:, 0]
-    other = log_y.scatter(1, labels[:, None], -torch.inf).max(dim=1).values
-    return own - other
 
 
 def keep_lower(best: Tensor, lowest: Tensor, point: Tensor, margins: Tensor) -> tuple[Tensor, Tensor]:

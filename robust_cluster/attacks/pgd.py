@@ -1,100 +1,83 @@
-"""PGD: signed gradient steps on the views inside an L-infinity ball (Madry et al., ICLR 2018); it bounds a GAN's harm.
+"""PGD: gradient steps inside an L-infinity or L2 ball (Madry et al., ICLR 2018) on a label-free objective.
 
-The steps move all views at once and are projected onto the ball and the range of pixels; the last point is returned.
-Either it ascends what AR-DMVC's generators ascend (ICML 2024), the shift of the representations
-sum_v ||z^v - z~^v||^2 + ||c - c~||^2, or it descends the margin log y_c - log max_{k != c} y_k of the model's own clean
-label c. No label of the data is read.
+The steps move all views at once, signs of the gradient in L-infinity and normalised gradients in L2, and are projected
+onto the ball and the range of valid values. The best visited point of every sample is returned, which is one in another
+cluster if there is any. What is ascended is `nn/objectives.py`; no label of the data is read. The attack of AR-DMVC
+(ICML 2024) on representations is objective "displacement".
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Surface
-from robust_cluster.attacks.latent_pgd import log_margin
-from robust_cluster.data.base import Batch, DataInfo, Views
+from robust_cluster.attacks.base import (
+    OTHER_EPS,
+    PUBLISHED_EPS,
+    Ascent,
+    Budget,
+    Gain,
+    GradientAttack,
+    GradientConfig,
+    Surface,
+    cut,
+    direction,
+    representations,
+)
+from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding
-from robust_cluster.nn.layers import BatchNormMode
+from robust_cluster.nn.objectives import displacement
 
-Objective = Literal["shift", "assignment"]
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 4}}
-PUBLISHED_EPS = {"noisymnist": 0.3, "noisyfashion": 0.15, "patchedmnist": 0.3}  # pixels; AR-DMVC's code
-OTHER_EPS = 0.1  # of RegDB too, for which none is published; our choice
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(GradientConfig):
     """Hyper-parameters of the attack."""
 
-    bn: BatchNormMode = "eval"  # of the surface it is called on
-    eps: float | None = None  # L-infinity radius in pixels; None: AR-DMVC's for the data set
     steps: int = 20
     relative_step: float = 2.0  # step size times steps, over eps
-    objective: Objective = "assignment"
-    random_start: bool = True  # uniform in the ball
 
     def __post_init__(self) -> None:
-        check_at_least(0, self, "steps", *(["eps"] if self.eps is not None else []))
+        super().__post_init__()
+        check_at_least(0, self, "steps")
         if self.relative_step <= 0:
             raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
-        if self.objective == "shift" and not self.random_start:
-            hint = "--set attack.random_start=true"
-            raise ConfigError("the shift has no gradient at the clean point, so it needs a random start", hint=hint)
 
 
-class PGD(Attack):
-    """Gradient attack on the views; nothing is learned. Noise comes from torch's global generator."""
+class PGD(GradientAttack):
+    """Steps of one size from a random start; nothing is learned."""
 
-    version: ClassVar[int] = 1
-    space: ClassVar[Space] = "input"
+    version: ClassVar[int] = 2
 
-    def __init__(self, config: Config, surface: Surface) -> None:
+    def __init__(self, config: Config, surface: Surface, *, gain: Gain | None = None) -> None:
+        super().__init__(config, surface, gain=gain)
         self.config = config
-        self._budget = pixel_budget(config.eps, surface.model.info)
 
-    @property
-    def budget(self) -> Budget:
-        """The L-infinity ball of radius eps around every view, and the range of pixels."""
-        return self._budget
+    def ascend(self, ascent: Ascent, start: Views) -> None:
+        """One run of `steps` steps; the last point is looked at too."""
+        climb(ascent, start, self.budget, steps=self.config.steps, relative_step=self.config.relative_step)
 
-    @torch.enable_grad()
-    def perturb(self, surface: Surface, batch: Batch) -> Views:
-        """The last point of every sample. Callers may have gradients switched off.
 
-        Raises: ConfigError when the surface's batch norm is in another mode than the config's.
-        """
-        check_mode(self.config.bn, surface)
-        size = self.config.relative_step * self.budget.eps / max(self.config.steps, 1)
-        with torch.no_grad():
-            embedding = surface.embedding(batch)
-            labels = surface.model.labels(embedding.z)
-            point = self.start(batch.views)
-        for _ in range(self.config.steps):
-            leaves = tuple(view.detach().requires_grad_() for view in point)
-            gain = self.gain(surface.model, embedding, surface.encode(leaves), labels)
-            gradients = torch.autograd.grad(gain.sum(), leaves)  # of the views only: the model's .grad is not touched
-            with torch.no_grad():
-                moved = tuple(p + size * g.sign() for p, g in zip(point, gradients, strict=True))
-                point = self.budget.clip(batch.views, moved)
-        return point
+def climb(ascent: Ascent, point: Views, budget: Budget, *, steps: int, relative_step: float) -> Views:
+    """The last points, of those that are left, after `steps` projected steps of relative_step * eps / steps.
 
-    def start(self, views: Views) -> Views:
-        """A uniform draw from the ball around each view, inside the range of pixels; or the views themselves."""
-        if not self.config.random_start:
-            return tuple(view.detach() for view in views)
-        eps = self.budget.eps
-        drawn = tuple(view + eps * (2 * torch.rand_like(view) - 1) for view in views)
-        return self.budget.clip(views, drawn)
-
-    def gain(self, model: ClusterModel, clean: Embedding, moved: Embedding, own: Tensor) -> Tensor:
-        """What is ascended, (n,): the shift, or how far the clean labels `own` (n,) are behind another cluster's."""
-        if self.config.objective == "shift":
-            return representation_shift(model, clean, moved)
-        return -log_margin(model.log_assign(moved.z), own)
+    Every visited point is offered to the ascent's best where it keeps one; without one, nothing but the steps is done.
+    """
+    sizes = [relative_step * radius / max(steps, 1) for radius in budget.radii(len(point))]
+    for _ in range(steps):
+        answer = ascent.ask(point)
+        point = cut(point, answer.stays)
+        ascent.offer(point, answer.gain)
+        pairs = zip(point, sizes, answer.gradients, strict=True)
+        point = budget.clip(ascent.known.point, tuple(p + size * direction(g, budget.norm) for p, size, g in pairs))
+    if ascent.best is not None and len(ascent.known):
+        answer = ascent.ask(point, gradient=False)
+        point = cut(point, answer.stays)
+        ascent.offer(point, answer.gain)
+    return point
 
 
 def pixel_budget(eps: float | None, info: DataInfo) -> Budget:
@@ -111,17 +94,10 @@ def pixel_budget(eps: float | None, info: DataInfo) -> Budget:
     return Budget("linf", published(PUBLISHED_EPS, info.name, OTHER_EPS) if eps is None else eps, info.bounds)
 
 
-def check_mode(bn: BatchNormMode, surface: Surface) -> None:
-    """Nothing, when the surface's batch norm works as the attack's config says. Raises: ConfigError."""
-    if surface.bn != bn:
-        hint = f"--set attack.bn={surface.bn}"
-        raise ConfigError(f"the attack is configured for bn = {bn!r}, but its surface has {surface.bn!r}", hint=hint)
-
-
 def changes(model: ClusterModel, clean: Embedding, moved: Embedding) -> Views:
     """z^v - z~^v (n, d_v) of every view, then c - c~ (n, c) of the consensus: what AR-DMVC's attack makes large."""
-    per_view = [(z - other).flatten(1) for z, other in zip(clean.per_view, moved.per_view, strict=True)]
-    return (*per_view, model.consensus(clean) - model.consensus(moved))
+    pairs = zip(representations(model, clean), representations(model, moved), strict=True)
+    return tuple((z - other).flatten(1) for z, other in pairs)
 
 
 def representation_shift(model: ClusterModel, clean: Embedding, moved: Embedding) -> Tensor:
@@ -129,4 +105,4 @@ def representation_shift(model: ClusterModel, clean: Embedding, moved: Embedding
 
     z^v are the view-specific representations, c the consensus. Source: AR-DMVC (ICML 2024).
     """
-    return torch.stack([change.square().sum(dim=1) for change in changes(model, clean, moved)]).sum(dim=0)
+    return displacement(representations(model, clean), representations(model, moved))

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
-from robust_cluster.attacks.pgd import changes, check_mode, pixel_budget
+from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface, check_mode
+from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import Losses, Schedule, adam, descend
@@ -83,7 +83,7 @@ class ViewGan(Attack):
     """The generators and discriminators of one model's views; only they learn."""
 
     version: ClassVar[int] = 1
-    space: ClassVar[Space] = "input"
+    space: Space = "input"
     trained: ClassVar[bool] = True
 
     def __init__(self, config: Config, surface: Surface) -> None:

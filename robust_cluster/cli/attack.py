@@ -2,7 +2,7 @@
 
 import typer
 
-from robust_cluster.cli.options import EXTRAS, StageOptions, Verb
+from robust_cluster.cli.options import BUDGET, EXTRAS, StageOptions, Verb
 
 EXAMPLES = """
 rc attack --model graph --data digits --profile smoke
@@ -23,5 +23,5 @@ VERB = Verb(
     EXAMPLES,
     options=StageOptions,
     run=attack,
-    hidden=EXTRAS - {"attack", "attack_seeds", "sweep"},
+    hidden=EXTRAS - BUDGET - {"attack", "attack_seeds", "sweep"},
 )

@@ -66,5 +66,5 @@ VERB = Verb(
     EXAMPLES,
     options=CertifyOptions,
     run=certify,
-    hidden=EXTRAS - {"attack", "defense", "mode", "sweep"},
+    hidden=EXTRAS - {"attack", "defense", "mode", "sweep", "space", "rows"},
 )

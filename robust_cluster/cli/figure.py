@@ -10,8 +10,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import DATA_FILES, OF_RUN, Device, Profile, Verb, offer_figures, option, positive
-from robust_cluster.discover import NOISY
+from robust_cluster.cli.options import OF_RUN, Device, Profile, Verb, data_path, offer_figures, option, positive
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
@@ -98,18 +97,27 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 def draw_run(run: Path, options: FigureOptions) -> None:
     """Images or the curve of one attack or reattack, or a certificate's."""
-    from robust_cluster.report import figures
+    from robust_cluster.report import figures, robustness
 
     output = options.output or run / f"{options.name}.png"
     figures.check_suffix(output)
     store, spec, record = finished(run, stages_of(options.name))
+    has_radii = options.name == "curve" and "radii" in record
+    if options.format and not has_radii:
+        raise ConfigError(f"--format writes the radii of a standard attack, and {run} has no such curve")
     with figures.style():  # without matplotlib nothing is computed for it
         if options.name == "images":
             figure = figures.images(scored(store, spec, options))
+        elif options.name == "certificate":
+            figure = figures.certificate(record)
         else:
-            figure = figures.curve(record) if options.name == "curve" else figures.certificate(record)
+            figure = robustness.draw(record) if has_radii else figures.curve(record)
     figures.save(figure, output)
     typer.echo(output)
+    if options.format:
+        beside = output.with_suffix(f".{options.format}")
+        console.write_text(beside, robustness.write(record, options.format))
+        typer.echo(beside)
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
@@ -295,8 +303,8 @@ def load(spec: RunSpec, options: FigureOptions) -> "Dataset":
     from robust_cluster.data.prepare import load as prepared
 
     name = spec.data.name
-    path = Path(options.data.removeprefix(NOISY)) if options.data not in (None, name) else None
-    if path is not None and path.suffix not in DATA_FILES:
+    path = data_path(options.data) if options.data not in (None, name) else None
+    if path is None and options.data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {options.data!r}")
     try:
         return prepared(spec.data, Places(options.data_dir), path=path)

@@ -1,6 +1,8 @@
 """The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
 
 import inspect
+import math
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -9,16 +11,19 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, Normalize, Split
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
-DATA_FILES = (".npz", ".npy", ".csv")
+SEPARATORS = ("/", os.sep)
 UNDEFENDED = "none"  # as --defense of rc certify; stages/chain has the same word
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Norm = Literal["linf", "l2"]
+Space = Literal["input", "latent"]
 Mode = Literal["frozen", "alternating", "control"]
 Profile = Literal["smoke", "short", "cpu", "paper"]
 
@@ -139,7 +144,7 @@ class StageOptions(RunOptions):
         str,
         option(
             "--data",
-            help="rc ls data, or a .npz, .npy or .csv file; noisy:IT for 2 views.",
+            help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.",
             autocompletion=offer("data"),
         ),
     ]
@@ -152,6 +157,13 @@ class StageOptions(RunOptions):
     split: Annotated[
         Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
     ] = None
+    size: Annotated[int | None, option("--size", callback=positive, help="Pixels a side of a folder's images.")] = None
+    label_column: Annotated[
+        str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")
+    ] = None
+    text_column: Annotated[
+        str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
+    ] = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,
@@ -160,6 +172,17 @@ class StageOptions(RunOptions):
     defense: Annotated[str, option("--defense", help="rc ls defenses", autocompletion=offer("defenses"))] = (
         "mutual_info"
     )
+    eps: Annotated[
+        str | None, option("--eps", metavar="E[,E...]", help="Radius in pixels, or of the embedding; several: a curve.")
+    ] = None
+    norm: Annotated[Norm | None, option("--norm", help="The ball of --eps.")] = None
+    space: Annotated[Space | None, option("--space", help="What a standard attack moves.")] = None
+    rows: Annotated[int | None, option("--rows", callback=positive, help="Samples it attacks.")] = None
+    source: Annotated[str | None, option("--source", metavar="RUN", help="Attack run to transfer from.")] = None
+    against: Annotated[
+        str | None,
+        option("--against", help="Attack that the defense meets, if another.", autocompletion=offer("attacks")),
+    ] = None
     mode: Annotated[Mode | None, option("--mode", help="The defense's mode: --set defense.mode=...")] = None
     sweep: Annotated[
         list[str] | None,
@@ -174,6 +197,7 @@ class StageOptions(RunOptions):
             ("models", self.model),
             ("attacks", self.attack),
             ("defenses", self.defense),
+            *((("attacks", self.against),) if self.against else ()),
         )
         for kind, name in chosen:
             if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED):
@@ -181,19 +205,41 @@ class StageOptions(RunOptions):
 
     @property
     def path(self) -> Path | None:
-        """The user's own data file, None for a named data set."""
-        path = Path(self.data.removeprefix(NOISY))
-        return path if path.suffix in DATA_FILES else None
+        """The user's own data file, or folder written with a separator, None for a named data set."""
+        return data_path(self.data)
 
     @property
     def ref(self) -> DataRef:
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
-        name = construction + self.path.stem if self.path else self.data
-        return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters, self.split)
+        name = construction + _data_name(self.path) if self.path else self.data
+        return DataRef(
+            name,
+            self.limit,
+            self.flatten,
+            self.normalize,
+            self.clusters,
+            self.split,
+            self.size,
+            self.label_column,
+            self.text_column,
+        )
 
 
-EXTRAS = frozenset({"attack", "attack_seeds", "defense", "mode", "sweep"})
+def data_path(text: str) -> Path | None:
+    """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
+    path = Path(text.removeprefix(NOISY))
+    is_path = path.suffix.lower() in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
+    return path if is_path else None
+
+
+def _data_name(path: Path) -> str:
+    """What a user's file or folder is called: flowers for flowers.csv."""
+    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
+
+
+BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})
+EXTRAS = BUDGET | {"attack", "attack_seeds", "against", "defense", "mode", "sweep"}
 
 
 @dataclass(frozen=True)
@@ -278,6 +324,36 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
             f"--mode {mode} and --set defense.mode={given['defense.mode']} disagree", hint="give one of them"
         )
     return {**ctx.meta.get(CONFIG_SET, {}), **({"defense.mode": mode} if mode else {}), **given}
+
+
+def budget(options: StageOptions) -> dict[str, Any]:
+    """Dotted setting -> value, of --eps, --norm, --space, --rows and --source. Raises: ConfigError.
+
+    The largest of several radii is the one that the scores are of, and all are on the curve.
+    """
+    found: dict[str, Any] = {
+        "attack.norm": options.norm,
+        "attack.space": options.space,
+        "attack.rows": options.rows,
+        "attack.source": options.source and Path(options.source).name.rpartition("-")[2],
+    }
+    if options.eps is not None:
+        radii = numbers(options.eps, "--eps")
+        found["attack.eps"] = max(radii)
+        if len(radii) > 1:
+            found["attack.curve"] = sorted(radii)
+    return {key: given for key, given in found.items() if given is not None}
+
+
+def numbers(text: str, flag: str) -> list[float]:
+    """[0, 0.1] of "0,0.1". Raises: ConfigError for anything but distinct finite numbers >= 0."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= number < math.inf for number in found) or len(set(found)) < len(found):
+        raise ConfigError(f"{flag} takes distinct numbers >= 0 with commas between, got {text!r}", hint=f"{flag} 0,0.1")
+    return found
 
 
 def sweeps(texts: Iterable[str]) -> dict[str, list[Any]]:

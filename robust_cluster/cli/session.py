@@ -12,7 +12,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, StageOptions, integers, overrides, sweeps
+from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, sweeps
 from robust_cluster.errors import MissingResultError, StoreError
 from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
@@ -154,7 +154,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
     requests = stage_requests(stage, ctx, options)
-    given = {**overrides(ctx, options, options.mode), **sweeps(options.sweep or [])}
+    given = {**chosen(stage, ctx, options), **sweeps(options.sweep or [])}
     session = Session(options, given, force=options.force)
     dataset = session.load(options.ref, options.path)
     plans = [session.plan(request, own, dataset) for request, own in requests]
@@ -181,6 +181,12 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     session.err.print(f"next: {next_command(stage, ctx)}")
 
 
+def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:
+    """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError."""
+    radius = budget(options) if stage in ("attack", "reattack") else {}
+    return {**overrides(ctx, options, options.mode), **radius}
+
+
 def stage_requests(
     stage: Stage, ctx: typer.Context, options: StageOptions
 ) -> list[tuple["Request", Mapping[str, Any]]]:
@@ -192,7 +198,7 @@ def stage_requests(
 
     seeds = integers(options.seed, "--seed")
     attack_seeds = integers(options.attack_seeds or ATTACK_SEEDS.get(stage, "0"), "--attack-seeds")
-    fixed = overrides(ctx, options, options.mode)
+    fixed = chosen(stage, ctx, options)
     swept = sweeps(options.sweep or [])
     found: list[tuple[Request, Mapping[str, Any]]] = []
     for seed, values, attack_seed in product(seeds, product(*swept.values()), attack_seeds):
@@ -207,6 +213,7 @@ def stage_requests(
             attack=options.attack,
             attack_seed=attack_seed,
             defense=options.defense,
+            against=options.against,
             profile=options.profile,
             overrides={**fixed, **{key: v for key, v in choice.items() if key not in own}},
             exact=options.exact,

@@ -8,19 +8,21 @@ of the inner ascent moves batch norm's running statistics; the gradient is not c
 no statistics while it ascends and cuts the gradient to a global norm of 10, as the victims do.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Budget, Gain, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Losses, Outputs, Schedule, adam, descend
-from robust_cluster.nn.contrastive import all_pairs, contrastive
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
+from robust_cluster.nn.contrastive import all_pairs, contrastive, info_nce
 from robust_cluster.nn.layers import batch_norm_mode
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"pairs": "first", "pgd_bn": "train", "max_norm": None}}
@@ -64,6 +66,7 @@ class ArDmvc:
 
     version: ClassVar[int] = 1
     spaces: ClassVar[tuple[Space, ...]] = ("latent", "input")
+    meets: ClassVar[str] = "view_gan"
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
@@ -126,6 +129,21 @@ class ArDmvc:
             ascended = (p.detach() + self.step_size * g.sign() for p, g in zip(points, gradients, strict=True))
             moved = self.budget.clip(views, tuple(ascended))
         return moved
+
+    def gain(self, surface: Surface, attack: Attack, batches: Iterable[Batch]) -> Gain | None:
+        """Each sample's part of L_CL of the moved views: what the defense's inner attack ascends; None in latent space.
+
+        There is nothing to train: `attack` and `batches` are not used.
+        """
+        return self.contrasts if surface.space == "input" else None
+
+    def contrasts(self, model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+        """Each sample's anchors in L_CL of the batch, (n,), whose mean is L_CL."""
+        views = [F.normalize(view) for view in moved.per_view]
+        pairs = [(0, 1)] if self.config.pairs == "first" else list(itertools.combinations(range(len(views)), 2))
+        each = [info_nce(views[u], views[v], self.config.temperature, reduction="none") for u, v in pairs]
+        found: Tensor = torch.stack(each).mean(dim=0).unflatten(0, (2, len(labels))).sum(dim=0)
+        return found
 
     def contrast(self, per_view: Views) -> Tensor:
         """L_CL, a scalar, of the views' representations (n, d). Raises: ConfigError when their widths differ."""

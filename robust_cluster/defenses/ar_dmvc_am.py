@@ -13,7 +13,7 @@ from torch import Tensor
 from robust_cluster.attacks.base import Surface
 from robust_cluster.defenses import ar_dmvc
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import Losses, Outputs
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
 
 MODES: dict[str, dict[str, Any]] = ar_dmvc.MODES
 PROFILES: dict[str, dict[str, Any]] = ar_dmvc.PROFILES
@@ -44,6 +44,12 @@ class ArDmvcAm(ar_dmvc.ArDmvc):
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
         self.gamma = ar_dmvc.or_published(config.gamma, GAMMA, name=surface.model.info.name, default=0.1)
+
+    def contrasts(self, model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+        """Each sample's part of L_CL and of the mitigator, (n,): what the two inner terms of the defense make small."""
+        own = model.assign(clean.z) + self.config.kl_eps, model.assign(moved.z) + self.config.kl_eps
+        p, q = own if self.config.kl_direction == "clean_adv" else own[::-1]
+        return super().contrasts(model, clean, moved, labels) + self.gamma * (p * (p.log() - q.log())).sum(dim=1)
 
     def extra_terms(self, clean: Outputs, moved: Outputs) -> Losses:
         """gamma times the divergence between the soft labels of both passes."""

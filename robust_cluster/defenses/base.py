@@ -1,8 +1,9 @@
 """What a defense is: an update of the model (and of the defense's own networks) against an attack."""
 
+from collections.abc import Iterable
 from typing import ClassVar, Protocol
 
-from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.data.base import Batch
 from robust_cluster.models.base import Schedule
 
@@ -12,6 +13,7 @@ class Defense(Protocol):
 
     version: ClassVar[int]
     spaces: ClassVar[tuple[Space, ...]]  # of the attacks that it can follow
+    meets: ClassVar[str]  # the attack that it was made for
 
     @property
     def schedule(self) -> Schedule: ...
@@ -21,6 +23,14 @@ class Defense(Protocol):
     def restarts(self) -> bool: ...  # the stage then hands over the model as its clustering began, not as it ended
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One update of the surface's model; returns the named loss terms."""
+        ...
+
+    def gain(self, surface: Surface, attack: Attack, batches: Iterable[Batch]) -> Gain | None:
+        """What an attacker who knows the defense ascends on the defended, frozen model: the defense's own loss, (n,).
+
+        `attack`: the one that the defense met; `batches`: rows on which networks that are not kept are trained anew.
+        None where the defense has no loss of the points that this surface moves.
+        """
         ...
 
     def state(self) -> dict[str, Stateful]:

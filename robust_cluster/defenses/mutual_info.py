@@ -7,16 +7,17 @@ attacker for as many steps after each epoch; "control" trains on L_victim alone 
 longer training.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import check_at_least
-from robust_cluster.models.base import Embedding, Losses, Outputs, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import jensen_shannon
 from robust_cluster.nn.precision import precision
@@ -48,6 +49,7 @@ class MutualInfo:
 
     version: ClassVar[int] = 2
     spaces: ClassVar[tuple[Space, ...]] = ("latent",)
+    meets: ClassVar[str] = "latent_net"
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config, model = config, surface.model
@@ -98,6 +100,28 @@ class MutualInfo:
             "information_1": self.config.weight * jensen_shannon(self.discriminator, z + delta, clean_side),
             "information_2": self.config.weight * jensen_shannon(self.discriminator, z, moved_side),
         }
+
+    def gain(self, surface: Surface, attack: Attack, batches: Iterable[Batch]) -> Gain:
+        """-log T(z', (x_hat, y)) - log T(z, (x_hat', y')): what a moved embedding z' has part in of I1 and I2.
+
+        T is not kept with a defended model: it learns anew here, on the frozen model and the attack that was met.
+        """
+        model, discriminator = surface.model, self.discriminator
+        optimizer = adam(discriminator.parameters(), self.config.schedule.lr)
+        for batch in batches:
+            with torch.no_grad():
+                outputs = model(batch.views)
+            descend(self.information(surface, attack, batch, outputs), optimizer)
+        discriminator.requires_grad_(False)
+
+        def terms(model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+            sides = [torch.cat([flat(model.decode(e.z)), model.assign(e.z)], dim=1) for e in (clean, moved)]
+            pairs = torch.cat([torch.cat([moved.z, sides[0]], dim=1), torch.cat([clean.z, sides[1]], dim=1)])
+            told = (discriminator(pairs)[:, 0] + 1e-6).log()
+            found: Tensor = -(told[: len(labels)] + told[len(labels) :])
+            return found
+
+        return terms
 
     def state(self) -> dict[str, Stateful]:
         """Discriminator and optimizer."""

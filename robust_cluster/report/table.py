@@ -12,6 +12,7 @@ from typing import Any
 
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError
+from robust_cluster.report import threats
 from robust_cluster.report.compare import Published, load_published
 from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
 
@@ -87,7 +88,8 @@ def build(
 ) -> Grid:
     """The table's grid from records of the profile, or from the records of exactly these `keys`.
 
-    Raises: UnknownNameError for the profile; ConfigError when two runs answer one cell and seed.
+    Raises: UnknownNameError for the profile; ConfigError when two runs answer one cell and seed, or when a column
+    holds different threat models.
     """
     axes = spec.profile(profile)
     if not compare:  # a row of the paper alone would be one of dashes
@@ -98,6 +100,7 @@ def build(
     runs: dict[Labels, dict[int, list[Record]]] = {}
     cells: dict[tuple[Labels, Labels], Cell] = {}
     selected = list(select(asked, usable))
+    threats.check(spec, [(request, record) for request, record in zip(asked, selected, strict=True) if record])
     for request, record in zip(asked, selected, strict=True):
         found = runs.setdefault(tuple(request.place.values()), {})
         if record is not None:

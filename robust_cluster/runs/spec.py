@@ -19,6 +19,7 @@ class DataRef:
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
     `normalize`: scaling of vector data. `n_clusters`: given where there are no labels. Paths are not part of it.
     `split`: "halves" trains models on one half and attacks on the other; "none", as None, uses all rows for both.
+    `size`: pixels a side of a folder's images. `label_column`, `text_column`: of a user's table or corpus.
     """
 
     name: str
@@ -27,6 +28,9 @@ class DataRef:
     normalize: Normalize = "alrdc"
     n_clusters: int | None = None
     split: Split | None = None
+    size: int | None = None
+    label_column: str | None = None
+    text_column: str | None = None
 
     @property
     def label(self) -> str:
@@ -87,12 +91,13 @@ class RunSpec:
         raise LookupError(f"{self.directory} has no {stage} run before it")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content, the parent's included; `data.split` only where it is used."""
+        """Plain JSON content, the parent's included; what a data set need not have only where it is used."""
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:
-            if run["data"]["split"] is None:
-                del run["data"]["split"]
+            for name in ("split", "size", "label_column", "text_column"):
+                if run["data"][name] is None:
+                    del run["data"][name]
             run = run["parent"]
         return content
 

@@ -124,6 +124,13 @@ class RunStore:
             paths = sorted(Path(folder, RESULT) for folder, _, files in walk if RESULT in files)
         return [record for record in map(_read_record, paths) if record is not None]
 
+    def find(self, key: str) -> RunSpec | None:
+        """The spec of the run with this key, None when there is none. Raises: StoreError when it cannot be read."""
+        for path in sorted(self.root.glob(f"*/*-{key}/{SPEC}")) if key.isalnum() else ():
+            content = _read_record(path)
+            return RunSpec.from_json(content) if content else None
+        return None
+
     def lines(self, spec: RunSpec) -> list[dict[str, Any]]:
         """What a run has logged, whoever owns it; none for a run that logged nothing. Raises: StoreError."""
         return Run(spec, self.path(spec)).lines()

@@ -16,13 +16,13 @@ from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import input_space, latent_space, methods
+from robust_cluster.stages import bounded, input_space, latent_space, methods
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
-from robust_cluster.stages.evaluate import embed
+from robust_cluster.stages.evaluate import embed, stays_sparse
 from robust_cluster.stages.loop import Summary, Task, fit
 
-MEASURES: dict[Space, ModuleType] = {"latent": latent_space, "input": input_space}
+MEASURES: dict[str, ModuleType] = {"latent": latent_space, "input": input_space, "bounded": bounded}
 
 
 def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
@@ -40,13 +40,16 @@ def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         trial = Trial(attacker, surface, spec, seen, held)
         summary = train_attacker(trial, run)
         run.save_model(checkpoint(attacker))
-        measure = MEASURES[surface.space]
-        metrics = description["metrics"] | measure.score(trial)
+        measure = measure_of(spec)
+        found, details = measure.score(trial)
+        metrics = description["metrics"] | found
         is_unchanged = fingerprint(model) == before
     flags = description["flags"] + measure.flags(metrics, summary, is_trained=attacker.trained)
     return {
         **record(context, spec, summary),
         "metrics": metrics,
+        "threat": threat(trial),
+        **details,
         "curve": [line["health"] for line in run.lines() if line["health"]],
         "checks": {"victim_unchanged": is_unchanged},
         "health": description["health"],
@@ -72,8 +75,44 @@ def attacked_surface(model: ClusterModel, spec: RunSpec, seen: Context) -> Surfa
     """The surface that an attack run asks for; clean embeddings are computed once where no batch changes them."""
     bn = spec.settings["attack"].get("bn", "eval")
     model.eval()
-    memory = embed(model, seen.views) if bn == "eval" else None
-    return frozen_surface(model, methods.attack_space(str(spec.attack)), memory, bn)
+    # Of data that stay sparse, each batch is its own embedding.
+    memory = embed(model, seen.views) if bn == "eval" and not stays_sparse(model, seen.views) else None
+    return frozen_surface(model, space_of(spec), memory, bn)
+
+
+def space_of(spec: RunSpec) -> Space:
+    """The space that an attack run moves points in."""
+    return methods.attack_space(str(spec.attack), spec.settings["attack"])
+
+
+def measure_of(spec: RunSpec) -> ModuleType:
+    """The module of `MEASURES` that scores an attack run."""
+    return MEASURES[methods.measured_as(str(spec.attack), spec.settings["attack"])]
+
+
+def threat(trial: Trial) -> dict[str, Any]:
+    """The threat model of an attack: what it may move, how far, what it knows, and how often the victim was asked.
+
+    eps in input space also in pixels, i.e. as a share of the range of valid values; None where nothing bounds a move.
+    `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples asked
+    about, those of the whole run, or None where the attack does not count them.
+    """
+    attacker, surface, settings = trial.attacker, trial.surface, trial.attack_spec.settings["attack"]
+    budget, info = attacker.budget, trial.held.info
+    eps = None if budget.norm is None else budget.eps
+    is_pixels = surface.space == "input" and info.box is not None
+    return {
+        "space": surface.space,
+        "norm": budget.norm,
+        "eps_model": eps,
+        "eps_pixels": eps / info.unit if is_pixels and eps is not None else None,
+        "box": list(budget.bounds) if budget.bounds else None,
+        "views": list(settings.get("views") or ()) or "all",
+        "stage": "frozen",
+        "knowledge": attacker.knowledge,
+        "queries": attacker.queries or None,
+        "bn": surface.bn,
+    }
 
 
 def train_attacker(trial: Trial, run: Run) -> Summary:
@@ -84,7 +123,7 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
         step=lambda batch: attacker.step(surface, batch),
         state=dict(attacker.state()),
         after_epoch=lambda epoch, batches: ended(attacker, epoch),
-        watch=MEASURES[surface.space].curve(trial),
+        watch=measure_of(spec).curve(trial),
     )
     with precision(spec.precision):
         return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from robust_cluster import discover
 from robust_cluster.data.base import DataInfo
@@ -37,6 +37,7 @@ class Request:
     """What a user asks for. `overrides`: dotted setting -> value, e.g. {"model.neighbors": 5}.
 
     `attack_seed` is the asked stage's attacker; the attack that a defense or re-attack builds on has attacker 0.
+    `against`: the attack that the defense meets, where it is not `attack`.
     `defense` "none" certifies the model as it was clustered, any other the defended one.
     """
 
@@ -48,6 +49,7 @@ class Request:
     attack: str = "latent_net"
     attack_seed: int = 0
     defense: str = "mutual_info"
+    against: str | None = None
     profile: str = "paper"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = False
@@ -63,11 +65,13 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
         raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
     config = methods.resolve("models", request.model, request.profile, groups["model"])
     kind = methods.method_class(discover.load("models", request.model))
-    is_latent = methods.attack_space(request.attack) == "latent"  # cheap, and ALRDC's records are of exact attacks
     runs: list[RunSpec] = []
 
-    def is_exact(stage: Stage) -> bool:
-        return stage == "certify" or (stage in ("attack", "reattack") and is_latent)
+    def is_exact(stage: Stage, fields: Mapping[str, Any]) -> bool:
+        """Scores are; so are attacks on embeddings, which are cheap, and ALRDC's records are of exact ones."""
+        is_attack = "attack" in fields
+        is_latent = is_attack and methods.attack_space(fields["attack"], fields["settings"]["attack"]) == "latent"
+        return stage == "certify" or is_latent
 
     def add(stage: Stage, model: str, **fields: Any) -> None:
         runs.append(
@@ -78,7 +82,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
                 model=model,
                 latent_dim=request.latent_dim,
                 seed=request.seed,
-                precision="highest" if request.exact or is_exact(stage) else "medium",
+                precision="highest" if request.exact or is_exact(stage, fields) else "medium",
                 parent=runs[-1] if runs else None,
                 **fields,
             )
@@ -109,19 +113,21 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
         if not is_defended:
             add("certify", request.model, **certificate)
             return runs
-    check_methods(request, kind, is_defended=is_defended)
-    measured = MEASURES[methods.attack_space(request.attack)].versions()
-    attack_fields = method_fields("attacks", request.attack, request.profile, groups["attack"], measured)
-    first = request.attack_seed if request.stage == "attack" else 0
-    add("attack", request.model, attack=request.attack, attack_seed=first, **attack_fields)
+    met = attack_before(request)
+    asked = attack_fields(request, request.attack, groups["attack"])
+    before = asked if met == request.attack else attack_fields(request, met, {})
+    check_attacks(request, kind, met, before)
     if request.stage == "attack":
+        add("attack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
         return runs
-    defense_fields = method_fields("defenses", request.defense, request.profile, groups["defense"], measured)
-    add("defend", request.model, defense=request.defense, **defense_fields)
+    add("attack", request.model, attack=met, attack_seed=0, **before)
+    config = methods.plain(methods.resolve("defenses", request.defense, request.profile, groups["defense"]))
+    versions = {request.defense: version("defenses", request.defense), **measured(met, before["settings"]["attack"])}
+    add("defend", request.model, defense=request.defense, settings={"defense": config}, versions=versions)
     if request.stage == "certify":
         add("certify", request.model, **certificate)
     if request.stage == "reattack":
-        add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **attack_fields)
+        add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
     return runs
 
 
@@ -137,26 +143,54 @@ def certify_fields(request: Request, model: type[ClusterModel], values: Mapping[
     return {"settings": {"certify": methods.plain(config)}, "versions": {"certify": certify.VERSION}}
 
 
-def check_methods(request: Request, model: type[ClusterModel], *, is_defended: bool) -> None:
-    """Nothing, when the attack can attack the model and the defense can follow it. Raises: ConfigError."""
-    methods.method_class(discover.load("attacks", request.attack)).check_model(model)
-    space = methods.attack_space(request.attack)
+def attack_before(request: Request) -> str:
+    """The attack that a defense meets: `against`; else the one asked for, or the defense's own where that is a
+    standard one, which shows what the defended model withstands and which no defense is made for.
+    """
+    if request.against is not None:
+        return request.against
+    is_standard: bool = methods.method_class(discover.load("attacks", request.attack)).bounded
+    if request.stage != "reattack" or not is_standard:
+        return request.attack
+    meets: str = methods.method_class(discover.load("defenses", request.defense)).meets
+    return meets
+
+
+def attack_fields(request: Request, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings and versions fields of a run with an attack."""
+    config = methods.plain(methods.resolve("attacks", name, request.profile, values))
+    members = {str(member).partition(":")[0] for member in config.get("members", ())}
+    versions = {one: version("attacks", one) for one in {name, *members}}
+    return {"settings": {"attack": config}, "versions": {**versions, **measured(name, config)}}
+
+
+def measured(attack: str, config: Mapping[str, Any]) -> dict[str, int]:
+    """The versions of what scores an attack of these settings."""
+    versions: dict[str, int] = MEASURES[methods.measured_as(attack, config)].versions()
+    return versions
+
+
+def version(kind: Kind, name: str) -> int:
+    """The version of a method."""
+    number: int = methods.method_class(discover.load(kind, name)).version
+    return number
+
+
+def check_attacks(request: Request, model: type[ClusterModel], met: str, before: Mapping[str, Any]) -> None:
+    """Nothing, when the attacks can attack the model and the defense can follow the one it meets. Raises: ConfigError.
+
+    `met`: the attack that the defense meets, with its fields `before`.
+    """
+    for name in {request.attack, met}:
+        methods.method_class(discover.load("attacks", name)).check_model(model)
+    space = methods.attack_space(met, before["settings"]["attack"])
     spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
-    if is_defended and space not in spaces:
+    if request.stage != "attack" and space not in spaces:
         allowed = " and ".join(spaces)
         raise ConfigError(
-            f"{request.defense} defends against attacks in {allowed} space, {request.attack} is in {space} space",
+            f"{request.defense} defends against attacks in {allowed} space, {met} is in {space} space",
             hint="another --attack or --defense",
         )
-
-
-def method_fields(
-    kind: Literal["attacks", "defenses"], name: str, profile: str, values: Any, measured: Mapping[str, int]
-) -> dict[str, Any]:
-    """The settings and versions fields of a run with an attack or a defense. `measured`: versions of its scoring."""
-    config = methods.resolve(kind, name, profile, values)
-    version = methods.method_class(discover.load(kind, name)).version
-    return {"settings": {kind.removesuffix("s"): methods.plain(config)}, "versions": {name: version, **measured}}
 
 
 def checked_groups(request: Request) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,8 @@ from torch import nn
 
 from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.data import prepare
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Views
-from robust_cluster.errors import CheckpointError
+from robust_cluster.data.base import DataInfo, Dataset, Labels, Stored
+from robust_cluster.errors import CheckpointError, ConfigError, MissingResultError
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
 from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.nn.precision import precision
@@ -48,7 +48,7 @@ class Context:
         self.torch_device = devices.choose(self.device)
         if self.threads:
             torch.set_num_threads(self.threads)
-        self.views: Views = devices.place(self.dataset.views, self.torch_device)
+        self.views: Stored = devices.place(self.dataset.views, self.torch_device)
 
     @property
     def info(self) -> DataInfo:
@@ -93,11 +93,34 @@ class Context:
         fill(model, self.store.load_model(spec), spec)
         return model
 
-    def new_attack(self, spec: RunSpec, surface: Surface) -> Attack:
-        """An untrained attacker of an attack or reattack run; its seed has the parent in it: a re-attack is fresh."""
+    def new_attack(self, spec: RunSpec, surface: Surface, **changes: Any) -> Attack:
+        """An untrained attacker of an attack or reattack run; its seed has the parent in it: a re-attack is fresh.
+
+        `changes`: settings that differ from the run's, e.g. another eps. What it transfers from another run is loaded.
+        """
         parent = spec.parent.key if spec.parent else ""
+        settings = {**spec.settings["attack"], **changes}
+        source = self.source(settings["source"]) if settings.get("source") else None
         torch.manual_seed(seed_for(spec.attack_seed or 0, "attack", str(spec.attack), parent, spec.seed))
-        return methods.new_attack(str(spec.attack), spec.settings["attack"], surface)
+        attack = methods.new_attack(str(spec.attack), settings, surface)
+        if source is not None:
+            attack.borrow(*source)
+        return attack
+
+    def source(self, key: str) -> tuple[Attack, Surface]:
+        """The attacker that the run `key` left, and the surface of the model that it attacked.
+
+        Raises: MissingResultError when there is no such finished attack among the runs, ConfigError for other data.
+        """
+        spec = self.store.find(key)
+        if spec is None or spec.parent is None or not spec.attack or self.store.record(spec) is None:
+            raise MissingResultError(f"There is no finished attack run with the key {key!r}", hint="rc ls runs")
+        if spec.data_sha256 != self.info.sha256:
+            raise ConfigError(f"{spec.directory} attacked other data than {self.info.name}: nothing can be transferred")
+        space = methods.attack_space(spec.attack, spec.settings["attack"])
+        bn = spec.settings["attack"].get("bn", "eval")
+        surface = frozen_surface(self.trained_model(spec.parent), space, None, bn)
+        return self.trained_attack(spec, surface), surface
 
     def trained_attack(self, spec: RunSpec, surface: Surface) -> Attack:
         """The attacker that a finished attack run left. Raises: CheckpointError."""
@@ -121,6 +144,11 @@ class Trial:
     spec: RunSpec
     seen: Context
     held: Context
+
+    @property
+    def attack_spec(self) -> RunSpec:
+        """The run that the attacker is of: this one, or that before a defense."""
+        return next(spec for spec in self.spec.lineage() if spec.attack)
 
 
 def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:

@@ -13,7 +13,7 @@ from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
-from robust_cluster.stages.attack import MEASURES, attacked_surface, parts
+from robust_cluster.stages.attack import attacked_surface, measure_of, parts, space_of
 from robust_cluster.stages.cluster import begin, describe_model, own_seed
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import Watch, embed
@@ -30,7 +30,7 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     model = context.trained_model(victim_spec)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"{spec.model} has nothing that a defense could train", hint="--model convae")
-    surface = Surface(model, methods.attack_space(str(attack_spec.attack)))
+    surface = Surface(model, space_of(attack_spec))
     original = context.trained_attack(attack_spec, surface)
     before = [fingerprint(part) for part in networks(original)]
     with precision(spec.precision):
@@ -41,10 +41,11 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     with precision("highest"):
         seen, held = parts(attack_spec, context)
         surface = attacked_surface(model, attack_spec, seen)
-        measure = MEASURES[surface.space]
-        metrics = description["metrics"] | measure.score(Trial(original, surface, spec, seen, held), is_final=False)
+        trial = Trial(original, surface, spec, seen, held)
+        found, details = measure_of(attack_spec).score(trial, is_final=False)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
-    return {**record(context, spec, summary), **description, "metrics": metrics, "checks": checks}
+    metrics = description["metrics"] | found
+    return {**record(context, spec, summary), **description, "metrics": metrics, **details, "checks": checks}
 
 
 def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summary:

@@ -16,7 +16,7 @@ from robust_cluster.nn.layers import flat
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages.context import Context, Trial
-from robust_cluster.stages.evaluate import Metrics, Predicted, attacked_scores, batch_of, finite, in_portions
+from robust_cluster.stages.evaluate import Details, Metrics, Predicted, attacked_scores, batch_of, finite, in_portions
 from robust_cluster.stages.loop import Summary
 
 MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
@@ -43,11 +43,11 @@ def versions() -> dict[str, int]:
     return {"latent_pgd": latent_pgd.LatentPGD.version, "measurement": MEASUREMENT}
 
 
-def score(trial: Trial, *, is_final: bool = True) -> Metrics:
+def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
     """The effect on the scored rows, and the controls; the same for an attack (`is_final`) and for a defense."""
     effect = measure(trial.attacker, trial.surface, trial.held)
     metrics = effect_metrics(effect, trial.surface, trial.held)
-    return metrics | controls(effect, trial.surface, trial.spec, trial.held)
+    return metrics | controls(effect, trial.surface, trial.spec, trial.held), {}
 
 
 def measure(attacker: Attack, surface: Surface, context: Context) -> Effect:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from robust_cluster import discover
@@ -41,10 +41,16 @@ def new_attack(name: str, values: Mapping[str, Any], surface: Surface) -> Attack
     return attack
 
 
-def attack_space(name: str) -> Space:
-    """The space an attack moves points in."""
-    space: Space = method_class(discover.load("attacks", name)).space
+def attack_space(name: str, values: Mapping[str, Any] = MappingProxyType({})) -> Space:
+    """The space that an attack of these settings, or by default, moves points in."""
+    space: Space = values.get("space") or method_class(discover.load("attacks", name)).space
     return space
+
+
+def measured_as(name: str, values: Mapping[str, Any]) -> str:
+    """How an attack of these settings is scored: "bounded", or by its space."""
+    is_bounded: bool = method_class(discover.load("attacks", name)).bounded
+    return "bounded" if is_bounded else attack_space(name, values)
 
 
 def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defense:

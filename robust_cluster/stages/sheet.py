@@ -19,7 +19,7 @@ from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
-from robust_cluster.stages import methods
+from robust_cluster.stages import bounded, methods
 from robust_cluster.stages.attack import parts
 from robust_cluster.stages.context import Context, frozen_surface
 from robust_cluster.stages.input_space import Scorer
@@ -86,7 +86,7 @@ class Judge:
 
 def check_attack(spec: RunSpec) -> None:
     """Nothing, when the run's attack moves pixels. Raises: ConfigError."""
-    if methods.attack_space(str(spec.attack)) != "input":
+    if methods.attack_space(str(spec.attack), spec.settings.get("attack", {})) != "input":
         message = f"images can only be drawn of attacks on the views, {spec.attack} moves embeddings"
         raise ConfigError(message, hint="an attack or reattack by view_gan or pgd")
 
@@ -106,7 +106,10 @@ def sheet(spec: RunSpec, context: Context, count: int) -> Sheet:
     with precision("highest"):
         model = context.trained_model(spec.parent)
         bn = spec.settings["attack"].get("bn", "eval")
-        scorer = Scorer(frozen_surface(model, "input", None, bn), parts(spec, context)[1])
+        held = parts(spec, context)[1]
+        few = spec.settings["attack"].get("rows")  # of a standard attack
+        rows = None if few is None else bounded.spaced(held.info.n_samples, few)
+        scorer = Scorer(frozen_surface(model, "input", None, bn), held, rows=rows)
         judge = Judge(scorer)
         # The last before the moves: it seeds the generator that PGD draws its starts from, as in the run.
         attacker = context.trained_attack(spec, scorer.surface)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.attacks.base import Surface
-from robust_cluster.attacks.latent_pgd import log_margin, margin
+from robust_cluster.attacks.latent_pgd import margin
 from robust_cluster.attacks.pgd import PGD, Config, changes, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views
 from robust_cluster.errors import ConfigError
@@ -16,6 +16,7 @@ from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
 from robust_cluster.models.shallow.kmeans import KMeansModel
 from robust_cluster.nn.layers import BatchNormMode
+from robust_cluster.nn.objectives import log_margin
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import frozen_surface
 from robust_cluster.stages.evaluate import embed

@@ -10,7 +10,6 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-import torchvision.datasets
 from sklearn.datasets import load_digits
 
 from robust_cluster import discover
@@ -133,7 +132,7 @@ def test_a_download_goes_to_the_cache_and_is_read_from_there(
         assert download
         write_family(root / "FashionMNIST" / "raw", FASHION, suffix=".gz")
 
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", download)
     assert fashion_mnist.read(places).views[0].shape == (12, 28, 28)
     assert (tmp_path / "cache" / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").is_file()
 

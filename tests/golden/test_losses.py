@@ -43,7 +43,7 @@ def losses_of(model: str, runs_dir: Path) -> dict[str, list[dict[str, float]]]:
     return {stage: [json.loads(line)["losses"] for line in lines] for stage, lines in logs.items()}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*(pytest.param(name, marks=pytest.mark.slow) for name in MODELS[:2]), MODELS[2]])
 def test_the_losses_of_a_tiny_run_are_the_golden_ones(model: str, tmp_path: Path) -> None:
     golden: dict[str, Any] = json.loads(GOLDEN.read_text())[model]
     found = losses_of(model, tmp_path)

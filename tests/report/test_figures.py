@@ -155,7 +155,7 @@ def test_an_attack_that_misleads_nobody_is_refused(has_classes: bool, sentence: 
     "sheet",
     [
         made(1, n_misled=15320, n_before=12100, n_scored=35000),
-        made(10, shapes=((3, 32, 16), (3, 32, 16)), n_misled=5320),
+        pytest.param(made(10, shapes=((3, 32, 16), (3, 32, 16)), n_misled=5320), marks=pytest.mark.slow),
         made(3, shapes=((1, 8, 8), (1, 8, 16), (1, 16, 8))),
     ],
     ids=["one column", "ten", "unequal"],
@@ -245,7 +245,7 @@ def test_a_run_without_a_curve_is_refused(content: dict[str, Any]) -> None:
         figures.curve(record(spec=spec, **content))
 
 
-@pytest.mark.parametrize("suffix", figures.METADATA)
+@pytest.mark.parametrize("suffix", [".svg", *(pytest.param(kind, marks=pytest.mark.slow) for kind in (".png", ".pdf"))])
 def test_the_same_figure_is_the_same_file_whatever_the_users_settings(tmp_path: Path, suffix: str) -> None:
     paths = [tmp_path / f"{name}{suffix}" for name in ("first", "folder/second")]
     before = dict(matplotlib.rcParams)

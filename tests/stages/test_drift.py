@@ -28,6 +28,7 @@ from robust_cluster.stages.evaluate import embed
 from robust_cluster.stages.loop import Silent
 
 FAMILY = ("dec", "idec", "adec")
+OFTEN = [*(pytest.param(name, marks=pytest.mark.slow) for name in FAMILY[:2]), "adec"]
 EPOCHS = 5
 SMALL: dict[str, Any] = {
     "model.hidden": [16],
@@ -60,7 +61,7 @@ def trained(context: Context, spec: RunSpec) -> tuple[str, list[Any]]:
     return digest, [(line["losses"], health) for line, health in zip(lines, kept, strict=True)]
 
 
-@pytest.mark.parametrize("model", FAMILY)
+@pytest.mark.parametrize("model", OFTEN)
 def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
     few_digits: Dataset, tmp_path: Path, model: str
 ) -> None:
@@ -102,7 +103,7 @@ class Kills(Silent):
             raise Killed
 
 
-@pytest.mark.parametrize("model", FAMILY)
+@pytest.mark.parametrize("model", OFTEN)
 def test_a_killed_clustering_ends_like_the_uninterrupted_one(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:

@@ -101,6 +101,11 @@ class ConvAE(ClusterModel):
         soft_labels: Tensor = self.head(z).softmax(dim=1)
         return soft_labels
 
+    def log_assign(self, z: Tensor) -> Tensor:
+        """Logarithms (n, K) of `assign`, exact where a saturated head underflows, so that it still has a gradient."""
+        log_y: Tensor = self.head(z).log_softmax(dim=1)
+        return log_y
+
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """The terms of L_C, weighted; the warm-up's terms while pretraining."""
         if phase == "pretrain":

@@ -1,0 +1,124 @@
+"""APGD: projected gradient ascent with momentum whose step size halves by itself (Croce and Hein, ICML 2020).
+
+Algorithm 1 of the paper in the L-infinity and the L2 ball on a label-free objective of `nn/objectives.py`:
+z = P(x_k + eta s_k), x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})), s_k the sign of the gradient or the
+normalised gradient, eta = 2 eps at first. At checkpoints a sample whose objective rose in fewer than rho = 75 % of the
+steps since the last one, or whose step and best objective stood still since then, halves eta and goes on from its best
+point. All of it is per sample. Differs from the paper: a sample that has changed its cluster is done; with several
+views every view has its own radius and normalised step, and one step size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from robust_cluster.attacks.base import (
+    Ascent,
+    Gain,
+    GradientAttack,
+    GradientConfig,
+    Surface,
+    column,
+    cut,
+    direction,
+)
+from robust_cluster.data.base import Views
+from robust_cluster.errors import ConfigError, check_at_least
+
+PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 5}, "cpu": {"steps": 50}, "short": {"steps": 20}}
+FIRST_CHECK, LEAST_CHECK, SHORTER = 0.22, 0.06, 0.03  # shares of the steps: p_1, least period, its decrease
+
+
+@dataclass(frozen=True)
+class Config(GradientConfig):
+    """Hyper-parameters of the attack; the values are those of the paper."""
+
+    steps: int = 100
+    momentum: float = 0.75  # alpha, the share of the new step
+    rho: float = 0.75  # share of rising steps below which the step size halves
+    relative_step: float = 2.0  # first step size over eps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(0, self, "steps")
+        for name in ("momentum", "rho"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        if not self.relative_step > 0:
+            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+
+
+class Apgd(GradientAttack):
+    """Steps that need no tuning; nothing is learned."""
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: Config, surface: Surface, *, gain: Gain | None = None) -> None:
+        super().__init__(config, surface, gain=gain)
+        self.config = config
+
+    def ascend(self, ascent: Ascent, start: Views) -> None:
+        """One run from x_0 = start."""
+        config, budget = self.config, self.budget
+        radii = budget.radii(len(start))
+        answer = ascent.ask(start, gradient=config.steps > 0)
+        point = best = previous = cut(start, answer.stays)
+        gain = best_gain = checked_gain = answer.gain
+        gradient = best_gradient = answer.gradients
+        size = torch.full_like(gain, config.relative_step)  # eta over the radius
+        rises, has_halved = torch.zeros_like(gain), torch.zeros_like(gain, dtype=torch.bool)
+        checks, last_check = checkpoints(config.steps), 0
+        for step in range(1, config.steps + 1):
+            if not len(ascent.known):
+                return
+            share = config.momentum if step > 1 else 1.0
+            clean = ascent.known.point
+            ahead = budget.clip(
+                clean,
+                tuple(
+                    torch.addcmul(x, column(size, x), direction(g, budget.norm), value=radius)
+                    for x, g, radius in zip(point, gradient, radii, strict=True)
+                ),
+            )
+            # x + share (z - x) + (1 - share) (x - x_before), in three terms
+            moved = tuple(
+                torch.add(share * z, x, alpha=2 - 2 * share).sub_(before, alpha=1 - share)
+                for x, z, before in zip(point, ahead, previous, strict=True)
+            )
+            moved = budget.clip(clean, moved) if share < 1 else ahead
+            answer = ascent.ask(moved, gradient=step < config.steps)
+            stays = answer.stays
+            if stays is not None:
+                moved, point, best, best_gradient = (cut(v, stays) for v in (moved, point, best, best_gradient))
+                gain, best_gain, checked_gain, size = (t[stays] for t in (gain, best_gain, checked_gain, size))
+                rises, has_halved = rises[stays], has_halved[stays]
+            rises += answer.gain > gain
+            previous, point, gain, gradient = point, moved, answer.gain, answer.gradients
+            is_better = gain > best_gain
+            best, best_gradient = chosen(is_better, point, best), chosen(is_better, gradient, best_gradient)
+            best_gain = torch.where(is_better, gain, best_gain)
+            if step in checks:
+                has_stalled = rises < config.rho * (step - last_check)
+                has_stalled |= ~has_halved & (best_gain <= checked_gain)
+                size = torch.where(has_stalled, size / 2, size)
+                point, gradient = chosen(has_stalled, best, point), chosen(has_stalled, best_gradient, gradient)
+                gain = torch.where(has_stalled, best_gain, gain)
+                rises, has_halved, checked_gain, last_check = torch.zeros_like(rises), has_stalled, best_gain, step
+        ascent.offer(best, best_gain)
+
+
+def checkpoints(steps: int) -> set[int]:
+    """The steps w_j = ceil(p_j N): p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06) up to 1."""
+    found, before, share = set(), 0.0, FIRST_CHECK
+    while share <= 1 + 1e-9:
+        found.add(math.ceil(share * steps - 1e-9))
+        before, share = share, share + max(share - before - SHORTER, LEAST_CHECK)
+    return found
+
+
+def chosen(is_first: Tensor, first: Views, second: Views) -> Views:
+    """For every sample its row of the one or the other, in every view."""
+    return tuple(torch.where(column(is_first, a), a, b) for a, b in zip(first, second, strict=True))

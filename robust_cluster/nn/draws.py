@@ -1,0 +1,69 @@
+"""Random numbers that are functions of (seed, row, draw) alone: no state, so no batch, order or restart changes them.
+
+A counter is hashed by the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): 64-bit integer operations, the
+same on every device.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Stream = int | Sequence[int]  # which of a seed's independent draws: a number or several
+
+BITS = 24  # of a draw: all that a float32 in [0, 1) can hold
+
+
+def _signed(value: int) -> int:
+    """The 64 bits of an unsigned number as torch's int64 has them."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+FACTORS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
+
+
+def uniform(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> Tensor:
+    """Draws from [0, 1), (n, *shape) float32 on the rows' device: the same numbers for a row in whatever batch.
+
+    `seed`: any whole number. `rows` (n,) int64. `stream`: draws of different streams are independent.
+    """
+    key = _mix(torch.tensor(_signed(seed) ^ GOLDEN))
+    for number in (stream,) if isinstance(stream, int) else stream:
+        key = _mix(key + (number + 1) * torch.tensor(GOLDEN))
+    size = math.prod(shape)
+    own = _mix(key.to(rows.device) ^ _mix(rows + 1))[:, None]  # (n, 1)
+    counter = torch.arange(1, size + 1, device=rows.device) * GOLDEN
+    bits = _mix(own + counter)
+    return (_shifted(bits, 64 - BITS).to(torch.float32) * 2.0**-BITS).view(len(rows), *shape)
+
+
+def normal(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> Tensor:
+    """Draws from N(0, 1), (n, *shape) float32, by Box and Muller (1958); arguments as of `uniform`.
+
+    Made on the CPU in float64: logarithms and cosines differ between devices in their last bits.
+    """
+    numbers = (stream,) if isinstance(stream, int) else tuple(stream)
+    radius, angle = (uniform(seed, rows.cpu(), shape, (*numbers, part)).double() for part in range(2))
+    drawn = (-2 * torch.log1p(-radius)).sqrt() * (2 * math.pi * angle).cos()
+    return drawn.float().to(rows.device)
+
+
+def signs(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> Tensor:
+    """-1 or 1 with equal chances, (n, *shape) float32; arguments as of `uniform`."""
+    return 1 - 2 * (uniform(seed, rows, shape, stream) < 0.5).float()
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser: a bijection of 64 bits in which every bit of x changes half of them."""
+    x = (x ^ _shifted(x, 30)) * FACTORS[0]
+    x = (x ^ _shifted(x, 27)) * FACTORS[1]
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """x >> bits with zeros from the left, where torch copies the sign."""
+    shifted: Tensor = (x >> bits) & (2 ** (64 - bits) - 1)
+    return shifted

@@ -1,0 +1,74 @@
+"""One column, one threat model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from robust_cluster.errors import ConfigError
+from robust_cluster.report.spec import TableSpec
+from robust_cluster.report.table import build
+from robust_cluster.runs.spec import DataRef
+
+Load = Callable[..., TableSpec]
+Make = Callable[..., dict[str, Any]]
+LINF = {"space": "input", "norm": "linf", "eps_model": 0.1, "knowledge": "white", "stage": "frozen"}
+
+
+def attacked(record: Make, model: str, data: str = "stl10", **changes: Any) -> dict[str, Any]:
+    return {**record(model=model, data=DataRef(data), metrics={"ACC": 0.9, "ACC*": 0.5}), "threat": LINF | changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"space": "latent"}, "space input and latent"),
+        ({"norm": "l2"}, "norm linf and l2"),
+        ({"knowledge": "label"}, "knowledge white and label"),
+        ({"stage": "re-fit"}, "stage frozen and re-fit"),
+        ({"eps_model": 0.2}, "eps 0.1 and 0.2"),
+    ],
+)
+def test_two_threat_models_in_one_column_are_refused(
+    load_toy: Load, record: Make, changes: dict[str, Any], difference: str
+) -> None:
+    records = [attacked(record, "kmeans"), attacked(record, "convae", **changes)]
+    with pytest.raises(ConfigError, match=rf"toy puts different threat models into one column \(64\): .*{difference}"):
+        build(load_toy(), records, profile="smoke")
+
+
+def test_another_data_set_may_have_another_radius_and_no_other_norm(load_toy: Load, record: Make) -> None:
+    build(
+        load_toy(), [attacked(record, "kmeans"), attacked(record, "kmeans", "digits", eps_model=0.3)], profile="smoke"
+    )
+    with pytest.raises(ConfigError, match="norm linf and l2"):
+        build(
+            load_toy(), [attacked(record, "kmeans"), attacked(record, "kmeans", "digits", norm="l2")], profile="smoke"
+        )
+
+
+def test_clean_columns_and_columns_of_their_own_are_not_compared(load_toy: Load, record: Make) -> None:
+    records = [attacked(record, "kmeans"), attacked(record, "convae", norm="l2")]
+    build(
+        load_toy(('values = ["ACC", "ACC*"]', 'values = ["ACC"]'), ('values = ["D"]', 'values = ["NMI"]')),
+        records,
+        profile="smoke",
+    )
+    apart = load_toy(
+        ('rows = ["data", "method", "metric"]', 'rows = ["data", "metric"]'),
+        ('columns = ["latent_dim"]', 'columns = ["latent_dim", "method"]'),
+    )
+    build(apart, records, profile="smoke")
+
+
+def test_a_swept_radius_is_the_tables_own(load_toy: Load, record: Make) -> None:
+    spec = load_toy(
+        ('columns = ["latent_dim"]', 'columns = ["latent_dim", "attack.eps"]'),
+        ("seed = [0, 1]\n", 'seed = [0, 1]\n"attack.eps" = [0.1, 0.2]\n'),
+    )
+    records = []
+    for eps in (0.1, 0.2):
+        one = attacked(record, "kmeans", eps_model=eps)
+        one["spec"]["settings"] = {"attack": {"eps": eps}}
+        records.append({**one, "key": str(eps)})
+    build(spec, records, profile="smoke")

@@ -1,0 +1,170 @@
+"""How standard attacks are scored: the three readings of accuracy, the curve over radii, the controls, what is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robust_cluster.attacks.base import Budget
+from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.prepare import load
+from robust_cluster.errors import ConfigError
+from robust_cluster.metrics.flips import flip_rate
+from robust_cluster.runs.seeds import generator
+from robust_cluster.runs.spec import DataRef, Stage
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages.bounded import sign_noise, spaced
+from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.evaluate import attacked_scores
+
+Record = dict[str, Any]
+Attacked = Callable[..., Record]
+KMEANS = {"model.n_init": 1, "attack.rows": 200}
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    return load(DataRef("digits", limit=300), Places())
+
+
+@pytest.fixture(scope="module")
+def attacked(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
+    """attacked(**settings) is the record of an attack on k-means by APGD in the L-infinity ball, or as said."""
+    context = Context(RunStore(tmp_path_factory.mktemp("runs")), few, "smoke", device="cpu", threads=1)
+
+    def run(attack: str = "apgd", seed: int = 0, **settings: Any) -> Record:
+        given = {"norm": "linf", "eps": 0.1, **settings}
+        overrides = {**KMEANS, **{f"attack.{name}": value for name, value in given.items()}}
+        request = Request("attack", few.ref, "kmeans", attack=attack, seed=seed, profile="smoke", overrides=overrides)
+        return execute(plan(request, few.info), context)[-1]
+
+    return run
+
+
+TRUTH = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+CLEAN = np.array([2, 2, 2, 0, 0, 0, 1, 0])  # one of the third class strays: ACC 7/8
+
+
+@pytest.mark.parametrize(
+    ("moved", "anew", "clean_map", "flips"),
+    [
+        (CLEAN, 7 / 8, 7 / 8, 0.0),
+        (np.array([1, 2, 0])[CLEAN], 7 / 8, 1 / 8, 1.0),  # clusters trade names; by chance the stray comes home
+        (np.zeros(8, np.int64), 3 / 8, 3 / 8, 1 / 2),  # collapse: the largest class; cluster 0 was the second class's
+    ],
+    ids=["identity", "permutation", "collapse"],
+)
+def test_three_readings_tell_identity_permutation_and_collapse_apart(
+    moved: Any, anew: float, clean_map: float, flips: float
+) -> None:
+    found = attacked_scores(TRUTH, CLEAN, moved, 3)
+    assert (found["ACC*"], found["ACC*_clean_map"]) == (pytest.approx(anew), pytest.approx(clean_map))
+    assert flip_rate(CLEAN, moved) == flips
+    assert found["ACC*_clean_map"] <= found["ACC*"]  # type: ignore[operator]
+
+
+def test_a_curve_starts_at_the_clean_scores_and_never_falls(attacked: Attacked) -> None:
+    record = attacked(eps=0.2, curve=[0.0, 0.05, 0.1])
+    lines = record["radii"]
+    assert [line["eps"] for line in lines] == [0.0, 0.05, 0.1, 0.2]
+    flips = [line["flip"] for line in lines]
+    assert flips[0] == 0
+    assert flips == sorted(flips)
+    assert flips[-1] > flips[1] > 0
+    assert (lines[0]["ACC*"], lines[0]["NMI*"]) == (record["metrics"]["ACC"], record["metrics"]["NMI"])
+    for name in ("flip", "ACC*", "ACC*_clean_map", "NMI*", "ARI*"):
+        assert record["metrics"][name] == lines[-1][name]
+    assert (record["metrics"]["eps"], record["metrics"]["samples"]) == (0.2, 200)
+
+
+def test_no_move_flips_nothing_noise_little_and_the_victim_stays(attacked: Attacked) -> None:
+    record = attacked()
+    assert record["metrics"]["zero_flip"] == 0
+    assert record["metrics"]["noise_flip"] < 0.5 * record["metrics"]["flip"]
+    assert record["metrics"]["noise_flip"] == max(record["metrics"]["equal_norm_flip"], record["metrics"]["sign_flip"])
+    assert record["checks"] == {"victim_unchanged": True}
+    assert record["flags"] == []
+
+
+def test_the_threat_model_has_the_radius_in_pixels_and_in_units_of_the_model(attacked: Attacked, few: Dataset) -> None:
+    threat = attacked()["threat"]
+    assert {name: threat[name] for name in ("space", "norm", "stage", "knowledge", "views", "bn")} == {
+        "space": "input",
+        "norm": "linf",
+        "stage": "frozen",
+        "knowledge": "white",
+        "views": "all",
+        "bn": "eval",
+    }
+    assert threat["eps_pixels"] == pytest.approx(0.1)
+    assert threat["eps_model"] == pytest.approx(0.1 * 16 * few.info.scale)  # digits are counts of 0 to 16
+    assert threat["box"] == [0.0, pytest.approx(16 * few.info.scale)]
+    assert threat["queries"] >= 200
+    latent = attacked(space="latent", norm="l2", eps=1.0)["threat"]
+    assert (latent["space"], latent["eps_pixels"], latent["eps_model"], latent["box"]) == ("latent", None, 1.0, None)
+
+
+def test_labels_of_every_scored_row_are_kept(attacked: Attacked, few: Dataset) -> None:
+    record = attacked()
+    kept = record["samples"]
+    rows = spaced(300, 200).numpy()
+    assert few.labels is not None
+    assert [int(c) for c in kept["truth"]] == few.labels[rows].tolist()
+    changed = sum(a != b for a, b in zip(kept["clean"], kept["moved"], strict=True))
+    assert changed / kept["rows"] == pytest.approx(record["metrics"]["flip"])
+
+
+def test_another_seed_draws_other_points_and_the_same_seed_the_same(attacked: Attacked) -> None:
+    assert attacked(steps=1)["samples"] == attacked(steps=1)["samples"]
+    assert attacked(steps=1)["radii"] != attacked(steps=1, seed=1)["radii"]
+
+
+def test_rows_are_evenly_spaced() -> None:
+    assert spaced(10, 4).tolist() == [0, 3, 6, 9]
+    assert spaced(3, 1000).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_sign_noise_has_the_whole_radius(norm: Any) -> None:
+    clean = torch.zeros(5, 2, 3)
+    moved = sign_noise(clean, Budget(norm, 0.3), 0, generator(0))
+    sizes = moved.flatten(1).abs().amax(dim=1) if norm == "linf" else moved.flatten(1).norm(dim=1)
+    torch.testing.assert_close(sizes, torch.full((5,), 0.3))
+    assert len(set(moved.sign().flatten().tolist())) == 2
+
+
+def stages_of(few: Dataset, stage: Stage = "reattack", **fields: Any) -> list[tuple[str, str | None]]:
+    specs = plan(Request(stage, few.ref, "convae", profile="smoke", **fields), few.info)
+    return [(spec.stage, spec.attack) for spec in specs if spec.stage in ("attack", "defend", "reattack")]
+
+
+def test_a_standard_reattack_leaves_the_defense_the_attack_that_it_was_made_for(few: Dataset) -> None:
+    budget = {"attack.norm": "linf", "attack.eps": 0.1}
+    expected = [("attack", "latent_net"), ("defend", None), ("reattack", "apgd")]
+    assert stages_of(few, attack="apgd", overrides=budget) == expected
+    specs = plan(Request("reattack", few.ref, "convae", attack="apgd", profile="smoke", overrides=budget), few.info)
+    plain = plan(Request("defend", few.ref, "convae", profile="smoke"), few.info)
+    assert specs[-2].key == plain[-1].key, "the defended run is the one of rc defend"
+    assert stages_of(few, attack="apgd", against="latent_pgd", overrides=budget)[0] == ("attack", "latent_pgd")
+
+
+def test_a_defense_cannot_follow_an_attack_in_another_space(few: Dataset) -> None:
+    budget = {"attack.norm": "linf", "attack.eps": 0.1}
+    with pytest.raises(
+        ConfigError, match="mutual_info defends against attacks in latent space, apgd is in input space"
+    ):
+        stages_of(few, "defend", attack="apgd", overrides=budget)
+
+
+def test_the_same_run_is_found_by_its_key(few: Dataset, attacked: Attacked, tmp_path: Path) -> None:
+    spec = plan(Request("cluster", few.ref, "kmeans", profile="smoke"), few.info)[-1]
+    store = RunStore(tmp_path)
+    with store.own(spec):
+        pass
+    assert store.find(spec.key) == spec
+    assert store.find("nothing") is None
+    assert store.find("../*") is None
