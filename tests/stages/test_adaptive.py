@@ -1,0 +1,159 @@
+"""A re-attack shows what a fake defense hides: gradients that are gone, gradients of a staircase, labels that jump."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from robust_cluster.attacks import apgd, square
+from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.data.base import Places, Views
+from robust_cluster.data.prepare import load
+from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.runs.spec import DataRef
+from robust_cluster.runs.store import RunStore
+from robust_cluster.stages.adaptive import ADAPTIVE, DRAWS, TRANSFERRED, Transferred, gaps, is_random
+from robust_cluster.stages.bounded import Probe, worsened
+from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.context import Context, Trial
+
+Encode = Callable[[Views], Embedding]
+EPS = 0.25  # of the pixel range
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    few = load(DataRef("digits", limit=300), Places())
+    return Context(RunStore(tmp_path_factory.mktemp("runs")), few, "smoke", device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def victim(context: Context) -> ClusterModel:
+    """K-means on 300 digits."""
+    request = Request("cluster", context.dataset.ref, "kmeans", profile="smoke", overrides={"model.n_init": 1})
+    specs = plan(request, context.info)
+    execute(specs, context)
+    return context.trained_model(specs[-1]).eval().requires_grad_(False)
+
+
+def without_gradient(encode: Encode, unit: float) -> Encode:
+    return lambda views: encode(tuple(view.detach() + 0 * view for view in views))
+
+
+class Stairs(torch.autograd.Function):
+    """Rounding to quarters of the range, whose gradient is 0 everywhere."""
+
+    @staticmethod
+    def forward(ctx: Any, view: Tensor, step: float) -> Tensor:
+        return (view / step).round() * step
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.zeros_like(gradient), None
+
+
+def quantised(encode: Encode, unit: float) -> Encode:
+    return lambda views: encode(tuple(Stairs.apply(view, 0.1 * unit) for view in views))  # type: ignore[no-untyped-call]
+
+
+def noisy(encode: Encode, unit: float) -> Encode:
+    return lambda views: encode(tuple(view + 0.15 * unit * torch.randn_like(view) for view in views))
+
+
+# each with the attack that it fools: gradients that are gone, gradients of stairs, answers that change by themselves
+FAKES = {
+    "zero-gradient wrapper": (without_gradient, "apgd"),
+    "quantiser": (quantised, "apgd"),
+    "added noise": (noisy, "square:hard"),
+}
+
+
+def usual(surface: Surface, points: list[Views]) -> Tensor:
+    """The cluster that most of 25 passes give: what a random model says of a point."""
+    passes = [torch.cat([surface.labels(point) for point in points]) for _ in range(25)]
+    return torch.stack(passes).mode(dim=0).values
+
+
+@pytest.mark.parametrize("fake", FAKES)
+def test_a_fake_defense_is_broken_with_a_large_gap(victim: ClusterModel, context: Context, fake: str) -> None:
+    torch.manual_seed(0)
+    wrapper, fooled = FAKES[fake]
+    defended = copy.deepcopy(victim)
+    defended.encode = wrapper(victim.encode, context.info.unit)  # type: ignore[method-assign]
+    before, after = Surface(victim, "input"), Surface(defended, "input")
+    budget = {"norm": "linf", "eps": EPS}
+    plain = apgd.Config(steps=30, **budget)  # type: ignore[arg-type]
+
+    def flips(surface: Surface, attack: Attack) -> Any:
+        probe = Probe(surface, context, 200)
+        moved = [worsened(attack, probe, number, clean) for number, clean in enumerate(probe.clean)]
+        return (usual(surface, moved) != usual(surface, probe.clean)).numpy()
+
+    old = apgd.Apgd(plain, before)
+    undefended = flips(before, apgd.Apgd(plain, before)).mean()
+    assert undefended > 0.5
+    eot = DRAWS if fake == "added noise" else 1
+    found = {
+        "apgd": flips(after, apgd.Apgd(plain, after)),
+        TRANSFERRED: flips(after, Transferred(old, before, old.budget)),
+        ADAPTIVE: flips(after, apgd.Apgd(replace(plain, eot=eot), after)),
+        "square:hard": flips(after, square.Square(square.Config(feedback="hard", queries=300, **budget), after)),  # type: ignore[arg-type]
+    }
+    shares = {name: float(flags.mean()) for name, flags in found.items()}
+    best = max(shares.values())
+    assert best > 0.85 * undefended, f"the defense is broken: {shares}, {undefended}"
+    assert best - shares[fooled] > 0.5, f"and the gap is shown: {shares}"
+
+
+def test_gaps_are_between_the_worst_case_and_the_transferred_points() -> None:
+    def of(*rows: int) -> Any:
+        return np.isin(np.arange(10), rows)
+
+    found = gaps({"apgd": of(0, 1, 2), "noise": of(3), TRANSFERRED: of(0), ADAPTIVE: of(4, 5)})
+    assert found == {"transferred": 0.1, "afresh": 0.4, "adaptive": 0.2, "worst": 0.6, "gap": pytest.approx(0.5)}
+    assert gaps({"apgd": of(0), TRANSFERRED: of(0, 1)})["adaptive"] is None
+
+
+def test_a_model_without_chance_is_not_random(victim: ClusterModel, context: Context) -> None:
+    surface = Surface(victim, "input")
+    trial = Trial(None, surface, None, context, context)  # type: ignore[arg-type]
+    assert not is_random(trial)
+    defended = copy.deepcopy(victim)
+    defended.encode = noisy(victim.encode, 1.0)  # type: ignore[method-assign]
+    assert is_random(replace(trial, surface=Surface(defended, "input")))
+
+
+@pytest.mark.slow
+def test_a_standard_reattack_has_the_three_attacks_beside_each_other(tmp_path: Path) -> None:
+    few = load(DataRef("digits", limit=200), Places())
+    context = Context(RunStore(tmp_path), few, "smoke", device="cpu", threads=1)
+    overrides: dict[str, Any] = {
+        "model.hidden": [16],
+        "model.head": [16],
+        "model.n_init": 1,
+        "model.head_steps": 20,
+        **{f"model.{phase}.epochs": 3 for phase in ("pretrain", "cluster")},
+        "defense.schedule.epochs": 1,
+        "defense.schedule.steps_per_epoch": 3,
+        "attack.norm": "l2",
+        "attack.eps": 2.0,
+        "attack.curve": [0.0, 1.0],
+        "attack.space": "latent",
+    }
+    request = Request("reattack", few.ref, "convae", 6, attack="apgd", profile="smoke", overrides=overrides)
+    record = execute(plan(request, few.info), context)[-1]
+    names = [line["attack"] for line in record["radii"] if line["eps"] == 2.0]
+    assert names == ["apgd", "transferred", "adaptive", "all"]
+    assert {line["flip"] for line in record["radii"] if line["eps"] == 0} == {0.0}
+    assert record["adaptive"]["worst"] == record["metrics"]["flip"]
+    assert record["adaptive"]["transferred"] == record["metrics"]["flip_transferred"]
+    assert record["checks"] == {"victim_unchanged": True}
+    for line in record["radii"]:
+        whole = next(one for one in record["radii"] if (one["eps"], one["attack"]) == (line["eps"], "all"))
+        assert line["flip"] <= whole["flip"]
