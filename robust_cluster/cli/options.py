@@ -1,17 +1,21 @@
 """The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
 
 import inspect
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, Normalize, Split
+
+if TYPE_CHECKING:
+    from robust_cluster.data.base import Places
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
@@ -104,6 +108,35 @@ def option(*flags: str, help: str, **more: Any) -> Any:
     return typer.Option(*flags, help=help, show_envvar=False, **more)
 
 
+DataDir = Annotated[Path | None, option("--data-dir", help="Where data files are.")]
+Limit = Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")]
+Flatten = Annotated[bool, option("--flatten", help="Images become vectors.")]
+Normalized = Annotated[Normalize, option("--normalize", help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
+Size = Annotated[int | None, option("--size", callback=positive, help="Images of N x N, pooled (DCAN: 14).")]
+Subset = Annotated[str | None, option("--subset", metavar="CLASS,...", help="Only these classes.")]
+Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
+Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
+Json = Annotated[bool, option("--json", help="Print a JSON document.")]
+
+
+def places(data_dir: Path | None, *, quiet: bool = False) -> "Places":
+    """Where data are looked for: --data-dir, the folder in RC_DATA, the system's, the cache (RC_CACHE).
+
+    RC_DATA may also be the value of --data: it is a place only when it names a folder. Raises: ConfigError when it is
+    an absolute path to nothing.
+    """
+    from robust_cluster.cli.console import download_progress
+    from robust_cluster.data.base import Places
+
+    named = Path(os.environ.get("RC_DATA", "")).expanduser()
+    if named.is_absolute() and not named.exists():
+        raise ConfigError(f"RC_DATA must be an existing folder (or what --data takes), got {named}")
+    environment = named if os.environ.get("RC_DATA") and named.is_dir() else None
+    found = Places(data_dir, environment=environment, progress=download_progress(quiet=quiet))
+    cache = os.environ.get("RC_CACHE")
+    return replace(found, cache=Path(cache).expanduser()) if cache else found
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What every verb that runs something takes."""
@@ -121,12 +154,12 @@ class RunOptions:
     device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
     threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
-    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
+    data_dir: DataDir = None
     curve: Annotated[bool, option("--curve", help="Log ACC, NMI and ADEC's gradient cosines while clustering.")] = False
     no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
     dry_run: Annotated[bool, option("--dry-run", help="Only print the plan.")] = False
-    quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False
-    debug: Annotated[bool, option("--debug", help="Show tracebacks.")] = False
+    quiet: Quiet = False
+    debug: Debug = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +177,11 @@ class StageOptions(RunOptions):
     ]
     dim: Annotated[int, option("--dim", callback=positive, help="Latent dimensions.")] = 64
     seed: Annotated[str, option("--seed", metavar="N[,N...]", help="A run per seed.")] = "0"
-    limit: Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")] = None
-    flatten: Annotated[bool, option("--flatten", help="Images become vectors.")] = False
-    normalize: Annotated[Normalize, option("--normalize", help="Scaling of vectors.")] = "alrdc"
+    limit: Limit = None
+    flatten: Flatten = False
+    normalize: Normalized = "alrdc"
+    size: Size = None
+    subset: Subset = None
     clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
     split: Annotated[
         Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
@@ -189,7 +224,24 @@ class StageOptions(RunOptions):
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + self.path.stem if self.path else self.data
-        return DataRef(name, self.limit, self.flatten, self.normalize, self.clusters, self.split)
+        return DataRef(
+            name,
+            self.limit,
+            self.flatten,
+            self.normalize,
+            self.clusters,
+            self.split,
+            self.size,
+            classes(self.subset),
+        )
+
+
+def classes(text: str | None) -> str | None:
+    """The classes of --subset in one order, numbers by size, so that one choice has one name."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    return ",".join(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
 EXTRAS = frozenset({"attack", "attack_seeds", "defense", "mode", "sweep"})

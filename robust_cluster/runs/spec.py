@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Normalize = Literal["alrdc", "none"]
+Normalize = Literal["alrdc", "adec", "none"]
 Split = Literal["halves", "none"]
 
 
@@ -17,8 +18,10 @@ class DataRef:
     """A data set as the user names it, with the choices that change its numbers.
 
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
-    `normalize`: scaling of vector data. `n_clusters`: given where there are no labels. Paths are not part of it.
+    `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec").
+    `n_clusters`: given where there are no labels. Paths are not part of it.
     `split`: "halves" trains models on one half and attacks on the other; "none", as None, uses all rows for both.
+    `size`: images become size x size by mean pooling. `subset`: the classes that are kept, "0,1,2" in that order.
     """
 
     name: str
@@ -27,11 +30,19 @@ class DataRef:
     normalize: Normalize = "alrdc"
     n_clusters: int | None = None
     split: Split | None = None
+    size: int | None = None
+    subset: str | None = None
 
     @property
     def label(self) -> str:
         """A short name for folders and tables: `mnist10k-vector`, `fashion-mnist-10000`."""
-        parts = [self.name.replace(":", "-"), "vector" if self.flatten else "", str(self.limit) if self.limit else ""]
+        parts = [
+            self.name.replace(":", "-"),
+            f"only-{re.sub(r'[^A-Za-z0-9]+', '.', self.subset)[:40]}" if self.subset else "",
+            f"{self.size}px" if self.size else "",
+            "vector" if self.flatten else "",
+            str(self.limit) if self.limit else "",
+        ]
         return "-".join(part for part in parts if part)
 
 
@@ -87,12 +98,13 @@ class RunSpec:
         raise LookupError(f"{self.directory} has no {stage} run before it")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content, the parent's included; `data.split` only where it is used."""
+        """Plain JSON content, the parent's included; the data's `split`, `size` and `subset` only where used."""
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:
-            if run["data"]["split"] is None:
-                del run["data"]["split"]
+            for name in ("split", "size", "subset"):
+                if run["data"][name] is None:
+                    del run["data"][name]
             run = run["parent"]
         return content
 
