@@ -11,16 +11,8 @@ from robust_cluster.errors import UnknownNameError
 
 PACKAGE = Path(__file__).parent
 Kind = Literal["models", "attacks", "defenses", "data"]
-RESERVED = {
-    "base",
-    "prepare",
-    "files",
-    "multiview",
-    "places",
-    "store",
-    "rcv1",
-    "resnet",
-}  # an abstraction or shared reading, never a method or a data set
+# an abstraction or shared reading, never a method or a data set
+RESERVED = {"base", "prepare", "files", "multiview", "places", "store", "archive", "resnet", "rcv1"}
 NOISY = "noisy:"  # before a data set's name or path: its noisy two-view construction
 
 
