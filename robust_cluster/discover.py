@@ -11,8 +11,10 @@ from robust_cluster.errors import UnknownNameError
 
 PACKAGE = Path(__file__).parent
 Kind = Literal["models", "attacks", "defenses", "data"]
-# an abstraction or shared reading, never a method or a data set
-RESERVED = {"base", "prepare", "files", "multiview", "places", "store", "archive", "resnet", "rcv1"}
+# no method and no data set: an abstraction or shared reading
+RESERVED = {"base", "prepare", "files", "multiview", "sparse", "text", "features"}
+RESERVED |= {"places", "store", "archive", "resnet", "rcv1"}
+FORMATS = "robust_cluster.data.formats"  # a folder of file formats, which are no data sets either
 NOISY = "noisy:"  # before a data set's name or path: its noisy two-view construction
 
 
@@ -26,7 +28,7 @@ def modules(kind: Kind) -> dict[str, str]:
     found: dict[str, str] = {}
     for info in pkgutil.walk_packages([str(PACKAGE / kind)], prefix=f"robust_cluster.{kind}."):
         name = info.name.rpartition(".")[2]
-        if not info.ispkg and name not in RESERVED:
+        if not info.ispkg and name not in RESERVED and not info.name.startswith(FORMATS):
             found[name.replace("_", "-") if kind == "data" else name] = info.name
     return found
 

@@ -14,11 +14,13 @@ from robust_cluster.cli.options import (
     Debug,
     Flatten,
     Json,
+    LabelColumn,
     Limit,
     Normalized,
     Quiet,
     Size,
     Subset,
+    TextColumn,
     Verb,
     classes,
     offer,
@@ -30,8 +32,11 @@ from robust_cluster.errors import DataError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from robust_cluster.data.base import Places
     from robust_cluster.data.places import Published
+    from robust_cluster.data.sparse import SparseView
 
 SUMMARY = "List, fetch, prepare, import and verify data sets."
 HELP = f"""\b
@@ -96,6 +101,9 @@ class ImportOptions(DataOptions):
 
     path: Annotated[Path, typer.Argument(help="A file as --data takes it.", show_default=False)]
     name: Annotated[str, option("--name", help="What --data will call it.")]
+    size: Size = None
+    label_column: LabelColumn = None
+    text_column: TextColumn = None
     force: Annotated[bool, option("--force", help="Replace an import of that name.")] = False
 
 
@@ -175,15 +183,23 @@ def _content(name: str, where: "Places", options: DataOptions) -> dict[str, Any]
 
     data = load(DataRef(name, normalize="none", n_clusters=2, split="none"), where)
     shapes = [" x ".join(map(str, (data.info.n_samples, *shape))) for shape in data.info.shapes]
-    view = data.views[0][: data.info.n_samples].flatten(1)
-    low, high = view.min(0).values, view.max(0).values
     return {
         "shape": shapes,
         "classes": "no labels" if data.labels is None else int(data.labels.max()) + 1,
-        "values": f"{float(low.min()):.4g} to {float(high.max()):.4g}, {int((low == high).sum())} columns constant",
+        "values": _values(data.views[0]),
         "sha256": data.info.sha256,
         "source": data.source,
     }
+
+
+def _values(view: "Tensor | SparseView") -> str:
+    """The range of a view's values, and how many of its columns have only one."""
+    if not hasattr(view, "flatten"):
+        share = len(view.values) / max(1, view.shape[0] * view.shape[1])
+        return f"sparse, {share:.2%} are not 0, up to {float(view.values.max()):.4g}"
+    flat = view.flatten(1)
+    low, high = flat.min(0).values, flat.max(0).values
+    return f"{float(low.min()):.4g} to {float(high.max()):.4g}, {int((low == high).sum())} columns constant"
 
 
 def fetch(ctx: typer.Context, options: NameOptions) -> None:
@@ -230,9 +246,10 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
 def import_file(ctx: typer.Context, options: ImportOptions) -> None:
     """Keep a copy of a user's data in the cache under a name."""
     from robust_cluster.data import files, store
+    from robust_cluster.data.formats import Reading
     from robust_cluster.data.prepare import check
 
-    raw = files.read(options.path)
+    raw = files.read(options.path, Reading(options.label_column, options.text_column, options.size))
     check(options.name, raw)
     entry = store.write_import(options.name, raw, options.places, force=options.force)
     shapes = ", ".join(" x ".join(map(str, view.shape)) for view in raw.views)

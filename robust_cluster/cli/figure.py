@@ -11,17 +11,16 @@ import typer
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import (
-    DATA_FILES,
     OF_RUN,
     Device,
     Profile,
     Verb,
+    data_path,
     offer_figures,
     option,
     places,
     positive,
 )
-from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import SPEC, RunStore
@@ -290,8 +289,8 @@ def load(spec: RunSpec, options: FigureOptions) -> "Dataset":
     from robust_cluster.data.prepare import load as prepared
 
     name = spec.data.name
-    path = Path(options.data.removeprefix(NOISY)) if options.data not in (None, name) else None
-    if path is not None and path.suffix not in DATA_FILES:
+    path = data_path(options.data) if options.data not in (None, name) else None
+    if path is None and options.data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {options.data!r}")
     try:
         return prepared(spec.data, places(options.data_dir), path=path)

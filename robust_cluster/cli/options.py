@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, Normalize, Split
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
-DATA_FILES = (".npz", ".npy", ".csv")
+SEPARATORS = ("/", os.sep)
 OF_RUN = ("images", "curve")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Mode = Literal["frozen", "alternating", "control"]
@@ -112,8 +113,14 @@ DataDir = Annotated[Path | None, option("--data-dir", help="Where data files are
 Limit = Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")]
 Flatten = Annotated[bool, option("--flatten", help="Images become vectors.")]
 Normalized = Annotated[Normalize, option("--normalize", help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
-Size = Annotated[int | None, option("--size", callback=positive, help="Images of N x N, pooled (DCAN: 14).")]
+Size = Annotated[int | None, option("--size", callback=positive, help="Pixels a side of images (DCAN: 14).")]
 Subset = Annotated[str | None, option("--subset", metavar="CLASS,...", help="Only these classes.")]
+LabelColumn = Annotated[
+    str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")
+]
+TextColumn = Annotated[
+    str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
+]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
 Json = Annotated[bool, option("--json", help="Print a JSON document.")]
@@ -171,7 +178,7 @@ class StageOptions(RunOptions):
         str,
         option(
             "--data",
-            help="rc ls data, or a .npz, .npy or .csv file; noisy:IT for 2 views.",
+            help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.",
             autocompletion=offer("data"),
         ),
     ]
@@ -186,6 +193,8 @@ class StageOptions(RunOptions):
     split: Annotated[
         Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
     ] = None
+    label_column: LabelColumn = None
+    text_column: TextColumn = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,
@@ -215,15 +224,14 @@ class StageOptions(RunOptions):
 
     @property
     def path(self) -> Path | None:
-        """The user's own data file, None for a named data set."""
-        path = Path(self.data.removeprefix(NOISY))
-        return path if path.suffix in DATA_FILES else None
+        """The user's own data file, or folder written with a separator, None for a named data set."""
+        return data_path(self.data)
 
     @property
     def ref(self) -> DataRef:
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
-        name = construction + self.path.stem if self.path else self.data
+        name = construction + _data_name(self.path) if self.path else self.data
         return DataRef(
             name,
             self.limit,
@@ -233,6 +241,8 @@ class StageOptions(RunOptions):
             self.split,
             self.size,
             classes(self.subset),
+            self.label_column,
+            self.text_column,
         )
 
 
@@ -242,6 +252,18 @@ def classes(text: str | None) -> str | None:
         return None
     names = [name.strip() for name in text.split(",")]
     return ",".join(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+
+
+def data_path(text: str) -> Path | None:
+    """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
+    path = Path(text.removeprefix(NOISY))
+    is_path = path.suffix.lower() in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
+    return path if is_path else None
+
+
+def _data_name(path: Path) -> str:
+    """What a user's file or folder is called: flowers for flowers.csv."""
+    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
 
 
 EXTRAS = frozenset({"attack", "attack_seeds", "defense", "mode", "sweep"})

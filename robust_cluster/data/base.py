@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from robust_cluster.data.sparse import Matrix, SparseView
 from robust_cluster.runs.spec import DataRef
 
 Views = tuple[Tensor, ...]  # V tensors, each (n, *shape_v); single-view data has V = 1
+Stored = tuple[Tensor | SparseView, ...]  # the views of a whole data set: stored[v][rows] is always dense
 Labels = npt.NDArray[np.int64]
 
 
@@ -63,7 +65,7 @@ class Dataset:
 
     ref: DataRef
     info: DataInfo
-    views: Views
+    views: Stored
     labels: Labels | None  # (n,) int64 in 0..K-1; read by stages/evaluate only
     source: str  # where it came from, for the record
 
@@ -73,15 +75,18 @@ class Raw:
     """What a data file's `read` returns: arrays as published, before limit, scaling and conversion.
 
     `views`: each (n, d) for vectors or (n, height, width[, channels]) / (n, channels, height, width) for images;
-    uint8 images are divided by 255 by the preparation. `image`: whether the views are images.
+    uint8 images are divided by 255 by the preparation; vectors may be a sparse matrix of scipy (n, d), which stays
+    sparse. `image`: whether the views are images.
     `range`: (low, high) of vectors whose values have one; images have (0, 1) after the preparation.
+    `label_hint`: what to do where there are no labels.
     """
 
-    views: tuple[npt.NDArray[np.generic], ...]
+    views: tuple[npt.NDArray[np.generic] | Matrix, ...]
     labels: npt.NDArray[np.generic] | None
     image: bool
     source: str
     range: tuple[float, float] | None = None
+    label_hint: str = "--clusters K"
 
 
 class Progress(Protocol):

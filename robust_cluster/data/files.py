@@ -1,52 +1,98 @@
-"""Reading of data files: a user's .npz, .npy and .csv, and the IDX format of the MNIST family. No pickled objects."""
+"""Reading of data files: a user's own, by their suffix, and the IDX format of the MNIST family. No pickled objects."""
 
-import csv
 import gzip
 import math
-import re
 import struct
-import warnings
-import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from robust_cluster.data import text
 from robust_cluster.data.base import Raw
+from robust_cluster.data.formats import (
+    CORPORA,
+    PAIRED,
+    PICKLES,
+    SUFFIXES,
+    SVMLIGHT,
+    TABLES,
+    Reading,
+    arrays,
+    images,
+    matlab,
+    svmlight,
+    tables,
+)
+from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import ConfigError, DataError
 
 Array = npt.NDArray[np.generic]
-SUFFIXES = (".npz", ".npy", ".csv")
-LABEL_COLUMNS = {"y", "label", "class", "target"}
 # The third byte of an IDX file; numbers of more than one byte are big-endian.
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def listing(folder: Path | None) -> dict[str, Path]:
-    """Name -> path of the data files directly in `folder` (--data-dir); of one name, .npz goes before .npy before .csv.
+    """Name -> path of the data files and folders directly in `folder` (--data-dir).
 
-    Raises: ConfigError when the folder does not exist.
+    Of one name, the first suffix of `SUFFIXES` wins, and any file wins over a folder. A folder is listed when it holds
+    x.npy, view_0.npy, or sub-folders with images. Raises: ConfigError when `folder` does not exist or is unreadable.
     """
     if folder is None:
         return {}
-    if not folder.is_dir():
-        raise ConfigError(f"--data-dir must be an existing folder, got {folder}")
-    found = [path for suffix in reversed(SUFFIXES) for path in sorted(folder.glob(f"*{suffix}"))]
-    return {path.stem: path for path in found}
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--data-dir must be an existing folder that can be read, got {folder}") from error
+    found = {path.name: path for path in inside if arrays.is_array_folder(path) or images.is_image_folder(path)}
+    for suffix in reversed(SUFFIXES):
+        found |= {path.stem: path for path in inside if path.suffix == suffix and not path.stem.endswith(PAIRED)}
+    return found
 
 
-def read(path: Path) -> Raw:
-    """The content of a user's .npz, .npy or .csv file.
+def read(path: Path, reading: Reading | None = None) -> Raw:
+    """The content of a user's file or folder; its suffix tells the format.
 
-    Arrays of three or four axes, (n, height, width[, channels]) or (n, channels, height, width), are images; (n, d)
-    are vectors. Raises: DataError when the file is missing, damaged or of another kind.
+    .npz, .npy: `formats.arrays`. .csv, .tsv, .parquet: `formats.tables`, or `text` where they have a column of texts.
+    .jsonl: `text`. .mat: `formats.matlab`. .libsvm, .svmlight, .svm: `formats.svmlight`. A folder: x.npy and y.npy, or
+    images with a sub-folder a class. Dense arrays of three or four axes, (n, height, width[, channels]) or
+    (n, channels, height, width), are images; (n, d) are vectors.
+    Raises: DataError when it is missing, damaged or of another kind, ConfigError for a column that is not there.
     """
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"A data file must end in {', '.join(SUFFIXES)}, got {path.name!r}")
+    reading = reading or Reading()
+    suffix = path.suffix.lower()
+    if suffix in PICKLES:
+        raise DataError(
+            f"{path.name} is a pickle, which can run code and is not read",
+            hint="save plain numbers: np.savez('data.npz', x=x, y=y)",
+        )
+    if path.is_dir():
+        views, labels = arrays.read_folder(path) if arrays.is_array_folder(path) else images.read(path, reading.size)
+        return raw_of(views, labels, path)
+    if suffix not in SUFFIXES:
+        raise DataError(f"A data file must end in {', '.join(SUFFIXES)}, or be a folder, got {path.name!r}")
     if not path.is_file():
         raise DataError(f"There is no file {path}")
-    views, labels = _read_csv(path) if path.suffix == ".csv" else _read_numpy(path)
+    if suffix not in (*TABLES, *CORPORA) and (reading.label_column or reading.text_column):
+        raise ConfigError(
+            f"--label-column and --text-column are for {', '.join((*TABLES, *CORPORA))}, got {path.name}",
+            hint="leave them out",
+        )
+    if suffix in CORPORA:
+        return text.read_jsonl(path, reading)
+    if suffix in TABLES:
+        return tables.read(path, reading)
+    if suffix in SVMLIGHT:
+        x, labels = svmlight.read(path)
+        return raw_of((x,), labels, path)
+    readers = {".npz": arrays.read_npz, ".npy": arrays.read_npy, ".mat": matlab.read}
+    views, labels = readers[suffix](path)
+    return raw_of(views, labels, path)
+
+
+def raw_of(views: tuple[Array | Matrix, ...], labels: Array | None, path: Path) -> Raw:
+    """The arrays of a file; more than two axes make images of them."""
     return Raw(views, labels, image=any(view.ndim > 2 for view in views), source=path.name)
 
 
@@ -75,97 +121,3 @@ def read_idx(path: Path) -> Array:
             hint="delete it and fetch it again",
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape)
-
-
-def _load(path: Path) -> dict[str, Array]:
-    """The arrays of an .npz by name, or {"x": the array} of an .npy. Raises: DataError."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return (
-                {name: loaded[name] for name in loaded} if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
-            )
-    except ValueError as error:
-        if "pickle" in str(error):
-            raise DataError(
-                f"{path.name} holds pickled objects, which can run code and are not read",
-                hint="save plain numbers: np.savez(file, x=x.astype('float32'), y=y.astype('int64'))",
-            ) from error
-        raise DataError(f"{path.name} is damaged: {error}") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path.name} cannot be read or is truncated: {error}") from error
-
-
-def _read_numpy(path: Path) -> tuple[tuple[Array, ...], Array | None]:
-    """The array `x`, or `view_0`, `view_1`, ..., and `y` or `labels` (DeepMVC's name) or None; others are ignored.
-
-    Raises: DataError for a gap in the views, or fewer or more of them than the file's own `n_views` (DeepMVC).
-    """
-    arrays = _load(path)
-    views = [key for key in arrays if re.fullmatch(r"view_\d+", key)]
-    ordered = ["x"] if "x" in arrays else [f"view_{i}" for i in range(len(views))]
-    if not ordered or not set(views) <= set(ordered) or not set(ordered) <= set(arrays):
-        raise DataError(
-            f"{path.name} must hold either the array x, or view_0, view_1, ... without a gap (and y or labels), "
-            f"got {', '.join(sorted(arrays)) or 'nothing'}"
-        )
-    if "n_views" in arrays and str(arrays["n_views"].tolist()) != str(len(ordered)):
-        raise DataError(f"{path.name} says that it has n_views {arrays['n_views'].tolist()}, got {', '.join(ordered)}")
-    if {"y", "labels"} <= set(arrays):
-        raise DataError(f"{path.name} must hold its labels once, as y or as labels, got both")
-    return tuple(arrays[key] for key in ordered), arrays.get("y", arrays.get("labels"))
-
-
-def _read_csv(path: Path) -> tuple[tuple[Array, ...], Array | None]:
-    """The numeric columns (n, d) and the label column, or None. Raises: DataError."""
-    import pandas as pd  # half a second, and only .csv needs it
-
-    try:
-        with path.open(newline="") as file:
-            names = next(csv.reader(file), [])
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the first line lose values
-            table = pd.read_csv(path, index_col=False)
-    except (
-        OSError,
-        ValueError,
-        csv.Error,
-        pd.errors.ParserWarning,
-    ) as error:  # pandas' own and Unicode's are ValueErrors
-        raise DataError(f"{path.name} cannot be read as comma-separated values: {error}") from error
-    _check_header(path.name, names)
-    label_columns = [column for column in table.columns if column.strip().lower() in LABEL_COLUMNS]
-    if len(label_columns) > 1:
-        raise DataError(f"{path.name} must have one label column at most, got {', '.join(label_columns)}")
-    features = table.drop(columns=label_columns)
-    words = [column for column in features.columns if not pd.api.types.is_numeric_dtype(features[column])]
-    if words:
-        raise DataError(
-            f"{path.name}: the column {words[0]!r} is not numeric",
-            hint=f"remove it, or name it one of {', '.join(sorted(LABEL_COLUMNS))} if it holds the labels",
-        )
-    x = features.to_numpy(dtype=np.float64, copy=True)
-    if not label_columns:
-        return (x,), None
-    column = table[label_columns[0]]
-    if column.isna().any():
-        raise DataError(f"{path.name}: {column.isna().sum()} labels are missing in the column {label_columns[0]!r}")
-    labels = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.to_numpy(dtype=np.str_)
-    return (x,), labels
-
-
-def _check_header(name: str, columns: list[str]) -> None:
-    """Raises DataError where the first line or column would silently be taken for what it is not."""
-    if "" in columns:
-        raise DataError(f"{name}: column {columns.index('') + 1} has no name", hint="write it with index=False")
-    if columns != [str(i) for i in range(len(columns))] and all(_is_number(column) for column in columns):
-        raise DataError(f"{name}: the first line must name the columns, got the numbers {', '.join(columns[:3])} ...")
-
-
-def _is_number(text: str) -> bool:
-    """Whether the text reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -1,6 +1,7 @@
 """From a data set's name or file to what models train on: read, check, limit, convert, scale, digest."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data import files, multiview, store
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
+from robust_cluster.data import files, multiview, sparse, store
+from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw, Stored
+from robust_cluster.data.formats import PAIRED, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.places import check_folder
+from robust_cluster.data.sparse import Matrix, SparseView
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
@@ -22,6 +26,7 @@ from robust_cluster.runs.spec import DataRef, Normalize, Split
 
 Array = npt.NDArray[np.generic]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
+PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
 State = Literal["prepared", "ready", "needs files"]
 
@@ -35,8 +40,9 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
     `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88,
     with "adec" by the one that makes the mean of all x_i^2 1. `ref.subset` keeps classes, then `ref.limit` rows;
-    `ref.size` pools images. A copy that `rc data prepare` has made of the same files is mapped into memory instead,
-    unless a `fresh` reading is asked for.
+    `ref.size` pools images. A sparse view stays sparse: as CSR, float32, scaled in the same way.
+    A copy that `rc data prepare` has made of the same files is mapped into memory instead, unless a `fresh` reading is
+    asked for.
     Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
@@ -47,10 +53,11 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     if entry is not None:
         return _as_asked(ref, store.dataset(ref, entry))
     raw, construct = _read(ref, places, path)
+    raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     n_samples = _check_shapes(ref.name, raw)
     if ref.subset is not None:
         raw = _only_classes(ref, raw)
-        n_samples = len(raw.views[0])
+        n_samples = raw.views[0].shape[0]
     _check_values(ref.name, raw.views)
     labels = None if raw.labels is None else _number_labels(ref.name, raw.labels)
     n_classes = None if labels is None else int(labels.max()) + 1
@@ -59,22 +66,25 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         raw = replace(raw, views=tuple(view[rows] for view in raw.views))
         labels = None if labels is None else labels[rows]
         n_samples = len(rows)
+    copied = [view for view in raw.views if isinstance(view, np.memmap) or view.dtype != np.float32]
+    needed = sum(4 * math.prod(view.shape) for view in copied if isinstance(view, np.ndarray))
+    memory.check(ref.name, needed, "--limit N")
     views = [_convert(ref, raw, index) for index in range(len(raw.views))]
     if construct is not None:
-        views = construct(views, labels)
+        views = [*construct(_dense(ref.name, views), labels)]
     if ref.size is not None:
         views = [_pooled(ref, view) for view in views]
     if ref.split is None and len(views) > 1:
         ref = replace(ref, split="halves")
-    n_clusters = _n_clusters(ref, n_classes, n_samples)
+    n_clusters = _n_clusters(ref, n_classes, n_samples, raw.label_hint)
     if ref.flatten:
-        views = [view.reshape(len(view), -1) for view in views]
+        views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
     is_scaled = views[0].ndim == 2 and ref.normalize != "none"
     scale = _scale(ref, views) if is_scaled else 1.0
     limits = (0.0, 1.0) if raw.image else raw.range
     info = DataInfo(
         name=ref.name,
-        shapes=tuple(view.shape[1:] for view in views),
+        shapes=tuple(tuple(view.shape[1:]) for view in views),
         n_samples=n_samples,
         n_clusters=n_clusters,
         bounds=(0.0, 1.0) if raw.image and not is_scaled else None,
@@ -83,7 +93,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         mean_square=_mean_square(views),
         scaled_bounds=(limits[0] * scale, limits[1] * scale) if limits and (is_scaled or not raw.image) else None,
     )
-    return Dataset(ref, info, tuple(torch.from_numpy(view) for view in views), labels, raw.source)
+    return Dataset(ref, info, _stored(views), labels, raw.source)
 
 
 def half(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
@@ -99,7 +109,7 @@ def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
     return replace(
         dataset,
         info=replace(dataset.info, n_samples=len(rows)),
-        views=tuple(view[index] for view in dataset.views),
+        views=tuple(view.select(index) if isinstance(view, SparseView) else view[index] for view in dataset.views),
         labels=None if dataset.labels is None else dataset.labels[rows],
     )
 
@@ -127,20 +137,26 @@ def sources(ref: DataRef, places: Places, *, path: Path | None = None) -> tuple[
     """The files that `load` would read, () for what ships with a package; None where they are not there."""
     name = ref.name.removeprefix(NOISY)
     if path is not None:
-        return (path,) if path.exists() else None
+        labels = path.with_name(f"{path.stem}{PAIRED}.npy")
+        return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
     if name in discover.names("data"):
         return cast(tuple[Path, ...] | None, discover.load("data", name).find(places))
     own = {**store.imports(places), **_own(places)}
-    return (own[name],) if name in own else None
+    return sources(ref, places, path=own[name]) if name in own else None
 
 
-def digest(views: Sequence[npt.NDArray[np.generic]], labels: Labels | None) -> str:
-    """SHA-256, in hexadecimal, over name, type, shape and bytes of C-contiguous views and labels."""
+def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
+    """SHA-256, in hexadecimal, over name, type, shape and bytes of C-contiguous views and labels.
+
+    A sparse view counts by its entries, so a matrix has another digest than its dense form.
+    """
     content = hashlib.sha256()
-    named: list[tuple[str, Array | None]] = [(f"view_{i}", view) for i, view in enumerate(views)]
+    named: list[tuple[str, Array | Matrix | None]] = [(f"view_{i}", view) for i, view in enumerate(views)]
     for name, array in [*named, ("labels", labels)]:
         if array is None:
             content.update(f"{name} absent\n".encode())
+        elif not isinstance(array, np.ndarray):
+            sparse.add_to_digest(content, name, array)
         else:
             content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             content.update(array.reshape(-1).data)
@@ -151,17 +167,22 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
     """The arrays as published, and what builds the views of them. Raises: UnknownNameError with every name there is."""
     name = ref.name.removeprefix(NOISY)
     construct = multiview.noisy if name != ref.name else None
+    reading = Reading(ref.label_column, ref.text_column, ref.size)
     if path is not None:
-        return files.read(path), construct
+        return files.read(path, reading), construct
     own = _own(places)
     built_in = discover.names("data")
     if name in built_in:
+        if replace(reading, size=None) != Reading():
+            raise ConfigError(
+                f"--label-column and --text-column are for your own files, got {name}", hint="leave them out"
+            )
         module = discover.load("data", name)
         if construct is not None and hasattr(module, "construct"):
             raise ConfigError(f"{NOISY} needs a single-view data set, {name} has several views", hint="rc ls data")
         return cast(Raw, module.read(places)), construct or getattr(module, "construct", None)
     if name in own:
-        return files.read(own[name]), construct
+        return files.read(own[name], reading), construct
     imported = store.imports(places)
     if name in imported:
         return store.read_import(name, places), construct
@@ -176,7 +197,20 @@ def _own(places: Places) -> dict[str, Path]:
     return {**files.listing(places.environment), **files.listing(places.data_dir)}
 
 
-def _view_name(views: Sequence[Array], index: int) -> str:
+def _stored(views: Sequence[Floats | Matrix]) -> Stored:
+    """The views as tensors, sparse ones as views that indexing makes dense; nothing is copied."""
+    return tuple(torch.from_numpy(v) if isinstance(v, np.ndarray) else sparse.view_of(v) for v in views)
+
+
+def _dense(name: str, views: Sequence[Floats | Matrix]) -> list[Floats]:
+    """The views, none of which may be sparse. Raises: ShapeError."""
+    dense = [view for view in views if isinstance(view, np.ndarray)]
+    if len(dense) < len(views):
+        raise ShapeError(f"{name}: several views are built of images, got a sparse matrix")
+    return dense
+
+
+def _view_name(views: Sequence[Array | Matrix], index: int) -> str:
     """What the user calls a view."""
     return "x" if len(views) == 1 else f"view_{index}"
 
@@ -187,7 +221,7 @@ def _check_shapes(name: str, raw: Raw) -> int:
     for index, view in enumerate(raw.views):
         if view.ndim not in allowed:
             raise ShapeError(f"{name}: {_view_name(raw.views, index)} must be {form}, got {view.shape}")
-    sizes = {_view_name(raw.views, index): len(view) for index, view in enumerate(raw.views)}
+    sizes = {_view_name(raw.views, index): view.shape[0] for index, view in enumerate(raw.views)}
     if raw.labels is not None:
         if raw.labels.ndim != 1:
             raise ShapeError(f"{name}: labels must be (n,), one class a sample, got {raw.labels.shape}")
@@ -195,25 +229,28 @@ def _check_shapes(name: str, raw: Raw) -> int:
     if len(set(sizes.values())) > 1:
         lengths = ", ".join(f"{key} {size}" for key, size in sizes.items())
         raise ShapeError(f"{name}: all arrays must have the same number of samples, got {lengths}")
-    n_samples = len(raw.views[0])
-    if n_samples < 2 or not all(view.size for view in raw.views):
+    n_samples = int(raw.views[0].shape[0])
+    if n_samples < 2 or not all(math.prod(view.shape) for view in raw.views):
         shapes = ", ".join(str(view.shape) for view in raw.views)
         raise DataError(f"{name} must hold at least 2 samples of at least 1 value, got {shapes}")
     return n_samples
 
 
-def _check_values(name: str, views: Sequence[Array]) -> None:
+def _check_values(name: str, views: Sequence[Array | Matrix]) -> None:
     """Raises DataError for what is not a number, not finite in float32, or the same in every sample."""
     for index, view in enumerate(views):
         view_name = _view_name(views, index)
         if view.dtype.kind not in "biuf":
             raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
         if view.dtype.kind == "f":
-            numbers = cast(npt.NDArray[np.floating], view)
-            bad = view.size - int(np.count_nonzero((numbers >= -LARGEST) & (numbers <= LARGEST)))  # NaN fails both
+            numbers = cast(npt.NDArray[np.floating], view if isinstance(view, np.ndarray) else view.data)
+            portions = np.array_split(numbers, 1 + numbers.nbytes // PORTION)  # the file may be larger than memory
+            good = (np.count_nonzero((part >= -LARGEST) & (part <= LARGEST)) for part in portions)  # NaN fails both
+            bad = numbers.size - sum(map(int, good))
             if bad:
                 raise DataError(f"{name}: {view_name} has {bad} values that are NaN, infinite or too large for float32")
-        if not (view != view[:1]).any():
+        is_constant = not (view != view[:1]).any() if isinstance(view, np.ndarray) else sparse.is_constant(view)
+        if is_constant:
             raise DataError(f"{name}: every sample of {view_name} is the same, so there is nothing to cluster")
 
 
@@ -245,7 +282,7 @@ def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
     if ref.split is None and len(stored.views) > 1:
         ref = replace(ref, split="halves")
     n_classes = None if stored.labels is None else int(stored.labels.max()) + 1
-    n_clusters = _n_clusters(ref, n_classes, stored.info.n_samples)
+    n_clusters = _n_clusters(ref, n_classes, stored.info.n_samples, "--clusters K")
     return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))
 
 
@@ -271,10 +308,10 @@ def _class_name(label: np.generic) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _pooled(ref: DataRef, images: Floats) -> Floats:
+def _pooled(ref: DataRef, images: Floats | Matrix) -> Floats:
     """Images (n, C, H, W) with `ref.size` rows and columns, each the mean of a block of pixels. Raises: ConfigError."""
     size = ref.size or 0
-    if images.ndim != 4:
+    if not isinstance(images, np.ndarray) or images.ndim != 4:
         raise ConfigError(f"--size is for images, {ref.name} are vectors", hint="leave it out")
     n, channels, height, width = images.shape
     if size < 1 or height % size or width % size:
@@ -306,11 +343,11 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> npt.ND
     return np.sort(np.concatenate(chosen))
 
 
-def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int) -> int:
+def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int, hint: str) -> int:
     """`ref.n_clusters`, by default the number of classes. Raises: ConfigError."""
     n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
     if n_clusters is None:
-        raise ConfigError(f"{ref.name} has no labels, so the number of clusters must be given", hint="--clusters K")
+        raise ConfigError(f"{ref.name} has no labels, so the number of clusters must be given", hint=hint)
     most, name = (n_samples // 2, "n_samples / 2") if ref.split == "halves" else (n_samples, "n_samples")
     if not 2 <= n_clusters <= most:
         raise ConfigError(
@@ -320,12 +357,14 @@ def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int) -> int:
     return n_clusters
 
 
-def _convert(ref: DataRef, raw: Raw, index: int) -> Floats:
+def _convert(ref: DataRef, raw: Raw, index: int) -> Floats | Matrix:
     """One view as float32: images (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
 
     C-contiguous and writable; the raw array itself where it already is that, since the raw data are not used again.
     """
     view = raw.views[index]
+    if not isinstance(view, np.ndarray):
+        return sparse.as_float32(view)
     if not raw.image:
         return np.require(view, np.float32, ["C", "W"])
     name = f"{ref.name}: {_view_name(raw.views, index)}"
@@ -355,29 +394,34 @@ def _pixels(name: str, images: Array) -> Floats:
     return np.require(images, np.float32, ["C", "W"])
 
 
-def _mean_square(views: Sequence[Floats]) -> float:
+def _mean_square(views: Sequence[Floats | Matrix]) -> float:
     """The mean of the squares of all values, summed in float64 without a copy of the data."""
     sums = [
-        np.einsum("nd,nd->", flat, flat, dtype=np.float64) for flat in (view.reshape(len(view), -1) for view in views)
+        np.einsum("nd,nd->", flat, flat, dtype=np.float64)
+        for flat in (view.reshape(len(view), -1) for view in views if isinstance(view, np.ndarray))
     ]
-    return float(sum(sums)) / sum(view.size for view in views)
+    sums += [sparse.sum_of_squares(view) for view in views if not isinstance(view, np.ndarray)]
+    return float(sum(sums)) / sum(math.prod(view.shape) for view in views)
 
 
-def _scale(ref: DataRef, views: Sequence[Floats]) -> float:
+def _scale(ref: DataRef, views: Sequence[Floats | Matrix]) -> float:
     """The constant that all views are multiplied by here, in place.
 
     The mean of ||x||^2 over samples and views becomes 88 (ALRDC), or the mean of all x_i^2 becomes 1 (ADEC).
     """
     # In float64, a thousand rows at a time: the whole at once would be two more copies of the data.
-    portions = (rows for view in views for rows in np.array_split(view, 1 + len(view) // 1000))
+    dense = [view for view in views if isinstance(view, np.ndarray)]
+    portions = (rows for view in dense for rows in np.array_split(view, 1 + len(view) // 1000))
     total = sum(float(np.square(rows, dtype=np.float64).sum()) for rows in portions)
+    total += sum(sparse.sum_of_squares(view) for view in views if not isinstance(view, np.ndarray))
     if total == 0:
         raise DataError(f"{ref.name}: every value is 0, so there is nothing to cluster")
     if ref.normalize == "adec":
-        wanted, mean_square = 1.0, total / sum(view.size for view in views)
+        wanted, mean_square = 1.0, total / sum(math.prod(view.shape) for view in views)
     else:
-        wanted, mean_square = MEAN_SQUARE, total / sum(len(view) for view in views)
+        wanted, mean_square = MEAN_SQUARE, total / sum(view.shape[0] for view in views)
     scale = float(np.float32((wanted / mean_square) ** 0.5))  # rounded, so that it multiplies float32 exactly
     for view in views:
-        np.multiply(view, np.float32(scale), out=view)
+        values = view if isinstance(view, np.ndarray) else view.data
+        np.multiply(values, np.float32(scale), out=values)
     return scale

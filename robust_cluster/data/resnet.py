@@ -9,6 +9,7 @@ from robust_cluster.data import files
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
 from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import DataError
 
 WIDTH = 2048  # of the global average pool
@@ -25,8 +26,8 @@ def read(name: str, n_samples: int, places: Places) -> Raw:
     found = find(name, places)
     if found is None:
         raise DataError(
-            f"The features of {name} are not there: {name}/{FILE}, x ({n_samples}, {WIDTH}) and y ({n_samples},), is in "
-            "no known folder",
+            f"The features of {name} are not there: {name}/{FILE} with x ({n_samples}, {WIDTH}) and y ({n_samples},) "
+            "is in no known folder",
             hint=f"rc data features {name}-raw --net resnet50 --weights default --output DIR/{name}/{FILE}, then "
             "--data-dir DIR",
         )
@@ -41,9 +42,10 @@ def read(name: str, n_samples: int, places: Places) -> Raw:
     return Raw(raw.views, raw.labels, image=False, source=f"ResNet-50 features of {name}")
 
 
-def standardized(features: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+def standardized(features: npt.NDArray[np.generic] | Matrix) -> npt.NDArray[np.float32]:
     """Features with mean 0 and standard deviation 1 in each column, in float64; constant columns become 0."""
-    x = features.astype(np.float64)
+    dense = features if isinstance(features, np.ndarray) else features.toarray()
+    x = dense.astype(np.float64)
     x -= x.mean(axis=0)
     spread = x.std(axis=0)
     x /= np.where(spread > 0, spread, 1)

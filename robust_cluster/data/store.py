@@ -16,11 +16,13 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import torch
 
 from robust_cluster import discover
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
 from robust_cluster.data.places import hash_of
+from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
 
@@ -29,6 +31,7 @@ Kind = Literal["prepared", "imported"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 VERSION = 1  # of the arrays; raised when the preparation gives other numbers
 ABOUT = "about.json"
+PARTS = ("starts", "columns", "values")  # of a sparse view
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of an import
 
 
@@ -82,7 +85,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
     for name in ("bounds", "scaled_bounds"):
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
-    views = tuple(_floats(entry.array(f"view_{i}")) for i in range(len(info["shapes"])))
+    views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
     labels = entry.array("labels") if "labels" in entry.about["arrays"] else None
     return Dataset(ref, DataInfo(**info), views, cast(Labels | None, labels), entry.about["source"])
 
@@ -92,7 +95,13 @@ def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
 
     Images in [0, 1] that are bytes divided by 255 are kept as bytes, everything else as float32.
     """
-    arrays: dict[str, Array] = {f"view_{i}": _smallest(view.numpy()) for i, view in enumerate(dataset.views)}
+    arrays: dict[str, Array] = {}
+    for i, view in enumerate(dataset.views):
+        if isinstance(view, SparseView):
+            parts = (view.starts, view.columns, view.values)
+            arrays |= {f"view_{i}_{part}": array.numpy() for part, array in zip(PARTS, parts, strict=True)}
+        else:
+            arrays[f"view_{i}"] = _smallest(view.numpy())
     if dataset.labels is not None:
         arrays["labels"] = dataset.labels
     about = {
@@ -116,10 +125,18 @@ def write_import(name: str, raw: Raw, places: Places, *, force: bool = False) ->
     folder = places.cache / "imported" / name
     if folder.exists() and not force:
         raise ConfigError(f"there is an imported data set {name} already", hint="--force replaces it")
-    arrays = {f"view_{i}": view for i, view in enumerate(raw.views)}
+    arrays: dict[str, Array] = {}
+    for i, view in enumerate(raw.views):
+        if isinstance(view, np.ndarray):
+            arrays[f"view_{i}"] = view
+        else:
+            whole = canonical(view)
+            parts = (whole.indptr, whole.indices, whole.data)
+            arrays |= {f"view_{i}_{part}": array for part, array in zip(PARTS, parts, strict=True)}
     if raw.labels is not None:
         arrays["labels"] = raw.labels
-    about = {"image": raw.image, "range": raw.range, "source": raw.source, "n_views": len(raw.views)}
+    shapes = [view.shape for view in raw.views]
+    about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
     return _write(folder, arrays, about)
 
 
@@ -129,9 +146,16 @@ def read_import(name: str, places: Places) -> Raw:
     if entry is None:
         raise DataError(f"there is no imported data set {name}", hint="rc data import PATH --name NAME")
     about = entry.about
-    views = tuple(entry.array(f"view_{i}") for i in range(about["n_views"]))
+    views: list[Array | Matrix] = []
+    for i, shape in enumerate(about["shapes"]):
+        if f"view_{i}" in about["arrays"]:
+            views.append(entry.array(f"view_{i}"))
+        else:
+            starts, columns, values = (entry.array(f"view_{i}_{part}") for part in PARTS)
+            views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))
     labels = entry.array("labels") if "labels" in about["arrays"] else None
-    return Raw(views, labels, about["image"], about["source"], tuple(about["range"]) if about["range"] else None)
+    limits = tuple(about["range"]) if about["range"] else None
+    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"])
 
 
 def entries(kind: Kind, places: Places) -> list[Entry]:
@@ -210,8 +234,12 @@ def _smallest(view: Array) -> Array:
     return bytes_ if np.array_equal(again.view(np.uint32), view.view(np.uint32)) else view  # to the bit: -0.0 too
 
 
-def _floats(view: Array) -> torch.Tensor:
-    """A view as float32; bytes are divided by 255, exactly as the preparation does."""
+def _view(entry: Entry, i: int) -> torch.Tensor | SparseView:
+    """A view as float32; bytes are divided by 255, exactly as the preparation does. Raises: DataError."""
+    if f"view_{i}" not in entry.about["arrays"]:
+        starts, columns, values = (torch.from_numpy(entry.array(f"view_{i}_{part}")) for part in PARTS)
+        return SparseView(starts, columns, values, entry.about["info"]["shapes"][i][0])
+    view = entry.array(f"view_{i}")
     if view.dtype == np.uint8:
         view = np.divide(cast(npt.NDArray[np.uint8], view), 255, dtype=np.float32)
     return torch.from_numpy(view)

@@ -5,14 +5,18 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from robust_cluster.nn.sparse import scipy_csr
+
 
 def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tensor, Tensor, float]:
     """Centres (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
 
-    scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d).
+    scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d), dense or in torch's
+    CSR layout, which is never made dense.
     """
+    points = scipy_csr(z) if z.layout == torch.sparse_csr else z.detach().cpu().numpy()
     with threadpool_limits(1):
-        fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(z.detach().cpu().numpy())
+        fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(points)
     centers = torch.as_tensor(fitted.cluster_centers_, dtype=z.dtype, device=z.device)
     labels = torch.as_tensor(fitted.labels_, dtype=torch.int64, device=z.device)
     return centers, labels, float(fitted.inertia_) / z.numel()

@@ -21,7 +21,8 @@ class DataRef:
     `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec").
     `n_clusters`: given where there are no labels. Paths are not part of it.
     `split`: "halves" trains models on one half and attacks on the other; "none", as None, uses all rows for both.
-    `size`: images become size x size by mean pooling. `subset`: the classes that are kept, "0,1,2" in that order.
+    `size`: pixels a side of images; a folder's are resized to it, others pooled. `subset`: the classes that are kept.
+    `label_column`, `text_column`: of a user's table or corpus.
     """
 
     name: str
@@ -32,6 +33,8 @@ class DataRef:
     split: Split | None = None
     size: int | None = None
     subset: str | None = None
+    label_column: str | None = None
+    text_column: str | None = None
 
     @property
     def label(self) -> str:
@@ -98,11 +101,11 @@ class RunSpec:
         raise LookupError(f"{self.directory} has no {stage} run before it")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content, the parent's included; the data's `split`, `size` and `subset` only where used."""
+        """Plain JSON content, the parent's included; what a data set need not have only where it is used."""
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:
-            for name in ("split", "size", "subset"):
+            for name in ("split", "size", "subset", "label_column", "text_column"):
                 if run["data"][name] is None:
                     del run["data"][name]
             run = run["parent"]

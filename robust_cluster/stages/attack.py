@@ -19,7 +19,7 @@ from robust_cluster.runs.store import Run
 from robust_cluster.stages import input_space, latent_space, methods
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
-from robust_cluster.stages.evaluate import embed
+from robust_cluster.stages.evaluate import embed, stays_sparse
 from robust_cluster.stages.loop import Summary, Task, fit
 
 MEASURES: dict[Space, ModuleType] = {"latent": latent_space, "input": input_space}
@@ -72,7 +72,8 @@ def attacked_surface(model: ClusterModel, spec: RunSpec, seen: Context) -> Surfa
     """The surface that an attack run asks for; clean embeddings are computed once where no batch changes them."""
     bn = spec.settings["attack"].get("bn", "eval")
     model.eval()
-    memory = embed(model, seen.views) if bn == "eval" else None
+    # Of data that stay sparse, each batch is its own embedding.
+    memory = embed(model, seen.views) if bn == "eval" and not stays_sparse(model, seen.views) else None
     return frozen_surface(model, methods.attack_space(str(spec.attack)), memory, bn)
 
 

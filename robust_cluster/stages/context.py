@@ -12,7 +12,7 @@ from torch import nn
 
 from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.data import prepare
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Views
+from robust_cluster.data.base import DataInfo, Dataset, Labels, Stored
 from robust_cluster.errors import CheckpointError
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
 from robust_cluster.nn.layers import BatchNormMode
@@ -48,7 +48,7 @@ class Context:
         self.torch_device = devices.choose(self.device)
         if self.threads:
             torch.set_num_threads(self.threads)
-        self.views: Views = devices.place(self.dataset.views, self.torch_device)
+        self.views: Stored = devices.place(self.dataset.views, self.torch_device)
 
     @property
     def info(self) -> DataInfo:

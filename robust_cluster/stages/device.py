@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.data.base import Views
+from robust_cluster.data.base import Stored
+from robust_cluster.data.sparse import SparseView
 from robust_cluster.errors import ConfigError
 
 
@@ -22,12 +23,12 @@ def choose(name: str) -> torch.device:
     return torch.device(name)
 
 
-def place(views: Views, device: torch.device) -> Views:
+def place(views: Stored, device: torch.device) -> Stored:
     """Views on the device; images in channels_last, which convolutions take faster. No copy where nothing changes."""
     return tuple(view.to(device, memory_format=layout(view)) for view in views)
 
 
-def layout(view: Tensor) -> torch.memory_format:
+def layout(view: Tensor | SparseView) -> torch.memory_format:
     """channels_last for images (n, C, H, W), plain rows for the rest."""
     return torch.channels_last if view.ndim == 4 else torch.contiguous_format
 

@@ -11,12 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robust_cluster.data.base import Batch, Labels, Views
+from robust_cluster.data.base import Batch, Labels, Stored
+from robust_cluster.data.formats import memory
+from robust_cluster.data.sparse import SparseView
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
 from robust_cluster.metrics.ari import ari
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.metrics.purity import purity
 from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.nn.sparse import column_variance, row_norms
 
 PORTION = 1000  # rows of one forward pass
 PROBE = 2000  # rows whose health is logged every epoch
@@ -28,14 +31,29 @@ Predicted = npt.NDArray[np.int64]
 
 
 def in_portions(n: int, part: Callable[[Tensor], tuple[Tensor, ...]], device: torch.device) -> tuple[Tensor, ...]:
-    """`part` of consecutive row numbers, the results of each position joined along the first axis; no gradients."""
+    """`part` of consecutive row numbers, the results of each position joined along the first axis; no gradients.
+
+    Raises: DataError when the CPU's memory cannot hold the results.
+    """
+    found: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
-        rows = torch.arange(n, device=device).split(PORTION)
-        return tuple(torch.cat(parts) for parts in zip(*(part(row) for row in rows), strict=True))
+        for rows in torch.arange(n, device=device).split(PORTION):
+            found.append(part(rows))
+            if len(found) == 1 and device.type == "cpu":
+                needed = n * sum(one.nbytes for one in found[0]) // len(rows)
+                memory.check(f"what is computed of {n} samples", needed, "--limit N, or --dim with fewer dimensions")
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
-def embed(model: ClusterModel, views: Views) -> Embedding:
-    """The embedding of a whole data set, without gradients. The caller puts the model in eval()."""
+def embed(model: ClusterModel, views: Stored) -> Embedding:
+    """The embedding of a whole data set, without gradients. The caller puts the model in eval().
+
+    Data that stay sparse are their own embedding: z is in torch's CSR layout then.
+    """
+    if stays_sparse(model, views):
+        assert isinstance(views[0], SparseView)
+        z = views[0].csr()
+        return Embedding(z, (z,))
 
     def part(rows: Tensor) -> tuple[Tensor, ...]:
         embedding = model.encode(tuple(view[rows] for view in views))
@@ -47,7 +65,12 @@ def embed(model: ClusterModel, views: Views) -> Embedding:
     return Embedding(parts[0], parts[1 : 1 + len(views)], parts[-1] if count else None)
 
 
-def batch_of(views: Views, rows: Tensor) -> Batch:
+def stays_sparse(model: ClusterModel, views: Stored) -> bool:
+    """Whether the embedding of the whole data set is its only view, which is sparse."""
+    return model.is_identity and len(views) == 1 and isinstance(views[0], SparseView)
+
+
+def batch_of(views: Stored, rows: Tensor) -> Batch:
     """The rows as a batch."""
     return Batch(tuple(view[rows] for view in views), rows)
 
@@ -94,8 +117,8 @@ def cluster_health(model: ClusterModel, embedding: Embedding) -> dict[str, Any]:
             "collapsed": used < n_clusters,
             "mean_entropy": float(entropy(soft).mean()),
             "entropy_of_mean": float(entropy(soft.mean(dim=0, keepdim=True))),
-            "active_dims": int((embedding.z.var(dim=0) > ACTIVE).sum()),
-            "embedding_norm": float(embedding.z.norm(dim=1).mean()),
+            "active_dims": int((column_variance(embedding.z) > ACTIVE).sum()),
+            "embedding_norm": float(row_norms(embedding.z).mean()),
             **model.health(embedding),
         }
 
@@ -108,7 +131,7 @@ def entropy(soft_labels: Tensor) -> Tensor:
 class Watch:
     """Health of a fixed subset of evenly spaced rows after each epoch, with the share of them that changed cluster."""
 
-    def __init__(self, model: ClusterModel, views: Views) -> None:
+    def __init__(self, model: ClusterModel, views: Stored) -> None:
         n = len(views[0])
         rows = torch.linspace(0, n - 1, min(PROBE, n)).long().to(views[0].device)
         self.model, self.views = model, tuple(view[rows] for view in views)

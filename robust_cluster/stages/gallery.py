@@ -157,7 +157,7 @@ def neighbors(models: Sequence[tuple[str, Portrait]], space: str, query: tuple[i
     Raises: DataError without labels or such a sample.
     """
     shown = models[0][1]
-    pixels = flat(shown.context.views)
+    pixels = flat([view[:] for view in shown.context.views])
     row = ambiguous(pixels, shown.classes, query, count)
     measures = [(label, mapped(one, space if hasattr(one.model, space) else "z")) for label, one in models]
     found = [strip("query", shown, np.array([row]))]
@@ -200,6 +200,6 @@ def images(view: Tensor, context: Context) -> Floats:
         shape = (1, side, side)
     if len(shape) != 3 or shape[0] not in CHANNELS or np.prod(shape) != np.prod(context.info.shapes[0]):
         raise ShapeError(f"only images can be drawn, or vectors of a square length; {context.info.name} has {shape}")
-    top = context.info.bounds[1] if context.info.bounds else max(float(context.views[0].max()), 1e-12)
+    top = context.info.bounds[1] if context.info.bounds else max(float(context.views[0][:].max()), 1e-12)
     pixels: Floats = (view.reshape(-1, *shape) / top).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
     return pixels

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.attacks.base import Stateful
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Batch, Stored
 from robust_cluster.errors import CheckpointError, NonFiniteError
 from robust_cluster.models.base import Schedule
 from robust_cluster.runs.store import Run
@@ -49,7 +49,7 @@ class Silent:
 class Batches:
     """Batches of one data set, sliced by index; their order has a generator of its own, saved with the state."""
 
-    views: Views
+    views: Stored
     schedule: Schedule
     generator: torch.Generator
 
@@ -67,7 +67,7 @@ class Batches:
                 yield self.take(torch.randperm(n, generator=self.generator)[:size])
 
     def take(self, index: Tensor) -> Batch:
-        """The rows `index` of every view, on the views' device."""
+        """The rows `index` of every view, dense, on the views' device."""
         rows = index.to(self.views[0].device)
         return Batch(tuple(view[rows] for view in self.views), rows)
 

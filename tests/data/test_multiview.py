@@ -217,7 +217,7 @@ PIXELS[::2] = 9
         ({"view_0": PIXELS, "view_2": PIXELS}, "mine", DataError, r"view_0, view_1, ... without a gap"),
         ({"view_0": PIXELS, "view_1": PIXELS, "n_views": 3}, "mine", DataError, "n_views 3, got view_0, view_1"),
         ({"view_0": PIXELS, "view_1": PIXELS[:, 0]}, "mine", ShapeError, r"view_1 must be .* got \(60, 8\)"),
-        ({"labels": LABELS}, "mine", DataError, "its labels once, as y or as labels, got both"),
+        ({"labels": LABELS}, "mine", DataError, "its labels once, got them as y and as labels"),
         ({"view_0": PIXELS, "view_1": PIXELS}, "noisy:mine", ShapeError, r"\(60, 1, 8, 8\), \(60, 1, 8, 8\)"),
     ],
 )

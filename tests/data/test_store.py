@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.sparse
 import torch
 
 from robust_cluster.data import files, store
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import available, load, sources
+from robust_cluster.data.sparse import SparseView
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
 
@@ -187,3 +189,19 @@ def test_an_import_is_replaced_when_that_is_asked_for(places: Places) -> None:
     store.write_import("mine", files.read(save(places, x=pixels(), y=LABELS)), places)
     store.write_import("mine", files.read(save(places, x=pixels(seed=1), y=LABELS)), places, force=True)
     np.testing.assert_array_equal(store.read_import("mine", places).views[0], pixels(seed=1))
+
+
+def test_sparse_data_are_prepared_and_imported_without_becoming_dense(places: Places) -> None:
+    assert places.data_dir is not None
+    matrix = scipy.sparse.random_array((12, 7), density=0.4, format="csr", rng=np.random.default_rng(0))
+    scipy.sparse.save_npz(places.data_dir / "thin.npz", matrix)
+    ref = DataRef("thin", n_clusters=3)
+    fresh = load(ref, places)
+    entry = prepare(ref, places)
+    assert sorted(entry.about["arrays"]) == ["view_0_columns", "view_0_starts", "view_0_values"]
+    again = load(ref, places)
+    assert isinstance(again.views[0], SparseView)
+    assert again.info == fresh.info
+    assert torch.equal(again.views[0][:12], fresh.views[0][:12])
+    store.write_import("kept", files.read(places.data_dir / "thin.npz"), places)
+    assert load(replace(ref, name="kept"), places).info.sha256 == fresh.info.sha256

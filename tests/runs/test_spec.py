@@ -44,13 +44,23 @@ DATA_CHANGES: dict[str, Any] = {
     "normalize": "none",
     "n_clusters": 7,
     "split": "halves",
-    "size": 14,
+    "size": 32,
     "subset": "0,1",
+    "label_column": "species",
+    "text_column": "review",
 }
 
 
 def test_the_key_of_a_spec_never_changes_between_machines_and_versions() -> None:
     assert run_spec().key == "707008362832"
+
+
+@pytest.mark.parametrize("field", ["size", "label_column", "text_column"])
+def test_what_a_users_file_needs_stands_in_the_json_only_where_it_is_used(field: str) -> None:
+    used = run_spec(data=replace(DataRef("flowers"), **{field: DATA_CHANGES[field]}))
+    assert field not in run_spec(parent=used).to_json()["data"]
+    assert run_spec(parent=used).to_json()["parent"]["data"][field] == DATA_CHANGES[field]
+    assert RunSpec.from_json(used.to_json()) == used
 
 
 def test_a_split_stands_in_the_json_only_where_it_is_used() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Config(ModelConfig):
 
 class KMeansModel(ClusterModel):
     """The embedding is the data; soft labels are those of one spherical Gaussian per centre."""
+
+    is_identity: ClassVar[bool] = True
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)

@@ -1,0 +1,22 @@
+"""The formats of a user's own data, a module each. Their suffixes are here: the command line asks without torch."""
+
+from dataclasses import dataclass
+
+TABLES = (".csv", ".tsv", ".parquet")
+CORPORA = (".jsonl",)
+SVMLIGHT = (".libsvm", ".svmlight", ".svm")
+SUFFIXES = (".npz", ".npy", *TABLES, *CORPORA, ".mat", *SVMLIGHT)
+PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")  # can run code when they are read: refused with a sentence
+PAIRED = ".labels"  # name.labels.npy holds the labels of name.npy or name.npz
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a user's file is to be read, where it does not say so itself.
+
+    `label_column`, `text_column`: of a table or a corpus of texts. `size`: pixels a side of a folder's images.
+    """
+
+    label_column: str | None = None
+    text_column: str | None = None
+    size: int | None = None

@@ -1,0 +1,27 @@
+"""Whether data fit into memory, asked before they are read: a process that takes too much is killed without a word."""
+
+import os
+from pathlib import Path
+
+from robust_cluster.errors import DataError
+
+
+def available() -> int | None:
+    """Bytes of memory that can be had without swapping; all there are where that is not told, None where nothing is."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def check(name: str, needed: int, hint: str) -> None:
+    """Nothing, when `needed` bytes are there. Raises: DataError."""
+    there = available()
+    if there is not None and needed > there:
+        message = f"{name} needs {needed / 2**30:.1f} GiB of memory, {there / 2**30:.1f} GiB are available"
+        raise DataError(message, hint=hint)
