@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from robust_cluster import __version__
-from robust_cluster.cli import attack, cluster, console, defend, figure, ls, pretrain, reattack, table
+from robust_cluster.cli import attack, cluster, console, data_features, defend, figure, ls, pretrain, reattack, table
 from robust_cluster.cli.options import DEBUG, add
 
 HELP = """\b
@@ -86,6 +86,17 @@ def common(
 
 for module in (pretrain, cluster, attack, defend, reattack, table, figure, ls):
     add(app, module.VERB)
+
+data_app = typer.Typer(name="data", no_args_is_help=True, help="Prepare data sets.", rich_markup_mode=None)
+
+
+@data_app.callback()
+def data() -> None:
+    """Prepare data sets."""
+
+
+add(data_app, data_features.VERB)
+app.add_typer(data_app)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
