@@ -367,8 +367,12 @@ def _convert(ref: DataRef, raw: Raw, index: int) -> Floats | Matrix:
         return sparse.as_float32(view)
     if not raw.image:
         return np.require(view, np.float32, ["C", "W"])
-    name = f"{ref.name}: {_view_name(raw.views, index)}"
-    return _pixels(name, _channels_first(name, view))
+    return pixels(f"{ref.name}: {_view_name(raw.views, index)}", view)
+
+
+def pixels(name: str, images: Array) -> Floats:
+    """Images as float32 (n, channels, height, width) in [0, 1]. Raises: DataError, ShapeError."""
+    return _pixels(name, _channels_first(name, images))
 
 
 def _channels_first(name: str, images: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from robust_cluster.data import files
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.features import UNTRAINED, provenance
 from robust_cluster.data.places import Collection, Published
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import DataError
@@ -31,6 +32,9 @@ def read(name: str, n_samples: int, places: Places) -> Raw:
             hint=f"rc data features {name}-raw --net resnet50 --weights default --output DIR/{name}/{FILE}, then "
             "--data-dir DIR",
         )
+    made = provenance(found[0]) or {}
+    if made.get("weights") == UNTRAINED:
+        raise DataError(f"{found[0]} holds the features of random weights, which are no result for {name}")
     raw = files.read(found[0])
     shape = raw.views[0].shape
     if raw.labels is None or len(raw.views) != 1 or shape != (n_samples, WIDTH):

@@ -255,6 +255,9 @@ def test_features_are_found_and_never_made_up(
     np.savez(folder / "resnet50.npz", x=x[:, :100], y=np.arange(6) % 2)
     with pytest.raises(DataError, match=r"must hold the features of .*, got 1 view of \(6, 100\) and 6 labels"):
         load(DataRef(name), places)
+    np.savez(folder / "resnet50.npz", x=x, y=np.arange(6) % 2, provenance=np.array('{"weights": "none"}'))
+    with pytest.raises(DataError, match="holds the features of random weights, which are no result for"):
+        load(DataRef(name), places)
     np.savez(folder / "resnet50.npz", x=x, y=np.arange(6) % 2)
     found = load(DataRef(name, normalize="none"), places).views[0]
     wanted = (x - x.mean(0)) / x.std(0) if name == "cifar10" else x

@@ -1,0 +1,390 @@
+"""A user's own files: tables, pairs of arrays, folders, MATLAB; each in the form it is published in, and damaged."""
+
+import io
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import scipy.io
+import scipy.sparse
+from PIL import Image
+
+from robust_cluster.cli.options import StageOptions, data_path
+from robust_cluster.data import files
+from robust_cluster.data.base import Places
+from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
+from robust_cluster.data.prepare import load
+from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError
+from robust_cluster.runs.spec import DataRef
+
+X = np.arange(24, dtype=np.float64).reshape(12, 2)
+Y = np.arange(12) % 3
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def picture(path: Path, value: int, *, size: tuple[int, int] = (6, 4), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, (value,) * 3 if mode == "RGB" else value).save(path)  # type: ignore[arg-type]
+    return path
+
+
+# Tables
+
+
+def test_a_tsv_is_a_table_with_tabs_between(tmp_path: Path) -> None:
+    raw = files.read(write(tmp_path / "some.tsv", "a\tclass\tb\n1\tcat\t2.5\n3\tdog\t-4\n"))
+    assert raw.labels is not None
+    assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[1, 2.5], [3, -4]], ["cat", "dog"])
+
+
+def test_a_named_label_column_wins_over_the_usual_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "a,class,species\n1,7,cat\n3,8,dog\n")
+    raw = files.read(path, Reading(label_column="species"))
+    assert raw.labels is not None
+    assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[1, 7], [3, 8]], ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("specis", r"flowers\.csv has no column 'specis'\. Did you mean 'Species'\? \(--label-column NAME\)"),
+        ("zzz", r"has no column 'zzz'\. It has a, b, c, d, e, \.\.\.\. \(--label-column NAME\)"),
+    ],
+)
+def test_a_label_column_that_is_not_there_is_answered_with_names(tmp_path: Path, wanted: str, sentence: str) -> None:
+    path = write(tmp_path / "flowers.csv", "a,b,c,d,e,Species\n1,2,3,4,5,6\n")
+    with pytest.raises(ConfigError, match=sentence):
+        files.read(path, Reading(label_column=wanted))
+
+
+def test_a_table_without_labels_asks_for_clusters_or_a_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "flowers.csv", "petal,kind\n1,0\n2,1\n3,1\n")
+    with pytest.raises(ConfigError, match=r"--clusters K, or --label-column with one of petal, kind"):
+        load(DataRef("flowers"), Places(), path=path)
+    found = load(DataRef("flowers", label_column="kind"), Places(), path=path)
+    assert found.labels is not None
+    assert (found.labels.tolist(), found.info.shapes) == ([0, 1, 1], ((1,),))
+
+
+def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some.parquet"
+    path.write_bytes(b"PAR1")
+    table = pd.DataFrame({"a": [1, 3], "y": ["p", "q"]})
+    monkeypatch.setattr(pd, "read_parquet", lambda path: table)
+    raw = files.read(path)
+    assert raw.labels is not None
+    assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[1], [3]], ["p", "q"])
+
+    def fail(error: Exception) -> Any:
+        def read(path: Path) -> Any:
+            raise error
+
+        return read
+
+    monkeypatch.setattr(pd, "read_parquet", fail(ImportError("no engine")))
+    with pytest.raises(
+        DataError, match=r"needs pyarrow to read \.parquet \(pip install pyarrow, or save it as \.csv\)"
+    ):
+        files.read(path)
+    monkeypatch.setattr(pd, "read_parquet", fail(OSError("magic bytes not found")))
+    with pytest.raises(DataError, match=r"some\.parquet cannot be read as \.parquet: magic bytes"):
+        files.read(path)
+
+
+def test_columns_are_asked_of_tables_only(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=X)
+    with pytest.raises(ConfigError, match=r"--label-column and --text-column are for \.csv, \.tsv, \.parquet, \.jsonl"):
+        files.read(tmp_path / "x.npz", Reading(label_column="y"))
+    with pytest.raises(ConfigError, match="are for your own files, got digits"):
+        load(DataRef("digits", label_column="y"), Places())
+
+
+# Arrays
+
+
+@pytest.mark.parametrize(("data", "labels"), [("x", "Y"), ("X", "y"), ("X", "labels"), ("X", "Y")])
+def test_an_npz_may_write_x_and_y_large(tmp_path: Path, data: str, labels: str) -> None:
+    content: dict[str, Any] = {data: X, labels: Y}
+    np.savez(tmp_path / "a.npz", **content)
+    raw = files.read(tmp_path / "a.npz")
+    assert raw.labels is not None
+    assert (raw.views[0].tolist(), raw.labels.tolist()) == (X.tolist(), Y.tolist())
+
+
+def test_an_npy_has_its_labels_beside_it_and_they_are_no_data_set(tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", X)
+    assert files.read(tmp_path / "mine.npy").labels is None
+    np.save(tmp_path / "mine.labels.npy", Y)
+    labels = files.read(tmp_path / "mine.npy").labels
+    assert labels is not None
+    assert labels.tolist() == Y.tolist()
+    assert set(files.listing(tmp_path)) == {"mine"}
+
+
+def test_a_folder_with_x_and_y_is_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "pair").mkdir()
+    np.save(tmp_path / "pair" / "x.npy", X)
+    assert files.read(tmp_path / "pair").labels is None
+    np.save(tmp_path / "pair" / "y.npy", Y)
+    data = load(DataRef("pair", normalize="none"), Places(tmp_path))
+    assert data.labels is not None
+    assert (data.views[0][:].tolist(), data.labels.tolist()) == (X.tolist(), Y.tolist())
+
+
+def test_a_folder_with_views_is_a_multi_view_data_set(tmp_path: Path) -> None:
+    for i in range(11):
+        np.save(tmp_path / f"view_{i}.npy", np.full((3, 1), i))
+    assert [int(view[0, 0]) for view in files.read(tmp_path).views] == list(range(11))  # type: ignore[index]
+    (tmp_path / "view_3.npy").unlink()
+    with pytest.raises(DataError, match=r"must hold either x\.npy, or view_0\.npy, view_1\.npy, \.\.\. without a gap"):
+        files.read(tmp_path)
+
+
+def test_a_large_npy_is_mapped_and_a_limit_reads_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "mine.npy", X)
+    expected = load(DataRef("mine", limit=5, n_clusters=2), Places(tmp_path))
+    monkeypatch.setattr(arrays, "MAPPED", 1)
+    assert isinstance(arrays.load(tmp_path / "mine.npy"), np.memmap)
+    found = load(DataRef("mine", limit=5, n_clusters=2), Places(tmp_path))
+    assert found.info == expected.info
+    before = (tmp_path / "mine.npy").read_bytes()
+    whole = load(DataRef("mine", n_clusters=2), Places(tmp_path))
+    assert whole.info.scale != 1.0
+    assert (tmp_path / "mine.npy").read_bytes() == before
+
+
+def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "mine.npy", X)
+    np.savez(tmp_path / "packed.npz", x=X)
+    write(tmp_path / "table.csv", "a,b\n" + "1,2\n" * 50)
+    monkeypatch.setattr(memory, "available", lambda: 60)
+    with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
+        load(DataRef("mine", n_clusters=2), Places(tmp_path))
+    assert load(DataRef("mine", n_clusters=2, limit=4), Places(tmp_path)).info.n_samples == 4
+    for name in ("packed.npz", "table.csv"):
+        with pytest.raises(DataError, match=rf"{name} needs .* \(save the .* as \.npy, of which --limit reads only"):
+            files.read(tmp_path / name)
+
+
+def test_the_memory_that_is_there_is_told() -> None:
+    there = memory.available()
+    assert there is None or there > 2**20
+    memory.check("little", 1, "no hint")
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.pickle", "x.joblib", "x.pt", "x.PKL"])
+def test_a_pickle_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"is a pickle, which can run code and is not read \(save plain numbers"):
+        files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("length", [10, 130, 180])
+@pytest.mark.parametrize("mapped", [1, 2**26])
+def test_a_truncated_npy_is_refused(tmp_path: Path, length: int, mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "MAPPED", mapped)
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:length])
+    with pytest.raises(DataError, match=r"x\.npy (is damaged|cannot be read or is truncated)"):
+        files.read(tmp_path / "x.npy")
+
+
+# Folders of images
+
+
+def test_a_folder_of_images_has_a_class_a_sub_folder(tmp_path: Path) -> None:
+    for name, value in (("cat/1.png", 10), ("cat/more/2.JPG", 20), ("ape/1.png", 30)):
+        picture(tmp_path / "pets" / name, value)
+    write(tmp_path / "pets" / "cat" / "notes.txt", "no image")
+    raw = files.read(tmp_path / "pets")
+    assert raw.labels is not None
+    assert (raw.image, raw.source, raw.views[0].shape) == (True, "pets", (3, 4, 6, 3))
+    assert raw.labels.tolist() == ["ape", "cat", "cat"]
+    assert [int(image.flat[0]) for image in raw.views[0]] == [30, 10, 20]  # type: ignore[union-attr]
+    assert files.listing(tmp_path) == {"pets": tmp_path / "pets"}
+
+
+def test_gray_images_have_no_channel_axis_and_images_without_classes_no_labels(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 10, mode="L")
+    picture(tmp_path / "b.png", 20, mode="L")
+    raw = files.read(tmp_path)
+    assert (raw.views[0].shape, raw.labels) == ((2, 4, 6), None)
+    picture(tmp_path / "c.png", 30)
+    assert files.read(tmp_path).views[0].shape == (3, 4, 6, 3)
+
+
+def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 10)
+    picture(tmp_path / "b.png", 20, size=(8, 4))
+    with pytest.raises(ShapeError, match=r"one size, got a\.png 6 x 4 and b\.png 8 x 4 \(--size 64\)"):
+        files.read(tmp_path)
+    (found,) = files.read(tmp_path, Reading(size=5)).views
+    assert found.shape == (2, 5, 5, 3)
+    assert load(DataRef("pets", size=5, n_clusters=2), Places(), path=tmp_path).info.shapes == ((3, 5, 5),)
+
+
+def damaged_image(folder: Path) -> None:
+    path = picture(folder / "a" / "cut.png", 3, size=(50, 50))
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("fill", "sentence"),
+    [
+        (lambda folder: None, r"holds no image \(a sub-folder a class with \.jpg"),
+        (lambda folder: write(folder / "a" / "x.txt", ""), "holds no image"),
+        (
+            lambda folder: (picture(folder / "a" / "1.png", 1), (folder / "b").mkdir()),
+            "the class 'b' of .* has no image",
+        ),
+        (lambda folder: (picture(folder / "a" / "1.png", 1), picture(folder / "2.png", 1)), "got both: 2.png and a"),
+        (damaged_image, r"cut\.png is no readable image"),
+        (lambda folder: write(folder / "a" / "no.png", "text"), r"no\.png is no readable image"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_gets_one_sentence(tmp_path: Path, fill: Any, sentence: str) -> None:
+    fill(tmp_path)
+    with pytest.raises(DataError, match=sentence) as caught:
+        files.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_read_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "pets" / "cat" / "1.png", 1)
+    plain = Path.iterdir
+
+    def refused(self: Path) -> Any:
+        if self.name == "cat":
+            raise PermissionError(13, "Permission denied")
+        return plain(self)
+
+    monkeypatch.setattr(Path, "iterdir", refused)  # the superuser, who runs some tests, is refused nothing
+    with pytest.raises(DataError, match=r"pets cannot be read: Permission denied"):
+        files.read(tmp_path / "pets")
+    assert files.listing(tmp_path) == {}
+
+
+def test_a_folder_too_large_for_memory_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "a.png", 1)
+    monkeypatch.setattr(memory, "available", lambda: 60)
+    with pytest.raises(DataError, match=r"GiB are available \(--size with fewer pixels\)"):
+        images.read(tmp_path)
+
+
+# MATLAB
+
+
+def cells(*items: Any) -> npt.NDArray[np.object_]:
+    found = np.empty((1, len(items)), object)
+    for i, item in enumerate(items):
+        found[0, i] = item
+    return found
+
+
+def mat(folder: Path, **content: Any) -> Path:
+    scipy.io.savemat(folder / "mv.mat", content)
+    return folder / "mv.mat"
+
+
+VIEWS = (np.arange(24.0).reshape(6, 4), np.arange(18.0).reshape(6, 3))
+CLASSES = np.array([[1], [2], [3], [1], [2], [3]])
+
+
+@pytest.mark.parametrize("names", [("X", "Y"), ("X", "gt"), ("fea", "gnd"), ("data", "truelabel")])
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_mat_has_a_cell_a_view_and_samples_in_rows_or_columns(
+    tmp_path: Path, names: tuple[str, str], upright: bool
+) -> None:
+    views = [view if upright else view.T for view in VIEWS]
+    raw = files.read(mat(tmp_path, **{names[0]: cells(*views), names[1]: CLASSES}))
+    assert raw.labels is not None
+    assert [view.tolist() for view in raw.views] == [view.tolist() for view in VIEWS]
+    assert (raw.labels.tolist(), raw.image) == ([1, 2, 3, 1, 2, 3], False)
+
+
+def test_a_mat_may_hold_one_matrix_sparse_views_and_labels_in_cells(tmp_path: Path) -> None:
+    assert files.read(mat(tmp_path, X=VIEWS[0])).labels is None
+    raw = files.read(mat(tmp_path, X=cells(scipy.sparse.csc_array(VIEWS[0]), VIEWS[1]), Y=cells(CLASSES, CLASSES.T)))
+    assert raw.labels is not None
+    assert np.array_equal(raw.views[0].toarray(), VIEWS[0])  # type: ignore[union-attr]
+    assert raw.labels.tolist() == [1, 2, 3, 1, 2, 3]
+    data = load(DataRef("mv"), Places(tmp_path))
+    assert data.info.shapes == ((4,), (3,))
+    assert data.ref.split == "halves"
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "sentence"),
+    [
+        (
+            {"A": VIEWS[0]},
+            DataError,
+            r"must hold a cell array X with one matrix a view, got A \(6, 4\) \(and labels Y\)",
+        ),
+        ({"X": cells("text", VIEWS[0])}, DataError, r"X\{1\} must be a matrix of numbers, got <U4"),
+        ({"X": cells(cells(1, 2))}, DataError, r"X\{1\} must be a matrix of numbers, got object"),
+        ({"X": np.empty((1, 0), object)}, DataError, "the cell array X is empty"),
+        ({"X": cells(*VIEWS), "Y": CLASSES[:-1]}, ShapeError, r"got \(6, 4\), \(6, 3\) and labels 5"),
+        ({"X": cells(VIEWS[0], VIEWS[1][1:])}, ShapeError, r"got \(6, 4\), \(5, 3\)"),
+        ({"X": cells(*VIEWS), "Y": np.eye(6)}, DataError, r"Y must be a vector with one class a sample, got \(6, 6\)"),
+        ({"X": cells(*VIEWS), "Y": cells(CLASSES, CLASSES + 1)}, DataError, "the cells of Y must be equal"),
+    ],
+)
+def test_a_mat_of_another_content_gets_one_sentence(
+    tmp_path: Path, content: dict[str, Any], error: type[RobustClusterError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence) as caught:
+        files.read(mat(tmp_path, **content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mat_of_version_7_3_or_damaged_gets_one_sentence(tmp_path: Path) -> None:
+    path = mat(tmp_path, X=cells(*VIEWS), Y=CLASSES)
+    whole = path.read_bytes()
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + struct.pack("<H", 0x0200) + b"IM"
+    path.write_bytes(header.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(
+        DataError, match=r"version 7\.3 \(HDF5\), which is not read \(in MATLAB: save\('mv\.mat', 'X', 'Y'"
+    ):
+        files.read(path)
+    for content in (whole[:300], whole[:60], b"", b"no such thing" * 30):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"mv\.mat (is damaged, truncated or no \.mat file|must hold a cell array)"):
+            files.read(path)
+
+
+# The command line's view of all that
+
+
+@pytest.mark.parametrize(
+    "text", [*(f"some/x{suffix}" for suffix in (*SUFFIXES, *PICKLES)), "x.CSV", "noisy:x.npz", "./pets/"]
+)
+def test_the_command_line_tells_a_file_from_a_name(text: str) -> None:
+    assert data_path(text) == Path(text.removeprefix("noisy:"))
+
+
+def test_a_name_is_no_path_although_a_folder_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("digits")
+    assert data_path("digits") is None
+    options = StageOptions(model="kmeans", data="digits/", size=8, label_column="a", text_column="b")
+    assert options.ref == DataRef("digits", size=8, label_column="a", text_column="b")
+    assert StageOptions(model="kmeans", data="far/flowers.csv").ref.name == "flowers"
+
+
+def test_an_empty_file_of_any_kind_gets_one_sentence(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        path = tmp_path / f"empty{suffix}"
+        path.write_bytes(io.BytesIO().getvalue())
+        with pytest.raises(DataError, match=f"empty{suffix}") as caught:
+            files.read(path)
+        assert "\n" not in str(caught.value)
