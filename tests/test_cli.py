@@ -475,7 +475,7 @@ def test_ls_lists_every_name_with_what_it_is() -> None:
     drawn = {row["name"] for row in found if row["kind"] == "figures"}
     assert "lpvdn_noise" in drawn
     assert drawn.isdisjoint(row["name"] for row in found if row["kind"] == "tables")
-    assert json.loads(rc("ls data --json").stdout)[0]["state"] == "ready"
+    assert {row["name"]: row["state"] for row in json.loads(rc("ls data --json").stdout)}["digits"] == "ready"
     assert "'modells' is not one of 'models', 'data'" in rc("ls modells").stderr
 
 

@@ -14,7 +14,21 @@ import typer
 from typer.core import TyperGroup
 
 from robust_cluster import __version__
-from robust_cluster.cli import attack, audit, certify, cluster, console, defend, figure, ls, pretrain, reattack, table
+from robust_cluster.cli import (
+    attack,
+    audit,
+    certify,
+    cluster,
+    console,
+    data,
+    data_features,
+    defend,
+    figure,
+    ls,
+    pretrain,
+    reattack,
+    table,
+)
 from robust_cluster.cli.options import DEBUG, add
 
 HELP = """\b
@@ -86,6 +100,13 @@ def common(
 
 for module in (pretrain, cluster, attack, defend, reattack, audit, certify, table, figure, ls):
     add(app, module.VERB)
+
+data_app = typer.Typer(
+    name="data", no_args_is_help=True, help=data.HELP, short_help=data.SUMMARY, rich_markup_mode=None
+)
+for verb in (*data.VERBS, data_features.VERB):
+    add(data_app, verb)
+app.add_typer(data_app)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

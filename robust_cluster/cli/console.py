@@ -1,5 +1,6 @@
 """What a user sees: plans, progress and errors on stderr, results on stdout. Rich is imported when it is needed."""
 
+import atexit
 import errno
 import json
 import sys
@@ -14,6 +15,8 @@ from robust_cluster.errors import RobustClusterError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from robust_cluster.data.base import Progress
 
 Record = Mapping[str, Any]
 PLAIN_SECONDS = 5.0  # least time between two plain progress lines
@@ -136,6 +139,51 @@ class Bar:
         if self.task is not None:
             self.bar.remove_task(self.task)
         self.task = None
+
+
+def download_progress(*, quiet: bool = False) -> "Progress | None":
+    """A bar of bytes on a terminal, else a line at the start and every few seconds; None when `quiet`."""
+    if quiet:
+        return None
+    console = stderr()
+    if console.is_terminal:
+        return _DownloadBar(console)
+    last: dict[str, float] = {}
+
+    def line(name: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if name not in last or now - last[name] >= PLAIN_SECONDS or done == total:
+            last[name] = now
+            console.print(f"{name}: {done / 1e6:,.1f} MB" + (f" of {total / 1e6:,.1f}" if total else ""))
+
+    return line
+
+
+class _DownloadBar:
+    """Bytes, speed and time left of one file after another."""
+
+    def __init__(self, console: "Console") -> None:
+        self.console = console
+        self.bar: Any = None
+        self.task: Any = None
+        self.name = ""
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        from rich import progress
+
+        if name != self.name:
+            columns = (progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn())
+            left = progress.TimeRemainingColumn()
+            self.bar = progress.Progress(
+                progress.TextColumn("{task.description}"), *columns, left, console=self.console
+            )
+            self.name, self.task = name, self.bar.add_task(name, total=total)
+            self.bar.start()
+            atexit.register(self.bar.stop)  # a failed download leaves no bar behind
+        self.bar.update(self.task, completed=done, total=total)
+        if done == total:
+            self.bar.stop()
+            self.name = ""
 
 
 def progress(console: "Console") -> Lines | Bar:

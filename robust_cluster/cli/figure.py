@@ -10,7 +10,17 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import OF_RUN, Device, Profile, Verb, data_path, offer_figures, option, positive
+from robust_cluster.cli.options import (
+    OF_RUN,
+    Device,
+    Profile,
+    Verb,
+    data_path,
+    offer_figures,
+    option,
+    places,
+    positive,
+)
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
@@ -299,7 +309,6 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
 
 def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
     """The run's data: built in, the file given, or one in --data-dir. Raises: ConfigError, DataError, ShapeError."""
-    from robust_cluster.data.base import Places
     from robust_cluster.data.prepare import load as prepared
 
     name = spec.data.name
@@ -307,7 +316,7 @@ def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
     if path is None and data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        return prepared(spec.data, Places(data_dir), path=path)
+        return prepared(spec.data, places(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from robust_cluster.cli import console
-from robust_cluster.cli.options import Verb, option
+from robust_cluster.cli.options import DataDir, Json, Verb, option, places
 from robust_cluster.discover import PACKAGE, Kind, modules
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
@@ -28,8 +28,8 @@ class LsOptions:
 
     kind: Annotated[Listed | None, typer.Argument(help="What to list; all without it.", show_default=False)] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
-    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
-    json: Annotated[bool, option("--json", help="Print a JSON document.")] = False
+    data_dir: DataDir = None
+    json: Json = False
 
 
 def list_names(ctx: typer.Context, options: LsOptions) -> None:
@@ -55,10 +55,9 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
         known = table_names() if kind == "tables" else figure_names()
         yield from ({"kind": kind, "name": name, "what": load_spec(name).title} for name in known)
     elif kind == "data" and options.kind:
-        from robust_cluster.data.base import Places
         from robust_cluster.data.prepare import available
 
-        for name, what, state in available(Places(options.data_dir)):
+        for name, what, state in available(places(options.data_dir)):
             yield {"kind": kind, "name": name, "what": what, "state": state}
     else:
         yield from ({"kind": kind, "name": name, "what": what} for name, what in descriptions(kind))

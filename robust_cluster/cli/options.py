@@ -5,9 +5,9 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -15,6 +15,9 @@ from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, Normalize, Split
+
+if TYPE_CHECKING:
+    from robust_cluster.data.base import Places
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
@@ -110,6 +113,41 @@ def option(*flags: str, help: str, **more: Any) -> Any:
     return typer.Option(*flags, help=help, show_envvar=False, **more)
 
 
+DataDir = Annotated[Path | None, option("--data-dir", help="Where data files are.")]
+Limit = Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")]
+Flatten = Annotated[bool, option("--flatten", help="Images become vectors.")]
+Normalized = Annotated[Normalize, option("--normalize", help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
+Size = Annotated[int | None, option("--size", callback=positive, help="Pixels a side of images (DCAN: 14).")]
+Subset = Annotated[str | None, option("--subset", metavar="CLASS,...", help="Only these classes.")]
+LabelColumn = Annotated[
+    str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")
+]
+TextColumn = Annotated[
+    str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
+]
+Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
+Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
+Json = Annotated[bool, option("--json", help="Print a JSON document.")]
+
+
+def places(data_dir: Path | None, *, quiet: bool = False) -> "Places":
+    """Where data are looked for: --data-dir, the folder in RC_DATA, the system's, the cache (RC_CACHE).
+
+    RC_DATA may also be the value of --data: it is a place only when it names a folder. Raises: ConfigError when it is
+    an absolute path to nothing.
+    """
+    from robust_cluster.cli.console import download_progress
+    from robust_cluster.data.base import Places
+
+    named = Path(os.environ.get("RC_DATA", "")).expanduser()
+    if named.is_absolute() and not named.exists():
+        raise ConfigError(f"RC_DATA must be an existing folder (or what --data takes), got {named}")
+    environment = named if os.environ.get("RC_DATA") and named.is_dir() else None
+    found = Places(data_dir, environment=environment, progress=download_progress(quiet=quiet))
+    cache = os.environ.get("RC_CACHE")
+    return replace(found, cache=Path(cache).expanduser()) if cache else found
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What every verb that runs something takes."""
@@ -127,12 +165,12 @@ class RunOptions:
     device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
     threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
-    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
+    data_dir: DataDir = None
     curve: Annotated[bool, option("--curve", help="Log ACC, NMI and ADEC's gradient cosines while clustering.")] = False
     no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
     dry_run: Annotated[bool, option("--dry-run", help="Only print the plan.")] = False
-    quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False
-    debug: Annotated[bool, option("--debug", help="Show tracebacks.")] = False
+    quiet: Quiet = False
+    debug: Debug = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +188,17 @@ class StageOptions(RunOptions):
     ]
     dim: Annotated[int, option("--dim", callback=positive, help="Latent dimensions.")] = 64
     seed: Annotated[str, option("--seed", metavar="N[,N...]", help="A run per seed.")] = "0"
-    limit: Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")] = None
-    flatten: Annotated[bool, option("--flatten", help="Images become vectors.")] = False
-    normalize: Annotated[Normalize, option("--normalize", help="Scaling of vectors.")] = "alrdc"
+    limit: Limit = None
+    flatten: Flatten = False
+    normalize: Normalized = "alrdc"
+    size: Size = None
+    subset: Subset = None
     clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
     split: Annotated[
         Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
     ] = None
-    size: Annotated[int | None, option("--size", callback=positive, help="Pixels a side of a folder's images.")] = None
-    label_column: Annotated[
-        str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")
-    ] = None
-    text_column: Annotated[
-        str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
-    ] = None
+    label_column: LabelColumn = None
+    text_column: TextColumn = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,
@@ -221,9 +256,18 @@ class StageOptions(RunOptions):
             self.clusters,
             self.split,
             self.size,
+            classes(self.subset),
             self.label_column,
             self.text_column,
         )
+
+
+def classes(text: str | None) -> str | None:
+    """The classes of --subset in one order, numbers by size, so that one choice has one name."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    return ",".join(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
 def data_path(text: str) -> Path | None:

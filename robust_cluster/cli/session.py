@@ -12,7 +12,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, sweeps
+from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, places, sweeps
 from robust_cluster.errors import MissingResultError, StoreError
 from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
@@ -53,10 +53,9 @@ class Session:
 
     def load(self, ref: DataRef, path: Path | None = None) -> "Dataset":
         """The data set in memory. Raises: DataError, UnknownNameError, ConfigError, ShapeError."""
-        from robust_cluster.data.base import Places
         from robust_cluster.data.prepare import load
 
-        return load(ref, Places(self.options.data_dir), path=path)
+        return load(ref, places(self.options.data_dir, quiet=self.options.quiet), path=path)
 
     def plan(self, request: "Request", own: Mapping[str, Any], dataset: "Dataset") -> Plan:
         """The runs that a request takes. `own`: settings of the asked run only, its ancestors keep the request's.

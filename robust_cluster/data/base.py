@@ -1,7 +1,8 @@
 """The data types: views, batches without labels, what is known of a data set, and the data set itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -88,9 +89,27 @@ class Raw:
     label_hint: str = "--clusters K"
 
 
+class Progress(Protocol):
+    """Is told of a download: the file's name, bytes that are there, bytes in all or None; done == total ends it."""
+
+    def __call__(self, name: str, done: int, total: int | None) -> None: ...
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where data files are looked for, first hit wins: `--data-dir`, then the system's folders, then the cache."""
+    """Where data files are looked for, first hit wins: `data_dir`, `environment`, the system's folders, the cache.
+
+    `data_dir` is --data-dir, `environment` the folder that RC_DATA names. What is in none of them is downloaded into
+    the cache, which also keeps prepared and imported arrays; `progress` is told how far a download is.
+    """
 
     data_dir: Path | None = None
     cache: Path = Path.home() / ".cache" / "robust_cluster"
+    environment: Path | None = None
+    system: tuple[Path, ...] = (Path("/usr/share/datasets"), Path("/usr/local/share/datasets"))  # Debian's packages
+    progress: Progress | None = field(default=None, compare=False)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders in the order in which they are searched."""
+        return tuple(root for root in (self.data_dir, self.environment, *self.system, self.cache) if root is not None)

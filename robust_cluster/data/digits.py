@@ -1,16 +1,20 @@
 """The 1,797 handwritten digits that ship with scikit-learn, as vectors of 64 counts in 0..16."""
 
+from pathlib import Path
+
 from sklearn.datasets import load_digits
 
 from robust_cluster.data.base import Places, Raw
 
 DESCRIPTION = "scikit-learn's 1,797 digits, 8x8 counts as vectors of 64, 10 classes"
 CITATION = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
+LICENSE = "CC BY 4.0"
+COLLECTION = None
 
 
-def is_ready(places: Places) -> bool:
-    """True: the data ship with scikit-learn."""
-    return True
+def find(places: Places) -> tuple[Path, ...] | None:
+    """No files: the data ship with scikit-learn."""
+    return ()
 
 
 def read(places: Places) -> Raw:

@@ -9,7 +9,9 @@ from robust_cluster.data.base import Places, Raw
 
 DESCRIPTION = "scikit-learn's 1,797 digits as 28x28 images, 10 classes"
 CITATION = digits.CITATION
-is_ready = digits.is_ready
+LICENSE = digits.LICENSE
+COLLECTION = None
+find = digits.find
 
 
 def read(places: Places) -> Raw:

@@ -1,62 +1,61 @@
 """MNIST, and how it and the data sets in its format are found: four IDX files, on disk or downloaded."""
 
-import contextlib
-import io
-import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
+from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
 from robust_cluster.data.files import read_idx
+from robust_cluster.data.places import Collection, Published
 from robust_cluster.errors import DataError
 
 Part = Literal["train", "t10k"]
-SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset packages put their files
-TIMEOUT = 5.0  # seconds without an answer after which a server is given up
 
 DESCRIPTION = "MNIST, 70,000 digits (train, then test), 28x28 images, 10 classes"
 CITATION = "LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition, Proc. IEEE 1998"
+LICENSE = "CC BY-SA 3.0"
 
 
 @dataclass(frozen=True)
 class Family:
-    """A data set of four IDX files that all families name alike; `first_labels` of the test part tell them apart."""
+    """A data set of four IDX files that all families name alike; `first_labels` of the test part tell them apart.
 
-    name: str  # its folder; the class of torchvision.datasets is `torchvision`
+    `name`: its folder; `torchvision`: the folder that torchvision.datasets would use. `files`: image and label file of
+    the train part, then of the test part.
+    """
+
+    name: str
     torchvision: str
     first_labels: tuple[int, ...]
-    package: str | None = None  # Debian's
+    files: tuple[Published, ...]
+    install: str = ""  # another way to get it
 
-    def folders(self, places: Places) -> Iterator[Path]:
-        """Where the files may be, first hit wins."""
-        for root in (places.data_dir, SYSTEM, places.cache):
-            if root is not None:
-                yield from (root / self.name, root / self.torchvision / "raw", root)
+    def collection(self, parts: tuple[Part, ...]) -> Collection:
+        """The published files of the parts."""
+        wanted = tuple(file for file in self.files if file.name.startswith(parts))
+        return Collection(self.name, wanted, (f"{self.torchvision}/raw",), self.install)
 
-    def find(self, places: Places, parts: tuple[Part, ...]) -> Path | None:
-        """The first folder with all files of the parts, or None."""
-        wanted = [name for part in parts for name in file_names(part)]
-        return next((f for f in self.folders(places) if all(_existing(f, name) for name in wanted)), None)
+    def find(self, places: Places, parts: tuple[Part, ...]) -> tuple[Path, ...] | None:
+        """Image and label file of each part, where all of them are in one folder, or None."""
+        return where.find(places, self.collection(parts))
 
     def read(self, places: Places, parts: tuple[Part, ...]) -> Raw:
         """Images (n, 28, 28) uint8 and labels of the parts, one after the other. Raises: DataError."""
-        folder = self.find(places, parts)
-        if folder is None:
-            self._download(places, parts)
-            folder = places.cache / self.torchvision / "raw"
-        images, labels = zip(*(self._read_part(folder, part) for part in parts), strict=True)
+        paths = where.get(places, self.collection(parts))
+        pairs = zip(parts, paths[::2], paths[1::2], strict=True)
+        images, labels = zip(*(self._read_part(part, left, right) for part, left, right in pairs), strict=True)
         return Raw((np.concatenate(images),), np.concatenate(labels), image=True, source=f"IDX files of {self.name}")
 
-    def _read_part(self, folder: Path, part: Part) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    def _read_part(
+        self, part: Part, images_path: Path, labels_path: Path
+    ) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
         """Images and labels of one part. Raises: DataError."""
-        images, labels = (read_idx(_existing(folder, name) or folder / name) for name in file_names(part))
+        folder = images_path.parent
+        images, labels = read_idx(images_path), read_idx(labels_path)
         if images.shape != (len(labels), 28, 28) or labels.ndim != 1:
             raise DataError(
                 f"The {part} files in {folder} must hold images (n, 28, 28) and labels (n,), "
@@ -71,45 +70,34 @@ class Family:
             )
         return images, labels
 
-    def _download(self, places: Places, parts: tuple[Part, ...]) -> None:
-        """Puts the four files into the cache with torchvision, or raises the DataError that says how to get them."""
-        import torchvision.datasets  # seconds, and only a missing data set needs it
 
-        patience = socket.getdefaulttimeout()
-        try:
-            places.cache.mkdir(parents=True, exist_ok=True)
-            socket.setdefaulttimeout(TIMEOUT)
-            noise = io.StringIO()
-            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise), FileLock(places.cache / ".lock"):
-                getattr(torchvision.datasets, self.torchvision)(places.cache, download=True)
-        except (RuntimeError, OSError, HTTPException) as error:
-            files = ", ".join(name for part in parts for name in file_names(part))
-            install = f", or `apt-get install {self.package}`" if self.package else ""
-            raise DataError(
-                f"The data set {self.name} is not there and could not be downloaded: {files} (or each with .gz) "
-                "are in no known folder",
-                hint=f"put them into a folder {self.name} below the one given as --data-dir{install}",
-            ) from error
-        finally:
-            socket.setdefaulttimeout(patience)
+def idx_files(url: str, sizes: tuple[int, ...], md5: tuple[str, ...]) -> tuple[Published, ...]:
+    """Image and label file of the train part, then of the test part; sizes in bytes and MD5 in this order."""
+    names = (f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+    return tuple(Published(n, url + n, size, digest) for n, size, digest in zip(names, sizes, md5, strict=True))
 
 
-def file_names(part: Part) -> tuple[str, str]:
-    """Image and label file of a part, without .gz."""
-    return f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+FAMILY = Family(
+    "mnist",
+    "MNIST",
+    first_labels=(7, 2, 1, 0, 4, 1, 4, 9, 5, 9),
+    files=idx_files(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        (9_912_422, 28_881, 1_648_877, 4_542),
+        (
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+    ),
+)
+COLLECTION = FAMILY.collection(("train", "t10k"))
 
 
-def _existing(folder: Path, name: str) -> Path | None:
-    """The file itself or its .gz, whichever is there, or None."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-FAMILY = Family("mnist", "MNIST", first_labels=(7, 2, 1, 0, 4, 1, 4, 9, 5, 9))
-
-
-def is_ready(places: Places) -> bool:
-    """Whether all files are on disk."""
-    return FAMILY.find(places, ("train", "t10k")) is not None
+def find(places: Places) -> tuple[Path, ...] | None:
+    """The four files, or None."""
+    return where.find(places, COLLECTION)
 
 
 def read(places: Places) -> Raw:

@@ -1,15 +1,19 @@
 """MNIST's 10,000 test images: what the released ALRDC code trains and evaluates on."""
 
+from pathlib import Path
+
 from robust_cluster.data import mnist
 from robust_cluster.data.base import Places, Raw
 
 DESCRIPTION = "MNIST's 10,000 test images, 28x28, 10 classes"
 CITATION = mnist.CITATION
+LICENSE = mnist.LICENSE
+COLLECTION = mnist.FAMILY.collection(("t10k",))
 
 
-def is_ready(places: Places) -> bool:
-    """Whether both test files are on disk."""
-    return mnist.FAMILY.find(places, ("t10k",)) is not None
+def find(places: Places) -> tuple[Path, ...] | None:
+    """Both test files, or None."""
+    return mnist.FAMILY.find(places, ("t10k",))
 
 
 def read(places: Places) -> Raw:

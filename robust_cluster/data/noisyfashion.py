@@ -4,6 +4,8 @@ from robust_cluster.data import fashion_mnist, multiview, noisymnist
 
 DESCRIPTION = "Fashion-MNIST in 2 views, 70,000 pairs of 28x28: clothes, noisy ones of a class (labels make the pairs)"
 CITATION = f"{noisymnist.CITATION.partition(';')[0]}; {fashion_mnist.CITATION}"
-is_ready = fashion_mnist.is_ready
+LICENSE = fashion_mnist.LICENSE
+COLLECTION = fashion_mnist.COLLECTION
+find = fashion_mnist.find
 read = fashion_mnist.read
 construct = multiview.noisy

@@ -12,7 +12,9 @@ DESCRIPTION = "MNIST's digits 0, 1 and 2 (21,770), 3 views: patches of 28x28 of 
 CITATION = noisymnist.CITATION
 DIGITS = (0, 1, 2)
 POSITIONS = (0, 1, 3)  # of the 12; AR-DMVC's code, whose SEM alone takes 0, 1, 2 while it trains
-is_ready = mnist.is_ready
+LICENSE = mnist.LICENSE
+COLLECTION = mnist.COLLECTION
+find = mnist.find
 
 
 def read(places: Places) -> Raw:

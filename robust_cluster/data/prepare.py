@@ -13,10 +13,11 @@ import scipy.sparse
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data import files, multiview, sparse
+from robust_cluster.data import files, multiview, sparse, store
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw, Stored
-from robust_cluster.data.formats import Reading, memory
+from robust_cluster.data.formats import PAIRED, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
+from robust_cluster.data.places import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
@@ -27,26 +28,36 @@ Array = npt.NDArray[np.generic]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
+State = Literal["prepared", "ready", "needs files"]
 
 
-def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
+def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool = False) -> Dataset:
     """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `places.data_dir`.
 
     A name "noisy:<name>" is the noisy two-view construction of that single-view set. What a data set's `construct`
     builds, it builds of the rows that `ref.limit` leaves, so that pairs stay within the subset.
     The `split` of the result's ref is decided: by default "halves" for several views (AR-DMVC), none for one (ALRDC).
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
-    `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88.
-    A sparse view stays sparse: as CSR, float32, scaled in the same way.
+    `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88,
+    with "adec" by the one that makes the mean of all x_i^2 1. `ref.subset` keeps classes, then `ref.limit` rows;
+    `ref.size` pools images. A sparse view stays sparse: as CSR, float32, scaled in the same way.
+    A copy that `rc data prepare` has made of the same files is mapped into memory instead, unless a `fresh` reading is
+    asked for.
     Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
     if ref.split not in (None, *get_args(Split)):
         raise UnknownNameError("split", str(ref.split), get_args(Split))
+    entry = None if fresh else store.prepared(ref, places, sources(ref, places, path=path))
+    if entry is not None:
+        return _as_asked(ref, store.dataset(ref, entry))
     raw, construct = _read(ref, places, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     n_samples = _check_shapes(ref.name, raw)
+    if ref.subset is not None:
+        raw = _only_classes(ref, raw)
+        n_samples = raw.views[0].shape[0]
     _check_values(ref.name, raw.views)
     labels = None if raw.labels is None else _number_labels(ref.name, raw.labels)
     n_classes = None if labels is None else int(labels.max()) + 1
@@ -61,13 +72,15 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None) -> Dataset:
     views = [_convert(ref, raw, index) for index in range(len(raw.views))]
     if construct is not None:
         views = [*construct(_dense(ref.name, views), labels)]
+    if ref.size is not None:
+        views = [_pooled(ref, view) for view in views]
     if ref.split is None and len(views) > 1:
         ref = replace(ref, split="halves")
     n_clusters = _n_clusters(ref, n_classes, n_samples, raw.label_hint)
     if ref.flatten:
         views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
-    is_scaled = views[0].ndim == 2 and ref.normalize == "alrdc"
-    scale = _scale(ref.name, views) if is_scaled else 1.0
+    is_scaled = views[0].ndim == 2 and ref.normalize != "none"
+    scale = _scale(ref, views) if is_scaled else 1.0
     limits = (0.0, 1.0) if raw.image else raw.range
     info = DataInfo(
         name=ref.name,
@@ -101,15 +114,35 @@ def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
     )
 
 
-def available(places: Places) -> list[tuple[str, str, Literal["ready", "needs files"]]]:
-    """Name, description and state of each built-in data set and each file in `places.data_dir`; reads no data."""
-    own = files.listing(places.data_dir)
-    rows: list[tuple[str, str, Literal["ready", "needs files"]]] = []
+def available(places: Places) -> list[tuple[str, str, State]]:
+    """Name, description and state of each built-in data set, each import and each file in `places.data_dir`.
+
+    Reads no data. "prepared": some form of it is mapped into memory when a run asks for that form.
+    """
+    prepared = {entry.about["ref"]["name"] for entry in store.entries("prepared", places)}
+    described = dict.fromkeys(store.imports(places), "imported")
+    described |= {name: f"your file {path.name}" for name, path in _own(places).items()}
+    rows: list[tuple[str, str, State]] = []
     for name in discover.names("data"):
         module = discover.load("data", name)
-        rows.append((name, module.DESCRIPTION, "ready" if module.is_ready(places) else "needs files"))
-        own.pop(name, None)
-    return rows + [(name, f"your file {path.name}", "ready") for name, path in sorted(own.items())]
+        is_there = module.find(places) is not None
+        state: State = "prepared" if name in prepared else "ready" if is_there else "needs files"
+        rows.append((name, module.DESCRIPTION, state))
+        described.pop(name, None)
+    own = sorted(described.items())
+    return rows + [(name, what, "prepared" if name in prepared else "ready") for name, what in own]
+
+
+def sources(ref: DataRef, places: Places, *, path: Path | None = None) -> tuple[Path, ...] | None:
+    """The files that `load` would read, () for what ships with a package; None where they are not there."""
+    name = ref.name.removeprefix(NOISY)
+    if path is not None:
+        labels = path.with_name(f"{path.stem}{PAIRED}.npy")
+        return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
+    if name in discover.names("data"):
+        return cast(tuple[Path, ...] | None, discover.load("data", name).find(places))
+    own = {**store.imports(places), **_own(places)}
+    return sources(ref, places, path=own[name]) if name in own else None
 
 
 def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
@@ -137,12 +170,12 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
     reading = Reading(ref.label_column, ref.text_column, ref.size)
     if path is not None:
         return files.read(path, reading), construct
-    own = files.listing(places.data_dir)
+    own = _own(places)
     built_in = discover.names("data")
     if name in built_in:
-        if reading != Reading():
+        if replace(reading, size=None) != Reading():
             raise ConfigError(
-                f"--label-column, --text-column and --size are for your own files, got {name}", hint="leave them out"
+                f"--label-column and --text-column are for your own files, got {name}", hint="leave them out"
             )
         module = discover.load("data", name)
         if construct is not None and hasattr(module, "construct"):
@@ -150,9 +183,18 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
         return cast(Raw, module.read(places)), construct or getattr(module, "construct", None)
     if name in own:
         return files.read(own[name], reading), construct
+    imported = store.imports(places)
+    if name in imported:
+        return store.read_import(name, places), construct
     raise UnknownNameError(
-        "data set", name, {*built_in, *own}, listing=f"rc ls data, or put {name}.npz into --data-dir"
+        "data set", name, {*built_in, *own, *imported}, listing=f"rc ls data, or put {name}.npz into --data-dir"
     )
+
+
+def _own(places: Places) -> dict[str, Path]:
+    """Name -> path of the user's files, those in --data-dir before those in RC_DATA. Raises: ConfigError."""
+    check_folder(places.data_dir)
+    return {**files.listing(places.environment), **files.listing(places.data_dir)}
 
 
 def _stored(views: Sequence[Floats | Matrix]) -> Stored:
@@ -227,6 +269,58 @@ def _number_labels(name: str, labels: Array) -> Labels:
     return numbered.astype(np.int64)
 
 
+def check(name: str, raw: Raw) -> None:
+    """Nothing, when arrays can be used. Raises: DataError or ShapeError naming the view and what is wrong with it."""
+    _check_shapes(name, raw)
+    _check_values(name, raw.views)
+    if raw.labels is not None:
+        _number_labels(name, raw.labels)
+
+
+def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
+    """A prepared data set with the number of clusters and the split of `ref`. Raises: ConfigError."""
+    if ref.split is None and len(stored.views) > 1:
+        ref = replace(ref, split="halves")
+    n_classes = None if stored.labels is None else int(stored.labels.max()) + 1
+    n_clusters = _n_clusters(ref, n_classes, stored.info.n_samples, "--clusters K")
+    return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))
+
+
+def _only_classes(ref: DataRef, raw: Raw) -> Raw:
+    """The rows of the classes that `ref.subset` names. Raises: ConfigError."""
+    if raw.labels is None:
+        raise ConfigError(f"{ref.name} has no labels, so no classes can be chosen", hint="leave out --subset")
+    names = {_class_name(label): label for label in np.unique(raw.labels)}
+    wanted = [name.strip() for name in (ref.subset or "").split(",")]
+    unknown = [name for name in wanted if name not in names]
+    if unknown or len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
+        raise ConfigError(
+            f"--subset must name at least 2 different classes of {', '.join(names)}, got {ref.subset}",
+            hint="--subset 0,1",
+        )
+    rows = np.flatnonzero(np.isin(raw.labels, [names[name] for name in wanted]))
+    return replace(raw, views=tuple(view[rows] for view in raw.views), labels=raw.labels[rows])
+
+
+def _class_name(label: np.generic) -> str:
+    """A class as a user writes it: 3 for 3.0 too."""
+    value = label.item()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _pooled(ref: DataRef, images: Floats | Matrix) -> Floats:
+    """Images (n, C, H, W) with `ref.size` rows and columns, each the mean of a block of pixels. Raises: ConfigError."""
+    size = ref.size or 0
+    if not isinstance(images, np.ndarray) or images.ndim != 4:
+        raise ConfigError(f"--size is for images, {ref.name} are vectors", hint="leave it out")
+    n, channels, height, width = images.shape
+    if size < 1 or height % size or width % size:
+        raise ConfigError(f"--size must divide the images' {height} x {width} pixels, got {ref.size}")
+    blocks = images.reshape(n, channels, size, height // size, size, width // size)
+    means: npt.NDArray[np.float64] = blocks.mean(axis=(3, 5), dtype=np.float64)  # exact sums, equal on all machines
+    return means.astype(np.float32)
+
+
 def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> npt.NDArray[np.int64] | None:
     """Ascending rows of the subset of `ref.limit` samples, None for all; the same for every run of a data set.
 
@@ -273,8 +367,12 @@ def _convert(ref: DataRef, raw: Raw, index: int) -> Floats | Matrix:
         return sparse.as_float32(view)
     if not raw.image:
         return np.require(view, np.float32, ["C", "W"])
-    name = f"{ref.name}: {_view_name(raw.views, index)}"
-    return _pixels(name, _channels_first(name, view))
+    return pixels(f"{ref.name}: {_view_name(raw.views, index)}", view)
+
+
+def pixels(name: str, images: Array) -> Floats:
+    """Images as float32 (n, channels, height, width) in [0, 1]. Raises: DataError, ShapeError."""
+    return _pixels(name, _channels_first(name, images))
 
 
 def _channels_first(name: str, images: Array) -> Array:
@@ -310,17 +408,23 @@ def _mean_square(views: Sequence[Floats | Matrix]) -> float:
     return float(sum(sums)) / sum(math.prod(view.shape) for view in views)
 
 
-def _scale(name: str, views: Sequence[Floats | Matrix]) -> float:
-    """The constant that all views are multiplied by here, in place: mean ||x||^2 over samples and views becomes 88."""
+def _scale(ref: DataRef, views: Sequence[Floats | Matrix]) -> float:
+    """The constant that all views are multiplied by here, in place.
+
+    The mean of ||x||^2 over samples and views becomes 88 (ALRDC), or the mean of all x_i^2 becomes 1 (ADEC).
+    """
     # In float64, a thousand rows at a time: the whole at once would be two more copies of the data.
     dense = [view for view in views if isinstance(view, np.ndarray)]
     portions = (rows for view in dense for rows in np.array_split(view, 1 + len(view) // 1000))
     total = sum(float(np.square(rows, dtype=np.float64).sum()) for rows in portions)
     total += sum(sparse.sum_of_squares(view) for view in views if not isinstance(view, np.ndarray))
-    mean_square = total / sum(view.shape[0] for view in views)
-    if mean_square == 0:
-        raise DataError(f"{name}: every value is 0, so there is nothing to cluster")
-    scale = float(np.float32((MEAN_SQUARE / mean_square) ** 0.5))  # rounded, so that it multiplies float32 exactly
+    if total == 0:
+        raise DataError(f"{ref.name}: every value is 0, so there is nothing to cluster")
+    if ref.normalize == "adec":
+        wanted, mean_square = 1.0, total / sum(math.prod(view.shape) for view in views)
+    else:
+        wanted, mean_square = MEAN_SQUARE, total / sum(view.shape[0] for view in views)
+    scale = float(np.float32((wanted / mean_square) ** 0.5))  # rounded, so that it multiplies float32 exactly
     for view in views:
         values = view if isinstance(view, np.ndarray) else view.data
         np.multiply(values, np.float32(scale), out=values)

@@ -18,6 +18,8 @@ INDEXES = (  # visible and thermal, below the root; the data set's own names fir
 )
 IDENTITIES = 50  # of the 206 in the training index; AR-DMVC's regdb_a
 SIZE = (64, 128)  # width and height in pixels
+LICENSE = "for research, given out by its authors on request"
+COLLECTION = None  # not to be downloaded
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,9 @@ class Index:
     images: dict[int, list[str]]
 
 
-def is_ready(places: Places) -> bool:
-    """Whether a root folder with both index files is there."""
-    return find(places) is not None
-
-
 def find(places: Places) -> tuple[Path, Path, Path] | None:
     """Root folder, visible and thermal index file, or None."""
-    bases = [base for base in (places.data_dir, places.cache) if base is not None]
-    for root in (base / name for base in bases for name in ("regdb", "RegDB", "")):
+    for root in (base / name for base in places.roots for name in ("regdb", "RegDB", "")):
         for visible, thermal in INDEXES:
             if (root / visible).is_file() and (root / thermal).is_file():
                 return root, root / visible, root / thermal

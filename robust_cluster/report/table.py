@@ -221,8 +221,8 @@ def _is_by_default(record: Record, request: CellRequest) -> bool:
 
 
 def _answers(run: Mapping[str, Any], request: CellRequest) -> bool:
-    named = {"name", "limit", "flatten", "normalize"}
-    if any(run["data"][key] != value for key, value in asdict(request.data).items() if key in named):
+    named = {"name", "limit", "flatten", "normalize", "size", "subset"}
+    if any(run["data"].get(key) != value for key, value in asdict(request.data).items() if key in named):
         return False
     if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
         return False

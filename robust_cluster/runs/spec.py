@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Normalize = Literal["alrdc", "none"]
+Normalize = Literal["alrdc", "adec", "none"]
 Split = Literal["halves", "none"]
 
 
@@ -17,9 +18,11 @@ class DataRef:
     """A data set as the user names it, with the choices that change its numbers.
 
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
-    `normalize`: scaling of vector data. `n_clusters`: given where there are no labels. Paths are not part of it.
+    `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec").
+    `n_clusters`: given where there are no labels. Paths are not part of it.
     `split`: "halves" trains models on one half and attacks on the other; "none", as None, uses all rows for both.
-    `size`: pixels a side of a folder's images. `label_column`, `text_column`: of a user's table or corpus.
+    `size`: pixels a side of images; a folder's are resized to it, others pooled. `subset`: the classes that are kept.
+    `label_column`, `text_column`: of a user's table or corpus.
     """
 
     name: str
@@ -29,13 +32,20 @@ class DataRef:
     n_clusters: int | None = None
     split: Split | None = None
     size: int | None = None
+    subset: str | None = None
     label_column: str | None = None
     text_column: str | None = None
 
     @property
     def label(self) -> str:
         """A short name for folders and tables: `mnist10k-vector`, `fashion-mnist-10000`."""
-        parts = [self.name.replace(":", "-"), "vector" if self.flatten else "", str(self.limit) if self.limit else ""]
+        parts = [
+            self.name.replace(":", "-"),
+            f"only-{re.sub(r'[^A-Za-z0-9]+', '.', self.subset)[:40]}" if self.subset else "",
+            f"{self.size}px" if self.size else "",
+            "vector" if self.flatten else "",
+            str(self.limit) if self.limit else "",
+        ]
         return "-".join(part for part in parts if part)
 
 
@@ -95,7 +105,7 @@ class RunSpec:
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:
-            for name in ("split", "size", "label_column", "text_column"):
+            for name in ("split", "size", "subset", "label_column", "text_column"):
                 if run["data"][name] is None:
                     del run["data"][name]
             run = run["parent"]

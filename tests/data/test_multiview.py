@@ -30,10 +30,9 @@ def images(n: int = 60, side: int = 8, *, seed: int = 0) -> Floats:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.setattr(mnist, "SYSTEM", tmp_path / "no-system")
+def places(tmp_path: Path) -> Places:
     (tmp_path / "data").mkdir()
-    return Places(tmp_path / "data", tmp_path / "no-cache")
+    return Places(tmp_path / "data", tmp_path / "no-cache", system=())
 
 
 def write_idx(folder: Path, family: mnist.Family, n: int) -> None:
@@ -274,7 +273,7 @@ def shades(view: npt.NDArray[np.generic]) -> list[int]:
 
 
 def test_regdb_pairs_visible_and_thermal_images_of_one_person(places: Places, root: Path) -> None:
-    assert regdb.is_ready(places)
+    assert regdb.find(places) is not None
     raw = regdb.read(places)
     visible, thermal = raw.views
     assert visible.shape == thermal.shape == (30, 128, 64, 3)
@@ -327,7 +326,7 @@ def test_a_wrong_line_in_an_index_file_gets_one_sentence(places: Places, root: P
 
 
 def test_without_its_folder_regdb_says_what_it_needs(places: Places) -> None:
-    assert not regdb.is_ready(places)
+    assert regdb.find(places) is None
     with pytest.raises(DataError, match=r"needs a folder .* index files, .*thermal\.txt, lines `relative/path label`"):
         load(DataRef("regdb"), places)
 

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from robust_cluster.data import mnist, multiview
+from robust_cluster import discover
+from robust_cluster.data import multiview
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import available, digest, half, load
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError, UnknownNameError
@@ -18,9 +19,8 @@ Y = np.arange(12) % 3
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.setattr(mnist, "SYSTEM", tmp_path / "no-system")
-    return Places(tmp_path, tmp_path / "no-cache")
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path, tmp_path / "no-cache", system=())
 
 
 def prepared(places: Places, arrays: dict[str, Any], **ref: Any) -> Dataset:
@@ -277,18 +277,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(places: Places, tmp_path: 
 def test_the_listing_tells_what_is_there_without_reading_it(places: Places, tmp_path: Path) -> None:
     (tmp_path / "flowers.npz").touch()
     states = {name: state for name, _, state in available(places)}
-    assert states == {
-        "digits": "ready",
-        "digits-28": "ready",
-        "fashion-mnist": "needs files",
-        "flowers": "ready",
-        "mnist": "needs files",
-        "mnist-test": "needs files",
-        "noisyfashion": "needs files",
-        "noisymnist": "needs files",
-        "patchedmnist": "needs files",
-        "regdb": "needs files",
-    }
+    assert set(states) == {*discover.names("data"), "flowers"}
+    assert {name for name, state in states.items() if state == "ready"} == {"digits", "digits-28", "flowers"}
+    assert set(states.values()) == {"ready", "needs files"}
 
 
 def two_views() -> dict[str, Any]:
@@ -321,3 +312,34 @@ def test_a_half_must_hold_as_many_samples_as_there_are_clusters(places: Places) 
         prepared(places, two_views(), n_clusters=7)
     with pytest.raises(UnknownNameError, match="split 'halfs'"):
         prepared(places, two_views(), split="halfs")
+
+
+def test_adec_makes_the_mean_square_of_all_values_1(places: Places) -> None:
+    data = prepared(places, {"x": 3 + X, "y": Y}, normalize="adec")
+    assert data.views[0].double().square().mean().item() == pytest.approx(1, rel=1e-6)
+    assert data.info.mean_square == pytest.approx(1, rel=1e-6)
+    assert data.info.scale == pytest.approx(np.square(3 + X).mean() ** -0.5, rel=1e-6)
+
+
+def test_a_size_takes_the_mean_of_blocks_of_pixels(places: Places) -> None:
+    pixels = images(3, 4, 6)
+    data = prepared(places, {"x": pixels, "y": [0, 1, 1]}, size=2)
+    assert data.info.shapes == ((1, 2, 2),)
+    by_hand = [[block.mean() / 255 for block in np.hsplit(rows, 2)] for rows in np.vsplit(pixels[1], 2)]
+    np.testing.assert_allclose(data.views[0][1, 0].numpy(), by_hand, rtol=1e-6)
+
+
+def test_a_subset_keeps_classes_by_the_names_that_the_file_gives_them(places: Places) -> None:
+    data = prepared(places, {"x": X, "y": np.array(["cat", "dog", "owl"])[Y]}, subset="cat,owl", normalize="none")
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1] * 4
+    assert data.views[0].tolist() == X[Y != 1].tolist()
+    assert data.info.n_clusters == 2
+    assert prepared(places, {"x": X, "y": Y.astype(float)}, subset="1,2", limit=4).info.n_samples == 4
+    with pytest.raises(ConfigError, match="mine has no labels, so no classes can be chosen"):
+        prepared(places, {"x": X}, subset="0,1", n_clusters=2)
+
+
+def test_some_constant_columns_are_no_fault(places: Places) -> None:
+    x = np.column_stack([X, np.ones(12)])
+    assert prepared(places, {"x": x, "y": Y}).info.shapes == ((3,),)

@@ -45,6 +45,7 @@ DATA_CHANGES: dict[str, Any] = {
     "n_clusters": 7,
     "split": "halves",
     "size": 32,
+    "subset": "0,1",
     "label_column": "species",
     "text_column": "review",
 }
@@ -84,6 +85,19 @@ def test_each_field_changes_the_key(field: str) -> None:
 @pytest.mark.parametrize("field", [f.name for f in fields(DataRef)])
 def test_each_choice_about_the_data_changes_the_key(field: str) -> None:
     assert run_spec(data=replace(DataRef("digits"), **{field: DATA_CHANGES[field]})).key != run_spec().key
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "label"), [("size", 14, "digits-14px"), ("subset", "0,1", "digits-only-0.1")]
+)
+def test_a_size_and_a_subset_stand_in_the_json_and_the_name_only_where_they_are_used(
+    field: str, value: Any, label: str
+) -> None:
+    chosen = run_spec(data=replace(DataRef("digits"), **{field: value}))
+    assert field not in run_spec(parent=run_spec(seed=5)).to_json()["data"]
+    assert chosen.to_json()["data"][field] == value
+    assert RunSpec.from_json(chosen.to_json()) == chosen
+    assert chosen.data.label == label
 
 
 def test_a_change_in_any_ancestor_changes_the_key() -> None:

@@ -1,0 +1,125 @@
+"""`rc data features`: what a trained network makes of images, as vectors that every method takes."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robust_cluster.cli import console
+from robust_cluster.cli.options import Device, Verb, data_path, offer, option, places, positive
+from robust_cluster.discover import names
+from robust_cluster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robust_cluster.data.features import Report
+
+PLAIN_SECONDS = 5.0  # least time between two lines of progress where there is no terminal
+EXAMPLES = """
+rc data features photos/ --net resnet50 --weights default
+rc data features images.npz --weights resnet50.pth --output features.npz --device cuda
+rc data features digits-28 --weights default --output digits-resnet50.npz
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesOptions:
+    """What `rc data features` takes."""
+
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="A folder/ with a sub-folder a class, an .npz or .npy of images, or a data set of images.",
+            show_default=False,
+            autocompletion=offer("data"),
+        ),
+    ]
+    net: Annotated[str, option("--net", help="A classification network of torchvision.")] = "resnet50"
+    weights: Annotated[
+        str,
+        option(
+            "--weights", help="A file; default or one of torchvision's sets (IMAGENET1K_V1); none: random, a trial."
+        ),
+    ] = "default"
+    output: Annotated[Path | None, option("--output", "-o", help="The .npz to write; IMAGES-NET.npz here.")] = None
+    pixels: Annotated[int, option("--pixels", callback=positive, help="A side of what the network sees.")] = 224
+    batch_size: Annotated[int, option("--batch-size", callback=positive, help="Images at once.")] = 64
+    device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
+    threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
+    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files and weights are.")] = None
+    force: Annotated[bool, option("--force", help="Replace the output.")] = False
+    json: Annotated[bool, option("--json", help="Print the provenance as JSON.")] = False
+    quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False
+    debug: Annotated[bool, option("--debug", help="Show tracebacks.")] = False
+
+
+def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
+    """Compute the features, or go on with them. Raises: ConfigError, UnknownNameError, DataError, ShapeError."""
+    path = data_path(options.images)
+    name = options.images if path is None else path.resolve().name if path.is_dir() else path.stem
+    output = options.output or Path(f"{name}-{options.net}.npz")
+    if output.suffix != ".npz":
+        raise ConfigError(f"--output must end in .npz, got {output}")
+    if options.weights == "none" and path is None and name in names("data"):
+        raise ConfigError(
+            f"--weights none gives random features, which are no result for {name}", hint="--weights default or a FILE"
+        )
+    import torch  # late: help needs none of it
+
+    from robust_cluster.data.features import Work, extract, find_network, find_source
+    from robust_cluster.stages.device import choose
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    where = places(options.data_dir, quiet=options.quiet)
+    device = choose(options.device)
+    network = find_network(options.net, options.weights, where)
+    source = find_source(options.images, path, where)
+    work = Work(source, network, output, options.pixels, options.batch_size, device)
+    if options.force:
+        output.unlink(missing_ok=True)
+    err = console.stderr(quiet=options.quiet)
+    with shown_progress(f"features of {source.name} by {network.name}", quiet=options.quiet) as report:
+        is_new = extract(work, report)
+    if options.json:
+        console.show_json(work.provenance)
+    else:
+        sys.stdout.write(f"{output}: {len(source)} x {network.width}\n")
+    err.print("the features were there already" if not is_new else f"weights {network.weights} {network.sha256 or ''}")
+    err.print(f"next: rc cluster --model ae_kmeans --data {output}")
+
+
+class shown_progress:  # noqa: N801  # read as a statement
+    """Rows done, on stderr: a bar on a terminal, else a line every few seconds and one at the end."""
+
+    def __init__(self, title: str, *, quiet: bool) -> None:
+        self.title = title
+        self.console = console.stderr(quiet=quiet)
+
+    def __enter__(self) -> "Report":
+        from rich.progress import Progress
+
+        if not self.console.is_terminal:
+            self.last, self.begun = 0.0, -1
+            return self._line
+        self.bar = Progress(console=self.console)
+        self.task = self.bar.add_task(self.title, total=None)
+        self.bar.start()
+        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+
+    def __exit__(self, *error: object) -> None:
+        if hasattr(self, "bar"):
+            self.bar.stop()
+
+    def _line(self, done: int, total: int) -> None:
+        if self.begun < 0:
+            self.begun = done
+            self.console.print(f"{self.title}: {total} images" + (f", {done} done before" if done else ""))
+        elif done == total or time.monotonic() - self.last >= PLAIN_SECONDS:
+            self.last = time.monotonic()
+            self.console.print(f"{self.title}: {done}/{total}")
+
+
+VERB = Verb("features", "Compute features of images with a trained network.", EXAMPLES, FeaturesOptions, compute)

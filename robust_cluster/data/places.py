@@ -1,0 +1,204 @@
+"""How published files are found and fetched: one search order, downloads that resume and are checked, one sentence."""
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+
+from robust_cluster.data.base import Places
+from robust_cluster.errors import ConfigError, DataError
+
+TIMEOUT = 5.0  # seconds without an answer after which a server is given up
+CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as its publisher gives it out. `size` in bytes; `md5` and `sha256` in hexadecimal; None: not known."""
+
+    name: str
+    url: str | None = None  # None: it cannot be downloaded
+    size: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+    @property
+    def description(self) -> str:
+        """Name, size and checksum, as a sentence has them."""
+        facts = [
+            bytes_in_words(self.size) if self.size else "",
+            f"SHA-256 {self.sha256}" if self.sha256 else f"MD5 {self.md5}" if self.md5 else "",
+        ]
+        known = ", ".join(fact for fact in facts if fact)
+        return f"{self.name} ({known})" if known else self.name
+
+    @property
+    def checksum(self) -> tuple[str, str] | None:
+        """("sha256" or "md5", hexadecimal digits), None where neither is known."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", self.md5) if self.md5 else None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Published files that lie in one folder: `name` below a place, one of the other `folders`, or the place itself.
+
+    A file whose name ends in .gz may also lie there unpacked. `install`: another way to get it, for the sentence.
+    """
+
+    name: str
+    files: tuple[Published, ...]
+    folders: tuple[str, ...] = ()
+    install: str = ""
+
+    def find(self, root: Path) -> tuple[Path, ...] | None:
+        """The paths of all files in the first folder below `root` that has them, in the order of `files`, or None."""
+        for folder in (root / self.name, *(root / name for name in self.folders), root):
+            paths = [next((p for p in _forms(folder / file.name) if p.is_file()), None) for file in self.files]
+            if all(paths):
+                return tuple(path for path in paths if path)
+        return None
+
+
+def find(places: Places, *collections: Collection) -> tuple[Path, ...] | None:
+    """The files of the first collection that is there, place by place; None when none is. Nothing is downloaded.
+
+    Raises: ConfigError for a --data-dir that is no folder or cannot be read.
+    """
+    check_folder(places.data_dir)
+    return next((f for root in places.roots for c in collections if (f := c.find(root)) is not None), None)
+
+
+def get(places: Places, *collections: Collection) -> tuple[Path, ...]:
+    """The files of the first collection that is there; else the last one's, downloaded into the cache.
+
+    Raises: DataError with the sentence that says what to put where, or that a download is not what was published.
+    """
+    return find(places, *collections) or download(places, collections[-1])
+
+
+def download(places: Places, collection: Collection) -> tuple[Path, ...]:
+    """The files of a collection in the cache's folder of its name; those that are there are not fetched again.
+
+    A download that was cut off goes on where it ended. Raises: DataError.
+    """
+    folder = places.cache / collection.name
+    if any(file.url is None for file in collection.files):
+        raise absent(collection)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            for file in collection.files:
+                if not (folder / file.name).is_file():
+                    _fetch(file, folder, places)
+    except (OSError, HTTPException, ValueError) as error:  # also a timeout, no space, a folder that is a file
+        raise absent(collection, f" and could not be downloaded ({_reason(error)})") from error
+    return tuple(folder / file.name for file in collection.files)
+
+
+def absent(collection: Collection, why: str = "") -> DataError:
+    """The error that names every file, its size and checksum, and the folder to put it into."""
+    urls = {file.url.rpartition("/")[0] + "/" for file in collection.files if file.url}
+    source = f" from {' and '.join(sorted(urls))}" if urls else ""
+    other = f", or {collection.install}" if collection.install else ""
+    files = ", ".join(file.description for file in collection.files)
+    return DataError(
+        f"The data set {collection.name} is not there{why}: it needs {files}{source}",
+        hint=f"put them into a folder {collection.name} below the one given as --data-dir{other}",
+    )
+
+
+def check(file: Published, path: Path) -> None:
+    """Nothing, when the file at `path` has the published size and checksum. Raises: DataError naming both values."""
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        raise DataError(f"{path} has {size} bytes, published are {file.size}: it is truncated, or another file")
+    if file.checksum is not None:
+        kind, expected = file.checksum
+        if (found := hash_of(path, kind)) != expected:
+            raise DataError(f"{path} has the wrong checksum: {kind.upper()} {expected} expected, got {found}")
+
+
+def hash_of(path: Path, kind: str = "sha256") -> str:
+    """The checksum of a file in hexadecimal; `kind` is "sha256" or "md5"."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+
+
+def unpacks(path: Path) -> bool:
+    """Whether a .gz file is whole: its own checksum fits what it unpacks to."""
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(CHUNK):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
+
+
+def check_folder(folder: Path | None) -> None:
+    """Nothing for None or a folder that can be read. Raises: ConfigError."""
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--data-dir must be an existing folder, got {folder}")
+    if folder is not None and not os.access(folder, os.R_OK | os.X_OK):
+        raise ConfigError(f"--data-dir must be a folder that can be read, got {folder}", hint=f"chmod u+rx {folder}")
+
+
+def bytes_in_words(size: int) -> str:
+    """A size as people write it: "5,148 bytes", "9.9 MB", "2.64 GB"."""
+    if size < 10**6:
+        return f"{size:,} bytes"
+    return f"{size / 1e6:.1f} MB" if size < 10**9 else f"{size / 1e9:.2f} GB"
+
+
+def _forms(path: Path) -> Iterator[Path]:
+    """The ways in which a published file may lie on a disk: as it is; .gz unpacked."""
+    yield path
+    if path.suffix == ".gz" and not path.name.endswith(".tar.gz"):
+        yield path.with_suffix("")
+
+
+def _fetch(file: Published, folder: Path, places: Places) -> None:
+    """Puts one file into the folder, by way of `<name>.part`. Raises: DataError, OSError, HTTPException."""
+    part = folder / f"{file.name}.part"
+    done = part.stat().st_size if part.exists() else 0
+    if file.size is None or done < file.size:
+        request = Request(file.url or "", headers={"Range": f"bytes={done}-"} if done else {})
+        try:
+            answer = urlopen(request, timeout=TIMEOUT)
+        except HTTPError as error:
+            if error.code == 416:  # there is nothing after what is there: begin anew next time
+                part.unlink()
+            raise
+        with answer:
+            resumed = answer.status == 206  # 200: the server sends all of it again
+            done = done if resumed else 0
+            length = answer.headers.get("Content-Length")
+            total = done + int(length) if length else file.size
+            with part.open("ab" if resumed else "wb") as stream:
+                while chunk := answer.read(CHUNK):
+                    done += stream.write(chunk)
+                    if places.progress:
+                        places.progress(file.name, done, total)
+        if places.progress and total is None:
+            places.progress(file.name, done, done)
+        if total is not None and done < total:
+            raise OSError(f"{file.name} ended after {done:,} of {total:,} bytes; the same command resumes")
+    try:
+        check(file, part)
+    except DataError:
+        part.unlink()
+        raise
+    os.replace(part, folder / file.name)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or error)

@@ -1,0 +1,245 @@
+"""Arrays that the cache keeps: prepared data sets, which runs map into memory at once, and imported files.
+
+Each has a folder of .npy files and an `about.json`, written last; a folder appears whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+import torch
+
+from robust_cluster import discover
+from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
+from robust_cluster.data.places import hash_of
+from robust_cluster.data.sparse import Matrix, SparseView, canonical
+from robust_cluster.errors import ConfigError, DataError
+from robust_cluster.runs.spec import DataRef
+
+Array = npt.NDArray[np.generic]
+Kind = Literal["prepared", "imported"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+VERSION = 1  # of the arrays; raised when the preparation gives other numbers
+ABOUT = "about.json"
+PARTS = ("starts", "columns", "values")  # of a sparse view
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of an import
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the store and what its `about.json` says."""
+
+    folder: Path
+    about: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+
+    def array(self, name: str) -> Array:
+        """An array, mapped into memory; what is written to it stays in memory. Raises: DataError."""
+        try:
+            return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(
+                f"{self.folder / name}.npy is missing or damaged: {error}", hint=f"delete the folder {self.folder}"
+            ) from error
+
+    def verify(self) -> None:
+        """Nothing, when every array has the digest that it was written with. Raises: DataError."""
+        for name, expected in self.about["arrays"].items():
+            path = self.folder / f"{name}.npy"
+            found = hash_of(path) if path.is_file() else "no file"
+            if found != expected:
+                raise DataError(
+                    f"{path} has changed since it was written: SHA-256 {expected} expected, got {found}",
+                    hint=f"delete the folder {self.folder}",
+                )
+
+
+def prepared(ref: DataRef, places: Places, sources: Sequence[Path] | None) -> Entry | None:
+    """What `write` kept of `ref`, None where there is nothing or the files that it was made of have changed.
+
+    `sources`: the files that it would be read from now; None where they are gone, for which the copy stands in.
+    """
+    entry = _entry(_folder(ref, places))
+    if entry is None or (sources is not None and entry.about["sources"] != fingerprint(sources)):
+        return None
+    return entry
+
+
+def dataset(ref: DataRef, entry: Entry) -> Dataset:
+    """The data set in memory; its `n_clusters` and `split` are those that it was prepared with. Raises: DataError."""
+    info = dict(entry.about["info"])
+    for name in ("bounds", "scaled_bounds"):
+        info[name] = None if info[name] is None else tuple(info[name])
+    info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
+    views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
+    labels = entry.array("labels") if "labels" in entry.about["arrays"] else None
+    return Dataset(ref, DataInfo(**info), views, cast(Labels | None, labels), entry.about["source"])
+
+
+def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
+    """Keep a data set as it was prepared, in the place of an older one. Raises: DataError when it cannot be written.
+
+    Images in [0, 1] that are bytes divided by 255 are kept as bytes, everything else as float32.
+    """
+    arrays: dict[str, Array] = {}
+    for i, view in enumerate(dataset.views):
+        if isinstance(view, SparseView):
+            parts = (view.starts, view.columns, view.values)
+            arrays |= {f"view_{i}_{part}": array.numpy() for part, array in zip(PARTS, parts, strict=True)}
+        else:
+            arrays[f"view_{i}"] = _smallest(view.numpy())
+    if dataset.labels is not None:
+        arrays["labels"] = dataset.labels
+    about = {
+        "ref": asdict(_choices(dataset.ref)),
+        "info": asdict(dataset.info),
+        "source": dataset.source,
+        "sources": fingerprint(sources),
+    }
+    return _write(_folder(dataset.ref, places), arrays, about)
+
+
+def write_import(name: str, raw: Raw, places: Places, *, force: bool = False) -> Entry:
+    """Keep a user's arrays under a name of theirs, as they were read. Raises: ConfigError, DataError.
+
+    `force`: in the place of an older import.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"--name must be lower-case letters, digits and . _ -, got {name!r}")
+    if name in discover.names("data"):
+        raise ConfigError(f"--name {name} is the name of a built-in data set", hint="choose another one")
+    folder = places.cache / "imported" / name
+    if folder.exists() and not force:
+        raise ConfigError(f"there is an imported data set {name} already", hint="--force replaces it")
+    arrays: dict[str, Array] = {}
+    for i, view in enumerate(raw.views):
+        if isinstance(view, np.ndarray):
+            arrays[f"view_{i}"] = view
+        else:
+            whole = canonical(view)
+            parts = (whole.indptr, whole.indices, whole.data)
+            arrays |= {f"view_{i}_{part}": array for part, array in zip(PARTS, parts, strict=True)}
+    if raw.labels is not None:
+        arrays["labels"] = raw.labels
+    shapes = [view.shape for view in raw.views]
+    about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
+    return _write(folder, arrays, about)
+
+
+def read_import(name: str, places: Places) -> Raw:
+    """The arrays that were imported under a name, mapped into memory. Raises: DataError."""
+    entry = _entry(places.cache / "imported" / name)
+    if entry is None:
+        raise DataError(f"there is no imported data set {name}", hint="rc data import PATH --name NAME")
+    about = entry.about
+    views: list[Array | Matrix] = []
+    for i, shape in enumerate(about["shapes"]):
+        if f"view_{i}" in about["arrays"]:
+            views.append(entry.array(f"view_{i}"))
+        else:
+            starts, columns, values = (entry.array(f"view_{i}_{part}") for part in PARTS)
+            views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))
+    labels = entry.array("labels") if "labels" in about["arrays"] else None
+    limits = tuple(about["range"]) if about["range"] else None
+    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"])
+
+
+def entries(kind: Kind, places: Places) -> list[Entry]:
+    """Every whole folder of a kind, by name."""
+    found = (_entry(path.parent) for path in sorted((places.cache / kind).glob(f"*/{ABOUT}")))
+    return [entry for entry in found if entry is not None]
+
+
+def imports(places: Places) -> dict[str, Path]:
+    """Name -> `about.json` of the imported data sets."""
+    return {entry.folder.name: entry.folder / ABOUT for entry in entries("imported", places)}
+
+
+def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
+    """Name, size and time of change of each file or folder with all in it: equal as long as none has changed."""
+    found: list[list[str | int]] = []
+    for path in sources:
+        stats = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        newest = max((stat.st_mtime_ns for stat in stats), default=0)
+        found.append([path.name, len(stats), sum(stat.st_size for stat in stats), newest])
+    return found
+
+
+def _choices(ref: DataRef) -> DataRef:
+    """The ref without what does not change the arrays: the number of clusters and the split."""
+    return replace(ref, n_clusters=None, split=None)
+
+
+def _folder(ref: DataRef, places: Places) -> Path:
+    chosen = _choices(ref)
+    content = json.dumps({"version": VERSION, **asdict(chosen)}, sort_keys=True)
+    return places.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _entry(folder: Path) -> Entry | None:
+    """What is in a folder, None where there is nothing whole of this version. Raises: DataError for a damaged file."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / ABOUT} cannot be read: {error}", hint=f"delete the folder {folder}") from error
+    return Entry(folder, about) if about.get("version") == VERSION else None
+
+
+def _write(folder: Path, arrays: Mapping[str, Array], about: Mapping[str, Any]) -> Entry:
+    """Write a folder beside its place and move it there. Raises: DataError."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as made:
+            new = Path(made) / folder.name
+            new.mkdir()
+            digests: dict[str, str] = {}
+            for name, array in arrays.items():
+                with (new / f"{name}.npy").open("wb") as stream:
+                    np.save(stream, array, allow_pickle=False)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                digests[name] = hash_of(new / f"{name}.npy")
+            content = {"version": VERSION, **about, "arrays": digests}
+            (new / ABOUT).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            if folder.exists():
+                shutil.move(folder, Path(made) / "old")
+            os.replace(new, folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return Entry(folder, json.loads(json.dumps(content)))
+
+
+def _smallest(view: Array) -> Array:
+    """The bytes whose 255th parts the values are, or the view itself."""
+    if not 0 <= view.min() <= view.max() <= 1:
+        return view
+    bytes_ = np.rint(cast(npt.NDArray[np.float32], view) * np.float32(255)).astype(np.uint8)
+    again = np.divide(bytes_, 255, dtype=np.float32)
+    return bytes_ if np.array_equal(again.view(np.uint32), view.view(np.uint32)) else view  # to the bit: -0.0 too
+
+
+def _view(entry: Entry, i: int) -> torch.Tensor | SparseView:
+    """A view as float32; bytes are divided by 255, exactly as the preparation does. Raises: DataError."""
+    if f"view_{i}" not in entry.about["arrays"]:
+        starts, columns, values = (torch.from_numpy(entry.array(f"view_{i}_{part}")) for part in PARTS)
+        return SparseView(starts, columns, values, entry.about["info"]["shapes"][i][0])
+    view = entry.array(f"view_{i}")
+    if view.dtype == np.uint8:
+        view = np.divide(cast(npt.NDArray[np.uint8], view), 255, dtype=np.float32)
+    return torch.from_numpy(view)

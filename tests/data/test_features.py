@@ -1,0 +1,360 @@
+"""Features of images: what a network gives, resumed to the bit, with their provenance; and every way it can fail."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import functional as pil
+from typer.testing import CliRunner
+
+from robust_cluster.cli import app as entry
+from robust_cluster.data import features, files
+from robust_cluster.data.base import Places
+from robust_cluster.data.features import Arrays, Folder, Network, Work, extract, find_network, find_source
+from robust_cluster.data.prepare import load
+from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
+from robust_cluster.runs.spec import DataRef
+
+N, SIZE = 7, 8
+
+
+class Tiny(nn.Module):
+    """A network of two layers; the features are ReLU(5 maps) averaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(3, 5, 3)
+        self.norm = nn.BatchNorm2d(5)
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.norm(self.maps(x)).relu().mean(dim=(2, 3)))
+        return found
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return Places(tmp_path, tmp_path / "cache")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision knows one network."""
+    monkeypatch.setattr(models, "list_models", lambda module: ["tiny", "headless"])
+    build: dict[str, Callable[[], nn.Module]] = {"tiny": Tiny, "headless": lambda: nn.Sequential(nn.Conv2d(3, 2, 1))}
+    monkeypatch.setattr(models, "get_model", lambda name, weights: build[name]())
+    url = "https://nowhere.invalid/tiny-0123abcd.pth"
+    sets = type("Sets", (), {"DEFAULT": type("One", (), {"name": "V2", "url": url})})
+    monkeypatch.setattr(models, "get_model_weights", lambda name: IterableSets(sets.DEFAULT))  # type: ignore[attr-defined]
+
+
+class IterableSets:
+    """What torchvision gives: an enumeration with a default."""
+
+    def __init__(self, default: Any) -> None:
+        self.DEFAULT = default
+
+    def __iter__(self) -> Any:
+        return iter([self.DEFAULT])
+
+
+def pixels() -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(256, size=(N, 12, 10, 3), dtype=np.uint8)
+
+
+def save_weights(folder: Path, *, wrap: str | None = None, prefix: str = "") -> Path:
+    torch.manual_seed(3)
+    net = Tiny()
+    net.norm.running_mean.fill_(0.1)  # type: ignore[union-attr]
+    state = {f"{prefix}{key}": value for key, value in net.state_dict().items()}
+    torch.save({wrap: state} if wrap else state, folder / "tiny.pth")
+    return folder / "tiny.pth"
+
+
+def work(places: Places, source: Any = None, **more: Any) -> Work:
+    assert places.data_dir is not None
+    np.savez(places.data_dir / "some.npz", x=pixels(), y=np.arange(N) % 2)
+    found = source or find_source("some.npz", Path("some.npz"), places)
+    return Work(found, find_network("tiny", "none", places), Path("out.npz"), SIZE, 3, **more)
+
+
+def ignore(done: int, total: int) -> None:
+    pass
+
+
+@pytest.mark.usefixtures("tiny")
+def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(places: Places, tmp_path: Path) -> None:
+    network = find_network("tiny", str(save_weights(tmp_path)), places)
+    job = replace(work(places), network=network)
+    assert extract(job, ignore)
+    net = Tiny().eval()
+    net.load_state_dict(torch.load(tmp_path / "tiny.pth", weights_only=True))
+    images = torch.from_numpy(pixels()).permute(0, 3, 1, 2) / 255
+    images = pil.resize(images, [SIZE, SIZE], antialias=True)
+    images = pil.normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.no_grad():
+        expected = net.norm(net.maps(images)).relu().mean(dim=(2, 3))
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["x"], expected.numpy(), rtol=1e-5, atol=1e-6)
+        assert found["y"].tolist() == (np.arange(N) % 2).tolist()
+    told = features.provenance(tmp_path / "out.npz")
+    assert told is not None
+    assert told["weights_sha256"] == hashlib.sha256((tmp_path / "tiny.pth").read_bytes()).hexdigest()
+    assert (told["net"], told["weights"], told["source"]) == ("tiny", "tiny.pth", "some.npz")
+    assert not (tmp_path / "out.npz.part").exists()
+    assert load(DataRef("out"), places).info.shapes == ((5,),)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "SAVE_SECONDS", -1.0)
+    whole = replace(work(places), output=Path("whole.npz"))
+    extract(whole, ignore)
+
+    def kill(done: int, total: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    job = work(places)
+    with pytest.raises(KeyboardInterrupt):
+        extract(job, kill)
+    assert not job.output.exists()
+    seen: list[int] = []
+    assert extract(job, lambda done, total: seen.append(done))
+    assert seen == [6, 7]
+    assert job.output.read_bytes() == whole.output.read_bytes()
+    assert not extract(job, ignore)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_another_command_begins_anew_and_another_result_is_not_overwritten(places: Places) -> None:
+    job = work(places)
+
+    def kill(done: int, total: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(job, kill)
+    seen: list[int] = []
+    larger = replace(job, pixels=SIZE + 1)
+    extract(larger, lambda done, total: seen.append(done))
+    assert seen == [0, 3, 6, 7]
+    with pytest.raises(ConfigError, match=r"out\.npz has other content \(--output FILE, or --force to replace it\)"):
+        extract(job, ignore)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_two_processes_do_not_write_one_file(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "out.npz.part").mkdir()
+    with FileLock(tmp_path / "out.npz.part" / "lock"):
+        with pytest.raises(ConfigError, match=r"out\.npz is being written by another process"):
+            extract(work(places), ignore)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_folder_of_images_of_any_size_has_its_classes_and_a_digest_of_its_bytes(
+    places: Places, tmp_path: Path
+) -> None:
+    for row, (name, size) in enumerate((("cat/1.png", (9, 9)), ("cat/2.png", (20, 11)), ("ape/1.png", (8, 8)))):
+        path = tmp_path / "pets" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L" if row else "RGB", size, 40 * row if row else (7, 7, 7)).save(path)
+    source = find_source("pets/", tmp_path / "pets", places)
+    assert isinstance(source, Folder)
+    extract(work(places, source), ignore)
+    raw = files.read(Path("out.npz"))
+    assert raw.labels is not None
+    assert (raw.labels.tolist(), raw.views[0].shape) == (["ape", "cat", "cat"], (3, 5))
+    assert source.images(0, 1, SIZE).mean().item() == pytest.approx(80 / 255)
+    before = source.digest
+    Image.new("L", (8, 8), 81).save(tmp_path / "pets" / "ape" / "1.png")
+    assert Folder(tmp_path / "pets").digest != before
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6), (4, 6, 6, 1), (4, 3, 6, 6), (4, 6, 6, 3)])
+def test_gray_and_rgb_arrays_in_either_order_become_rgb(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random(shape))
+    found = Arrays("a", files.read(tmp_path / "a.npy")).images(1, 3, 6)
+    assert tuple(found.shape) == (2, 3, 6, 6)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("wrap", "prefix"), [(None, ""), ("state_dict", ""), ("model", "module.")])
+def test_checkpoints_as_training_scripts_leave_them_are_read(
+    places: Places, tmp_path: Path, wrap: str | None, prefix: str
+) -> None:
+    network = find_network("tiny", str(save_weights(tmp_path, wrap=wrap, prefix=prefix)), places)
+    assert network.width == 5
+    assert network.net.state_dict()["norm.running_mean"].tolist() == pytest.approx([0.1] * 5)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_published_weights_are_found_and_checked_or_say_where_to_put_them(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: Any, **more: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(
+        DataError, match=r"tiny-0123abcd\.pth of tiny are not there .*\(no network; SHA-256 begins"
+    ) as info:
+        find_network("tiny", "default", places)
+    assert "put them into a folder weights below the one given as --data-dir" in str(info.value)
+    assert "\n" not in str(info.value)
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "tiny-0123abcd.pth"
+    save_weights(tmp_path).rename(file)
+    with pytest.raises(DataError, match=r"its SHA-256 must begin 0123abcd, got"):
+        find_network("tiny", "V2", places)
+    monkeypatch.setattr(features, "_digest", lambda path: "0123abcd" + "0" * 56)
+    assert find_network("tiny", "default", places).weights == "V2"
+
+
+def no_weights(folder: Path) -> str:
+    return str(folder / "none.pth")
+
+
+def text(folder: Path) -> str:
+    (folder / "odd.pth").write_text("no checkpoint")
+    return str(folder / "odd.pth")
+
+
+def cut(folder: Path) -> str:
+    path = save_weights(folder)
+    path.write_bytes(path.read_bytes()[:500])
+    return str(path)
+
+
+def code(folder: Path) -> str:
+    torch.save(Tiny(), folder / "code.pth")
+    return str(folder / "code.pth")
+
+
+def numbers(folder: Path) -> str:
+    torch.save({"a": 1}, folder / "a.pth")
+    return str(folder / "a.pth")
+
+
+def other(folder: Path) -> str:
+    torch.save(nn.Linear(2, 2).state_dict(), folder / "other.pth")
+    return str(folder / "other.pth")
+
+
+def wider(folder: Path) -> str:
+    torch.save({**Tiny().state_dict(), "maps.bias": torch.zeros(9)}, folder / "wider.pth")
+    return str(folder / "wider.pth")
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (no_weights, r"There is no file of weights .*none\.pth \(--weights FILE, default or none"),
+        (text, r"odd\.pth is damaged"),
+        (cut, r"tiny\.pth is damaged"),
+        (code, r"code\.pth is damaged, or holds more than tensors, which can run code"),
+        (numbers, r"a\.pth must hold a state_dict, parameter -> tensor"),
+        (other, r"the weights are of another network than tiny: maps\.weight is missing \(--net NAME\)"),
+        (wider, r"another network than tiny: maps\.bias is \(9,\)"),
+    ],
+)
+def test_weights_that_cannot_be_used_get_one_sentence(
+    places: Places, tmp_path: Path, make: Callable[[Path], str], sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence) as caught:
+        find_network("tiny", make(tmp_path), places)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_unknown_networks_images_and_what_are_no_images_get_one_sentence(places: Places, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown network 'tinny'. Did you mean 'tiny'"):
+        find_network("tinny", "none", places)
+    with pytest.raises(ConfigError, match="must end in a linear layer, headless has none"):
+        find_network("headless", "none", places)
+    with pytest.raises(UnknownNameError, match=r"Unknown images 'digit'. Did you mean 'digits'"):
+        find_source("digit", None, places)
+    with pytest.raises(ShapeError, match=r"digits must be images \(n, height, width\[, channels\]\), got \(1797, 64\)"):
+        find_source("digits", None, places)
+    np.save(tmp_path / "two.npy", np.zeros((4, 6, 6, 2)))
+    with pytest.raises(ShapeError, match="must have 1 or 3 channels"):
+        find_source("two.npy", tmp_path / "two.npy", places).images(0, 2, 6)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("damage", ["nan", "image", "output"])
+def test_what_goes_wrong_on_the_way_gets_one_sentence(places: Places, tmp_path: Path, damage: str) -> None:
+    job = work(places)
+    if damage == "nan":
+        broken: Network = replace(job.network)
+        next(iter(broken.net.parameters())).fill_(float("nan"))
+        job, sentence = replace(job, network=broken), "the features of the images 0 to 2 are not finite"
+    elif damage == "image":
+        (tmp_path / "pets").mkdir()
+        (tmp_path / "pets" / "a.png").write_text("text")
+        job, sentence = replace(job, source=Folder(tmp_path / "pets")), r"a\.png is no readable image"
+    else:
+        (tmp_path / "out.npz").write_text("text")
+        sentence = r"out\.npz is there and no \.npz of features"
+    with pytest.raises(DataError, match=sentence) as caught:
+        extract(job, ignore)
+    assert "\n" not in str(caught.value)
+
+
+def rc(*words: str) -> Any:
+    return CliRunner().invoke(entry.app, ["data", "features", *words], prog_name="rc")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_writes_features_tells_their_provenance_and_the_next_command(places: Places) -> None:
+    work(places)
+    words = ("some.npz", "--net", "tiny", "--weights", "none", "--pixels", "8", "--threads", "1")
+    done = rc(*words, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["weights"] == "none"
+    assert "next: rc cluster --model ae_kmeans --data some-tiny.npz" in done.stderr
+    again = rc(*words)
+    assert (again.stdout, again.exit_code) == ("some-tiny.npz: 7 x 5\n", 0)
+    assert "were there already" in again.stderr
+    assert rc(*words, "--force", "--quiet").stderr == ""
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (
+            ("digits-28", "--weights", "none"),
+            2,
+            "--weights none gives random features, which are no result for digits-28",
+        ),
+        (("digits-28", "--output", "x.csv"), 2, "--output must end in .npz, got x.csv"),
+        (("nowhere/", "--weights", "none", "--net", "tiny"), 1, "or be a folder, got 'nowhere'"),
+        (("digits-28", "--pixels", "0"), 2, "--pixels must be >= 1, got 0"),
+    ],
+)
+def test_what_the_command_refuses(words: tuple[str, ...], code: int, sentence: str) -> None:
+    done = rc(*words)
+    assert (done.exit_code, sentence in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.slow
+def test_resnet50_gives_2048_features(places: Places) -> None:
+    network = find_network("resnet50", "none", places)
+    assert network.width == 2048
+    assert tuple(network.net(torch.rand(1, 3, 64, 64)).shape) == (1, 2048)

@@ -1,0 +1,207 @@
+"""Prepared and imported arrays: the same data set again, to the bit, as long as nothing has changed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.sparse
+import torch
+
+from robust_cluster.data import files, store
+from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.prepare import available, load, sources
+from robust_cluster.data.sparse import SparseView
+from robust_cluster.errors import ConfigError, DataError
+from robust_cluster.runs.spec import DataRef
+
+LABELS = np.arange(12) % 3
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "data").mkdir()
+    return Places(tmp_path / "data", tmp_path / "cache", system=())
+
+
+def pixels(n: int = 12, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(256, size=(n, 4, 4), dtype=np.uint8)
+
+
+def save(places: Places, name: str = "mine", **arrays: Any) -> Path:
+    assert places.data_dir is not None
+    path = places.data_dir / f"{name}.npz"
+    np.savez(path, **(arrays or {"x": pixels(), "y": LABELS}))
+    return path
+
+
+def prepare(ref: DataRef, places: Places) -> store.Entry:
+    return store.write(load(ref, places, fresh=True), places, sources(ref, places) or ())
+
+
+def is_prepared(ref: DataRef, places: Places) -> bool:
+    return store.prepared(ref, places, sources(ref, places)) is not None
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    assert one.labels is not None
+    assert other.labels is not None
+    pairs = zip(one.views, other.views, strict=True)
+    return (
+        (one.ref, one.info, one.source) == (other.ref, other.info, other.source)
+        and one.labels.tolist() == other.labels.tolist()
+        and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+    )
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        DataRef("mine"),
+        DataRef("mine", flatten=True),
+        DataRef("mine", flatten=True, normalize="none"),
+        DataRef("mine", limit=6, size=2),
+        DataRef("mine", subset="0,2", flatten=True, normalize="adec"),
+        DataRef("noisy:mine"),
+    ],
+    ids=str,
+)
+def test_a_prepared_data_set_is_the_same_to_the_bit(places: Places, ref: DataRef) -> None:
+    save(places)
+    fresh = load(ref, places)
+    prepare(ref, places)
+    assert is_prepared(ref, places)
+    assert same(load(ref, places), fresh)
+
+
+def test_images_are_kept_as_bytes_and_all_else_as_floats(places: Places) -> None:
+    save(places)
+    kept = {str(ref): prepare(ref, places).array("view_0").dtype for ref in (DataRef("mine"),)}
+    assert list(kept.values()) == [np.uint8]
+    assert prepare(DataRef("mine", flatten=True), places).array("view_0").dtype == np.float32
+
+
+def test_what_is_prepared_is_mapped_and_never_written_to(places: Places) -> None:
+    save(places, x=np.arange(24.0).reshape(12, 2), y=LABELS)
+    ref = DataRef("mine")
+    entry = prepare(ref, places)
+    load(ref, places).views[0].zero_()
+    entry.verify()
+    assert load(ref, places).views[0].any()
+
+
+def test_the_number_of_clusters_and_the_split_need_no_copy_of_their_own(places: Places) -> None:
+    save(places)
+    prepare(DataRef("mine"), places)
+    data = load(DataRef("mine", n_clusters=5, split="halves"), places)
+    assert (data.info.n_clusters, data.ref.split) == (5, "halves")
+    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, n_samples\] = \[2, 12\], got 13"):
+        load(DataRef("mine", n_clusters=13), places)
+    prepare(DataRef("noisy:mine"), places)
+    assert load(DataRef("noisy:mine"), places).ref.split == "halves"
+
+
+def test_a_copy_is_used_while_its_file_is_unchanged_or_gone(places: Places) -> None:
+    path = save(places)
+    ref = DataRef("mine")
+    prepare(ref, places)
+    before = load(ref, places).info.sha256
+    save(places, x=pixels(seed=1), y=LABELS)
+    assert not is_prepared(ref, places)
+    assert load(ref, places).info.sha256 != before
+    path.unlink()
+    assert load(ref, places).info.sha256 == before
+
+
+def test_a_copy_of_one_choice_is_no_copy_of_another(places: Places) -> None:
+    save(places)
+    prepare(DataRef("mine"), places)
+    for other in ({"limit": 6}, {"flatten": True}, {"normalize": "adec"}, {"size": 2}, {"subset": "0,1"}):
+        assert not is_prepared(replace(DataRef("mine"), **other), places)
+
+
+def test_changed_and_damaged_copies_are_told_of(places: Places) -> None:
+    save(places)
+    entry = prepare(DataRef("mine"), places)
+    path = entry.folder / "view_0.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"view_0.npy has changed since it was written: SHA-256 .* \(delete the folder"):
+        entry.verify()
+    path.write_bytes(content[:-9])
+    with pytest.raises(DataError, match=r"view_0.npy is missing or damaged"):
+        load(DataRef("mine"), places)
+    (entry.folder / "about.json").write_text("{")
+    with pytest.raises(DataError, match=r"about.json cannot be read"):
+        load(DataRef("mine"), places)
+
+
+def test_a_copy_of_an_older_version_is_not_used(places: Places) -> None:
+    save(places)
+    about = prepare(DataRef("mine"), places).folder / "about.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "version": store.VERSION - 1}))
+    assert not is_prepared(DataRef("mine"), places)
+
+
+def test_a_copy_appears_whole_or_not_at_all(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    save(places)
+    monkeypatch.setattr(store.np, "save", full)  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="cannot be written: No space left on device"):
+        prepare(DataRef("mine"), places)
+    assert list((places.cache / "prepared").iterdir()) == []
+
+
+def test_an_import_is_found_by_its_name_after_its_file_is_gone(places: Places) -> None:
+    path = save(places, x=pixels(), y=np.array(["b", "a", "c"] * 4))
+    fresh = load(DataRef("mine", flatten=True), places)
+    store.write_import("kept", files.read(path), places)
+    path.unlink()
+    found = load(DataRef("kept", flatten=True), places)
+    assert (found.info.sha256, found.source) == (fresh.info.sha256, "mine.npz")
+    assert ("kept", "imported", "ready") in available(places)
+    prepare(DataRef("kept"), places)
+    assert ("kept", "imported", "prepared") in available(places)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("digits", "--name digits is the name of a built-in data set (choose another one)"),
+        ("twice", "there is an imported data set twice already (--force replaces it)"),
+        ("../up", "--name must be lower-case letters, digits and . _ -, got '../up'"),
+    ],
+)
+def test_an_import_takes_a_new_name(places: Places, name: str, sentence: str) -> None:
+    raw = files.read(save(places))
+    store.write_import("twice", raw, places)
+    with pytest.raises(ConfigError) as caught:
+        store.write_import(name, raw, places)
+    assert str(caught.value) == sentence
+
+
+def test_an_import_is_replaced_when_that_is_asked_for(places: Places) -> None:
+    store.write_import("mine", files.read(save(places, x=pixels(), y=LABELS)), places)
+    store.write_import("mine", files.read(save(places, x=pixels(seed=1), y=LABELS)), places, force=True)
+    np.testing.assert_array_equal(store.read_import("mine", places).views[0], pixels(seed=1))
+
+
+def test_sparse_data_are_prepared_and_imported_without_becoming_dense(places: Places) -> None:
+    assert places.data_dir is not None
+    matrix = scipy.sparse.random_array((12, 7), density=0.4, format="csr", rng=np.random.default_rng(0))
+    scipy.sparse.save_npz(places.data_dir / "thin.npz", matrix)
+    ref = DataRef("thin", n_clusters=3)
+    fresh = load(ref, places)
+    entry = prepare(ref, places)
+    assert sorted(entry.about["arrays"]) == ["view_0_columns", "view_0_starts", "view_0_values"]
+    again = load(ref, places)
+    assert isinstance(again.views[0], SparseView)
+    assert again.info == fresh.info
+    assert torch.equal(again.views[0][:12], fresh.views[0][:12])
+    store.write_import("kept", files.read(places.data_dir / "thin.npz"), places)
+    assert load(replace(ref, name="kept"), places).info.sha256 == fresh.info.sha256

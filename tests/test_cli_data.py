@@ -1,0 +1,178 @@
+"""`rc data`: every verb, its help, its output and its exit codes."""
+
+import json
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from robust_cluster.cli import app as entry
+from robust_cluster.cli import data
+from robust_cluster.cli.options import classes, places
+from robust_cluster.data.prepare import available
+from robust_cluster.errors import ConfigError
+
+EXAMPLES = [line for verb in data.VERBS for line in verb.examples.split("\n")]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("RC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RC_CACHE", str(tmp_path / "cache"))
+    # this machine's packages are no part of a test
+    monkeypatch.setattr(data, "places", lambda *given, **more: replace(places(*given, **more), system=()))
+
+
+def rc(words: str, **env: str) -> Any:
+    return CliRunner().invoke(entry.app, shlex.split(words), env=env, prog_name="rc")
+
+
+def done(words: str, **env: str) -> Any:
+    result = rc(words, **env)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def write_mine(name: str = "my.npz", n: int = 30) -> Path:
+    rng = np.random.default_rng(0)
+    np.savez(name, x=rng.normal(size=(n, 5)), y=np.arange(n) % 3)
+    return Path(name)
+
+
+@pytest.mark.parametrize("verb", data.VERBS, ids=lambda verb: verb.name)
+def test_the_help_of_a_verb_leads_with_its_examples(verb: Any) -> None:
+    body = done(f"data {verb.name} --help").stdout.split("\n\n", 1)[1]
+    assert body.strip().splitlines()[0] == verb.examples.splitlines()[0]
+    assert body.index("rc ") < body.index(verb.summary) < body.index("Options:")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_runs_as_typed(example: str) -> None:
+    write_mine()
+    done(example.removeprefix("rc "))
+
+
+def test_the_list_names_every_data_set_and_its_state() -> None:
+    rows = json.loads(done("data ls --json").stdout)
+    assert {"name", "state", "what"} == set(rows[0])
+    assert {row["name"]: row["state"] for row in rows}["digits"] == "ready"
+    assert "digits-28" in done("data ls").stdout
+
+
+def test_info_tells_shape_classes_digest_license_and_citation() -> None:
+    facts = json.loads(done("data info digits --json").stdout)
+    assert facts["shape"] == ["1797 x 64"]
+    assert (facts["classes"], facts["files"], facts["license"]) == (10, "part of a package", "CC BY 4.0")
+    assert facts["values"] == "0 to 16, 3 columns constant"
+    assert len(facts["sha256"]) == 64
+    text = done("data info mnist").stdout
+    assert "train-images-idx3-ubyte.gz (9.9 MB, MD5 f68b3c2dcbeaaa9fbdd348bbdeb94873) https://" in text
+    assert "not there" in text
+
+
+def test_prepare_writes_once_and_says_what_comes_next() -> None:
+    first = done("data prepare digits --normalize adec --limit 100 --json")
+    facts = json.loads(first.stdout)
+    assert Path(facts["folder"]).parent == Path("cache/prepared").resolve()
+    assert "next: rc cluster --model ae_kmeans --data digits --limit 100 --normalize adec" in first.stderr
+    again = done("data prepare digits --normalize adec --limit 100 --json")
+    assert json.loads(again.stdout) == facts
+    assert "prepared already (--force prepares it again)" in again.stderr
+    assert "prepared already" not in done("data prepare digits --normalize adec --limit 100 --force").stderr
+    assert "sha256 " + facts["sha256"] in done("data info digits").stdout
+
+
+def test_an_import_without_labels_is_prepared_and_clustered_by_its_name() -> None:
+    np.save("plain.npy", np.random.default_rng(0).normal(size=(30, 5)))
+    assert done("data import plain.npy --name plain").stdout == "plain: 30 x 5 vectors, no labels\n"
+    done("data prepare plain")
+    plan = done("cluster --model kmeans --data plain --clusters 4 --profile smoke --dry-run --json").stdout
+    assert "kmeans-plain-" in plan
+
+
+def test_what_is_imported_is_checked_first() -> None:
+    np.savez("bad.npz", x=np.full((4, 2), np.nan), y=[0, 1, 0, 1])
+    result = rc("data import bad.npz --name bad")
+    assert result.exit_code == 1
+    assert "bad: x has 8 values that are NaN, infinite or too large for float32" in result.stderr
+    write_mine()
+    result = rc("data import my.npz --name digits")
+    assert (result.exit_code, "is the name of a built-in data set" in result.stderr) == (2, True)
+
+
+def test_fetch_says_where_the_files_are_or_what_is_missing() -> None:
+    assert "digits ships with a package" in done("data fetch digits").stderr
+    result = rc("data fetch regdb")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "The data set regdb is not there: it needs a folder" in result.stderr
+    assert rc("data fetch digitz").exit_code == 2
+
+
+def test_verify_finds_what_has_changed() -> None:
+    done("data prepare digits")
+    assert "ok: prepared, as written" in done("data verify").stdout
+    path = next(Path("cache/prepared").glob("*/view_0.npy"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    result = rc("data verify digits --json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)[0]["state"].startswith("WRONG: ")
+    assert rc("data verify digitz").exit_code == 2
+
+
+def test_verify_compares_published_files_with_their_checksums() -> None:
+    folder = Path("folder/mnist")
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(b"no gzip")
+    result = rc("data verify mnist --data-dir folder --json")
+    assert result.exit_code == 1
+    assert "WRONG: " in result.stdout
+    assert "train-images-idx3-ubyte.gz has 7 bytes, published are 9912422" in result.stdout
+
+
+def test_the_folder_in_rc_data_is_searched_after_the_data_dir(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        Path(name).mkdir()
+    write_mine("second/theirs.npz")
+    assert places(Path("first")).environment is None
+    found = done("data ls --data-dir first --json", RC_DATA=str(tmp_path / "second")).stdout
+    assert "your file theirs.npz" in found
+    result = rc("data ls", RC_DATA="/no/such/folder")
+    assert (result.exit_code, "RC_DATA must be an existing folder" in result.stderr) == (2, True)
+
+
+def test_a_choice_of_classes_has_one_name() -> None:
+    assert (classes("2, 10,1"), classes("dog,cat"), classes(None)) == ("1,2,10", "cat,dog", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "digits --subset 0,11",
+            "--subset must name at least 2 different classes of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got",
+        ),
+        ("digits --subset 3", "--subset must name at least 2 different classes"),
+        ("digits --size 4", "--size is for images, digits are vectors (leave it out)"),
+        ("digits-28 --size 13", "--size must divide the images' 28 x 28 pixels, got 13"),
+        ("digits --normalize dec", "'dec' is not one of 'alrdc', 'adec', 'none'"),
+    ],
+)
+def test_a_wrong_choice_gets_one_sentence(words: str, sentence: str) -> None:
+    result = rc(f"data prepare {words}")
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_a_folder_that_cannot_be_searched_is_refused() -> None:
+    where = places(Path("none"))
+    with pytest.raises(ConfigError, match="--data-dir must be an existing folder"):
+        available(where)
