@@ -12,6 +12,7 @@ import torch
 
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.view_gan import Config, ViewGan
+from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset
 from robust_cluster.data.multiview import halves
 from robust_cluster.errors import ConfigError
@@ -53,6 +54,7 @@ def _short_pgd() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(input_space, "PGD_STEPS", 2)
         patch.setattr(input_space, "PGD_ROWS", 20)
+        patch.setattr(checks, "QUICK_ROWS", 8)
         yield
 
 

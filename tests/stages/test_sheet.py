@@ -20,7 +20,7 @@ from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import chain, evaluate, input_space
+from robust_cluster.stages import auditing, chain, evaluate, input_space
 from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request
 from robust_cluster.stages.context import Context, frozen_surface
@@ -95,6 +95,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         patch.setattr(input_space, "BATCH", 16)  # several batches, the last of them smaller
         patch.setattr(input_space, "PGD_ROWS", 8)
         patch.setattr(input_space, "pgd", lambda trial: {"pgd_flip": 0.0})  # seconds, and of no use here
+        patch.setattr(auditing, "findings", lambda *_: [])
         patch.setattr(evaluate, "chance_accuracy", lambda *_: 0.3)
         patch.setattr(PGD, "perturb", kept)
         specs, records = {}, {}
