@@ -22,6 +22,7 @@ EXAMPLES = """
 rc table table1 --profile smoke
 rc table table1 --profile cpu --compare --from tables/results
 rc table table1 --profile smoke --format latex --no-run
+rc table table1 --profile cpu --intervals --from tables/results
 rc table claims --profile cpu --from tables/results
 """
 CLAIMS = "claims"
@@ -51,6 +52,7 @@ class TableOptions(RunOptions):
     ] = "terminal"
     seed: Annotated[str | None, option("--seed", metavar="N[,N...]", help="Run only these seeds of the table.")] = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
+    intervals: Annotated[bool, option("--intervals", help="95 % intervals over seeds and samples.")] = False
     json: Annotated[bool, option("--json", help="The same as --format json.")] = False
 
 
@@ -106,7 +108,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
 
-    refuse(ctx, ("set", "seed", "compare"), "claims are judged by the runs that exist")
+    refuse(ctx, ("set", "seed", "compare", "intervals"), "claims are judged by the runs that exist")
     if options.format not in ("terminal", "json"):
         raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
@@ -185,7 +187,9 @@ def show_table(
     from robust_cluster.report.formats import render
     from robust_cluster.report.table import build
 
-    grid = build(spec, records, profile=options.profile, compare=options.compare, keys=keys)
+    grid = build(
+        spec, records, profile=options.profile, compare=options.compare, intervals=options.intervals, keys=keys
+    )
     shown = render(grid, options.format)
     if isinstance(shown, str):
         typer.echo(shown, nl=not shown.endswith("\n"))

@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.metrics.bootstrap import Interval
+from robust_cluster.report.intervals import shown_changes
 from robust_cluster.report.table import MARKS, Cell, Grid, Labels, Value, difference, long_rows
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
@@ -28,6 +30,8 @@ LATEX = {
     "−": r"$-$",
     "–": "--",
     "γ": r"$\gamma$",
+    "Δ": r"$\Delta$",
+    "×": r"$\times$",
     **{mark: rf"\textsuperscript{{{unicodedata.normalize('NFKC', mark)}}}" for mark in MARKS.values()},
 }
 
@@ -89,9 +93,24 @@ def _ours(cell: Cell, n_seeds: int) -> str:
     return f"{joined}{marks}{f' (n={n})' if n != n_seeds else ''}"
 
 
+def _spread(cell: Cell) -> str:
+    """The cell's numbers with their intervals, the change where both of its numbers are in the cell, and n."""
+    spec = f"z.{cell.format.digits}f"
+
+    def within(interval: Interval | None) -> str:
+        return "" if interval is None else f" [{_number(interval.low, spec)}, {_number(interval.high, spec)}]"
+
+    joined = _join(_starred(_number(v.mean, spec), v) + within(v.interval) for v in cell.values)
+    change = "".join(f"; Δ {_number(one.mean, f'+{spec}')}{within(one)}" for one in shown_changes(cell))
+    counts = [f"{v.n}×{v.interval.samples:,}" if v.interval and v.interval.samples else str(v.n) for v in cell.values]
+    marks = "".join(MARKS.get(flag, f" [{flag}]") for flag in cell.flags)
+    return f"{joined}{change}{marks} (n={' / '.join(dict.fromkeys(counts))})"
+
+
 def _texts(cell: Cell, grid: Grid) -> list[str]:
     """The cell's text, with the paper's number and the difference beside it where they are asked for."""
-    ours = _ours(cell, 1 if grid.spec.statistic == "best_loss" else grid.n_seeds)
+    full = 1 if grid.spec.statistic == "best_loss" else grid.n_seeds
+    ours = _spread(cell) if grid.intervals and any(v.n for v in cell.values) else _ours(cell, full)
     if not grid.compare:
         return [ours]
     digits = cell.format.digits

@@ -12,6 +12,8 @@ from typing import Any
 
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError
+from robust_cluster.metrics.bootstrap import Interval
+from robust_cluster.report import intervals as spreads
 from robust_cluster.report import threats
 from robust_cluster.report.compare import Published, load_published
 from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
@@ -35,7 +37,8 @@ MARKS = {
 class Value:
     """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed.
 
-    `note`: what there is to say of the paper's number, or stands in its place.
+    `note`: what there is to say of the paper's number, or stands in its place. `interval`: of the mean, and `change`:
+    of the attacked number minus the clean one, both where they were asked for and can be had.
     """
 
     metric: str
@@ -44,6 +47,8 @@ class Value:
     n: int
     paper: float | None
     note: str = ""
+    interval: Interval | None = None
+    change: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Grid:
     cells: Mapping[tuple[Labels, Labels], Cell]
     n_seeds: int
     compare: bool
+    intervals: bool = False
 
     @property
     def symbols(self) -> Mapping[str, str]:
@@ -84,6 +90,7 @@ def build(
     *,
     profile: str,
     compare: bool = False,
+    intervals: bool = False,
     keys: Collection[str] | None = None,
 ) -> Grid:
     """The table's grid from records of the profile, or from the records of exactly these `keys`.
@@ -113,25 +120,36 @@ def build(
         for form in spec.cells:
             place = {**request.place, "metric": form.label}
             at = tuple(place[axis] for axis in spec.rows), tuple(place[axis] for axis in spec.columns)
-            cells[at] = _cell(form, found, request=request, published=published)
+            cell = _cell(form, found, request=request, published=published)
+            cells[at] = _spread(cell, found) if intervals else cell
     return Grid(
         spec=spec,
         profile=profile,
         caption=tuple(
-            _caption(spec, profile, asked=asked, found=selected, runs=runs, compared=cells if published.cells else None)
+            _caption(
+                spec,
+                profile,
+                asked=asked,
+                found=selected,
+                runs=runs,
+                compared=cells if published.cells else None,
+                spread=cells if intervals else None,
+            )
         ),
         rows=tuple(product(*(spec.values(axis, axes) for axis in spec.rows))),
         columns=tuple(product(*(spec.values(axis, axes) for axis in spec.columns))),
         cells=cells,
         n_seeds=len(axes.seed),
         compare=bool(published.cells),
+        intervals=intervals,
     )
 
 
 def long_rows(grid: Grid) -> list[dict[str, Any]]:
     """One flat row per number: its axes, the cell it stands in, metric, mean, std, n, paper, difference, flags.
 
-    Beside the paper's numbers also what there is to say of them.
+    Beside the paper's numbers also what there is to say of them. With intervals: low and high, how many samples a seed
+    has, and the paired change under the attack (attacked minus clean) with its own.
     """
     rows = []
     for row, column in product(grid.rows, grid.columns):
@@ -141,9 +159,24 @@ def long_rows(grid: Grid) -> list[dict[str, Any]]:
         for value in cell.values:
             numbers = {**asdict(value), "difference": difference(value)}
             note = {"note": numbers.pop("note")}
+            del numbers["interval"], numbers["change"]
+            numbers |= _ends(value) if grid.intervals else {}
             rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in numbers.items()}
             rows.append({**axes, "cell": label, **rounded, **(note if grid.compare else {}), "flags": list(cell.flags)})
     return rows
+
+
+def _ends(value: Value) -> dict[str, float | int | None]:
+    """The columns of a number's interval and of its change."""
+    own, change = value.interval, value.change
+    return {
+        "low": own.low if own else None,
+        "high": own.high if own else None,
+        "samples": own.samples if own else None,
+        "change": change.mean if change else None,
+        "change_low": change.low if change else None,
+        "change_high": change.high if change else None,
+    }
 
 
 def difference(value: Value) -> float | None:
@@ -304,13 +337,33 @@ def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Publ
 
 def _over_attackers(records: Sequence[Record], metric: str, *, form: CellFormat) -> float | None:
     """A seed's value in the table's units: over its attack seeds, before any statistic over seeds."""
-    if form.attackers == "worst":
-        accuracies = [r["metrics"].get("ACC*") for r in records]
-        if None in accuracies:  # no labels: no attacker can be called the worst
-            return None
-        records = [records[accuracies.index(min(accuracies))]]
-    found = [value for record in records if (value := measured(record, metric)) is not None]
+    found = [value for record in _attackers(records, form) if (value := measured(record, metric)) is not None]
     return form.scale * fmean(found) if found else None
+
+
+def _attackers(records: Sequence[Record], form: CellFormat) -> Sequence[Record]:
+    """A seed's records that count for a cell: all its attackers, or the one with the lowest ACC*."""
+    if form.attackers == "mean":
+        return records
+    accuracies = [record["metrics"].get("ACC*") for record in records]
+    if None in accuracies:  # no labels: no attacker can be called the worst
+        return []
+    return [records[accuracies.index(min(accuracies))]]
+
+
+def _spread(cell: Cell, runs: Runs) -> Cell:
+    """The cell with the interval of every number, and of its change under the attack."""
+    form = cell.format
+    counted = [_attackers(records, form) for records in runs.values()]
+    values = (
+        replace(
+            value,
+            interval=spreads.of_metric(counted, value.metric, form.scale, measured),
+            change=spreads.of_change(counted, value.metric, form.scale, measured),
+        )
+        for value in cell.values
+    )
+    return replace(cell, values=tuple(values))
 
 
 def measured(record: Record, metric: str) -> float | None:
@@ -347,13 +400,16 @@ def _caption(
     found: Sequence[Record | None],
     runs: Mapping[Labels, Runs],
     compared: Mapping[tuple[Labels, Labels], Cell] | None,
+    spread: Mapping[tuple[Labels, Labels], Cell] | None,
 ) -> Iterator[str]:
     axes = spec.profile(profile)
     over = f"{len(axes.seed)} seed{'s' if len(axes.seed) > 1 else ''}"
     if spec.statistic == "best_loss":
         yield f"Of {over}, the one with the lowest final loss, which reads no labels."
-    else:
+    elif spread is None:
         yield f"Mean±sample standard deviation over {over}; a cell with fewer says so."
+    if spread is not None:
+        yield from spreads.sentences(list(spread.values()), over)
     if len(axes.attack_seed) > 1 and any(request.attack_seed is not None for request in asked):
         yield f"A seed's re-attack is the mean of {len(axes.attack_seed)} attackers."
     empty = sum(not found for found in runs.values())
