@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from sklearn.datasets import load_digits
-
 from robust_cluster.data.base import Places, Raw
 
 DESCRIPTION = "scikit-learn's 1,797 digits, 8x8 counts as vectors of 64, 10 classes"
@@ -19,5 +17,7 @@ def find(places: Places) -> tuple[Path, ...] | None:
 
 def read(places: Places) -> Raw:
     """Vectors (1797, 64) and labels."""
+    from sklearn.datasets import load_digits  # late: `rc data ls` needs no scikit-learn
+
     digits = load_digits()
     return Raw((digits.data,), digits.target, image=False, source="scikit-learn", range=(0.0, 16.0))

@@ -1,7 +1,6 @@
 """scikit-learn's digits as images of MNIST's size, so that the image path runs without a download."""
 
 import torch
-from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
 from robust_cluster.data import digits
@@ -16,6 +15,8 @@ find = digits.find
 
 def read(places: Places) -> Raw:
     """Images (1797, 28, 28) uint8, resized bilinearly from 8x8, and labels."""
+    from sklearn.datasets import load_digits  # late: `rc data ls` needs no scikit-learn
+
     source = load_digits()
     small = torch.from_numpy(source.images).unsqueeze(1) * (255 / 16)  # counts 0..16 -> pixels
     images = interpolate(small, size=(28, 28), mode="bilinear", align_corners=False).squeeze(1)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from robust_cluster.errors import ShapeError
 
@@ -16,6 +15,8 @@ def match(labels: Ints, predicted: Ints, *, n_clusters: int | None = None) -> np
     A cluster has no class when K > C, or when it shares no sample with the class left for it: such a pair is arbitrary
     and must not count as right for other predictions later. Raises: ShapeError.
     """
+    from scipy.optimize import linear_sum_assignment  # late: it takes half a second, and training does not need it
+
     counts = contingency(labels, predicted, n_clusters=n_clusters)
     clusters, classes = linear_sum_assignment(counts, maximize=True)
     mapping = np.full(len(counts), -1, dtype=np.int64)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import adjusted_rand_score
 
 
 def ari(labels: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer]) -> float:
@@ -10,4 +9,6 @@ def ari(labels: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer]) -> 
 
     Shapes: labels (n,), predicted (n,).
     """
+    from sklearn.metrics import adjusted_rand_score  # late: it takes a second, and training does not need it
+
     return float(adjusted_rand_score(labels, predicted))

@@ -1,5 +1,6 @@
 """What a clustering model is. A method is one file: a frozen `Config` dataclass and exactly one subclass of this."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -211,9 +212,25 @@ class ClusterModel(nn.Module, ABC):
         return {}
 
 
+class PlainAdam(Adam):
+    """Adam whose steps do not first import PyTorch's compiler, which takes over a second and which nothing here uses.
+
+    The numbers are Adam's: `step` is its own function without the wrapper that tells the compiler to keep out.
+    """
+
+    step = torch.no_grad()(inspect.unwrap(Adam.step))
+
+
+for _method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
+    # The same for what every optimizer does: the compiler would be imported to be told to keep out.
+    _plain = inspect.unwrap(_method)
+    if _plain is not _method and not hasattr(_plain, "__dynamo_disable"):
+        setattr(_plain, "__dynamo_disable", _plain)  # in a class the name would be mangled
+
+
 def adam(parameters: Any, lr: float) -> Adam:
     """Adam with betas (0.9, 0.999), eps 1e-8, in its fused form where the device has one (CPU, CUDA, MPS)."""
-    return Adam(parameters, lr=lr, fused=True)
+    return PlainAdam(parameters, lr=lr, fused=True)
 
 
 def descend(terms: Losses, optimizer: Optimizer, *, max_norm: float | None = None) -> dict[str, float]:

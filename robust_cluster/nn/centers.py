@@ -1,7 +1,6 @@
 """Cluster centres: k-means on an embedding, and the soft labels that a set of centres gives."""
 
 import torch
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -14,6 +13,8 @@ def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tenso
     scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d), dense or in torch's
     CSR layout, which is never made dense.
     """
+    from sklearn.cluster import KMeans  # late: it takes a second, and pretraining does not need it
+
     points = scipy_csr(z) if z.layout == torch.sparse_csr else z.detach().cpu().numpy()
     with threadpool_limits(1):
         fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(points)
