@@ -261,7 +261,8 @@ def mound(rows: int, cols: int) -> Tensor:
     layer = torch.minimum(depth(rows)[:, None], depth(cols)[None]) if cols > 1 else depth(rows)[:, None]
     top = int(layer.max())
     values = torch.tensor([1 / (top + 1 - k) ** 2 for k in range(top + 1)]).cumsum(0)
-    return values[layer]
+    hill: Tensor = values[layer]
+    return hill
 
 
 def added(clean: Views, delta: Views) -> Views:
