@@ -1,0 +1,1 @@
+"""The checks by number, and how they are run: eight quick ones inside every attack, the others by an audit."""
