@@ -2,8 +2,9 @@
 
 An audit asks of a finished attack whether its numbers can be believed: was the budget kept, does the loss go up, do
 weaker attacks find less? The rules are those of Carlini et al. 2019 (On evaluating adversarial robustness), Athalye et
-al. 2018, Tramer et al. 2020, Croce and Hein 2020, and Zimmermann et al. 2022. Order comparisons are made on flips, on ACC
-under the clean matching and on the objective of each sample: ACC matched anew, NMI and ARI are not monotone by nature.
+al. 2018, Tramer et al. 2020, Croce and Hein 2020, and Zimmermann et al. 2022. Order comparisons are made on flips, on
+ACC under the clean matching and on the objective of each sample: ACC matched anew, NMI and ARI are not monotone by
+nature.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,7 +66,7 @@ class Evidence:
     moved: Views | None = None  # the probe rows' points as the stage scored them; None: computed again
     score: Score | None = None  # the stage's own scores: (labels, clean clusters, moved clusters) -> metrics by name
     clean_scores: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    """Figures of the clean model: (in the clustering's record, measured again by the attack's path on the same rows)."""
+    """Figures of the clean model: (in the clustering's record, measured again by the attack's path on those rows)."""
     others: Callable[[str, Mapping[str, Any]], Attack] | None = None  # any other attack by name at the same budget
     build_shuffled: Build | None = None  # `build` where the data set's labels are in a random order
     undefended: Surface | None = None  # the same model before its defense
@@ -110,7 +111,7 @@ class Evidence:
     @property
     def knowledge(self) -> str:
         """What the attack is declared to know of the victim: white, score, label, transfer or none."""
-        return str(self.threat.get("knowledge") or getattr(self.attacker, "knowledge", "white"))
+        return str(self.threat.get("knowledge") or self.attacker.knowledge)
 
     @cached_property
     def clean(self) -> Views:
@@ -136,13 +137,14 @@ class Evidence:
             starts.pop()
         yield from (slice(begin, end) for begin, end in zip(starts, [*starts[1:], n], strict=True))
 
+    def batches(self) -> Iterator[Batch]:
+        """The rows in portions."""
+        yield from (Batch(cut(self.batch.views, rows), self.batch.index[rows]) for rows in self.portions())
+
     def propose(self, attacker: Attack, surface: Surface | None = None) -> Views:
         """What an attacker proposes for the rows, before any clipping; the same random draws in every call."""
         torch.manual_seed(self.seed)
-        parts = []
-        for rows in self.portions():
-            batch = Batch(cut(self.batch.views, rows), self.batch.index[rows])
-            parts.append(attacker.perturb(surface or self.surface, batch))
+        parts = [attacker.perturb(surface or self.surface, batch) for batch in self.batches()]
         return tuple(view.detach() for view in joined(parts))
 
     def move(self, attacker: Attack) -> Views:

@@ -27,7 +27,7 @@ def mark(findings: Sequence[Mapping[str, Any]], ids: Collection[int] = ALL) -> M
 
 
 def count(findings: Sequence[Mapping[str, Any]], ids: Collection[int] = ALL) -> dict[str, int]:
-    """How many checks of these ids have each status, e.g. {"pass": 7, "not run": 1}; the worst first, none that is 0."""
+    """How many checks of these ids have each status, the worst first: {"not run": 1, "pass": 7}; none that is 0."""
     of = {int(finding["id"]): str(finding["status"]) for finding in findings}
     each = [of.get(number, "not run") for number in ids]
     order = ("fail", "warn", "not run", "note", "pass")

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robust_cluster.attacks.base import Attack
+from robust_cluster.attacks.base import Attack, Gain
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Evidence, Verdict, cut, not_run
-from robust_cluster.audit.probes import Gain, radius
+from robust_cluster.audit.base import Evidence, Status, Verdict, cut, not_run
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import ClusterModel, Embedding
 
@@ -37,9 +36,7 @@ def identity(evidence: Evidence) -> Verdict:
     """
     if evidence.attacker.budget.norm is None:
         return not_run(UNBOUNDED, needed=False)
-    overrides = {"eps": 0.0, **probes.lightened(evidence.attacker)}
-    if setting := probes.setting(evidence.attacker, "view_eps"):
-        overrides = {**overrides, "view_eps": (0.0,) * len(setting)}
+    overrides = probes.at_radius(evidence, 0.0) | probes.lightened(evidence.attacker)
     attacker = probes.rebuilt(evidence, overrides)
     proposed = evidence.propose(attacker)
     clipped = attacker.budget.clip(evidence.clean, proposed)
@@ -63,8 +60,8 @@ def identity(evidence: Evidence) -> Verdict:
 def within_budget(evidence: Evidence) -> Verdict:
     """No point is further than the declared radius, outside the box of valid values, or not a number.
 
-    Value: the largest ||delta|| over the radius, each recomputed in the declared units from what the attack proposes and
-    from what the stage scored; rounding of x + delta is allowed for. The radius itself must be the declared pixels in
+    Value: the largest ||delta|| over the radius, in the declared units, of what the attack proposes and
+    from what was scored; rounding of x + delta is allowed for. The radius itself must be the declared pixels in
     the model's units. Views that are not attacked must be bit-equal.
     """
     attacker, budget = evidence.attacker, evidence.attacker.budget
@@ -109,11 +106,11 @@ def declared_otherwise(evidence: Evidence) -> list[str]:
     if budget.norm is None:
         return problems
     for view in range(len(evidence.clean)):
-        used, declared = radius(budget, view), declared_radius(evidence, view)
+        used, declared = budget.radius(view), declared_radius(evidence, view)
         if not math.isclose(used, declared, rel_tol=ROUNDING):
             problems.append(f"the radius of view {view} is {used:.6g}, declared {declared:.6g}")
     if threat.get("eps_model") is not None and threat.get("eps_pixels") is not None:
-        unit = evidence.surface.model.info.unit if evidence.surface.space == "input" else 1.0
+        unit = probes.unit_of(evidence)
         if not math.isclose(threat["eps_model"], threat["eps_pixels"] * unit, rel_tol=ROUNDING):
             problems.append(f"eps {threat['eps_pixels']:.6g} is {threat['eps_pixels'] * unit:.6g} in the model's units")
     return problems
@@ -125,7 +122,7 @@ def declared_radius(evidence: Evidence, view: int) -> float:
     `view_eps` and `eps_pixels` are shares of the range of valid values in input space, units of the embedding else.
     """
     threat = evidence.threat
-    unit = evidence.surface.model.info.unit if evidence.surface.space == "input" else 1.0
+    unit = probes.unit_of(evidence)
     if each := threat.get("view_eps"):
         return float(each[view]) * unit
     if threat.get("views") and view not in threat["views"]:
@@ -133,7 +130,7 @@ def declared_radius(evidence: Evidence, view: int) -> float:
     for name, scale in (("eps_pixels", unit), ("eps_model", 1.0)):
         if threat.get(name) is not None:
             return float(threat[name]) * scale
-    return radius(evidence.attacker.budget, view)
+    return evidence.attacker.budget.radius(view)
 
 
 def declared_box(evidence: Evidence) -> tuple[float, float] | None:
@@ -169,8 +166,8 @@ def frozen_victim(evidence: Evidence) -> Verdict:
     """The victim is in eval mode, an attack changes no bit of it, and labels do not depend on the batch.
 
     Labels of batches of 1, 7 and 256 and of shuffled rows must agree; value: share of points where they do not. Where
-    batch norm takes the batch's statistics they cannot, and that warns. Source: AR-DMVC's released code, whose victim is
-    never put into eval mode.
+    batch norm takes the batch's statistics they cannot, and that warns. Source: AR-DMVC's released code, where the
+    victim is never put into eval mode.
     """
     surface, n = evidence.surface, len(evidence)
     problems = [f"{kind} in training mode" for kind in training_parts(surface.model)]
@@ -292,7 +289,7 @@ def gradient_health(evidence: Evidence) -> Verdict:
     with torch.no_grad():
         sure = float((evidence.surface.soft_labels(evidence.clean).amax(dim=1) == 1).double().mean())
     note = f"{sure:.0%} of the soft labels are exactly 1" if sure else ""
-    status = "fail" if value >= ZERO_GRADIENT[1] else "warn" if value >= ZERO_GRADIENT[0] else "pass"
+    status: Status = "fail" if value >= ZERO_GRADIENT[1] else "warn" if value >= ZERO_GRADIENT[0] else "pass"
     return Verdict(status, value, ZERO_GRADIENT[0], len(evidence), note)
 
 
@@ -357,13 +354,13 @@ def difference(evidence: Evidence, unit: Views, size: float) -> Tensor:
 def loss_rises(evidence: Evidence) -> Verdict:
     """The objective ends above its start, and of the points it asked about the attack returns the best.
 
-    A sample must not end below its clean point; on samples that stay in their cluster an attack that takes gradients
-    must climb at least half of what one gradient step of the whole radius climbs; and none of the points that it visited
-    may flip a sample that it returns unflipped, or lie higher. Value: the mean climb of samples that stay. Source: Carlini
-    et al. 2019, basic sanity tests. The visited points are seen through a copy of the victim, sample by sample.
+    A sample must not end below its clean point; an attack that takes gradients must climb, on samples that stay in
+    their cluster, at least half of what one gradient step of the whole radius climbs; and no point that it visited may
+    flip a sample that it returns unflipped, or lie higher. Value: the mean climb of samples that stay. The visited
+    points are seen through a copy of the victim, sample by sample. Source: Carlini et al. 2019, basic sanity tests.
     """
     attacker = evidence.attacker
-    if attacker.blind and not getattr(attacker, "bounded", False):
+    if attacker.blind and not attacker.bounded:
         return not_run("the attack ascends nothing", needed=False)
     if attacker.budget.norm is not None and probes.is_still(evidence):
         return not_run("eps is 0: nothing can rise", needed=False)
@@ -412,7 +409,7 @@ def not_the_best(evidence: Evidence, gain: Gain | None) -> int:
 
 
 def returned_worse(evidence: Evidence, attacker: Attack, row: int, gain: Gain | None) -> bool:
-    """Whether the attack saw a point of this sample that flips it, or (with `gain`) lies higher, and returned another."""
+    """Whether the attack saw a point that flips this sample, or (with `gain`) lies higher, and returned another."""
     returned, seen = probes.visited(evidence, attacker, row)
     count = len(seen[0])
     if not count:

@@ -6,7 +6,7 @@ second time on purpose: an error in an attack's file must not hide in its own ya
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,21 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Surface
-from robust_cluster.attacks.latent_pgd import log_margin
-from robust_cluster.attacks.pgd import representation_shift
+from robust_cluster.attacks.base import Attack, Gain, Surface, representations
 from robust_cluster.audit.base import Evidence, cut, joined
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Views
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.nn import objectives
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Gain = Callable[[ClusterModel, Embedding, Embedding, Tensor], Tensor]
 Visited = list[Views]
 
 DRAWS = 1000  # resamples of a bootstrap
-LIGHT: Mapping[str, int] = {"steps": 20, "queries": 100, "draws": 10, "restarts": 1, "eot": 4}
+LIGHT: Mapping[str, int] = {"steps": 20, "queries": 100, "draws": 10, "restarts": 1}
 """Settings of an attack where what counts is how it works and not how strong it is: at most these."""
 JITTER = 0.1  # share of the radius, the start of a step where the objective is flat at the clean point
 EDGE = 1e-4  # log units: a point so close to the boundary may fall on either side by rounding alone
@@ -42,8 +40,7 @@ def rate(flags: Flags) -> float:
 
 def lightened(attacker: Attack) -> dict[str, Any]:
     """The settings of `LIGHT` that would make this attack cheaper."""
-    config = getattr(attacker, "config", None)
-    values = {name: getattr(config, name, None) for name in LIGHT}
+    values = {name: setting(attacker, name) for name in LIGHT}
     return {name: LIGHT[name] for name, value in values.items() if isinstance(value, int) and value > LIGHT[name]}
 
 
@@ -69,15 +66,33 @@ def attempt(what: Callable[[], Views]) -> tuple[Views | None, str]:
         return None, str(error)
 
 
-def radius(budget: Budget, view: int) -> float:
-    """The radius of one view, in the units of the space."""
-    return budget.radius(view)
+def at_radius(evidence: Evidence, eps: float) -> dict[str, Any]:
+    """The settings that give the audited attack another radius, in pixels or units of the embedding.
+
+    A radius for each view keeps their proportions.
+    """
+    attacker, budget = evidence.attacker, evidence.attacker.budget
+    if not attacker.bounded:
+        return {"eps": eps}
+    if each := setting(attacker, "view_eps"):
+        return {"norm": budget.norm, "view_eps": tuple(eps * view / (max(each) or 1.0) for view in each)}
+    return {"norm": budget.norm, "eps": eps}
+
+
+def pixels(evidence: Evidence) -> float:
+    """The audited attack's largest radius in pixels, or units of the embedding."""
+    return evidence.attacker.budget.eps / unit_of(evidence)
+
+
+def unit_of(evidence: Evidence) -> float:
+    """What a radius of 1 in a config is in the units that the model sees."""
+    return evidence.surface.model.info.unit if evidence.surface.space == "input" else 1.0
 
 
 def is_still(evidence: Evidence) -> bool:
     """Whether the budget lets nothing move."""
     budget = evidence.attacker.budget
-    return budget.norm is not None and all(radius(budget, view) == 0 for view in range(len(evidence.clean)))
+    return budget.norm is not None and all(budget.radius(view) == 0 for view in range(len(evidence.clean)))
 
 
 def sizes(delta: Tensor, norm: Literal["linf", "l2"]) -> Tensor:
@@ -88,43 +103,39 @@ def sizes(delta: Tensor, norm: Literal["linf", "l2"]) -> Tensor:
 
 def margin(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tensor) -> Tensor:
     """max_{k != c} log y_k - log y_c of the clean cluster c, (n,): above 0 once the sample has left it."""
-    return -log_margin(model.log_assign(moved.z), own)
+    return objectives.margin(model.log_assign(moved.z), own)
 
 
 def divergence(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tensor) -> Tensor:
     """KL(y_clean || y_moved), (n,)."""
-    before = model.log_assign(clean.z)
-    return (before.exp() * (before - model.log_assign(moved.z))).sum(dim=1)
+    return objectives.divergence(model.log_assign(clean.z), model.log_assign(moved.z))
 
 
-def shift(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tensor) -> Tensor:
+def displacement(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tensor) -> Tensor:
     """How far the representations of views and consensus moved, squared, (n,)."""
-    return representation_shift(model, clean, moved)
+    return objectives.displacement(representations(model, clean), representations(model, moved))
 
 
 OBJECTIVES: Mapping[str, Gain] = {
     "margin": margin,
-    "assignment": margin,
     "targeted": margin,
     "kl": divergence,
-    "displacement": shift,
-    "shift": shift,
+    "displacement": displacement,
 }
-FLAT = (divergence, shift)  # without a gradient at the clean point
+FLAT = (divergence, displacement)  # without a gradient at the clean point
 
 
 def objective_of(attacker: Attack) -> tuple[Gain, bool]:
-    """What an attacker ascends, by the name in its config, and whether it is known; the margin where it is not."""
-    name = setting(attacker, "objective")
-    is_own = getattr(attacker, "custom_gain", None) is not None
-    if name in OBJECTIVES and not is_own:
-        return OBJECTIVES[name], name != "targeted"
+    """What an attacker ascends, and whether that is known; the margin where it is not.
+
+    Named objectives are computed anew here; one that the attacker was given at its construction is taken as it is.
+    """
+    objective = getattr(attacker, "objective", None)
+    if callable(objective):
+        return objective, True
+    if objective in OBJECTIVES:
+        return OBJECTIVES[str(objective)], objective != "targeted"
     return margin, False
-
-
-def embedded(surface: Surface, points: Views) -> Embedding:
-    """The embedding of points, differentiable in them."""
-    return surface.encode(points) if surface.space == "input" else Embedding(points[0], ())
 
 
 def heights(evidence: Evidence, points: Views, gain: Gain = margin) -> Tensor:
@@ -133,8 +144,10 @@ def heights(evidence: Evidence, points: Views, gain: Gain = margin) -> Tensor:
         own = torch.as_tensor(evidence.own, device=points[0].device)
         parts = []
         for rows in evidence.portions():
-            before = embedded(evidence.surface, cut(evidence.clean, rows))
-            parts.append(gain(evidence.surface.model, before, embedded(evidence.surface, cut(points, rows)), own[rows]))
+            before = evidence.surface.embedding_of(cut(evidence.clean, rows))
+            parts.append(
+                gain(evidence.surface.model, before, evidence.surface.embedding_of(cut(points, rows)), own[rows])
+            )
         return torch.cat(parts)
 
 
@@ -144,10 +157,10 @@ def gradients(evidence: Evidence, points: Views, gain: Gain = margin) -> Views:
     parts = []
     for rows in evidence.portions():
         with torch.no_grad():
-            before = embedded(evidence.surface, cut(evidence.clean, rows))
+            before = evidence.surface.embedding_of(cut(evidence.clean, rows))
         with torch.enable_grad():
             leaves = tuple(view[rows].detach().requires_grad_() for view in points)
-            height = gain(evidence.surface.model, before, embedded(evidence.surface, leaves), own[rows]).sum()
+            height = gain(evidence.surface.model, before, evidence.surface.embedding_of(leaves), own[rows]).sum()
             found = (
                 torch.autograd.grad(height, leaves, allow_unused=True) if height.requires_grad else [None] * len(leaves)
             )
@@ -165,7 +178,7 @@ def step_along(evidence: Evidence, start: Views, directions: Views) -> Views:
         else:
             norms = direction.flatten(1).norm(dim=1).clamp_min(1e-30)
             unit = direction / norms.view(-1, *[1] * (direction.ndim - 1))
-        moved.append(point + radius(budget, view) * unit)
+        moved.append(point + budget.radius(view) * unit)
     return budget.clip(evidence.clean, tuple(moved))
 
 
@@ -182,7 +195,7 @@ def noise_draw(evidence: Evidence, kind: Literal["uniform", "sign", "gaussian"],
     """
     budget, moved = evidence.attacker.budget, []
     for view, clean in enumerate(evidence.clean):
-        eps, shape = share * radius(budget, view), (-1, *[1] * (clean.ndim - 1))
+        eps, shape = share * budget.radius(view), (-1, *[1] * (clean.ndim - 1))
         draw = torch.randn_like(clean) if kind == "gaussian" else 2 * torch.rand_like(clean) - 1
         draw = draw.sign() if kind == "sign" else draw
         if budget.norm == "l2":
@@ -333,5 +346,4 @@ def largest_radius(evidence: Evidence) -> float:
     flat = torch.cat([view.flatten(1) for view in clean], dim=1)
     spread = float((flat.amax(dim=0) - flat.amin(dim=0)).max())
     reach = spread if budget.norm == "linf" else float(torch.cdist(flat, flat).max())
-    unit = evidence.surface.model.info.unit if evidence.surface.space == "input" else 1.0
-    return 2 * reach / unit
+    return 2 * reach / unit_of(evidence)
