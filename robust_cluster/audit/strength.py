@@ -353,7 +353,7 @@ def worst_case(evidence: Evidence) -> Verdict:
         for name, views in each(few.surface, batch).items():
             apart.setdefault(name, []).append(tuple(view.detach() for view in views))
     clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in apart.values()]
-    union = np.stack([few.flips(points) for points in clipped]).any(axis=0)
+    union: Flags = np.stack([few.flips(points) for points in clipped]).any(axis=0)
     found = few.flips(few.move(attacker))
     if missed := int((union & ~found).sum()):
         problems.append(f"{missed} samples that a member flips are not counted")
