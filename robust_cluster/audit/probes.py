@@ -285,26 +285,25 @@ def watched(surface: Surface, seen: Visited) -> Surface:
     return replace(surface, model=model)
 
 
-def visited(evidence: Evidence, attacker: Attack, row: int) -> tuple[Views, Views]:
+def visited(alone: Evidence, attacker: Attack, surface: Surface, seen: Visited) -> tuple[Views, Views]:
     """The point that an attacker returns for one sample, and all points inside the budget that it asked about.
 
-    Shapes: (1, ...) and (m, ...) of every view. The attacker gets that sample alone, so each point is one of it.
+    `surface` is `watched` with `seen`. Shapes: (1, ...) and (m, ...) of every view. The attacker gets that sample
+    alone, so each point is one of it.
     """
-    one, seen = evidence.take(torch.tensor([row])), []  # type: tuple[Evidence, Visited]
-    surface = watched(evidence.surface, seen)
-    torch.manual_seed(evidence.seed)
-    returned = attacker.budget.clip(one.clean, tuple(v.detach() for v in attacker.perturb(surface, one.batch)))
-    shapes = [view.shape[1:] for view in one.clean]
+    seen.clear()
+    returned = attacker.budget.clip(alone.clean, alone.propose(attacker, surface))
+    shapes = [view.shape[1:] for view in alone.clean]
     asked = [views for views in seen if [view.shape[1:] for view in views] == shapes]
     if not asked:
-        return returned, cut(one.clean, slice(0, 0))
+        return returned, cut(alone.clean, slice(0, 0))
     points = joined(asked)
-    clean = tuple(view.expand(len(points[0]), *view.shape[1:]) for view in one.clean)
+    clean = tuple(view.expand(len(points[0]), *view.shape[1:]) for view in alone.clean)
     allowed = attacker.budget.clip(clean, points)
-    inside = torch.stack(
-        [torch.isclose(a, p, rtol=1e-4, atol=1e-5).flatten(1).all(dim=1) for a, p in zip(allowed, points, strict=True)]
-    ).all(dim=0)
-    return returned, cut(points, inside)
+    near = [
+        torch.isclose(a, p, rtol=1e-4, atol=1e-5).flatten(1).all(dim=1) for a, p in zip(allowed, points, strict=True)
+    ]
+    return returned, cut(points, torch.stack(near).all(dim=0))
 
 
 @dataclass

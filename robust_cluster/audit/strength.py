@@ -70,6 +70,8 @@ def converged(evidence: Evidence) -> Verdict:
     attacker = evidence.attacker
     if attacker.trained:
         return learned_converged(evidence)
+    if attacker.blind:
+        return not_run("noise does not converge: more draws always find more", needed=False)
     if attacker.budget.norm is not None and probes.is_still(evidence):
         return not_run(STILL, needed=False)
     amounts = {name: probes.setting(attacker, name) for name in DOUBLED}
@@ -324,7 +326,7 @@ def beats_transfer(evidence: Evidence) -> Verdict:
         sources["the transfer's source"] = evidence.flips(transferred)
     if not sources:
         return not_run("there is no other model to transfer from")
-    lost: Flags = np.stack(list(sources.values())).any(axis=0) & ~evidence.flips(evidence.points)
+    lost = np.asarray(np.stack(list(sources.values())).any(axis=0)) & ~evidence.flips(evidence.points)
     value, rows = probes.rate(lost), evidence.batch.index.cpu().numpy()[lost][:LISTED].tolist()
     note = f"from {', '.join(sources)}"
     note += f"; rows {', '.join(map(str, rows))}" if rows else ""
@@ -353,7 +355,7 @@ def worst_case(evidence: Evidence) -> Verdict:
         for name, views in each(few.surface, batch).items():
             apart.setdefault(name, []).append(tuple(view.detach() for view in views))
     clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in apart.values()]
-    union: Flags = np.stack([few.flips(points) for points in clipped]).any(axis=0)
+    union = np.asarray(np.stack([few.flips(points) for points in clipped]).any(axis=0))
     found = few.flips(few.move(attacker))
     if missed := int((union & ~found).sum()):
         problems.append(f"{missed} samples that a member flips are not counted")
