@@ -87,7 +87,7 @@ def planted(evidence: Evidence) -> Verdict:
         return not_run("the attack does not look at the victim's head", needed=False)
     if attacker.trained:
         return not_run("a learned attack would have to be trained against every planted head")
-    if surface.bn == "batch":
+    if surface.bn == "batch" or surface.model.training:
         return not_run("a sample alone has no statistics of a batch")
     few = evidence.probe(PLANTED_ROWS)
     torch.manual_seed(evidence.seed)

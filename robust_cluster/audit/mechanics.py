@@ -171,11 +171,12 @@ def frozen_victim(evidence: Evidence) -> Verdict:
     victim is never put into eval mode.
     """
     surface, n = evidence.surface, len(evidence)
-    problems = [f"{kind} in training mode" for kind in training_parts(surface.model)]
+    if kinds := training_parts(surface.model):
+        return Verdict("fail", None, 0.0, n, ", ".join(f"{kind} in training mode" for kind in kinds))
     victim = copy.deepcopy(surface.model)
     before = {name: value.clone() for name, value in victim.state_dict().items()}
     modes = modes_while(victim, surface.bn == "batch", lambda: attack_once(evidence, victim))
-    problems += [f"{kind} in training mode while attacked" for kind in modes]
+    problems = [f"{kind} in training mode while attacked" for kind in modes]
     changed = [name for name, value in victim.state_dict().items() if not same_bits(value, before[name])]
     problems += [f"the attack changes {name}" for name in changed]
     if any(parameter.grad is not None for parameter in victim.parameters()):
@@ -402,7 +403,7 @@ def learned_climb(climb: np.ndarray, n: int) -> Verdict:
 
 def not_the_best(evidence: Evidence, gain: Gain | None) -> int:
     """How many of a few samples, attacked one by one, the attack returned in a worse state than it had seen."""
-    if evidence.surface.bn == "batch":
+    if evidence.surface.bn == "batch" or training_parts(evidence.surface.model):
         return 0  # a sample alone has no statistics
     light = probes.lightened(evidence.attacker)
     if (probes.setting(evidence.attacker, "steps") or 0) > SINGLE_STEPS:

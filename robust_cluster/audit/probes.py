@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 Visited = list[Views]
 
 DRAWS = 1000  # resamples of a bootstrap
-LIGHT: Mapping[str, int] = {"steps": 20, "queries": 100, "draws": 10, "restarts": 1}
+LIGHT: Mapping[str, int] = {"steps": 20, "queries": 100, "draws": 10, "restarts": 2}
 """Settings of an attack where what counts is how it works and not how strong it is: at most these."""
 JITTER = 0.1  # share of the radius, the start of a step where the objective is flat at the clean point
 EDGE = 1e-4  # log units: a point so close to the boundary may fall on either side by rounding alone
