@@ -278,3 +278,9 @@ def learned(make: Make) -> Make:
         return replace(evidence, record={**evidence.record, "threat": threat})
 
     return trained
+
+
+@pytest.fixture
+def noise(make: Make) -> Make:
+    """noise(...): the same with noise in place of an attack."""
+    return lambda **changes: make(attack=Drawn, **changes)
