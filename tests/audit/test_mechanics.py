@@ -4,15 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Surface
-from robust_cluster.audit import mechanics
+from robust_cluster.attacks.base import Budget
+from robust_cluster.audit import mechanics, probes
 from robust_cluster.audit.base import Evidence
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Views
 
 Make = Callable[..., Evidence]
 
@@ -252,8 +251,6 @@ def test_a_learned_attack_passes_the_quick_checks_that_concern_it(learned: Make)
 
 @pytest.mark.parametrize("space", ["input", "latent"])
 def test_what_an_attack_asks_is_seen_in_both_spaces(make: Make, space: str) -> None:
-    from robust_cluster.audit import probes
-
     evidence = make(network=True, settings={"space": space, "steps": 4})
     seen: probes.Visited = []
     surface = probes.watched(evidence.surface, seen)
@@ -264,7 +261,4 @@ def test_what_an_attack_asks_is_seen_in_both_spaces(make: Make, space: str) -> N
     distances = (points[0] - alone.clean[0]).abs().amax(dim=1)
     assert distances.max() == pytest.approx(0.1, abs=1e-4)
     assert distances.min() == 0
-    assert isinstance(surface, Surface)
-    assert type(evidence.surface.model).__name__ == type(surface.model).__name__
-    assert np.isfinite(points[0].numpy()).all()
-    assert isinstance(evidence.batch, Batch)
+    assert type(surface.model).__name__ == type(evidence.surface.model).__name__
