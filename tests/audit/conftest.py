@@ -66,7 +66,7 @@ class Config:
 
 
 class Small(Attack):
-    """Projected steps up the margin from the clean point, then from random ones; the best point is returned, a flipped one before any."""
+    """Projected steps up the margin from the clean point, then from random ones; of all, the best point is returned."""
 
     bounded: ClassVar[bool] = True
 
