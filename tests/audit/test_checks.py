@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from robust_cluster.audit import checks
-from robust_cluster.audit.base import Check, Evidence, Verdict
+from robust_cluster.audit.base import Check, Evidence, Finding, Verdict
 from robust_cluster.audit.marks import ALL, QUICK
 from robust_cluster.errors import ConfigError
 
@@ -24,31 +24,38 @@ def test_the_26_checks_stand_in_order_and_the_first_eight_are_quick() -> None:
     assert all(check.run.__doc__ for check in checks.CHECKS)
 
 
-def test_a_quick_run_says_of_the_others_that_they_were_not_run(make: Make) -> None:
+@pytest.fixture(scope="module")
+def quick(make: Make) -> tuple[list[Finding], list[str], Evidence]:
+    """The findings of a quick run, the names of the checks that were told of, and what was looked at."""
+    evidence = make(network=True)
     asked: list[str] = []
-    findings = checks.run(make(), "quick", lambda check: asked.append(check.name))
+    return checks.run(evidence, "quick", lambda check: asked.append(check.name)), asked, evidence
+
+
+def test_a_quick_run_says_of_the_others_that_they_were_not_run(quick: Any) -> None:
+    findings, asked, _ = quick
     assert [finding.id for finding in findings] == list(ALL)
     assert {finding.status for finding in findings[8:]} == {"not run"}
     assert {finding.note for finding in findings[8:]} == {"rc audit runs it"}
     assert asked == [check.name for check in checks.CHECKS[:8]]
 
 
-def test_findings_are_json(make: Make) -> None:
-    findings = [finding.to_json() for finding in checks.run(make(), "quick")]
+def test_findings_are_json(quick: Any) -> None:
+    findings = [finding.to_json() for finding in quick[0]]
     again = json.loads(json.dumps(findings, allow_nan=False))
     assert again == findings
     keys = ["id", "name", "value", "threshold", "n", "status", "seconds", "note", "needed"]
     assert list(findings[0]) == keys
 
 
-def test_an_audit_leaves_no_trace(make: Make) -> None:
-    evidence = make(network=True)
-    state = {name: value.clone() for name, value in evidence.surface.model.state_dict().items()}
+def test_an_audit_leaves_no_trace(make: Make, quick: Any) -> None:
+    evidence, fresh = quick[2], make(network=True)
     torch.manual_seed(4)
     expected = torch.rand(3)
     torch.manual_seed(4)
-    checks.run(evidence, "quick")
+    checks.run(evidence.probe(2), "quick")
     assert torch.rand(3).equal(expected)
+    state = fresh.surface.model.state_dict()
     assert all(value.equal(state[name]) for name, value in evidence.surface.model.state_dict().items())
     assert evidence.attacker.queries == 0
 
