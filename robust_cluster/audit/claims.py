@@ -76,7 +76,8 @@ def planted(evidence: Evidence) -> Verdict:
 
     For every sample a random point of its ball is planted: a head is put on the victim that keeps the clean cluster and
     changes it at 90 % of the way to the planted point's representation. Value: the share that the attack flips then, on
-    at most 40 samples. Source: Zimmermann et al. 2022, for heads of clusterings.
+    at most 40 samples. An attack that sees scores or labels only is warned of. Source: Zimmermann et al. 2022, for
+    heads of clusterings.
     """
     attacker, surface = evidence.attacker, evidence.surface
     if attacker.budget.norm is None:
@@ -102,7 +103,8 @@ def planted(evidence: Evidence) -> Verdict:
     found = sum(is_found(few, row, (clean[row], far[row])) for row in rows)
     value = found / len(rows)
     note = f"{len(rows) - found} of {len(rows)} planted points were not found" if value < PLANTED_SHARE else ""
-    return Verdict("fail" if note else "pass", value, PLANTED_SHARE, len(rows), note)
+    weak: Status = "fail" if evidence.knowledge == "white" else "warn"
+    return Verdict(weak if note else "pass", value, PLANTED_SHARE, len(rows), note)
 
 
 def is_found(evidence: Evidence, row: int, ends: tuple[Tensor, Tensor]) -> bool:

@@ -214,7 +214,7 @@ def at_the_floor(evidence: Evidence, labels: Predicted, after: Predicted) -> tup
     largest = np.bincount(after).max() / len(after)
     note = ""
     if matched > chance + 0.05:
-        what = "clusters were joined" if largest > 2 * np.bincount(evidence.own).max() / len(after) else "permuted"
+        what = "clusters were joined" if largest > 1.5 * np.bincount(evidence.own).max() / len(after) else "permuted"
         note = f"ACC matched anew stays at {matched:.1%} (chance {chance:.1%}): {what}"
     return (problems if kept > chance else []), note
 

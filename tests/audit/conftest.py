@@ -57,7 +57,7 @@ class Config:
     eps: float = 0.1
     norm: Norm = "linf"
     space: Space = "input"
-    steps: int = 10
+    steps: int = 5
     relative_step: float = 2.0
     restarts: int = 1
     view_eps: tuple[float, ...] = ()
@@ -66,7 +66,7 @@ class Config:
 
 
 class Small(Attack):
-    """Projected steps up the margin from the clean point, then from random ones; the best point is returned, a flipped one before any."""
+    """Projected steps up the margin from the clean point, then from random ones; of all, the best point is returned."""
 
     bounded: ClassVar[bool] = True
 
@@ -175,7 +175,7 @@ def score(labels: Labels | None, clean: Predicted, moved: Predicted) -> Mapping[
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Make:
     """make(...): the evidence of an attack, with whatever is changed in it."""
 
@@ -258,23 +258,29 @@ class Learned(Small):
             found = torch.autograd.grad(loss, list(self.map.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(self.map.parameters(), found, strict=True):
-                parameter.sub_(0.5 * gradient)
+                parameter.sub_(2.0 * gradient)
         return {"margin": float(loss.detach())}
 
     def state(self) -> dict[str, Any]:
         return {"map": self.map}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def learned(make: Make) -> Make:
-    """learned(...): the same with a generator that learned for 30 steps; its threat model says on which rows."""
+    """learned(...): the same with a generator that learned for 8 steps; its threat model says on which rows."""
 
     def trained(**changes: Any) -> Evidence:
         torch.manual_seed(0)
         evidence = make(attack=Learned, **changes)
-        for _ in range(30):
+        for _ in range(8):
             evidence.attacker.step(evidence.surface, evidence.batch)
         threat = {**evidence.threat, "train_share": 0.8}
         return replace(evidence, record={**evidence.record, "threat": threat})
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def noise(make: Make) -> Make:
+    """noise(...): the same with noise in place of an attack."""
+    return lambda **changes: make(attack=Drawn, **changes)

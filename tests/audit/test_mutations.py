@@ -27,9 +27,10 @@ def quick(evidence: Evidence) -> list[Finding]:
     return checks.run(evidence, "quick")[: len(QUICK)]
 
 
-@pytest.mark.parametrize("network", [False, True], ids=["k-means", "network"])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("scale", [1.0, 4.0])
+@pytest.mark.parametrize(
+    ("network", "norm", "scale"),
+    [(False, "linf", 1.0), (False, "l2", 4.0), (True, "linf", 4.0), (True, "l2", 1.0)],
+)
 def test_without_a_bug_all_quick_checks_pass(make: Make, network: bool, norm: str, scale: float) -> None:
     evidence = make(network=network, scale=scale, settings={"norm": norm, "eps": 0.05 if norm == "linf" else 0.2})
     findings = quick(evidence)
@@ -73,9 +74,9 @@ def test_a_victim_put_into_training_mode_by_the_attack_is_found(make: Make) -> N
     assert "Dropout in training mode while attacked" in found.note
 
 
-@pytest.mark.parametrize("network", [False, True])
-def test_a_victim_that_the_attack_updates_is_found(make: Make, network: bool) -> None:
-    evidence = planted(make, "victim updated", network=network)
+def test_a_victim_that_the_attack_updates_is_found(make: Make) -> None:
+    assert "the attack changes centers" in verdict(planted(make, "victim updated"), 4).note
+    evidence = planted(make, "victim updated", network=True)
     before = {name: value.clone() for name, value in evidence.surface.model.state_dict().items()}
     finding = checks.run(evidence, "quick")[3]
     assert finding.status == "fail"
@@ -84,7 +85,7 @@ def test_a_victim_that_the_attack_updates_is_found(make: Make, network: bool) ->
 
 
 def test_labels_that_reach_the_attack_are_found(make: Make) -> None:
-    found = verdict(planted(make, "labels used", settings={"eps": 0.05}), 25)
+    found = verdict(planted(make, "labels used", settings={"steps": 1, "relative_step": 0.5}), 25)
     assert found.status == "fail"
     assert "move elsewhere when labels are shuffled" in found.note
     assert verdict(make(), 25).status == "note"
