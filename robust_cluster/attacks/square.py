@@ -248,7 +248,8 @@ def pyramid(tall: int, wide: int) -> Tensor:
     ]
     both = torch.cat(parts)
     both = both / both.norm()
-    return both if tall > 1 else both.T
+    result: Tensor = both if tall > 1 else both.T
+    return result
 
 
 def mound(rows: int, cols: int) -> Tensor:
