@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from robust_cluster.audit.marks import Mark, mark
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError
 from robust_cluster.metrics.bootstrap import Interval
@@ -30,6 +31,16 @@ MARKS = {
     "no better than noise": "ⁿ",
     "unconverged": "ᵘ",
     "victim changed": "ᵛ",
+    "audit fails": "ˣ",
+    "audit warns": "ʷ",
+    "audit not run in full": "ᵒ",
+    "audit passes": "ᵃ",
+}
+AUDITS: Mapping[Mark, str] = {
+    "fail": "audit fails",
+    "warn": "audit warns",
+    "not run": "audit not run in full",
+    "pass": "audit passes",
 }
 
 
@@ -313,7 +324,7 @@ def _ambiguous(request: CellRequest, answers: Sequence[Record]) -> ConfigError:
 
 
 def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Published) -> Cell:
-    flags = {flag for records in runs.values() for record in records for flag in record["flags"]}
+    flags = {flag for records in runs.values() for record in records for flag in flags_of(record)}
     known = [flag for flag in MARKS if flag in flags]
     method, dim = request.place["method"], request.latent_dim
     printed = partial(published.value, request.data, method=method, latent_dim=dim)
@@ -333,6 +344,11 @@ def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Publ
             )
         )
     return Cell(form, tuple(values), (*known, *sorted(flags.difference(known))), published.has(request.data))
+
+
+def flags_of(record: Record) -> list[str]:
+    """A record's flags and what its audit says; an attack from before there were audits has none of the latter."""
+    return [*record["flags"], *([AUDITS[mark(record["audit"])]] if "audit" in record else [])]
 
 
 def _over_attackers(records: Sequence[Record], metric: str, *, form: CellFormat) -> float | None:
@@ -418,9 +434,12 @@ def _caption(
         yield f"{empty} of {len(runs)} cells not run (–); {len(done)} of {len(asked)} runs found."
     if any(measured(record, name) is None for record in done for cell in spec.cells for name in cell.values):
         yield "A – in a cell that was run: no labels, or D over a dimension of the embedding that is always 0."
-    flags = {flag for record in done for flag in record["flags"]}
+    flags = {flag for record in done for flag in flags_of(record)}
     if marks := [f"{mark} {flag}" for flag, mark in MARKS.items() if flag in flags]:
         yield f"Marks, for at least one run of the cell: {', '.join(marks)}."
+    attacked = [record for record in done if record["spec"]["stage"] in ("attack", "reattack")]
+    if bare := sum("audit" not in record for record in attacked):
+        yield f"{bare} of {len(attacked)} attacks have no audit (rc audit RUN)."
     by_hand = {
         f"{key}={value}"
         for request, record in zip(asked, found, strict=True)

@@ -8,7 +8,7 @@ import pytest
 
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, UnknownNameError
 from robust_cluster.report.spec import TableSpec, load_spec
-from robust_cluster.report.table import Grid, Value, build, load_results, long_rows
+from robust_cluster.report.table import MARKS, Grid, Value, build, load_results, long_rows
 from robust_cluster.runs.spec import DataRef
 
 Load = Callable[..., TableSpec]
@@ -311,3 +311,29 @@ def test_one_run_in_two_files_and_a_missing_folder_are_refused(tmp_path: Path, r
         load_results(tmp_path)
     with pytest.raises(MissingResultError, match="There is no folder of results"):
         load_results(tmp_path / "none")
+
+
+FINDING = {"value": 0.0, "threshold": 0.0, "n": 64, "seconds": 0.0, "note": "", "needed": True}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "flag"),
+    [
+        ({}, "audit passes"),
+        ({9: "not run"}, "audit not run in full"),
+        ({9: "not run", 10: "warn"}, "audit warns"),
+        ({10: "warn", 14: "fail"}, "audit fails"),
+    ],
+)
+def test_a_cell_is_marked_by_what_the_audit_says_and_a_check_that_was_not_run_is_no_pass(
+    load_toy: Load, record: Make, statuses: dict[int, str], flag: str
+) -> None:
+    audit = [{"id": number, "status": statuses.get(number, "pass"), **FINDING} for number in range(1, 27)]
+    grid = build(load_toy(), [{**record(metrics={"ACC*": 0.5}), "audit": audit}], profile="smoke")
+    assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].flags == (flag,)
+    assert any(f"{MARKS[flag]} {flag}" in line for line in grid.caption)
+
+
+def test_attacks_without_an_audit_are_counted(load_toy: Load, record: Make) -> None:
+    grid = build(load_toy(), [record(metrics={"ACC*": 0.5})], profile="smoke")
+    assert "1 of 1 attacks have no audit (rc audit RUN)." in grid.caption
