@@ -23,6 +23,7 @@ Record = Mapping[str, Any]  # a run's result.json
 Runs = Mapping[int, Sequence[Record]]  # seed -> the seed's records, one per attack seed
 Labels = tuple[str, ...]
 
+WHOLE = "all"  # how a record calls the worst case over an ensemble's members
 REMARKS = 4  # places that a remark on the paper's numbers names
 MARKS = {
     "collapsed": "ᶜ",
@@ -383,12 +384,20 @@ def _spread(cell: Cell, runs: Runs) -> Cell:
 
 
 def measured(record: Record, metric: str) -> float | None:
-    """The metric of a record; "training.<figure>" is of its training, "drift.<figure>" a mean over it; None without."""
+    """The metric of a record, None without; "training.<figure>" is of its training, "drift.<figure>" a mean over it.
+
+    "radii.<eps>.<metric>" is what the worst of all attacks of a curve does at one radius.
+    """
     group, _, name = metric.partition(".")
     if group == "training":
         value = (record.get("training") or {}).get(name)
     elif group == "drift":
         value = (record.get("drift") or {}).get("mean", {}).get(name)
+    elif group == "radii":
+        eps, _, name = name.rpartition(".")
+        lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE and line["eps"] == float(eps))
+        found: Mapping[str, Any] = next(lines, {})
+        value = found.get(name)
     else:
         value = record["metrics"].get(metric)
     return None if value is None else float(value)
