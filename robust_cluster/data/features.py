@@ -27,8 +27,10 @@ from torch.nn import functional
 
 from robust_cluster import __version__, discover
 from robust_cluster.data import files, prepare
+from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
 from robust_cluster.data.formats import arrays, images
+from robust_cluster.data.places import Collection, Published
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
@@ -170,8 +172,9 @@ def find_source(text: str, path: Path | None, places: Places) -> Source:
 def find_network(name: str, weights: str, places: Places) -> Network:
     """A network of torchvision in eval(), its last linear layer left out.
 
-    `weights`: a file with a state_dict; "default" or the name of one of torchvision's sets of weights, found in
-    `folders` or downloaded; "none" for random ones of seed 0. Raises: UnknownNameError, ConfigError, DataError.
+    `weights`: a file with a state_dict; "default" or the name of one of torchvision's sets of weights, found in a
+    folder weights of a place or downloaded; "none" for random ones of seed 0.
+    Raises: UnknownNameError, ConfigError, DataError.
     """
     from torchvision import models  # seconds, and only features need it
 
@@ -193,14 +196,6 @@ def find_network(name: str, weights: str, places: Places) -> Network:
         _fill(net, name, _state_dict(file))
     net.eval().requires_grad_(False)
     return Network(net, name, weights, None if file is None else _digest(file), width)
-
-
-def folders(places: Places) -> tuple[Path, ...]:
-    """Where published weights are looked for: the places of data files, and torch's own folder of downloads."""
-    return (
-        *(folder for root in places.roots for folder in (root / "weights", root)),
-        Path(torch.hub.get_dir()) / "checkpoints",
-    )
 
 
 def extract(work: Work, report: Report) -> bool:
@@ -324,19 +319,18 @@ def _behead(net: nn.Module, name: str) -> int:
 
 
 def _published(name: str, url: str, places: Places) -> Path:
-    """The file of published weights, downloaded into the cache where it is in no folder. Raises: DataError."""
+    """The file of published weights: in a place, torch's folder of downloads, or downloaded. Raises: DataError."""
     file = url.rpartition("/")[2]
-    found = next((folder / file for folder in folders(places) if (folder / file).is_file()), None)
-    target = found or places.cache / "weights" / file
+    weights = Collection("weights", (Published(file, url),))
+    torchs = Path(torch.hub.get_dir()) / "checkpoints" / file
     expected = Path(file).stem.rpartition("-")[2]  # torchvision's names end in the first digits of their SHA-256
+    found = where.find(places, weights) or ((torchs,) if torchs.is_file() else None)
     try:
-        if found is None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=expected, progress=False)
-    except (OSError, RuntimeError) as error:
+        (target,) = found or where.download(places, weights)
+    except DataError as error:
         raise DataError(
             f"the weights {file} of {name} are not there and could not be downloaded from {url} "
-            f"({getattr(error, 'reason', None) or error}; SHA-256 begins {expected})",
+            f"({error.__cause__}; SHA-256 begins {expected})",
             hint="put them into a folder weights below the one given as --data-dir, or give the file: --weights FILE",
         ) from error
     digest = _digest(target)

@@ -47,7 +47,7 @@ class Tiny(nn.Module):
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    return Places(tmp_path, tmp_path / "cache")
+    return Places(tmp_path, tmp_path / "cache", system=())
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_published_weights_are_found_and_checked_or_say_where_to_put_them(
     def offline(*args: Any, **more: Any) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr("robust_cluster.data.places.urlopen", offline)
     with pytest.raises(
         DataError, match=r"tiny-0123abcd\.pth of tiny are not there .*\(no network; SHA-256 begins"
     ) as info:
