@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks import apgd
-from robust_cluster.attacks.base import Attack, Budget, Surface
+from robust_cluster.attacks.base import Attack, Budget, Gain, Surface
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import Schedule
 from robust_cluster.nn.precision import precision
@@ -69,20 +69,32 @@ def gaps(flipped: Mapping[str, Flags]) -> dict[str, float | None]:
     }
 
 
-def companions(trial: Trial, attacker: Attack, eps: float) -> dict[str, Attack]:
-    """The transferred and the adaptive attack of a re-attack at one radius; the latter where the defense has a loss."""
-    spec, seen = trial.spec, trial.seen
-    twin = seen.trained_model(spec.ancestor("cluster")).eval().requires_grad_(False)
-    other = Surface(twin, trial.surface.space, None, trial.surface.bn)
-    old = seen.new_attack(spec, other, eps=eps)
-    found: dict[str, Attack] = {TRANSFERRED: Transferred(old, other, attacker.budget)}
-    knowing = adaptive(trial, eps)
-    return found if knowing is None else {**found, ADAPTIVE: knowing}
+class Companions:
+    """What stands beside the attack of one re-attack, at every radius."""
+
+    def __init__(self, trial: Trial) -> None:
+        twin = trial.seen.trained_model(trial.spec.ancestor("cluster")).eval().requires_grad_(False)
+        self.trial, self.other = trial, Surface(twin, trial.surface.space, None, trial.surface.bn)
+        self.gain = own_loss(trial)
+
+    def at(self, attacker: Attack, eps: float) -> dict[str, Attack]:
+        """The transferred and the adaptive attack at a radius; the latter where the defense has a loss of its own."""
+        old = self.trial.seen.new_attack(self.trial.spec, self.other, eps=eps)
+        found: dict[str, Attack] = {TRANSFERRED: Transferred(old, self.other, attacker.budget)}
+        if self.gain is None:
+            return found
+        known = {f.name for f in fields(apgd.Config)}
+        own = {name: value for name, value in self.trial.spec.settings["attack"].items() if name in known}
+        eot = max(own.get("eot", 1), DRAWS if is_random(self.trial) else 1)
+        changes = {**own, "objective": "margin", "random_start": True, "eot": eot, "eps": eps}
+        torch.manual_seed(seed_for(self.trial.spec.seed, "adaptive", self.trial.spec.key))
+        config = settings.build(apgd.Config, changes, "attack")
+        return {**found, ADAPTIVE: apgd.Apgd(config, self.trial.surface, gain=self.gain)}
 
 
-def adaptive(trial: Trial, eps: float) -> Attack | None:
-    """APGD up the defense's own loss; the mean gradient of several passes where the model is random."""
-    spec, seen, surface = trial.spec, trial.seen, trial.surface
+def own_loss(trial: Trial) -> Gain | None:
+    """What the defense of a re-attacked model lets an attacker ascend who knows it."""
+    spec, surface = trial.spec, trial.surface
     run = spec.ancestor("defend")
     assert run.parent is not None
     torch.manual_seed(seed_for(spec.seed, "adaptive", spec.key))
@@ -90,16 +102,9 @@ def adaptive(trial: Trial, eps: float) -> Attack | None:
         defense = methods.new_defense(str(run.defense), run.settings["defense"], surface)
         space = methods.attack_space(str(run.parent.attack), run.parent.settings["attack"])
         met = Surface(surface.model, space, None, surface.bn)
-        gain = defense.gain(surface, seen.trained_attack(run.parent, met), lessons(trial))
+        gain: Gain | None = defense.gain(surface, trial.seen.trained_attack(run.parent, met), lessons(trial))
     surface.model.requires_grad_(False)
-    if gain is None:
-        return None
-    known = {f.name for f in fields(apgd.Config)}
-    own = {name: value for name, value in spec.settings["attack"].items() if name in known}
-    eot = max(own.get("eot", 1), DRAWS if is_random(trial) else 1)
-    changes = {**own, "objective": "margin", "random_start": True, "eot": eot, "eps": eps}
-    config = settings.build(apgd.Config, changes, "attack")
-    return apgd.Apgd(config, surface, gain=gain)
+    return gain
 
 
 def lessons(trial: Trial) -> Iterable[Batch]:

@@ -5,6 +5,8 @@ again, and the curve cannot fall. With batch norm on statistics of the batch a l
 samples are attacked at every radius, and what is counted is what the whole moved batch gives.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,6 +102,7 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
 
     `is_final` False, after a defense: the same.
     """
+    began = time.monotonic()
     probe = Probe(trial.surface, trial.held, trial.attack_spec.settings["attack"]["rows"])
     lines, points = curve_lines(trial, probe)
     last = max(line.eps for line in lines)
@@ -117,6 +120,7 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
             for line in lines
         ],
         "samples": samples(probe, whole),
+        "measured": {"seconds": time.monotonic() - began, "radii": len({line.eps for line in lines})},
     }
 
 
@@ -125,15 +129,13 @@ def anew(trial: Trial, line: Line) -> dict[str, float]:
     return {"trained_at": line.eps} if trial.attacker.trained else {}
 
 
-def members(trial: Trial, attacker: Attack, eps: float) -> Mapping[str, Attack]:
-    """The attacks that are measured each on its own: an ensemble's members, or the attack itself.
+def members(attacker: Attack, companions: Mapping[str, Attack], name: str) -> Mapping[str, Attack]:
+    """The attacks that are measured each on its own: an ensemble's members, or the attack itself, called `name`.
 
-    Beside those of a re-attack stand the old attack's points and an attacker who knows the defense.
+    Beside those of a re-attack stand its companions.
     """
     own: Mapping[str, Attack] = getattr(attacker, "members", {})
-    if trial.spec.stage != "reattack":
-        return own or {WHOLE: attacker}
-    return {**(own or {str(trial.spec.attack): attacker}), **adaptive.companions(trial, attacker, eps)}
+    return {**(own or {name if companions else WHOLE: attacker}), **companions}
 
 
 def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
@@ -144,18 +146,28 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     lines: list[Line] = []
     best: dict[str, list[Views]] = {}
     worst: list[Views] = []
-    for eps in radii:
-        attacker = trial.attacker if eps == radii[-1] else attacker_at(trial, eps)
-        for name, member in members(trial, attacker, eps).items():
-            best[name] = [
-                worsened(member, probe, number, best[name][number] if name in best else clean)
-                for number, clean in enumerate(probe.clean)
+    beside = adaptive.Companions(trial) if trial.spec.stage == "reattack" else None
+    progress = trial.seen.progress
+    progress.start(f"{trial.spec.stage} {trial.spec.model}: {len(probe)} samples", len(radii), 0, unit="radius")
+    try:
+        for count, eps in enumerate(radii, start=1):
+            attacker = trial.attacker if eps == radii[-1] else attacker_at(trial, eps)
+            companions = beside.at(attacker, eps) if beside else {}
+            for name, member in members(attacker, companions, str(trial.attack_spec.attack)).items():
+                best[name] = [
+                    worsened(member, probe, number, best[name][number] if name in best else clean)
+                    for number, clean in enumerate(probe.clean)
+                ]
+            worst = [
+                worst_of([points[number] for points in best.values()], probe, number)
+                for number in range(len(probe.clean))
             ]
-        worst = [
-            worst_of([points[number] for points in best.values()], probe, number) for number in range(len(probe.clean))
-        ]
-        lines += [probe.line(eps, name, points) for name, points in best.items() if name != WHOLE]
-        lines.append(probe.line(eps, WHOLE, worst))
+            lines += [probe.line(eps, name, points) for name, points in best.items() if name != WHOLE]
+            lines.append(probe.line(eps, WHOLE, worst))
+            flips = flip_rate(probe.labels, lines[-1].labels)
+            progress.epoch(count, {"eps": eps, "flips": math.nan if flips is None else flips})
+    finally:
+        progress.stop()
     return lines, worst
 
 
