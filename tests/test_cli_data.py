@@ -135,7 +135,7 @@ def test_verify_compares_published_files_with_their_checksums() -> None:
     result = rc("data verify mnist --data-dir folder --json")
     assert result.exit_code == 1
     assert "WRONG: " in result.stdout
-    assert "train-images-idx3-ubyte.gz has 7 bytes, published are 9912422" in result.stdout
+    assert "train-images-idx3-ubyte.gz has the wrong checksum (7 of 9,912,422 bytes)" in result.stdout
 
 
 def test_the_folder_in_rc_data_is_searched_after_the_data_dir(tmp_path: Path) -> None:

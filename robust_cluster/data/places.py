@@ -23,7 +23,10 @@ CHUNK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Published:
-    """A file as its publisher gives it out. `size` in bytes; `md5` and `sha256` in hexadecimal; None: not known."""
+    """A file as its publisher gives it out; `md5` and `sha256` in hexadecimal; None: not known.
+
+    `size` in bytes tells a user what to expect; whether a file is whole, its checksum says where there is one.
+    """
 
     name: str
     url: str | None = None  # None: it cannot be downloaded
@@ -117,14 +120,18 @@ def absent(collection: Collection, why: str = "") -> DataError:
 
 
 def check(file: Published, path: Path) -> None:
-    """Nothing, when the file at `path` has the published size and checksum. Raises: DataError naming both values."""
+    """Nothing, when the file at `path` has the published checksum, or the size where that is all that is known.
+
+    Raises: DataError naming both values.
+    """
     size = path.stat().st_size
-    if file.size is not None and size != file.size:
-        raise DataError(f"{path} has {size} bytes, published are {file.size}: it is truncated, or another file")
     if file.checksum is not None:
         kind, expected = file.checksum
         if (found := hash_of(path, kind)) != expected:
-            raise DataError(f"{path} has the wrong checksum: {kind.upper()} {expected} expected, got {found}")
+            short = f" ({size:,} of {file.size:,} bytes)" if file.size and size < file.size else ""
+            raise DataError(f"{path} has the wrong checksum{short}: {kind.upper()} {expected} expected, got {found}")
+    elif file.size is not None and size != file.size:
+        raise DataError(f"{path} has {size} bytes, published are {file.size}: it is truncated, or another file")
 
 
 def hash_of(path: Path, kind: str = "sha256") -> str:
@@ -169,35 +176,49 @@ def _forms(path: Path) -> Iterator[Path]:
 def _fetch(file: Published, folder: Path, places: Places) -> None:
     """Puts one file into the folder, by way of `<name>.part`. Raises: DataError, OSError, HTTPException."""
     part = folder / f"{file.name}.part"
-    done = part.stat().st_size if part.exists() else 0
-    if file.size is None or done < file.size:
-        request = Request(file.url or "", headers={"Range": f"bytes={done}-"} if done else {})
-        try:
-            answer = urlopen(request, timeout=TIMEOUT)
-        except HTTPError as error:
-            if error.code == 416:  # there is nothing after what is there: begin anew next time
-                part.unlink()
-            raise
-        with answer:
-            resumed = answer.status == 206  # 200: the server sends all of it again
-            done = done if resumed else 0
-            length = answer.headers.get("Content-Length")
-            total = done + int(length) if length else file.size
-            with part.open("ab" if resumed else "wb") as stream:
-                while chunk := answer.read(CHUNK):
-                    done += stream.write(chunk)
-                    if places.progress:
-                        places.progress(file.name, done, total)
-        if places.progress and total is None:
-            places.progress(file.name, done, done)
-        if total is not None and done < total:
-            raise OSError(f"{file.name} ended after {done:,} of {total:,} bytes; the same command resumes")
+    if not (part.exists() and file.checksum and _fits(file, part)):
+        _receive(file, part, places)
     try:
         check(file, part)
     except DataError:
         part.unlink()
         raise
     os.replace(part, folder / file.name)
+
+
+def _fits(file: Published, path: Path) -> bool:
+    """Whether a file is what was published."""
+    try:
+        check(file, path)
+    except DataError:
+        return False
+    return True
+
+
+def _receive(file: Published, part: Path, places: Places) -> None:
+    """Writes the rest of a file behind what is there of it. Raises: OSError when it ends early, HTTPException."""
+    done = part.stat().st_size if part.exists() else 0
+    request = Request(file.url or "", headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        answer = urlopen(request, timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416:  # there is nothing after what is there: begin anew next time
+            part.unlink()
+        raise
+    with answer:
+        resumed = answer.status == 206  # 200: the server sends all of it again
+        done = done if resumed else 0
+        length = answer.headers.get("Content-Length")
+        total = done + int(length) if length else file.size
+        with part.open("ab" if resumed else "wb") as stream:
+            while chunk := answer.read(CHUNK):
+                done += stream.write(chunk)
+                if places.progress:
+                    places.progress(file.name, done, total)
+    if places.progress and total is None:
+        places.progress(file.name, done, done)
+    if length and total is not None and done < total:
+        raise OSError(f"{file.name} ended after {done:,} of {total:,} bytes; the same command resumes")
 
 
 def _reason(error: Exception) -> str:

@@ -148,7 +148,7 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     worst: list[Views] = []
     beside = adaptive.Companions(trial) if trial.spec.stage == "reattack" else None
     progress = trial.seen.progress
-    progress.start(f"{trial.spec.stage} {trial.spec.model}: {len(probe)} samples", len(radii), 0, unit="radius")
+    progress.start(f"{trial.spec.stage} {trial.spec.model}: {len(probe)} samples", len(radii), 0, unit="curve point")
     try:
         for count, eps in enumerate(radii, start=1):
             attacker = trial.attacker if eps == radii[-1] else attacker_at(trial, eps)
