@@ -128,6 +128,7 @@ class Ensemble(BoundedAttack):
         """The worst of the points that `perturb_each` gave, for every sample."""
         with torch.no_grad():
             whole = known(surface, batch)
+            self.queries += len(batch)
             best = Best(whole, margin(whole.log_y, whole.labels))
             rows = torch.arange(len(whole), device=whole.labels.device)
             for point in each.values():

@@ -40,6 +40,7 @@ FARTHEST = 10  # such steps
 BISECTIONS = 4  # after a square that brings the other cluster nearer
 NEARER = 0.98  # of the present scale, at which a new square must keep the change of label
 TILES = 5  # pyramids along each side of the first perturbation in L2
+QUERIES_A_STEP = 3  # about, of the hard-label search, bisections included; the schedule may not depend on the batch
 TINY = 1e-12
 
 
@@ -154,7 +155,7 @@ class Square(BoundedAttack):
                 count[stays],
             )
             everyone = torch.arange(len(rows), device=rows.device)
-            proposed = self.proposed(known, delta, step, float(count.min()) / self.config.queries)
+            proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries)
             asked = torch.where(scale.isinf(), 1.0, (NEARER * scale).clamp_min(1))
             is_changed = changes(everyone, proposed, asked)
             delta = tuple(torch.where(column(is_changed, p), p, d) for p, d in zip(proposed, delta, strict=True))

@@ -113,7 +113,7 @@ class Universal(BoundedAttack):
             for number, (delta, gradient) in enumerate(zip(self.delta, gradients, strict=True)):
                 delta.copy_(self.stepped(delta, gradient, self.budget.radius(number)))
             share = (surface.model.labels(embedding.z) != clean.labels).float().mean()
-        return {"objective": float(mean), "changed": float(share)}
+        return {"objective": float(mean.detach()), "changed": float(share)}
 
     def stepped(self, delta: Tensor, gradient: Tensor, radius: float) -> Tensor:
         """delta after one step along the gradient, back in the ball."""
