@@ -223,8 +223,8 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def test_three_seeds_that_share_rows_are_covered_in_a_small_simulation(few_draws: Callable[[int], None]) -> None:
     few_draws(60)
-    ours, plain = coverage(3, 0.4, shared=True, repeats=150)
-    assert 0.92 <= ours <= 0.99
+    ours, plain = coverage(3, 0.4, shared=True, repeats=200)
+    assert 0.9 <= ours <= 0.99, "200 repetitions: an error of 1.6 % of its own"
     assert plain < 0.85
 
 
