@@ -145,4 +145,3 @@ def test_only_a_trained_attack_has_epochs_and_a_state(name: str, started: Make, 
     assert attack.knowledge in ("white", "score", "label", "transfer", "none")
     assert bool(attack.state()) is attack.trained
     assert (attack.schedule.epochs > 0) is attack.trained
-
