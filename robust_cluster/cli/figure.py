@@ -263,8 +263,10 @@ def stages_of(figure: str) -> tuple[Stage, ...]:
     return ("certify",) if figure == "certificate" else ("attack", "reattack")
 
 
-def finished(folder: Path, stages: tuple[Stage, ...]) -> tuple[RunStore, RunSpec, Record]:
-    """The store, spec and record of a finished run of one of some stages.
+def finished(
+    folder: Path, stages: tuple[Stage, ...], purpose: str = "a figure is drawn of"
+) -> tuple[RunStore, RunSpec, Record]:
+    """The store, spec and record of a finished run of one of some stages; `purpose` begins the sentence for others.
 
     Raises: MissingResultError when there is no such run or it is not done, ConfigError for another stage, StoreError.
     """
@@ -279,7 +281,7 @@ def finished(folder: Path, stages: tuple[Stage, ...]) -> tuple[RunStore, RunSpec
     if spec.stage not in stages:
         article = "an" if spec.stage == "attack" else "a"
         wanted = "a certify" if "certify" in stages else "an attack or reattack"
-        raise ConfigError(f"a figure is drawn of {wanted} run, {folder} is {article} {spec.stage} run")
+        raise ConfigError(f"{purpose} {wanted} run, {folder} is {article} {spec.stage} run")
     place = folder.resolve()
     store = RunStore(place.parent.parent)
     if store.path(spec) != place:

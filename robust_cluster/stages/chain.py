@@ -29,6 +29,7 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "certify": certify.certify_model,
 }
 GROUPS = ("model", "attack", "defense", "certify")
+BUDGET = ("norm", "eps", "space", "rows", "curve")  # settings of every standard attack
 UNDEFENDED = "none"  # as a defense: certify the model as it was clustered
 
 
@@ -157,7 +158,12 @@ def attack_before(request: Request) -> str:
 
 
 def attack_fields(request: Request, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings and versions fields of a run with an attack."""
+    """The settings and versions fields of a run with an attack. Raises: ConfigError, also for a budget it has not."""
+    known = {f.name for f in fields(discover.load("attacks", name).Config)}
+    for setting in BUDGET:
+        if setting in values and setting not in known:
+            what = "penalizes size instead of keeping to a radius" if "eps" not in known else f"has its own {setting}"
+            raise ConfigError(f"{name} {what}: attack.{setting} is for standard attacks", hint="--attack ensemble")
     config = methods.plain(methods.resolve("attacks", name, request.profile, values))
     members = {str(member).partition(":")[0] for member in config.get("members", ())}
     versions = {one: version("attacks", one) for one in {name, *members}}

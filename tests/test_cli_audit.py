@@ -1,0 +1,118 @@
+"""`rc audit` and the budget of `rc attack`, as a user types them."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from robust_cluster.audit import checks
+from robust_cluster.cli import app as entry
+from robust_cluster.cli import audit
+
+KMEANS = "--model kmeans --data digits --limit 200 --profile smoke --threads 1 --quiet --set model.n_init=1"
+LINF = "--attack apgd --norm linf"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in [name for name in os.environ if name.startswith("RC_")]:
+        monkeypatch.delenv(name)
+
+
+def rc(words: str) -> Any:
+    """The result of a command: exit_code, stdout, stderr."""
+    return CliRunner().invoke(entry.app, shlex.split(words), prog_name="rc")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (f"{LINF} --eps -0.1", "--eps takes distinct numbers >= 0 with commas between, got '-0.1'"),
+        (f"{LINF} --eps 0.1,0.1", "--eps takes distinct numbers >= 0 with commas between, got '0.1,0.1'"),
+        ("--attack apgd --eps 0.1", "eps 0.1 means nothing without a norm (--norm linf or --norm l2)"),
+        (LINF, "the norm linf needs a radius (--eps 0.1)"),
+        (f"{LINF} --eps 0.1 --set attack.objective=loss", "attack.objective must be one of 'margin', 'kl',"),
+        ("--attack latent_net --norm l2 --eps 1", "latent_net penalizes size instead of keeping to a radius"),
+        ("--attack view_gan --norm l2 --eps 1", "view_gan has its own norm: attack.norm is for standard attacks"),
+        ("--attack transfer --norm linf --eps 0.1", "transfer needs the attack run whose points it takes"),
+        ("--attack ensemble --norm linf --eps 0.1 --set 'attack.members=[\"foo\"]'", "Unknown member 'foo'."),
+        (f"{LINF} --eps 0.1 --set attack.views=[3]", "views must be in 0 to 0, got 3"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_in_one_sentence(words: str, sentence: str) -> None:
+    result = rc(f"attack {KMEANS} {words}")
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_run_to_transfer_from_must_be_there() -> None:
+    result = rc(f"attack {KMEANS} --attack transfer --norm linf --eps 0.1 --source runs/attack/x-123456789abc")
+    assert result.exit_code == 3
+    assert "There is no finished attack run with the key '123456789abc'" in result.stderr
+
+
+def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
+    assert rc(f"attack {KMEANS} {LINF} --eps 0,0.1,0.2 --rows 60").exit_code == 0
+    (run,) = Path("runs/attack").iterdir()
+    record = json.loads((run / "result.json").read_text())
+    assert [line["eps"] for line in record["radii"]] == [0.0, 0.1, 0.2]
+    assert [finding["status"] for finding in record["audit"]][8:] == ["not run"] * 18
+    assert [finding["status"] for finding in record["audit"]][:8] == ["pass"] * 8
+
+    result = rc(f"audit {run} --rows 40 --json --quiet --threads 1")
+    findings = json.loads(result.stdout)
+    failed = [finding["name"] for finding in findings if finding["status"] == "fail"]
+    assert result.exit_code == (4 if failed else 0), result.stderr
+    assert len(findings) == 26
+    assert sum(finding["status"] == "pass" for finding in findings) > 15
+    assert json.loads((run / "result.json").read_text())["audit"] == findings
+    assert json.loads((run / "result.json").read_text())["metrics"] == record["metrics"]
+
+    assert rc(f"figure curve {run} --format csv --output curve.svg").stdout == "curve.svg\ncurve.csv\n"
+    lines = Path("curve.csv").read_text().splitlines()
+    assert lines[0].startswith("eps,attack,")
+    assert len(lines) == 4
+
+    other = rc(f"attack {KMEANS} --seed 1 --attack transfer --norm linf --eps 0.2 --rows 60 --source {run} --json")
+    moved = json.loads(other.stdout)
+    assert moved["threat"]["knowledge"] == "transfer"
+    assert 0 < moved["metrics"]["flip"] <= 1
+
+
+def test_a_failed_check_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rc(f"attack {KMEANS} {LINF} --eps 0.1 --rows 20").exit_code == 0
+    (run,) = Path("runs/attack").iterdir()
+    plain = checks.finding
+
+    def failing(check: Any, verdict: Any, seconds: float) -> Any:
+        return plain(check, verdict.__class__("fail", note="planted") if check.id == 9 else verdict, seconds)
+
+    monkeypatch.setattr(checks, "finding", failing)
+    monkeypatch.setattr(checks, "CHECKS", checks.CHECKS[:9])
+    result = rc(f"audit {run} --rows 20 --quiet")
+    assert result.exit_code == 4
+    assert "1 of 26 checks fail: iterative beats one step" in result.stderr
+
+
+@pytest.mark.parametrize("stage", ["cluster"])
+def test_only_an_attack_is_audited(stage: str) -> None:
+    assert rc(f"cluster {KMEANS}").exit_code == 0
+    (run,) = Path(f"runs/{stage}").iterdir()
+    result = rc(f"audit {run}")
+    assert result.exit_code == 2
+    assert "an audit is of an attack or reattack run" in result.stderr
+    assert rc("audit runs/attack/nothing").exit_code == 3
+
+
+def test_the_help_leads_with_its_examples() -> None:
+    result = rc("audit --help")
+    assert result.exit_code == 0
+    assert result.stdout.index("rc audit runs/") < result.stdout.index(audit.VERB.summary)
+    assert result.stdout.index(audit.VERB.summary) < result.stdout.index("Options:")
