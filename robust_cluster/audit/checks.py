@@ -1,0 +1,92 @@
+"""The checks by number, and how they are run: eight quick ones inside every attack, the others by an audit."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from robust_cluster.audit import claims, mechanics, strength
+from robust_cluster.audit.base import Check, Evidence, Finding, Verdict, When, not_run
+from robust_cluster.errors import ConfigError
+from robust_cluster.nn.precision import precision
+
+QUICK_ROWS = 64
+FULL_ROWS = 1000
+
+CHECKS = (
+    Check(1, "eps = 0 identity", "fail", "quick", mechanics.identity),
+    Check(2, "budget and box", "fail", "quick", mechanics.within_budget),
+    Check(3, "clean reproduction", "fail", "quick", mechanics.reproduction),
+    Check(4, "frozen victim", "fail", "quick", mechanics.frozen_victim),
+    Check(5, "determinism", "fail", "quick", mechanics.determinism),
+    Check(6, "gradient health", "fail", "quick", mechanics.gradient_health),
+    Check(7, "gradient is right", "fail", "quick", mechanics.gradient_right),
+    Check(8, "loss goes up", "fail", "quick", mechanics.loss_rises),
+    Check(9, "iterative beats one step", "fail", "full", strength.beats_one_step),
+    Check(10, "converged", "warn", "full", strength.converged),
+    Check(11, "monotone in eps", "fail", "full", strength.monotone),
+    Check(12, "unbounded reaches the floor", "fail", "full", strength.unbounded),
+    Check(13, "real points flip", "fail", "full", strength.real_points),
+    Check(14, "beats weaker attacks", "fail", "full", strength.beats_weaker),
+    Check(15, "beats transfer", "warn", "full", strength.beats_transfer),
+    Check(16, "per-point worst case", "fail", "full", strength.worst_case),
+    Check(17, "hyper-parameter sweep", "warn", "full", strength.sweep),
+    Check(18, "planted point found", "fail", "full", claims.planted),
+    Check(19, "undefended twin breaks", "fail", "full", claims.twin_breaks),
+    Check(20, "adaptive gap", "fail", "full", claims.adaptive_gap),
+    Check(21, "fair use", "fail", "full", claims.fair_use),
+    Check(22, "re-fit control", "fail", "full", claims.refit_control),
+    Check(23, "gradient-free head", "fail", "full", claims.surrogate_agrees),
+    Check(24, "certificate holds", "fail", "full", claims.certificate_holds),
+    Check(25, "seeds and leakage", "fail", "full", claims.seeds_and_leakage),
+    Check(26, "semantics bound", "note", "full", claims.semantics),
+)
+
+
+def run(evidence: Evidence, which: When, progress: Callable[[Check], None] | None = None) -> list[Finding]:
+    """All 26 findings. "quick" runs checks 1 to 8 on at most 64 rows, "full" these and the others on at most 1,000.
+
+    `progress` is told of every check before it runs. Works on copies of model and attacker, and leaves torch's global
+    generator as it was. A ConfigError, with which an attack refuses a changed setting, is "not run" with its sentence.
+    """
+    surface = replace(evidence.surface, model=copy.deepcopy(evidence.surface.model))
+    evidence = replace(evidence, surface=surface, attacker=copy.deepcopy(evidence.attacker))
+    probes = {"quick": evidence.probe(QUICK_ROWS), "full": evidence.probe(FULL_ROWS)}
+    findings = []
+    with torch.random.fork_rng(), precision("highest"):
+        for check in CHECKS:
+            if which == "quick" and check.when == "full":
+                findings.append(finding(check, not_run("rc audit runs it"), 0.0))
+                continue
+            if progress is not None:
+                progress(check)
+            began = time.perf_counter()
+            verdict = judged(check, probes[check.when])
+            findings.append(finding(check, verdict, time.perf_counter() - began))
+    return findings
+
+
+def judged(check: Check, evidence: Evidence) -> Verdict:
+    """What a check says, or why it could not be run where the attack refuses the settings that it needs."""
+    try:
+        return check.run(evidence)
+    except ConfigError as error:
+        return not_run(str(error))
+
+
+def finding(check: Check, verdict: Verdict, seconds: float) -> Finding:
+    """The entry of the record, in which JSON has no number for what is infinite or none."""
+    return Finding(
+        id=check.id,
+        name=check.name,
+        value=None if verdict.value is None or not math.isfinite(verdict.value) else float(verdict.value),
+        threshold=verdict.threshold,
+        n=verdict.n,
+        status=verdict.status,
+        seconds=round(seconds, 3),
+        note=verdict.note,
+        needed=verdict.needed,
+    )
