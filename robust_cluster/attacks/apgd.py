@@ -29,7 +29,7 @@ from robust_cluster.attacks.base import (
 from robust_cluster.data.base import Views
 from robust_cluster.errors import ConfigError, check_at_least
 
-PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 5}, "cpu": {"steps": 50}, "short": {"steps": 20}}
+PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 3}, "cpu": {"steps": 50}, "short": {"steps": 20}}
 FIRST_CHECK, LEAST_CHECK, SHORTER = 0.22, 0.06, 0.03  # shares of the steps: p_1, least period, its decrease
 
 

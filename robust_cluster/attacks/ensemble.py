@@ -27,7 +27,7 @@ from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
 from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {"steps": 3, "queries": 10, "draws": 1},
+    "smoke": {"steps": 2, "queries": 5, "draws": 1, "targets": 2},
     "cpu": {"steps": 50, "queries": 500, "draws": 30, "targets": 3},
     "short": {"steps": 20, "queries": 200, "draws": 10},
 }

@@ -32,7 +32,7 @@ from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.nn.draws import signs, uniform
 from robust_cluster.nn.objectives import margin
 
-PROFILES: dict[str, dict[str, Any]] = {"smoke": {"queries": 20}, "cpu": {"queries": 500}, "short": {"queries": 200}}
+PROFILES: dict[str, dict[str, Any]] = {"smoke": {"queries": 8}, "cpu": {"queries": 500}, "short": {"queries": 200}}
 Feedback = Literal["soft", "hard"]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # steps of 10,000 at which the square's area halves
 REACH = 2.0  # factor by which the hard-label search goes outwards until it meets another cluster

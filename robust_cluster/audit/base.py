@@ -7,6 +7,7 @@ ACC under the clean matching and on the objective of each sample: ACC matched an
 nature.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -28,6 +29,11 @@ Build = Callable[[Mapping[str, Any]], Attack]
 Predicted = npt.NDArray[np.int64]
 PORTION = 250  # rows moved and labelled at once
 BATCH = 100  # the same where batch norm takes the statistics of the batch: as the stage scores
+
+LIGHT: Mapping[str, int] = {"steps": 10, "queries": 100, "draws": 10, "restarts": 2}
+"""Settings of an attack where what counts is how it works and not how strong it is: at most these."""
+LIGHTER: Mapping[str, int] = {"steps": 5, "queries": 20, "draws": 2, "restarts": 1, "targets": 1}
+"""The same for an ensemble, which is many attacks."""
 
 Score = Callable[[Labels | None, Predicted, Predicted], Mapping[str, float | None]]
 
@@ -129,6 +135,19 @@ class Evidence:
         """The points whose scores stand in the record: the stage's own where they are given."""
         return self.move(self.attacker) if self.moved is None else self.moved
 
+    @cached_property
+    def light(self) -> Views:
+        """What a cheaper form of the attack proposes: enough to see how it works, not how strong it is."""
+        return self.propose(self.rebuilt(lightened(self.attacker)))
+
+    def rebuilt(self, overrides: Mapping[str, Any]) -> Attack:
+        """The audited attacker with some settings changed; a learned one has what it learned."""
+        fresh = self.build(overrides)
+        learned = self.attacker.state()
+        for name, part in fresh.state().items():
+            part.load_state_dict(copy.deepcopy(learned[name].state_dict()))
+        return fresh
+
     def portions(self) -> Iterator[slice]:
         """Consecutive parts of the rows; one row left over joins the last part, as it has no statistics."""
         n, size = len(self), PORTION if self.surface.bn == "eval" else BATCH
@@ -161,6 +180,18 @@ class Evidence:
     def flips(self, points: Views) -> npt.NDArray[np.bool_]:
         """Whether each sample is in another cluster at these points than at its clean one, (n,)."""
         return np.asarray(self.clusters(points) != self.own)
+
+
+def lightened(attacker: Attack) -> dict[str, Any]:
+    """The settings that would make this attack cheaper."""
+    limits = LIGHTER if hasattr(attacker, "perturb_each") else LIGHT
+    values = {name: setting(attacker, name) for name in limits}
+    return {name: limits[name] for name, value in values.items() if isinstance(value, int) and value > limits[name]}
+
+
+def setting(attacker: Attack, name: str) -> Any:
+    """A field of the attack's config, None where it has none of that name."""
+    return getattr(getattr(attacker, "config", None), name, None)
 
 
 def cut(views: Views, rows: slice | Tensor) -> Views:

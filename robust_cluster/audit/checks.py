@@ -1,6 +1,7 @@
 """The checks by number, and how they are run: eight quick ones inside every attack, the others by an audit."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,11 +78,11 @@ def judged(check: Check, evidence: Evidence) -> Verdict:
 
 
 def finding(check: Check, verdict: Verdict, seconds: float) -> Finding:
-    """The entry of the record."""
+    """The entry of the record, in which JSON has no number for what is infinite or none."""
     return Finding(
         id=check.id,
         name=check.name,
-        value=verdict.value,
+        value=None if verdict.value is None or not math.isfinite(verdict.value) else float(verdict.value),
         threshold=verdict.threshold,
         n=verdict.n,
         status=verdict.status,

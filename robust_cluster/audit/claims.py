@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Certificate, Evidence, Status, Verdict, not_run
+from robust_cluster.audit.base import Certificate, Evidence, Status, Verdict, lightened, not_run
 from robust_cluster.audit.mechanics import UNBOUNDED
 from robust_cluster.audit.strength import STILL
 from robust_cluster.data.base import Views
@@ -203,7 +203,7 @@ def takes_gradients(evidence: Evidence) -> bool:
     """Whether a gradient flows back through the victim when the attack moves points or learns."""
     few, found = evidence.probe(8), probes.Gradients()
     surface = probes.wired(few.surface, found)
-    few.propose(probes.rebuilt(few, probes.lightened(few.attacker)), surface)
+    few.propose(few.rebuilt(lightened(few.attacker)), surface)
     if few.attacker.trained:
         few.build({}).step(surface, few.batch)
     return found.flowed

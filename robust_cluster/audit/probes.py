@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Gain, Surface, representations
-from robust_cluster.audit.base import Evidence, cut, joined
+from robust_cluster.audit.base import Evidence, cut, joined, setting
 from robust_cluster.data.base import Views
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding
@@ -27,8 +27,6 @@ Floats = npt.NDArray[np.float64]
 Visited = list[Views]
 
 DRAWS = 1000  # resamples of a bootstrap
-LIGHT: Mapping[str, int] = {"steps": 20, "queries": 100, "draws": 10, "restarts": 2}
-"""Settings of an attack where what counts is how it works and not how strong it is: at most these."""
 JITTER = 0.1  # share of the radius, the start of a step where the objective is flat at the clean point
 EDGE = 1e-4  # log units: a point so close to the boundary may fall on either side by rounding alone
 
@@ -36,26 +34,6 @@ EDGE = 1e-4  # log units: a point so close to the boundary may fall on either si
 def rate(flags: Flags) -> float:
     """The share that is true, 0 of none."""
     return float(flags.mean()) if len(flags) else 0.0
-
-
-def lightened(attacker: Attack) -> dict[str, Any]:
-    """The settings of `LIGHT` that would make this attack cheaper."""
-    values = {name: setting(attacker, name) for name in LIGHT}
-    return {name: LIGHT[name] for name, value in values.items() if isinstance(value, int) and value > LIGHT[name]}
-
-
-def setting(attacker: Attack, name: str) -> Any:
-    """A field of the attack's config, None where it has none of that name."""
-    return getattr(getattr(attacker, "config", None), name, None)
-
-
-def rebuilt(evidence: Evidence, overrides: Mapping[str, Any]) -> Attack:
-    """The audited attacker with some settings changed; a learned one has what it learned."""
-    fresh = evidence.build(overrides)
-    learned = evidence.attacker.state()
-    for name, part in fresh.state().items():
-        part.load_state_dict(copy.deepcopy(learned[name].state_dict()))
-    return fresh
 
 
 def attempt(what: Callable[[], Views]) -> tuple[Views | None, str]:

@@ -10,7 +10,7 @@ import torch
 
 from robust_cluster.attacks.base import Gain
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Evidence, Predicted, Status, Verdict, joined, not_run
+from robust_cluster.audit.base import Evidence, Predicted, Status, Verdict, joined, lightened, not_run, setting
 from robust_cluster.audit.mechanics import UNBOUNDED
 from robust_cluster.data.base import Views
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
@@ -74,7 +74,8 @@ def converged(evidence: Evidence) -> Verdict:
         return not_run("noise does not converge: more draws always find more", needed=False)
     if attacker.budget.norm is not None and probes.is_still(evidence):
         return not_run(STILL, needed=False)
-    amounts = {name: probes.setting(attacker, name) for name in DOUBLED}
+    evidence = fewer(evidence)
+    amounts = {name: setting(attacker, name) for name in DOUBLED}
     amounts = {name: value for name, value in amounts.items() if isinstance(value, int) and value > 0}
     if not amounts:
         return not_run("the attack has no steps, queries, draws or restarts to double", needed=attacker.bounded)
@@ -95,6 +96,11 @@ def converged(evidence: Evidence) -> Verdict:
         if stay.any() and further.sum() > CLIMB * abs(climbed) and probes.mean_bound(further, side="lower") > 0:
             notes.append(f"{2 * amount} {name} climb {further.sum() / max(abs(climbed), 1e-12):.1%} more")
     return Verdict("warn" if notes else "pass", value, POINT, len(evidence), "; ".join(notes))
+
+
+def fewer(evidence: Evidence) -> Evidence:
+    """At most 200 rows for an ensemble, which is many attacks."""
+    return evidence.probe(SWEEP_ROWS) if hasattr(evidence.attacker, "perturb_each") else evidence
 
 
 def learned_converged(evidence: Evidence) -> Verdict:
@@ -128,6 +134,7 @@ def monotone(evidence: Evidence) -> Verdict:
         if value is None:
             return not_run("a learned attack has to be trained for every radius: the record has one radius")
         return Verdict("warn" if notes else "pass", value, 0.0, len(evidence), "; ".join(notes))
+    evidence = fewer(evidence)
     value, problems = value or 0.0, []
     raw: list[tuple[Flags, npt.NDArray[np.float64]]] = []
     best = np.zeros(len(evidence), dtype=bool)
@@ -269,8 +276,9 @@ def beats_weaker(evidence: Evidence) -> Verdict:
     """No attack that knows less flips more samples, beyond the slack: else gradients are masked.
 
     White-box attacks stand against Square, against the direction to the nearest other cluster's mean, and against 100
-    random draws of their size; those that see scores or labels against noise. Value: the flip rate less the largest of
-    the weaker ones. Source: Carlini et al. 2019; Athalye et al. 2018; AutoAttack's flags.
+    random draws of their size; those that see scores or labels against noise. A learned attack, which does not search
+    at a sample, is warned of. Value: the flip rate less the largest of the weaker ones. Source: Carlini et al. 2019;
+    Athalye et al. 2018; AutoAttack's flags.
     """
     attacker, n = evidence.attacker, len(evidence)
     if attacker.blind or evidence.knowledge == "none":
@@ -290,7 +298,7 @@ def beats_weaker(evidence: Evidence) -> Verdict:
     stronger = [f"{name} flips {probes.rate(f):.1%}" for name, f in weaker.items() if probes.exceeds(f, found)]
     if stronger:
         note = f"{', '.join(stronger)}; the attack {probes.rate(found):.1%}"
-        return Verdict("fail", value, 0.0, n, note)
+        return Verdict("warn" if attacker.trained else "fail", value, 0.0, n, note)
     if missing:
         return not_run(f"square: {missing}; random draws flip no more")
     return Verdict("pass", value, 0.0, n, ", ".join(f"{name}: {probes.rate(f):.1%}" for name, f in weaker.items()))
@@ -340,7 +348,7 @@ def worst_case(evidence: Evidence) -> Verdict:
     Carlini et al. 2019; AutoAttack issue 45. One attack alone is no headline.
     """
     few = evidence.probe(SWEEP_ROWS)
-    attacker = probes.rebuilt(few, probes.lightened(few.attacker))
+    attacker = few.rebuilt(lightened(few.attacker))
     each = getattr(attacker, "perturb_each", None)
     if each is None:
         return not_run("one attack alone: a headline needs the worst case of several", needed=False)
@@ -357,7 +365,8 @@ def worst_case(evidence: Evidence) -> Verdict:
     clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in apart.values()]
     union = np.asarray(np.stack([few.flips(points) for points in clipped]).any(axis=0))
     found = few.flips(few.move(attacker))
-    if missed := int((union & ~found).sum()):
+    missed = int((union & ~found).sum())
+    if missed > TRANSFER_SHARE * len(few):  # one on a boundary may differ by rounding
         problems.append(f"{missed} samples that a member flips are not counted")
     value = probes.rate(found) - probes.rate(union)
     return Verdict("fail" if problems else "pass", value, 0.0, len(few), "; ".join(problems))
@@ -394,7 +403,7 @@ def sweep(evidence: Evidence) -> Verdict:
 
 def variants(evidence: Evidence) -> Iterator[tuple[str, Views | None, str]]:
     """Names and points of other settings, or None and why they were refused."""
-    step = probes.setting(evidence.attacker, "relative_step")
+    step = setting(evidence.attacker, "relative_step")
     if isinstance(step, float):
         for factor in (0.5, 2.0):
             points = evidence.move(evidence.build({"relative_step": factor * step}))

@@ -72,6 +72,11 @@ def test_a_setting_that_the_attack_refuses_is_not_run_with_its_sentence(make: Ma
     assert (verdict.status, verdict.note, verdict.needed) == ("not run", "eps must be 1 (--eps 1)", True)
 
 
+def test_a_value_that_json_has_no_number_for_is_none() -> None:
+    values = [checks.finding(checks.CHECKS[0], Verdict("fail", value), 0.0).value for value in (np.inf, np.nan, 0.5)]
+    assert values == [None, None, 0.5]
+
+
 def test_a_check_that_crashes_is_no_finding(make: Make) -> None:
     def broken(evidence: Evidence) -> Verdict:
         raise ValueError("a bug")
