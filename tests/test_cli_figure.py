@@ -375,6 +375,7 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
     assert rc("figure tiny --profile smoke --from records --output a.png").stdout == "a.png\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "count"),
     [

@@ -114,7 +114,7 @@ class Planted(ClusterModel):
         return self.log_assign(z).exp()
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("l2", 0.15)])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), pytest.param("l2", 0.15, marks=pytest.mark.slow)])
 def test_attacks_find_planted_examples_and_noise_and_no_steps_do_not(norm: Norm, eps: float) -> None:
     torch.manual_seed(0)
     n = 40

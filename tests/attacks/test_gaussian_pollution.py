@@ -85,6 +85,7 @@ def test_the_record_has_clusters_fitted_anew_and_the_clean_models_on_data_withou
     assert record["checks"] == {"victim_unchanged": True}
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_every_time_and_sigma_scales_one_draw(few: Dataset, tmp_path: Path) -> None:
     first, again = (polluted(few, tmp_path / name, 1.0) for name in ("a", "b"))
     assert first["metrics"] == again["metrics"]

@@ -332,6 +332,7 @@ def test_training_moves_representations_further(simvc: ClusterModel, rows: Batch
     assert shift() > 1.2 * start > 0
 
 
+@pytest.mark.slow
 def test_with_a_discriminator_alone_the_moved_views_come_to_look_clean(surface: Surface, rows: Batch) -> None:
     """The sign of the GAN term: the discriminators' answer to moved views rises when only the generators step."""
     for gan_loss in ("minimax", "lsgan"):

@@ -23,6 +23,8 @@ TRAINABLE = [name for name in SINGLE_VIEW if methods.resolve("models", name, "pa
 # Their own terms are small means: most of the loss is the defense's, which learns later.
 STEPS = {"abc": 100, "dec": 60, "idec": 60}
 PAIRS = [(name, model) for name in discover.names("defenses") for model in VIEW_DEFENSES.get(name, TRAINABLE)]
+OFTEN = {"convae", "vade", "sem"}  # others nightly
+SOME = [pytest.param(*pair, marks=() if pair[1] in OFTEN else pytest.mark.slow) for pair in PAIRS]
 
 
 def new(name: str, model: ClusterModel) -> tuple[Surface, Attack, Defense]:
@@ -37,7 +39,7 @@ def new(name: str, model: ClusterModel) -> tuple[Surface, Attack, Defense]:
     return surface, attack, methods.new_defense(name, values, surface)
 
 
-@pytest.mark.parametrize(("name", "model"), PAIRS)
+@pytest.mark.parametrize(("name", "model"), SOME)
 def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, model: str, build: Make, rows: Rows) -> None:
     runs = []
     for _ in range(2):
@@ -47,10 +49,7 @@ def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, model: str, build:
     assert all(value.equal(runs[1][1][key]) for key, value in runs[0][1].items())
 
 
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [pytest.param(*pair, marks=pytest.mark.slow if pair[1] == "comvc" else ()) for pair in PAIRS],  # convolutions
-)
+@pytest.mark.parametrize(("name", "model"), SOME)
 def test_the_loss_falls_while_the_attacker_keeps_every_bit(name: str, model: str, build: Make, rows: Rows) -> None:
     surface, attack, defense = new(name, build(model))
     before = {part: copy.deepcopy(held.state_dict()) for part, held in attack.state().items()}
@@ -61,7 +60,7 @@ def test_the_loss_falls_while_the_attacker_keeps_every_bit(name: str, model: str
         assert all(value.equal(before[part][key]) for key, value in attack.state()[part].state_dict().items())
 
 
-@pytest.mark.parametrize(("name", "model"), PAIRS)
+@pytest.mark.parametrize(("name", "model"), SOME)
 def test_the_victims_own_terms_stay_in_the_loss(name: str, model: str, build: Make, rows: Rows) -> None:
     surface, attack, defense = new(name, build(model))
     torch.manual_seed(5)
@@ -73,7 +72,7 @@ def test_the_victims_own_terms_stay_in_the_loss(name: str, model: str, build: Ma
     assert {key: terms[key] for key in shared} == pytest.approx({key: own[key] for key in shared})
 
 
-@pytest.mark.parametrize(("name", "model"), PAIRS)
+@pytest.mark.parametrize(("name", "model"), SOME)
 def test_a_saved_defense_goes_on_as_if_never_stopped(name: str, model: str, build: Make, rows: Rows) -> None:
     surface, attack, defense = new(name, build(model))
     defense.step(surface, attack, rows(model))

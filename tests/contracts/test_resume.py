@@ -20,7 +20,7 @@ from robust_cluster.stages.loop import Silent
 Data = Callable[[str], Dataset]
 NAMES = discover.names("models")
 Case = tuple[str, Stage, str, str]  # model, stage that is stopped, attack, defense
-OFTEN = {"ae_kmeans", "dec"}  # the others nightly
+OFTEN = {"ae_kmeans", "vae_kmeans"}  # the others nightly
 CASES: list[Case] = [
     ("convae", "attack", "latent_net", ""),
     ("simvc", "attack", "view_gan", ""),

@@ -110,7 +110,7 @@ def trained(pair: Dataset) -> Trained:
     return train
 
 
-@pytest.mark.parametrize("n_views", [2, 3])
+@pytest.mark.parametrize("n_views", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_ascent_raises_the_contrastive_loss_over_its_start_and_stays_in_ball_and_box(
     n_views: int, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

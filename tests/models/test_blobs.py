@@ -34,6 +34,7 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
     return execute(plan(request, blobs.info), context)[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

@@ -217,6 +217,7 @@ def test_the_rates_also_fall_over_whole_epochs(rows: Batch) -> None:
     assert model.decay == pytest.approx(1e-2 ** (1 / 3))
 
 
+@pytest.mark.slow
 def test_codes_are_drawn_to_their_mean_by_d_with_means_and_not_with_draws() -> None:
     """Mean cosine of the gradient of ln(1 - D) at z with z - eta, D trained on fixed Gaussian clusters."""
     torch.manual_seed(0)

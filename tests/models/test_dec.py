@@ -141,6 +141,7 @@ def blends(n: int) -> Batch:
     return Batch((x,), torch.arange(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", ["folded", pytest.param("unit", marks=pytest.mark.slow)])
 def test_a_critic_learns_folded_shares_and_of_unfolded_ones_nothing(alpha: str) -> None:
     """Folded: correlation above 0.5, error below the variance 1/48. Unfolded: no correlation, error above 1/12."""

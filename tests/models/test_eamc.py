@@ -146,6 +146,7 @@ def test_the_players_leave_no_gradient_in_each_others_part(eamc: EAMC, rows: Bat
     assert encoder.grad.equal(seen[0])
 
 
+@pytest.mark.slow
 def test_the_discriminators_learn_to_tell_the_views_apart_when_nothing_else_moves(eamc: EAMC, rows: Batch) -> None:
     optimizers = eamc.optimizers("cluster")
     losses = []

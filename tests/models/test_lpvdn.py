@@ -125,6 +125,7 @@ def test_the_information_term_reaches_encoder_and_discriminator_and_no_other_par
         assert set(gradients(term, part)) == {None}
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_tell_fresh_pairs(build: Build, digits: Dataset) -> None:
     """The term ends below log 2, its value for a discriminator that tells nothing."""
     model = cast(LPVDN, build("lpvdn", hidden=(64,), discriminator=(128,), alpha0=20.0, alpha1=0.0))

@@ -260,6 +260,7 @@ def test_the_same_figure_is_the_same_file_whatever_the_users_settings(tmp_path: 
         assert trace not in first
 
 
+@pytest.mark.slow
 def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path) -> None:
     sheet = replace(made(), spec=replace(SPEC, data=DataRef("cost$_$x")))
     figures.save(figures.images(sheet), tmp_path / "figure.png")

@@ -240,6 +240,7 @@ def test_what_is_drawn_is_written_as_csv_and_as_json(grid: Grid) -> None:
     assert any("runs found" in sentence for sentence in content["caption"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".svg", *(pytest.param(kind, marks=pytest.mark.slow) for kind in (".png", ".pdf"))])
 def test_equal_points_give_equal_bytes(grid: Grid, tmp_path: Path, suffix: str) -> None:
     content = []

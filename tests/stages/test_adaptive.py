@@ -91,7 +91,7 @@ def test_a_fake_defense_is_broken_with_a_large_gap(victim: ClusterModel, context
     plain = apgd.Config(steps=30, **budget)  # type: ignore[arg-type]
 
     def flips(surface: Surface, attack: Attack) -> Any:
-        probe = Probe(surface, context, 200)
+        probe = Probe(surface, context, 100)
         moved = [worsened(attack, probe, number, clean) for number, clean in enumerate(probe.clean)]
         return (usual(surface, moved) != usual(surface, probe.clean)).numpy()
 
@@ -103,7 +103,7 @@ def test_a_fake_defense_is_broken_with_a_large_gap(victim: ClusterModel, context
         "apgd": flips(after, apgd.Apgd(plain, after)),
         TRANSFERRED: flips(after, Transferred(old, before, old.budget)),
         ADAPTIVE: flips(after, apgd.Apgd(replace(plain, eot=eot), after)),
-        "square:hard": flips(after, square.Square(square.Config(feedback="hard", queries=300, **budget), after)),  # type: ignore[arg-type]
+        "square:hard": flips(after, square.Square(square.Config(feedback="hard", queries=150, **budget), after)),  # type: ignore[arg-type]
     }
     shares = {name: float(flags.mean()) for name, flags in found.items()}
     best = max(shares.values())

@@ -324,6 +324,7 @@ def test_labels_change_label_metrics_and_nothing_else(few_digits: Dataset, tmp_p
 # Images and checkpoints
 
 
+@pytest.mark.slow
 def test_images_go_through_every_stage(tmp_path: Path) -> None:
     images = load(DataRef("digits-28", limit=60), Places())
     assert images.info.shapes == ((1, 28, 28),)

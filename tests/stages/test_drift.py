@@ -103,6 +103,7 @@ class Kills(Silent):
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", OFTEN)
 def test_a_killed_clustering_ends_like_the_uninterrupted_one(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str

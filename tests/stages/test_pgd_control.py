@@ -45,8 +45,15 @@ def ascended(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tenso
     return torch.stack([change.square().sum(dim=1) for change in changes]).sum(dim=0)
 
 
-@pytest.mark.parametrize("bn", ["eval", "batch"])
-@pytest.mark.parametrize("objective", ["shift", "assignment"])
+@pytest.mark.parametrize(
+    ("objective", "bn"),
+    [
+        ("shift", "batch"),
+        ("assignment", "eval"),
+        pytest.param("shift", "eval", marks=pytest.mark.slow),
+        pytest.param("assignment", "batch", marks=pytest.mark.slow),
+    ],
+)
 def test_the_control_is_the_published_loop_bit_for_bit(pair: Dataset, objective: str, bn: BatchNormMode) -> None:
     torch.manual_seed(0)
     model = methods.new_model("simvc", {}, pair.info, 6)

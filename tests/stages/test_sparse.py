@@ -85,7 +85,7 @@ def test_kmeans_on_the_data_never_makes_them_dense(
     assert 0 < widest[0] <= 90
 
 
-@pytest.mark.parametrize("model", ["gmm", "kmeans"])
+@pytest.mark.parametrize("model", ["kmeans", pytest.param("gmm", marks=pytest.mark.slow)])
 def test_an_attack_on_the_embedding_runs_on_sparse_data(tmp_path: Path, sparse: Dataset, model: str) -> None:
     few = {"attack.schedule.epochs": 1, "model.n_init": 1}
     found = record(sparse, RunStore(tmp_path), model, few, stage="attack")
