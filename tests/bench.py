@@ -116,7 +116,7 @@ def comvc_passes() -> dict[str, Callable[[], object]]:
     batch = Batch(tuple(torch.rand(100, 1, 28, 28) for _ in range(2)), torch.arange(100))
     optimizers = victim.optimizers("cluster")
     frozen = Surface(copy.deepcopy(victim).eval().requires_grad_(False), "input")
-    attack = PGD(pgd.Config(eps=0.3, steps=1), frozen)
+    attack = PGD(pgd.Config(norm="linf", eps=0.3, steps=1), frozen)
     known = replace(frozen, memory=frozen.encode(batch.views))  # so that only the step itself is timed
     return {
         "forward": lambda: frozen.encode(batch.views),
