@@ -248,9 +248,8 @@ def pyramid(tall: int, wide: int) -> Tensor:
         hill for count, sign in ((half, -1.0), (rows - half, 1.0)) if count for hill in [sign * mound(count, cols)]
     ]
     both = torch.cat(parts)
-    both = both / both.norm()
-    result: Tensor = both if tall > 1 else both.T
-    return result
+    both /= both.norm()
+    return both if tall > 1 else both.T
 
 
 def mound(rows: int, cols: int) -> Tensor:

@@ -134,3 +134,19 @@ def test_the_prior_means_receive_a_gradient(convae: ConvAE, batch: Batch) -> Non
     torch.testing.assert_close(gradient, expected.detach(), rtol=1e-3, atol=1e-5)
     (group,) = convae.optimizers("cluster")["model"].param_groups
     assert any(parameter is convae.centers for parameter in group["params"])
+
+
+def test_a_saturated_head_has_exact_logarithms_and_still_a_gradient(convae: ConvAE, batch: Batch) -> None:
+    last = cast(nn.Linear, convae.head[-1])
+    z = convae.encode(batch.views).z.detach()
+    torch.testing.assert_close(convae.log_assign(z).exp(), convae.assign(z))
+    with torch.no_grad():
+        last.weight.mul_(1e5)
+    z.requires_grad_()
+    soft, log_y = convae.assign(z), convae.log_assign(z)
+    assert (soft.max(dim=1).values == 1).float().mean() > 0.9
+    assert log_y.isfinite().all()
+    least = log_y.min(dim=1).values.sum()
+    (gradient,) = torch.autograd.grad(least, z)
+    assert (gradient.abs().sum(dim=1) > 0).all()
+    assert least < -1e3 * len(z), "where logarithms of float32 soft labels end at -87"
