@@ -213,10 +213,10 @@ def refit_control(evidence: Evidence) -> Verdict:
     """Moved points change a clustering fitted anew more than other seeds of the fit do.
 
     Value: 1 - ARI of the fits to clean and to moved points; threshold: the largest 1 - ARI of fits to the clean points
-    with other seeds. It fails where the record claims the fit anew as its threat (`stage` "refit"), else it is a note.
+    with other seeds. It fails where the record claims the fit anew as its threat (`stage` "re-fit"), else it is a note.
     Source: Biggio et al. 2013; Chhabra et al. 2020, whose effects are on fits.
     """
-    claimed = evidence.threat.get("stage") == "refit"
+    claimed = evidence.threat.get("stage") == "re-fit"
     model, surface = evidence.surface.model, evidence.surface
     with torch.no_grad():
         clean = torch.cat([surface.latent(tuple(v[rows] for v in evidence.clean)) for rows in evidence.portions()])

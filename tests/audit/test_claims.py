@@ -143,7 +143,7 @@ def test_a_fit_anew_must_move_further_than_its_seeds_do(make: Make, monkeypatch:
     assert verdict.value > 0
     nothing = replace(evidence, moved=evidence.clean)
     assert claims.refit_control(nothing).status == "note"
-    assert claims.refit_control(told(nothing, stage="refit")).status == "fail"
+    assert claims.refit_control(told(nothing, stage="re-fit")).status == "fail"
 
 
 @pytest.mark.parametrize(("wrong", "status"), [(0, "pass"), (2, "warn"), (12, "fail")])
