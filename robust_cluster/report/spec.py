@@ -23,6 +23,7 @@ LABELS = "labels"  # tables/labels.toml: display names, no table
 CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
 FIGURE = ".figure"  # before the suffix of a figure's file
 OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
+UNDEFENDED = "none"  # the defense of a certify run without one; stages/chain has the same word
 
 
 @dataclass(frozen=True)
@@ -242,13 +243,20 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
                 seed=seed,
                 attack_seed=attack_seed,
                 attack=spec.attack if method.stage in ("attack", "defend", "reattack") else None,
-                defense=(method.defense or spec.defense) if method.stage in ("defend", "reattack") else None,
+                defense=_defense(method, spec),
                 settings={**method.set, **{k: v for k, v in here.items() if k != OWN_DIM}, **axes.set, **shared},
                 own_settings=own,
             )
             for seed, attack_seed in product(axes.seed, attack_seeds)
         ]
     return found
+
+
+def _defense(method: Method, spec: TableSpec) -> str | None:
+    """The defense that a method's runs have; UNDEFENDED for certificates of models without one."""
+    if method.stage == "certify":
+        return method.defense or UNDEFENDED
+    return (method.defense or spec.defense) if method.stage in ("defend", "reattack") else None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

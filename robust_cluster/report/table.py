@@ -17,7 +17,7 @@ from robust_cluster.metrics.bootstrap import Interval
 from robust_cluster.report import intervals as spreads
 from robust_cluster.report import threats
 from robust_cluster.report.compare import Published, load_published
-from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
+from robust_cluster.report.spec import UNDEFENDED, CellFormat, CellRequest, TableSpec, requests
 
 Record = Mapping[str, Any]  # a run's result.json
 Runs = Mapping[int, Sequence[Record]]  # seed -> the seed's records, one per attack seed
@@ -271,7 +271,8 @@ def _answers(run: Mapping[str, Any], request: CellRequest) -> bool:
         return False
     if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
         return False
-    if any(_nearest(run, key) != wanted for key in ("attack", "defense") if (wanted := getattr(request, key))):
+    wanted = {key: value for key in ("attack", "defense") if (value := getattr(request, key))}
+    if any(_nearest(run, key) != (None if value == UNDEFENDED else value) for key, value in wanted.items()):
         return False
     if any(_setting(run, path) != value for path, value in request.own_settings.items()):
         return False

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, UnknownNameError
 from robust_cluster.report.spec import TableSpec, load_spec
 from robust_cluster.report.table import MARKS, Grid, Value, build, load_results, long_rows
-from robust_cluster.runs.spec import DataRef
+from robust_cluster.runs.spec import DataRef, RunSpec
 
 Load = Callable[..., TableSpec]
 Make = Callable[..., dict[str, Any]]
@@ -337,3 +338,25 @@ def test_a_cell_is_marked_by_what_the_audit_says_and_a_check_that_was_not_run_is
 def test_attacks_without_an_audit_are_counted(load_toy: Load, record: Make) -> None:
     grid = build(load_toy(), [record(metrics={"ACC*": 0.5})], profile="smoke")
     assert "1 of 1 attacks have no audit (rc audit RUN)." in grid.caption
+
+
+def certificates(record: Make) -> list[dict[str, Any]]:
+    """A certificate of a model as it was clustered, and one of the same model after a defense."""
+    found = []
+    for stage, share in (("cluster", 0.9), ("defend", 0.4)):
+        parent = RunSpec.from_json(record(stage)["spec"])
+        own = replace(parent, stage="certify", settings={"certify": {"sigma": 0.25}}, defense=None, parent=parent)
+        made = {"key": own.key, "spec": own.to_json(), "metrics": {"certified_share": share}}
+        found.append({**record(stage), **made})
+    return found
+
+
+def test_certificates_of_a_model_before_and_after_its_defense_are_told_apart(load_toy: Load, record: Make) -> None:
+    spec = load_toy(
+        ('stage = "attack"\nattack = "latent_net"\ndefense = "mutual_info"', 'stage = "certify"'),
+        ('models = ["kmeans", "convae"]', 'models = ["convae"]\n\n[[methods]]\nlabel = "{model}+"\nmodels = ["convae"]\ndefense = "mutual_info"'),
+        ('values = ["ACC", "ACC*"]', 'values = ["certified_share"]'),
+    )  # fmt: skip
+    grid = build(spec, certificates(record), profile="smoke")
+    assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].values[0].mean == 90
+    assert grid.cells[("STL-10", "ConvAE+", "ACC"), ("64",)].values[0].mean == 40
