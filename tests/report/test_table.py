@@ -340,6 +340,14 @@ def test_attacks_without_an_audit_are_counted(load_toy: Load, record: Make) -> N
     assert "1 of 1 attacks have no audit (rc audit RUN)." in grid.caption
 
 
+DEFENDED = """
+[[methods]]
+label = "{model}+"
+models = ["convae"]
+defense = "mutual_info"
+"""
+
+
 def certificates(record: Make) -> list[dict[str, Any]]:
     """A certificate of a model as it was clustered, and one of the same model after a defense."""
     found = []
@@ -354,9 +362,9 @@ def certificates(record: Make) -> list[dict[str, Any]]:
 def test_certificates_of_a_model_before_and_after_its_defense_are_told_apart(load_toy: Load, record: Make) -> None:
     spec = load_toy(
         ('stage = "attack"\nattack = "latent_net"\ndefense = "mutual_info"', 'stage = "certify"'),
-        ('models = ["kmeans", "convae"]', 'models = ["convae"]\n\n[[methods]]\nlabel = "{model}+"\nmodels = ["convae"]\ndefense = "mutual_info"'),
+        ('models = ["kmeans", "convae"]', f'models = ["convae"]\n{DEFENDED}'),
         ('values = ["ACC", "ACC*"]', 'values = ["certified_share"]'),
-    )  # fmt: skip
+    )
     grid = build(spec, certificates(record), profile="smoke")
     assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].values[0].mean == 90
     assert grid.cells[("STL-10", "ConvAE+", "ACC"), ("64",)].values[0].mean == 40
