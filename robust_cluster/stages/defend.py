@@ -13,7 +13,7 @@ from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
-from robust_cluster.stages.attack import attacked_surface, measure_of, parts, space_of
+from robust_cluster.stages.attack import attacked_surface, measure_of, parts, space_of, threat
 from robust_cluster.stages.cluster import begin, describe_model, own_seed
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import Watch, embed
@@ -45,7 +45,8 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         found, details = measure_of(attack_spec).score(trial, is_final=False)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
     metrics = description["metrics"] | found
-    return {**record(context, spec, summary), **description, "metrics": metrics, **details, "checks": checks}
+    measured = {"metrics": metrics, "threat": threat(trial), **details, "checks": checks}
+    return {**record(context, spec, summary), **description, **measured}
 
 
 def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summary:
