@@ -51,7 +51,12 @@ def assert_exact(surface: Surface, batch: Batch, config: ensemble.Config, reach:
 
 @pytest.mark.parametrize(
     ("norm", "space", "n_clusters"),
-    [("linf", "input", 2), ("l2", "latent", 2), ("linf", "latent", 5), ("l2", "input", 5)],
+    [
+        ("linf", "input", 2),
+        ("l2", "input", 5),
+        pytest.param("l2", "latent", 2, marks=pytest.mark.slow),
+        pytest.param("linf", "latent", 5, marks=pytest.mark.slow),
+    ],
 )
 def test_the_ensembles_flips_are_those_of_the_closed_form_at_every_radius(
     norm: Norm, space: Any, n_clusters: int

@@ -116,7 +116,7 @@ def test_the_best_point_is_that_of_a_plain_loop(simvc: ClusterModel, rows: Batch
     """Signs, or gradients over their norm in each view, of 2 eps / 3 a step; the best point, or the first flip."""
     surface, eps = surface_of(simvc), {"linf": 0.02, "l2": 0.3}[norm]
     points = moved(surface, rows, norm=norm, eps=eps, steps=3, random_start=False)
-    for row in range(len(rows)):
+    for row in range(0, len(rows), 3):
         clean = [view[row : row + 1] for view in rows.views]
         label = int(surface.labels(tuple(clean)))
         visited, at = [], [view.clone() for view in clean]
@@ -307,11 +307,11 @@ def test_the_defaults_are_20_steps_of_a_tenth_of_the_published_radius() -> None:
 
 def test_only_chosen_views_move_and_each_has_its_radius(simvc: ClusterModel, rows: Batch) -> None:
     surface = surface_of(simvc)
-    first, second = moved(surface, rows, eps=0.1, views=(1,), objective="displacement")
+    first, second = moved(surface, rows, eps=0.1, views=(1,), objective="displacement", steps=5)
     assert first.equal(rows.views[0])
     assert 0.09 < (second - rows.views[1]).abs().max() <= 0.1 + 1e-6
     for norm in ("linf", "l2"):
-        pair = moved(surface, rows, norm=norm, view_eps=(0.05, 0.2), objective="displacement")
+        pair = moved(surface, rows, norm=norm, view_eps=(0.05, 0.2), objective="displacement", steps=5)
         for clean, point, radius in zip(rows.views, pair, (0.05, 0.2), strict=True):
             delta = (point - clean).flatten(1)
             size = delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)

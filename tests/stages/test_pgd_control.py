@@ -13,17 +13,17 @@ from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.stages import input_space, methods
 
 
-def as_published(surface: Surface, batch: Batch, eps: float, objective: str) -> Views:
+def as_published(surface: Surface, batch: Batch, eps: float, objective: str, steps: int) -> Views:
     """The control of version 1, as it stood in attacks/pgd.py."""
     bounds = surface.model.info.bounds
     budget = Budget("linf", eps, bounds)
-    size = 2.0 * eps / max(20, 1)
+    size = 2.0 * eps / max(steps, 1)
     with torch.no_grad():
         embedding = surface.embedding(batch)
         labels = surface.model.labels(embedding.z)
         drawn = tuple(view + eps * (2 * torch.rand_like(view) - 1) for view in batch.views)
         point = budget.clip(batch.views, drawn)
-    for _ in range(20):
+    for _ in range(steps):
         leaves = tuple(view.detach().requires_grad_() for view in point)
         gain = ascended(surface.model, embedding, surface.encode(leaves), labels, objective)
         gradients = torch.autograd.grad(gain.sum(), leaves)
@@ -54,7 +54,10 @@ def ascended(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tenso
         pytest.param("assignment", "batch", marks=pytest.mark.slow),
     ],
 )
-def test_the_control_is_the_published_loop_bit_for_bit(pair: Dataset, objective: str, bn: BatchNormMode) -> None:
+def test_the_control_is_the_published_loop_bit_for_bit(
+    pair: Dataset, objective: str, bn: BatchNormMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_space, "PGD_STEPS", 6)
     torch.manual_seed(0)
     model = methods.new_model("simvc", {}, pair.info, 6)
     model.train().encode(tuple(view[:40] for view in pair.views))
@@ -64,7 +67,7 @@ def test_the_control_is_the_published_loop_bit_for_bit(pair: Dataset, objective:
     budget = Budget("linf", 0.15, pair.info.bounds)
     before = copy.deepcopy(model.state_dict())
     for move in (
-        lambda: as_published(surface, batch, 0.15, objective),
+        lambda: as_published(surface, batch, 0.15, objective, 6),
         lambda: input_space.ascended(surface, budget, input_space.OBJECTIVES[objective], batch),
     ):
         torch.manual_seed(5)
