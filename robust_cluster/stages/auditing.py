@@ -83,24 +83,19 @@ def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predic
 
 
 def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None, float | None]]:
-    """ACC and NMI of the trained model in the record of its training, and as the attack's own path finds them."""
-    if trial.spec.parent is None or surface.bn != "eval":
-        return {}  # with statistics of the batch the clean labels are others by definition
-    recorded = (trial.held.store.record(trial.spec.parent) or {}).get("metrics", {})
-    rows = torch.arange(trial.held.info.n_samples, device=trial.held.torch_device).split(bounded.BATCH)
-    is_whole = trial.held.info.n_samples == recorded_samples(trial)
-    if not is_whole:
-        return {}  # trained on one half and attacked on the other
+    """ACC and NMI of the trained model in the record of its training, and as the attack's own path finds them.
+
+    Nothing where they cannot agree: a model scored on another half, or labels by statistics of the batch.
+    """
+    held, parent = trial.held, trial.spec.parent
+    recorded = held.store.record(parent) if parent else None
+    if recorded is None or surface.bn != "eval" or recorded["data"]["n_samples"] != held.info.n_samples:
+        return {}
+    rows = torch.arange(held.info.n_samples, device=held.torch_device).split(bounded.BATCH)
     with torch.no_grad():
-        found = [surface.labels(surface.point(batch_of(trial.held.views, part))) for part in rows]
-    again = scores(trial.held.labels, torch.cat(found).cpu().numpy(), trial.held.info.n_clusters)
-    return {name: (recorded.get(name), again[name]) for name in ("ACC", "NMI")}
-
-
-def recorded_samples(trial: Trial) -> int | None:
-    """On how many samples the trained model was scored."""
-    parent = trial.held.store.record(trial.spec.parent) if trial.spec.parent else None
-    return parent["data"]["n_samples"] if parent else None
+        found = [surface.labels(surface.point(batch_of(held.views, part))) for part in rows]
+    again = scores(held.labels, torch.cat(found).cpu().numpy(), held.info.n_clusters)
+    return {name: (recorded["metrics"].get(name), again[name]) for name in ("ACC", "NMI")}
 
 
 def other_attack(trial: Trial, surface: Surface, name: str, changes: Mapping[str, Any]) -> Attack:
