@@ -37,7 +37,10 @@ def findings(
     if which == "full":
         progress.start(title, len(numbers), 0, unit="check")
     try:
-        found = checks.run(evidence(trial, record, rows), which, tell if which == "full" else None)
+        known = evidence(trial, record, rows)
+        if which == "full":
+            known = replace(known, **other_runs(trial, known))
+        found = checks.run(known, which, tell if which == "full" else None)
     finally:
         progress.stop()
     return [finding.to_json() for finding in found]
@@ -67,14 +70,20 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
         clean_scores=clean_scores(trial, surface),
         others=partial(other_attack, trial, surface),
         build_shuffled=lambda changes: shuffled(trial.seen).new_attack(trial.attack_spec, surface, **changes),
-        undefended=undefended(trial),
-        twin=twin(trial),
         defense=next((run.defense for run in spec.lineage() if run.defense), None),
         adaptive=adaptive_record(record),
-        certificate=certificate(trial, index.numpy()),
-        seeds=tuple(seeds(trial)),
         seed=seed_for(spec.seed, "audit", spec.key),
     )
+
+
+def other_runs(trial: Trial, known: Evidence) -> dict[str, Any]:
+    """What the full audit knows of other runs: the model before its defense, certificates, other seeds."""
+    return {
+        "undefended": undefended(trial),
+        "twin": twin(trial),
+        "certificate": certificate(trial, known.batch.index.cpu().numpy()),
+        "seeds": tuple(seeds(trial)),
+    }
 
 
 def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predicted) -> Metrics:
