@@ -43,6 +43,9 @@ def rc(words: str) -> Any:
         ("--attack transfer --norm linf --eps 0.1", "transfer needs the attack run whose points it takes"),
         ("--attack ensemble --norm linf --eps 0.1 --set 'attack.members=[\"foo\"]'", "Unknown member 'foo'."),
         (f"{LINF} --eps 0.1 --set attack.views=[3]", "views must be in 0 to 0, got 3"),
+        (f"{LINF} --eps 0.1 --set attack.eps=0.2", "--eps and attack.eps are one setting (give one of them)"),
+        (f"{LINF} --eps 0.1 --sweep attack.eps=0.2,0.3", "--eps and attack.eps are one setting (give one of them)"),
+        (f"{LINF} --eps 0,0.1 --set attack.view_eps=[0.1]", "view_eps gives each view its radius in place of eps, so"),
     ],
 )
 def test_a_budget_that_cannot_be_is_refused_in_one_sentence(words: str, sentence: str) -> None:
@@ -59,7 +62,10 @@ def test_a_run_to_transfer_from_must_be_there() -> None:
 
 
 def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
-    assert rc(f"attack {KMEANS} {LINF} --eps 0,0.1,0.2 --rows 60").exit_code == 0
+    done = rc(f"attack {KMEANS} {LINF} --eps 0,0.1,0.2 --rows 60")
+    assert done.exit_code == 0
+    assert {"ACC*", "ACC*_clean_map", "flip", "audit"} <= set(done.stdout.splitlines()[0].split())
+    assert done.stdout.splitlines()[1].endswith("8 pass, 18 not run")
     (run,) = Path("runs/attack").iterdir()
     record = json.loads((run / "result.json").read_text())
     assert [line["eps"] for line in record["radii"]] == [0.0, 0.1, 0.2]
@@ -87,8 +93,10 @@ def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
 
 
 def test_a_failed_check_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rc(f"attack {KMEANS} {LINF} --eps 0.1 --rows 20").exit_code == 0
+    done = rc(f"attack {KMEANS.replace(' --quiet', '')} {LINF} --eps 0.1 --rows 20")
     (run,) = Path("runs/attack").iterdir()
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-1] == f"next: rc audit {run}"
     plain = checks.finding
 
     def failing(check: Any, verdict: Any, seconds: float) -> Any:
@@ -96,8 +104,9 @@ def test_a_failed_check_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(checks, "finding", failing)
     monkeypatch.setattr(checks, "CHECKS", checks.CHECKS[:9])
-    result = rc(f"audit {run} --rows 20 --quiet")
+    result = rc(f"audit {run} --rows 20")
     assert result.exit_code == 4
+    assert f"1 fail (iterative beats one step), 8 pass; written into {run}" in result.stderr
     assert "1 of 26 checks fail: iterative beats one step" in result.stderr
 
 

@@ -15,17 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import (
-    Ascent,
-    Ball,
-    Gain,
-    GradientAttack,
-    GradientConfig,
-    Surface,
-    column,
-    cut,
-    direction,
-)
+from robust_cluster.attacks.base import Gain, Surface
+from robust_cluster.attacks.bounded import Ascent, Ball, GradientAttack, GradientConfig, column, cut, direction
 from robust_cluster.data.base import Views
 from robust_cluster.errors import ConfigError, check_at_least
 

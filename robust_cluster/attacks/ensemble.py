@@ -13,15 +13,8 @@ from typing import Any, ClassVar
 import torch
 
 from robust_cluster.attacks import apgd, noise, pgd, square, transfer
-from robust_cluster.attacks.base import (
-    Attack,
-    Best,
-    BoundedAttack,
-    BoundedConfig,
-    Known,
-    Surface,
-    known,
-)
+from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.attacks.bounded import Best, BoundedAttack, BoundedConfig, Known, known
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
 from robust_cluster.nn.objectives import margin

@@ -10,14 +10,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from robust_cluster.attacks.base import (
+from robust_cluster.attacks.base import Budget, Knowledge, Surface
+from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
     BoundedConfig,
-    Budget,
-    Knowledge,
     Known,
-    Surface,
     check_choice,
     direction,
     draw_in_ball,

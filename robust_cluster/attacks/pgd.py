@@ -11,18 +11,15 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from robust_cluster.attacks.base import (
+from robust_cluster.attacks.base import Budget, Gain, Surface, representations
+from robust_cluster.attacks.bounded import (
     OTHER_EPS,
     PUBLISHED_EPS,
     Ascent,
-    Budget,
-    Gain,
     GradientAttack,
     GradientConfig,
-    Surface,
     cut,
     direction,
-    representations,
 )
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.data.multiview import published

@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import (
+from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
     BoundedConfig,
     Known,
-    Surface,
     check_choice,
     column,
     cut,

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import torch
 
-from robust_cluster.attacks.base import Attack, BoundedAttack, BoundedConfig, Knowledge, Known, Surface
+from robust_cluster.attacks.base import Attack, Knowledge, Surface
+from robust_cluster.attacks.bounded import BoundedAttack, BoundedConfig, Known
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
 

@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import (
+from robust_cluster.attacks.base import Stateful, Surface
+from robust_cluster.attacks.bounded import (
     Ascent,
     BoundedAttack,
     BoundedConfig,
     Known,
     Objective,
-    Stateful,
-    Surface,
     check_choice,
     direction,
     draw_in_ball,

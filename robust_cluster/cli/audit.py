@@ -1,7 +1,6 @@
 """`rc audit`: whether the numbers of a finished attack can be believed, as 26 checks."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,7 +61,7 @@ def audit(ctx: typer.Context, options: AuditOptions) -> None:
         console.show_json(findings)
     else:
         console.show_rows([row(finding) for finding in findings])
-    err.print(f"{summary(findings)}; written into {options.run / 'result.json'}")
+    err.print(f"{console.counted(findings)}; written into {options.run / 'result.json'}")
     failed = [finding["name"] for finding in findings if finding["status"] == "fail"]
     if failed:
         raise AuditFailed(f"{len(failed)} of 26 checks fail: {', '.join(failed)}")
@@ -84,13 +83,6 @@ def row(finding: Mapping[str, Any]) -> dict[str, str]:
         "seconds": f"{finding['seconds']:.1f}",
         "note": finding["note"],
     }
-
-
-def summary(findings: Sequence[Mapping[str, Any]]) -> str:
-    """How many checks said what: "20 pass, 1 warn, 5 not run"."""
-    counted = Counter(finding["status"] for finding in findings)
-    order = ("pass", "note", "warn", "fail", "not run")
-    return ", ".join(f"{counted[status]} {status}" for status in order if counted[status])
 
 
 VERB = Verb("audit", SUMMARY, EXAMPLES, options=AuditOptions, run=audit)

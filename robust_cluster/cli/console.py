@@ -5,6 +5,7 @@ import errno
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ Record = Mapping[str, Any]
 PLAIN_SECONDS = 5.0  # least time between two plain progress lines
 PLAIN_WIDTH = 200  # columns of a result that is piped: nothing is cut off
 HEADLINES = {  # metric -> what it is multiplied by when shown
-    **dict.fromkeys(("ACC", "NMI", "ACC*", "NMI*", "flip", "noise_flip"), 100),
+    **dict.fromkeys(("ACC", "NMI", "ACC*", "ACC*_clean_map", "NMI*", "flip", "noise_flip"), 100),
     "D": 1,
     **dict.fromkeys(("certified_share", "abstained", "ACC_certified"), 100),
     "median_radius": 1,
@@ -242,7 +243,17 @@ def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
         **{name: _number(metrics[name], scale) for name, scale in HEADLINES.items() if name in metrics},
         **loss,
         "flags": ", ".join(record.get("flags", ())),
+        "audit": counted(record.get("audit", ())),
     }
+
+
+def counted(findings: Sequence[Mapping[str, Any]]) -> str:
+    """How many checks of an audit said what, and which fail: "1 fail (budget and box), 7 pass, 18 not run"."""
+    failed = ", ".join(finding["name"] for finding in findings if finding["status"] == "fail")
+    counts = Counter(finding["status"] for finding in findings)
+    order = ("fail", "warn", "note", "pass", "not run")
+    named = {"fail": f" ({failed})"}
+    return ", ".join(f"{counts[status]} {status}{named.get(status, '')}" for status in order if counts[status])
 
 
 def setting(spec: Mapping[str, Any] | None, key: str) -> Any:

@@ -13,7 +13,7 @@ import typer
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, places, sweeps
-from robust_cluster.errors import MissingResultError, StoreError
+from robust_cluster.errors import ConfigError, MissingResultError, StoreError
 from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
 
@@ -177,12 +177,18 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
             if plan[-1].key in done:
                 session.err.print(f"result in {session.store.path(plan[-1])}")
     session.end()
-    session.err.print(f"next: {next_command(stage, ctx)}")
+    is_standard = bool(records) and "radii" in records[-1]
+    following = f"rc audit {session.store.path(plans[-1][-1])}" if is_standard else next_command(stage, ctx)
+    session.err.print(f"next: {following}")
 
 
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:
-    """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError."""
+    """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError, also for one that is given twice."""
     radius = budget(options) if stage in ("attack", "reattack") else {}
+    for text in [*(options.set or []), *(options.sweep or [])]:
+        key = text.partition("=")[0].strip()
+        if key in radius:
+            raise ConfigError(f"--{key.removeprefix('attack.')} and {key} are one setting", hint="give one of them")
     return {**overrides(ctx, options, options.mode), **radius}
 
 

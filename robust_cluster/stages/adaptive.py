@@ -79,7 +79,7 @@ class Companions:
 
     def at(self, attacker: Attack, eps: float) -> dict[str, Attack]:
         """The transferred and the adaptive attack at a radius; the latter where the defense has a loss of its own."""
-        old = self.trial.seen.new_attack(self.trial.spec, self.other, eps=eps)
+        old = self.trial.seen.learned_attack(self.trial.spec, self.other, eps=eps)
         found: dict[str, Attack] = {TRANSFERRED: Transferred(old, self.other, attacker.budget)}
         if self.gain is None:
             return found

@@ -116,8 +116,9 @@ def threat(trial: Trial) -> dict[str, Any]:
     """The threat model of an attack: what it may move, how far, what it knows, and how often the victim was asked.
 
     eps in input space also in pixels, i.e. as a share of the range of valid values; None where nothing bounds a move.
-    `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples asked
-    about, those of the whole run, or None where the attack does not count them.
+    `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples that
+    the attacker of the largest radius and its members asked about, without those that smaller radii of a curve had
+    misled before; None where the attack counts none.
     """
     attacker, surface, settings = trial.attacker, trial.surface, trial.attack_spec.settings["attack"]
     budget, info = attacker.budget, trial.held.info
@@ -130,7 +131,8 @@ def threat(trial: Trial) -> dict[str, Any]:
         "eps_pixels": eps / info.unit if is_pixels and eps is not None else None,
         "box": list(budget.bounds) if budget.bounds else None,
         "views": list(settings.get("views") or ()) or None,  # None: all
-        "train_share": settings.get("train_share"),
+        "view_eps": list(settings.get("view_eps") or ()) or None,  # in pixels, in place of one radius for all
+        "train_share": settings.get("train_share", 1.0 if attacker.trained else None),
         "stage": "frozen",
         "knowledge": attacker.knowledge,
         "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())) or None,

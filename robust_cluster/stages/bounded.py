@@ -26,7 +26,7 @@ from robust_cluster.stages import adaptive
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.evaluate import Details, Metrics, Predicted, attacked_scores, batch_of, finite, scores
 from robust_cluster.stages.input_space import portions
-from robust_cluster.stages.loop import Batches, Summary, Task, run_epoch
+from robust_cluster.stages.loop import Summary
 
 MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
 WHOLE = "all"  # the name of the worst case over the members in the lines of a curve
@@ -151,7 +151,9 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     progress.start(f"{trial.spec.stage} {trial.spec.model}: {len(probe)} samples", len(radii), 0, unit="curve point")
     try:
         for count, eps in enumerate(radii, start=1):
-            attacker = trial.attacker if eps == radii[-1] else attacker_at(trial, eps)
+            attacker = trial.attacker
+            if eps != radii[-1]:
+                attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, eps=eps)
             companions = beside.at(attacker, eps) if beside else {}
             for name, member in members(attacker, companions, str(trial.attack_spec.attack)).items():
                 best[name] = [
@@ -169,18 +171,6 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     finally:
         progress.stop()
     return lines, worst
-
-
-def attacker_at(trial: Trial, eps: float) -> Attack:
-    """A fresh attacker of another radius, with the same seed; trained anew where it learns."""
-    attacker = trial.seen.new_attack(trial.attack_spec, trial.surface, eps=eps)
-    if attacker.trained:
-        task = Task("attacker", lambda batch: attacker.step(trial.surface, batch), {})
-        batches: Batches = trial.seen.batches(attacker.schedule, trial.attack_spec)
-        for epoch in range(1, attacker.schedule.epochs + 1):
-            run_epoch(task, batches, epoch)
-            attacker.after_epoch(epoch)
-    return attacker
 
 
 def worsened(attack: Attack, probe: Probe, number: int, before: Views) -> Views:

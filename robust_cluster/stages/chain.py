@@ -164,6 +164,8 @@ def attack_fields(request: Request, name: str, values: Mapping[str, Any]) -> dic
         if setting in values and setting not in known:
             what = "penalizes size instead of keeping to a radius" if "eps" not in known else f"has its own {setting}"
             raise ConfigError(f"{name} {what}: attack.{setting} is for standard attacks", hint="--attack ensemble")
+    if values.get("view_eps") and (values.get("eps") is not None or values.get("curve")):
+        raise ConfigError("view_eps gives each view its radius in place of eps, so there is no curve: leave out --eps")
     config = methods.plain(methods.resolve("attacks", name, request.profile, values))
     members = {str(member).partition(":")[0] for member in config.get("members", ())}
     versions = {one: version("attacks", one) for one in {name, *members}}

@@ -23,7 +23,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import device as devices
 from robust_cluster.stages import methods
-from robust_cluster.stages.loop import Batches, Progress, Silent, Summary
+from robust_cluster.stages.loop import Batches, Progress, Silent, Summary, Task, run_epoch
 
 
 @dataclass
@@ -106,6 +106,17 @@ class Context:
         if source is not None:
             attack.borrow(*source)
         return attack
+
+    def learned_attack(self, spec: RunSpec, surface: Surface, **changes: Any) -> Attack:
+        """A new attacker as of `new_attack`, trained on the surface where it is one that learns; nothing is saved."""
+        attacker = self.new_attack(spec, surface, **changes)
+        if attacker.trained:
+            task = Task("attacker", lambda batch: attacker.step(surface, batch), {})
+            batches = self.batches(attacker.schedule, spec)
+            for epoch in range(1, attacker.schedule.epochs + 1):
+                run_epoch(task, batches, epoch)
+                attacker.after_epoch(epoch)
+        return attacker
 
     def source(self, key: str) -> tuple[Attack, Surface]:
         """The attacker that the run `key` left, and the surface of the model that it attacked.

@@ -7,16 +7,14 @@ import pytest
 import torch
 
 from robust_cluster.attacks import apgd, ensemble, noise, pgd, square, transfer, universal
-from robust_cluster.attacks.base import (
-    Attack,
+from robust_cluster.attacks.base import Attack, Budget, Surface
+from robust_cluster.attacks.bounded import (
     Ball,
     Best,
     BoundedAttack,
     BoundedConfig,
-    Budget,
     GradientConfig,
     Known,
-    Surface,
     bounded_budget,
 )
 from robust_cluster.attacks.latent_pgd import Config as LatentConfig

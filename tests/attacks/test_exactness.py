@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.attacks import apgd, ensemble, noise, pgd, square
-from robust_cluster.attacks.base import BoundedAttack, Norm, Surface
+from robust_cluster.attacks.base import Norm, Surface
+from robust_cluster.attacks.bounded import BoundedAttack
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views
 from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig
 from robust_cluster.models.shallow.kmeans import Config, KMeansModel

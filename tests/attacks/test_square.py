@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robust_cluster.attacks.base import Norm, Surface
-from robust_cluster.attacks.base import known as known_points
+from robust_cluster.attacks.bounded import known as known_points
 from robust_cluster.attacks.square import HALVINGS, Config, Square, canvas, pyramid, sides, windows
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks import apgd, square
+from robust_cluster.attacks import apgd, square, universal
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Places, Views
 from robust_cluster.data.prepare import load
@@ -127,6 +127,19 @@ def test_a_model_without_chance_is_not_random(victim: ClusterModel, context: Con
     defended = copy.deepcopy(victim)
     defended.encode = noisy(victim.encode, 1.0)  # type: ignore[method-assign]
     assert is_random(replace(trial, surface=Surface(defended, "input")))
+
+
+def test_an_attack_that_learns_has_learned_before_its_points_are_handed_over(context: Context) -> None:
+    overrides = {"model.n_init": 1, "attack.norm": "linf", "attack.eps": 0.1}
+    request = Request("attack", context.dataset.ref, "kmeans", attack="universal", profile="smoke", overrides=overrides)
+    specs = plan(request, context.info)
+    execute(specs[:-1], context)
+    surface = Surface(context.trained_model(specs[-2]).eval().requires_grad_(False), "input")
+    learned, new = context.learned_attack(specs[-1], surface), context.new_attack(specs[-1], surface)
+    assert isinstance(learned, universal.Universal)
+    assert isinstance(new, universal.Universal)
+    assert not torch.equal(learned.delta[0], new.delta[0])
+    assert learned.queries > new.queries == 0
 
 
 @pytest.mark.slow

@@ -108,6 +108,13 @@ def test_the_threat_model_has_the_radius_in_pixels_and_in_units_of_the_model(att
     assert (latent["space"], latent["eps_pixels"], latent["eps_model"], latent["box"]) == ("latent", None, 1.0, None)
 
 
+def test_the_threat_model_states_a_radius_for_each_view_and_the_rows_that_were_learned_from(attacked: Attacked) -> None:
+    each = attacked(eps=None, view_eps=[0.1])["threat"]
+    assert (each["view_eps"], each["eps_pixels"]) == ([0.1], pytest.approx(0.1))
+    assert each["train_share"] is None
+    assert attacked("universal")["threat"]["train_share"] == 1.0
+
+
 def test_labels_of_every_scored_row_are_kept(attacked: Attacked, few: Dataset) -> None:
     record = attacked()
     kept = record["samples"]
