@@ -3,7 +3,7 @@
 Nothing here asks how the fresh attack on a defended model comes out: that is a finding, not a requirement.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
@@ -19,6 +19,7 @@ from robust_cluster.errors import CheckpointError
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import MODEL, RunStore
+from robust_cluster.stages import latent_space
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context
@@ -120,6 +121,14 @@ def specs_of(dataset: Dataset, stage: Stage = "reattack", model: str = "convae",
 
 def by_stage(records: list[Record]) -> dict[str, Record]:
     return {record["spec"]["stage"]: record for record in records}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_rows_for_pgd() -> Iterator[None]:
+    """Latent PGD has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latent_space, "PGD_ROWS", 200)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +306,7 @@ def test_every_record_says_how_long_it_trained(chain: dict[str, Record]) -> None
 # Labels
 
 
+@pytest.mark.slow
 def test_without_labels_the_chain_works_and_label_metrics_are_none(few_digits: Dataset, tmp_path: Path) -> None:
     with_labels = tiny(few_digits, tmp_path / "with")
     without = tiny(replace(few_digits, labels=None), tmp_path / "without")
