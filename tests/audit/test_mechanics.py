@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Budget
 from robust_cluster.audit import mechanics, probes
 from robust_cluster.audit.base import Evidence
-from robust_cluster.data.base import Views
+from robust_cluster.data.base import Batch, Views
 
 Make = Callable[..., Evidence]
 
@@ -215,6 +215,16 @@ def test_a_gradient_that_is_not_the_functions_is_found(make: Make) -> None:
 def test_gradients_are_right_in_both_batch_norm_modes_and_spaces(make: Make, bn: Any) -> None:
     assert mechanics.gradient_right(make(network=True, bn=bn)).status == "pass"
     assert mechanics.gradient_right(make(network=True, settings={"space": "latent"})).status == "pass"
+
+
+def test_a_kink_at_the_very_point_of_a_flat_image_is_no_wrong_gradient(make: Make) -> None:
+    evidence = make(network=True)
+    network = evidence.surface.model.network
+    assert isinstance(network, nn.Sequential)
+    network[0], network[1] = nn.Linear(network[0].in_features, 24, bias=False), nn.Identity()
+    flat = replace(evidence, batch=Batch(tuple(0 * view for view in evidence.batch.views), evidence.batch.index))
+    assert not network[0](flat.clean[0]).any(), "every ReLU has its kink at the point"
+    assert mechanics.gradient_right(flat).status == "pass"
 
 
 def test_noise_takes_no_gradient_and_need_not_rise(make: Make, noise: Make) -> None:
