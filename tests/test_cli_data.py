@@ -1,5 +1,6 @@
 """`rc data`: every verb, its help, its output and its exit codes."""
 
+import gzip
 import json
 import os
 import shlex
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import data
 from robust_cluster.cli.options import classes, places
+from robust_cluster.data.places import NO_LICENSE
 from robust_cluster.data.prepare import available
 from robust_cluster.errors import ConfigError
 
@@ -69,7 +71,7 @@ def test_the_list_names_every_data_set_and_its_state() -> None:
 def test_info_tells_shape_classes_digest_license_and_citation() -> None:
     facts = json.loads(done("data info digits --json").stdout)
     assert facts["shape"] == ["1797 x 64"]
-    assert (facts["classes"], facts["files"], facts["license"]) == (10, "part of a package", "CC BY 4.0")
+    assert (facts["classes"], facts["files"], facts["license"]) == (10, "part of a package", NO_LICENSE)
     assert facts["values"] == "0 to 16, 3 columns constant"
     assert len(facts["sha256"]) == 64
     text = done("data info mnist").stdout
@@ -113,6 +115,26 @@ def test_fetch_says_where_the_files_are_or_what_is_missing() -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "The data set regdb is not there: it needs a folder" in result.stderr
     assert rc("data fetch digitz").exit_code == 2
+
+
+def test_a_file_in_the_place_of_a_name_is_told_to_be_imported() -> None:
+    write_mine()
+    result = rc("data prepare my.npz")
+    assert result.exit_code == 2
+    assert "rc data import my.npz --name NAME" in " ".join(result.stderr.split())
+    assert "my.npz.npz" not in result.stderr
+
+
+def test_verify_claims_nothing_of_a_file_that_is_packed_otherwise() -> None:
+    folder = Path("folder/mnist")
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b"anything"))
+    rows = json.loads(done("data verify mnist --data-dir folder --json").stdout)
+    assert {row["state"] for row in rows} == {
+        "ok: unpacks without a fault, but is not packed as published: no checksum to compare"
+    }
 
 
 def test_verify_finds_what_has_changed() -> None:

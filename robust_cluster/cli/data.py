@@ -311,7 +311,7 @@ def _state(file: "Published", path: Path) -> str:
         check(file, path)
     except DataError as error:
         if path.suffix == ".gz" and unpacks(path):
-            return "ok: packed anew, unpacks without a fault"
+            return "ok: unpacks without a fault, but is not packed as published: no checksum to compare"
         return f"WRONG: {error}"
     return "ok: as published" if file.checksum else "ok: no checksum is known"
 

@@ -8,20 +8,20 @@ import numpy as np
 
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.places import NO_LICENSE, Collection, Published
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "20 Newsgroups, 18,846 posts (train, then test), tf-idf of 2,000 words (sparse), 20 classes"
 CITATION = "Lang, NewsWeeder: learning to filter netnews, ICML 1995"
-LICENSE = "not stated by its publisher"
+LICENSE = NO_LICENSE
 COLLECTION = Collection(
     "20newsgroups",
     (
         Published(
             "20news-bydate.tar.gz",
             "https://ndownloader.figshare.com/files/5975967",
-            14_464_277,
+            14_000_000,  # as scikit-learn tells it
             sha256="8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
         ),
     ),

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from robust_cluster.data import places as where
 from robust_cluster.data.archive import members
 from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.places import NO_LICENSE, Collection, Published
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "CIFAR-10, 60,000 images (train, then test), 32x32 in color, 10 classes"
 CITATION = "Krizhevsky, Learning multiple layers of features from tiny images, University of Toronto, 2009"
-LICENSE = "not stated by its publisher"
+LICENSE = NO_LICENSE
 SHAPE = (3, 32, 32)
 COLLECTION = Collection(
     "cifar10",
@@ -82,7 +82,7 @@ def read_batch(name: str, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.ND
         data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], np.int64)
     except pickle.UnpicklingError as error:
         raise DataError(f"cifar10: {name} is no batch that can be read safely: {error}") from error
-    except (EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, MemoryError) as error:
+    except (EOFError, LookupError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
         raise DataError(
             f"cifar10: {name} is damaged or truncated: {error!r}", hint="delete it and fetch it again"
         ) from error

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.places import NO_LICENSE
 
 DESCRIPTION = "scikit-learn's 1,797 digits, 8x8 counts as vectors of 64, 10 classes"
 CITATION = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
-LICENSE = "CC BY 4.0"
+LICENSE = NO_LICENSE
 COLLECTION = None
 
 

@@ -8,7 +8,7 @@ from robust_cluster.data.mnist import Family, idx_files
 
 DESCRIPTION = "Fashion-MNIST, 70,000 images of clothes (train, then test), 28x28, 10 classes"
 CITATION = "Xiao, Rasul, Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking, arXiv:1708.07747, 2017"
-LICENSE = "MIT"
+LICENSE = "MIT"  # Debian's copyright file calls it Expat
 
 FAMILY = Family(
     "fashion-mnist",

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_cluster import __version__, discover
-from robust_cluster.data import files, prepare
+from robust_cluster.data import files, prepare, store
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
 from robust_cluster.data.formats import arrays, images
@@ -152,14 +152,17 @@ class Work:
 
 
 def find_source(text: str, path: Path | None, places: Places) -> Source:
-    """The images that a user names: a folder or file `path`, a built-in data set, or what --data-dir has by that name.
+    """The images that a user names: a folder or file `path`, or a name.
 
+    A name is a built-in data set, a file in --data-dir or RC_DATA, or an import.
     Raises: UnknownNameError, DataError, ShapeError.
     """
     if path is None and text not in discover.names("data"):
-        own = files.listing(places.data_dir)
+        own, imported = prepare.own_files(places), store.imports(places)
+        if text not in own and text in imported:
+            return Arrays(text, store.read_import(text, places))
         if text not in own:
-            known = {*discover.names("data"), *own}
+            known = {*discover.names("data"), *own, *imported}
             raise UnknownNameError("images", text, known, listing="rc ls data, or a folder/ of yours")
         path = own[text]
     if path is None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.places import NO_LICENSE, Collection, Published
 from robust_cluster.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Mice Protein, 1,080 samples of 77 protein levels, missing ones set to 0, 8 classes"
 CITATION = "Higuera, Gardiner, Cios, Self-organizing feature maps identify proteins critical to learning, PLoS ONE 2015"
-LICENSE = "CC BY 4.0"
+LICENSE = NO_LICENSE
 N_PROTEINS = 77
 SUFFIX = "_N"  # of the proteins' columns
 CLASS = "class"  # c-CS-s and seven others; MouseID, Genotype, Treatment and Behavior are not used

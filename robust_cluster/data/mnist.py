@@ -17,7 +17,7 @@ Part = Literal["train", "t10k"]
 
 DESCRIPTION = "MNIST, 70,000 digits (train, then test), 28x28 images, 10 classes"
 CITATION = "LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition, Proc. IEEE 1998"
-LICENSE = "CC BY-SA 3.0"
+LICENSE = "CC BY-SA 3.0, as Keras' documentation says"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from robust_cluster.errors import ConfigError, DataError
 
 TIMEOUT = 5.0  # seconds without an answer after which a server is given up
 CHUNK = 1 << 20  # bytes
+NO_LICENSE = "not known here; ask its publisher"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from robust_cluster import discover
 from robust_cluster.data import files, multiview, sparse, store
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw, Stored
-from robust_cluster.data.formats import PAIRED, Reading, memory
+from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.places import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
@@ -49,7 +49,8 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
     if ref.split not in (None, *get_args(Split)):
         raise UnknownNameError("split", str(ref.split), get_args(Split))
-    entry = None if fresh else store.prepared(ref, places, sources(ref, places, path=path))
+    is_gone = path is not None and not path.exists()  # its name alone may be another file's
+    entry = None if fresh or is_gone else store.prepared(ref, places, sources(ref, places, path=path))
     if entry is not None:
         return _as_asked(ref, store.dataset(ref, entry))
     raw, construct = _read(ref, places, path)
@@ -121,7 +122,7 @@ def available(places: Places) -> list[tuple[str, str, State]]:
     """
     prepared = {entry.about["ref"]["name"] for entry in store.entries("prepared", places)}
     described = dict.fromkeys(store.imports(places), "imported")
-    described |= {name: f"your file {path.name}" for name, path in _own(places).items()}
+    described |= {name: f"your file {path.name}" for name, path in own_files(places).items()}
     rows: list[tuple[str, str, State]] = []
     for name in discover.names("data"):
         module = discover.load("data", name)
@@ -141,7 +142,7 @@ def sources(ref: DataRef, places: Places, *, path: Path | None = None) -> tuple[
         return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
     if name in discover.names("data"):
         return cast(tuple[Path, ...] | None, discover.load("data", name).find(places))
-    own = {**store.imports(places), **_own(places)}
+    own = {**store.imports(places), **own_files(places)}
     return sources(ref, places, path=own[name]) if name in own else None
 
 
@@ -170,7 +171,7 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
     reading = Reading(ref.label_column, ref.text_column, ref.size)
     if path is not None:
         return files.read(path, reading), construct
-    own = _own(places)
+    own = own_files(places)
     built_in = discover.names("data")
     if name in built_in:
         if replace(reading, size=None) != Reading():
@@ -186,12 +187,12 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
     imported = store.imports(places)
     if name in imported:
         return store.read_import(name, places), construct
-    raise UnknownNameError(
-        "data set", name, {*built_in, *own, *imported}, listing=f"rc ls data, or put {name}.npz into --data-dir"
-    )
+    is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # a name is wanted here
+    way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
+    raise UnknownNameError("data set", name, {*built_in, *own, *imported}, listing=f"rc ls data, or {way}")
 
 
-def _own(places: Places) -> dict[str, Path]:
+def own_files(places: Places) -> dict[str, Path]:
     """Name -> path of the user's files, those in --data-dir before those in RC_DATA. Raises: ConfigError."""
     check_folder(places.data_dir)
     return {**files.listing(places.environment), **files.listing(places.data_dir)}

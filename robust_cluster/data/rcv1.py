@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.places import NO_LICENSE, Collection, Published
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
 
 CITATION = "Lewis, Yang, Rose, Li, RCV1: a new benchmark collection for text categorization research, JMLR 2004"
-LICENSE = "term lists for research, given out with the consent of Reuters"
+LICENSE = NO_LICENSE
 ROOTS = ("CCAT", "GCAT", "MCAT", "ECAT")  # corporate/industrial, government/social, markets, economics: 0 to 3
 URL = "http://www.ai.mit.edu/projects/jmlr/papers/volume5/lewis04a/"
 TOPICS = "rcv1-v2.topics.qrels.gz"

@@ -18,7 +18,7 @@ INDEXES = (  # visible and thermal, below the root; the data set's own names fir
 )
 IDENTITIES = 50  # of the 206 in the training index; AR-DMVC's regdb_a
 SIZE = (64, 128)  # width and height in pixels
-LICENSE = "for research, given out by its authors on request"
+LICENSE = "not known here; its authors give it out against a signed form"
 COLLECTION = None  # not to be downloaded
 
 

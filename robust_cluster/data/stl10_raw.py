@@ -8,12 +8,12 @@ import numpy.typing as npt
 from robust_cluster.data import places as where
 from robust_cluster.data.archive import members
 from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.places import NO_LICENSE, Collection, Published
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "STL-10, 13,000 labelled images (train, then test), 96x96 in color, 10 classes"
 CITATION = "Coates, Lee, Ng, An analysis of single-layer networks in unsupervised feature learning, AISTATS 2011"
-LICENSE = "not stated by its publisher; its images are from ImageNet"
+LICENSE = NO_LICENSE
 SHAPE = (3, 96, 96)  # channels, columns, rows: as the file has them
 COLLECTION = Collection(
     "stl10",

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 import torch
+from filelock import FileLock
 
 from robust_cluster import discover
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
@@ -32,6 +33,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 VERSION = 1  # of the arrays; raised when the preparation gives other numbers
 ABOUT = "about.json"
 PARTS = ("starts", "columns", "values")  # of a sparse view
+NEW = ".new-"  # begins the names of folders that are being written
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of an import
 
 
@@ -170,12 +172,21 @@ def imports(places: Places) -> dict[str, Path]:
 
 
 def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
-    """Name, size and time of change of each file or folder with all in it: equal as long as none has changed."""
+    """Of each file or folder its name, number of files, bytes and newest time of change: equal while none has changed.
+
+    A folder also has a digest of the name, size and time of every file in it, so that one which is renamed, moved to
+    another class or replaced by an older one is noticed.
+    """
     found: list[list[str | int]] = []
     for path in sources:
-        stats = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        stats = [file.stat() for file in inside]
         newest = max((stat.st_mtime_ns for stat in stats), default=0)
         found.append([path.name, len(stats), sum(stat.st_size for stat in stats), newest])
+        if path.is_dir():
+            pairs = zip(inside, stats, strict=True)
+            listed = [[file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in pairs]
+            found[-1].append(hashlib.sha256(json.dumps(listed).encode()).hexdigest())
     return found
 
 
@@ -198,14 +209,20 @@ def _entry(folder: Path) -> Entry | None:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / ABOUT} cannot be read: {error}", hint=f"delete the folder {folder}") from error
+    if not isinstance(about, dict):
+        raise DataError(f"{folder / ABOUT} is damaged: it must be a JSON object", hint=f"delete the folder {folder}")
     return Entry(folder, about) if about.get("version") == VERSION else None
 
 
 def _write(folder: Path, arrays: Mapping[str, Array], about: Mapping[str, Any]) -> Entry:
-    """Write a folder beside its place and move it there. Raises: DataError."""
+    """Write a folder beside its place and move it there; one process at a time. Raises: DataError."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as made:
+        lock = FileLock(folder.parent / ".lock")
+        with lock, tempfile.TemporaryDirectory(dir=folder.parent, prefix=NEW) as made:
+            for left in folder.parent.glob(f"{NEW}*"):  # of killed processes: a live one would hold the lock
+                if left != Path(made):
+                    shutil.rmtree(left, ignore_errors=True)
             new = Path(made) / folder.name
             new.mkdir()
             digests: dict[str, str] = {}

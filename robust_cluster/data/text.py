@@ -33,14 +33,16 @@ def read_jsonl(path: Path, reading: Reading) -> Raw:
     memory.check(path.name, SHARE * path.stat().st_size, "split the file")
     objects: list[dict[str, Any]] = []
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
             if line.strip():
                 content = json.loads(line)
                 if not isinstance(content, dict):
                     raise DataError(f"{path.name}, line {number}, must be a JSON object, got {line[:40]!r}")
                 objects.append(content)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path.name}, line {number}, is no JSON or is truncated: {error}") from error
+        raise DataError(
+            f"{path.name}, line {number}, is no JSON or is truncated: {error.msg}, character {error.pos + 1}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path.name} cannot be read: {error}") from error
     if not objects:

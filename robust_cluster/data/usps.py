@@ -8,19 +8,19 @@ import numpy.typing as npt
 
 from robust_cluster.data import places as where
 from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.places import NO_LICENSE, Collection, Published
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "USPS, 9,298 digits (train, then test), 16x16 images, 10 classes"
 CITATION = "Hull, A database for handwritten text recognition research, IEEE TPAMI 1994"
-LICENSE = "not stated by its publisher"
+LICENSE = NO_LICENSE
 URL = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass/"
 SIDE = 16  # pixels
 COLLECTION = Collection(
     "usps",
     (
-        Published("usps.bz2", URL + "usps.bz2", 6_579_383, "ec16c51db3855ca6c91edd34d0e9b197"),
-        Published("usps.t.bz2", URL + "usps.t.bz2", 1_831_726, "8ea070ee2aca1ac39742fdd1ef5ed118"),
+        Published("usps.bz2", URL + "usps.bz2", None, "ec16c51db3855ca6c91edd34d0e9b197"),
+        Published("usps.t.bz2", URL + "usps.t.bz2", None, "8ea070ee2aca1ac39742fdd1ef5ed118"),
     ),
     ("USPS",),
 )

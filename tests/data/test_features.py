@@ -19,8 +19,8 @@ from torchvision.transforms import functional as pil
 from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
-from robust_cluster.data import features, files
-from robust_cluster.data.base import Places
+from robust_cluster.data import features, files, store
+from robust_cluster.data.base import Places, Raw
 from robust_cluster.data.features import Arrays, Folder, Network, Work, extract, find_network, find_source
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
@@ -358,3 +358,9 @@ def test_resnet50_gives_2048_features(places: Places) -> None:
     network = find_network("resnet50", "none", places)
     assert network.width == 2048
     assert tuple(network.net(torch.rand(1, 3, 64, 64)).shape) == (1, 2048)
+
+
+def test_images_that_were_imported_are_found_by_their_name(places: Places) -> None:
+    store.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), places)
+    assert len(find_source("pets", None, places)) == len(pixels())
+    assert find_source("pets", None, places).digest == Arrays("x", Raw((pixels(),), None, True, "x")).digest

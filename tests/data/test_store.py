@@ -1,6 +1,8 @@
 """Prepared and imported arrays: the same data set again, to the bit, as long as nothing has changed."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse
 import torch
+from PIL import Image
 
 from robust_cluster.data import files, store
 from robust_cluster.data.base import Dataset, Places
@@ -116,6 +119,60 @@ def test_a_copy_is_used_while_its_file_is_unchanged_or_gone(places: Places) -> N
     assert load(ref, places).info.sha256 == before
 
 
+def test_a_prepared_folder_of_images_notices_every_change_in_it(places: Places) -> None:
+    assert places.data_dir is not None
+    folder = places.data_dir / "photos"
+    for name in ("a/0", "a/1", "b/0", "b/1"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(1, seed=len(name) + ord(name[0]) + int(name[-1]))[0]).save(folder / f"{name}.png")
+    ref = DataRef("photos")
+    prepare(ref, places)
+    assert is_prepared(ref, places)
+    (folder / "a/1.png").rename(folder / "b/2.png")  # neither size nor time of a file has changed
+    assert not is_prepared(ref, places)
+    prepare(ref, places)
+    other, time = (folder / "b/0.png").read_bytes(), (folder / "a/0.png").stat()
+    (folder / "a/0.png").write_bytes(other)
+    os.utime(folder / "a/0.png", ns=(time.st_atime_ns, time.st_mtime_ns - 1))  # older than what it replaces
+    assert not is_prepared(ref, places)
+    assert store.fingerprint([folder / "b/0.png"])[0][:3] == ["0.png", 1, len(other)]  # of a file as ever
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(places: Places) -> None:
+    save(places)
+    left = places.cache / "prepared" / ".new-killed" / "mine"
+    left.mkdir(parents=True)
+    (left / "view_0.npy").write_bytes(b"half")
+    entry = prepare(DataRef("mine"), places)
+    assert not left.parent.exists()
+    entry.verify()
+
+
+def test_two_processes_that_prepare_the_same_take_turns(places: Places) -> None:
+    save(places)
+    whole = load(DataRef("mine"), places)
+    with ThreadPoolExecutor(4) as pool:
+        entries = [one.result() for one in [pool.submit(store.write, whole, places, ()) for _ in range(8)]]
+    assert len({entry.folder for entry in entries}) == 1
+    entries[0].verify()
+    assert [path.name for path in (places.cache / "prepared").glob(".new-*")] == []
+
+
+def test_an_about_that_is_no_object_gets_a_sentence(places: Places) -> None:
+    save(places)
+    entry = prepare(DataRef("mine"), places)
+    (entry.folder / store.ABOUT).write_text("[1]", encoding="utf-8")
+    with pytest.raises(DataError, match="must be a JSON object"):
+        store.prepared(DataRef("mine"), places, ())
+
+
+def test_a_copy_does_not_stand_in_for_a_path_that_is_not_there(places: Places, tmp_path: Path) -> None:
+    save(places)
+    prepare(DataRef("mine"), places)
+    with pytest.raises(DataError, match="There is no file"):
+        load(DataRef("mine"), places, path=tmp_path / "elsewhere" / "mine.npz")
+
+
 def test_a_copy_of_one_choice_is_no_copy_of_another(places: Places) -> None:
     save(places)
     prepare(DataRef("mine"), places)
@@ -154,7 +211,7 @@ def test_a_copy_appears_whole_or_not_at_all(places: Places, monkeypatch: pytest.
     monkeypatch.setattr(store.np, "save", full)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="cannot be written: No space left on device"):
         prepare(DataRef("mine"), places)
-    assert list((places.cache / "prepared").iterdir()) == []
+    assert [path.name for path in (places.cache / "prepared").iterdir()] == [".lock"]
 
 
 def test_an_import_is_found_by_its_name_after_its_file_is_gone(places: Places) -> None:

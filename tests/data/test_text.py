@@ -119,3 +119,15 @@ def test_missing_texts_and_labels_of_a_table_get_one_sentence(tmp_path: Path) ->
     path.write_text("text,y\noil,1\ngas,\n")
     with pytest.raises(DataError, match="1 labels are missing"):
         files.read(path)
+
+
+def test_a_line_ends_at_a_line_feed_and_nowhere_else(tmp_path: Path) -> None:
+    path = tmp_path / "news.jsonl"
+    lines = [{"text": "oil\u2028prices", "y": 0}, {"text": "the match\u0085ends", "y": 1}]
+    path.write_bytes("\r\n".join(json.dumps(one, ensure_ascii=False) for one in lines).encode())
+    assert files.read(path).views[0].shape == (2, 5)
+
+
+def test_a_line_that_is_no_json_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2, is no JSON .*: Unterminated string starting at, character 2$"):
+        files.read(jsonl(tmp_path, {"text": "oil"}, tail='\n{"text'))
