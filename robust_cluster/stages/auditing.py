@@ -90,7 +90,7 @@ def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None
     rows = torch.arange(trial.held.info.n_samples, device=trial.held.torch_device).split(bounded.BATCH)
     is_whole = trial.held.info.n_samples == recorded_samples(trial)
     if not is_whole:
-        return {}  # trained on one half and attacked on the other
+        return {}
     with torch.no_grad():
         found = [surface.labels(surface.point(batch_of(trial.held.views, part))) for part in rows]
     again = scores(trial.held.labels, torch.cat(found).cpu().numpy(), trial.held.info.n_clusters)
@@ -98,9 +98,18 @@ def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None
 
 
 def recorded_samples(trial: Trial) -> int | None:
-    """On how many samples the trained model was scored."""
-    parent = trial.held.store.record(trial.spec.parent) if trial.spec.parent else None
-    return parent["data"]["n_samples"] if parent else None
+    """On how many of the samples that can be attacked the trained model was scored; None where it was on others.
+
+    A defense is scored as the attack that it meets, which may be on fewer rows than there are.
+    """
+    run = trial.spec.parent
+    parent = trial.held.store.record(run) if run else None
+    if run is None or parent is None:
+        return None
+    if run.stage == "cluster" and trial.held.dataset.ref.split == "halves":
+        return None  # trained and scored on one half, attacked on the other
+    found: int = parent["metrics"].get("samples") or parent["data"]["n_samples"]
+    return found
 
 
 def other_attack(trial: Trial, surface: Surface, name: str, changes: Mapping[str, Any]) -> Attack:
