@@ -94,17 +94,28 @@ def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predic
 def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None, float | None]]:
     """ACC and NMI of the trained model in the record of its training, and as the attack's own path finds them.
 
-    Nothing where they cannot agree: a model scored on another half, or labels by statistics of the batch.
+    Nothing where they cannot agree: a model scored on other samples, or labels by statistics of the batch.
     """
     held, parent = trial.held, trial.spec.parent
     recorded = held.store.record(parent) if parent else None
-    if recorded is None or surface.bn != "eval" or recorded["data"]["n_samples"] != held.info.n_samples:
+    if recorded is None or surface.bn != "eval" or held.info.n_samples != scored_samples(trial, recorded):
         return {}
     rows = torch.arange(held.info.n_samples, device=held.torch_device).split(bounded.BATCH)
     with torch.no_grad():
         found = [surface.labels(surface.point(batch_of(held.views, part))) for part in rows]
     again = scores(held.labels, torch.cat(found).cpu().numpy(), held.info.n_clusters)
     return {name: (recorded["metrics"].get(name), again[name]) for name in ("ACC", "NMI")}
+
+
+def scored_samples(trial: Trial, recorded: Mapping[str, Any]) -> int | None:
+    """On how many of the samples that can be attacked the trained model was scored; None where it was on others.
+
+    A defense is scored as the attack that it meets, which may be on fewer rows than there are.
+    """
+    if recorded["spec"]["stage"] == "cluster" and trial.held.dataset.ref.split == "halves":
+        return None  # trained and scored on one half, attacked on the other
+    found: int = recorded["metrics"].get("samples") or recorded["data"]["n_samples"]
+    return found
 
 
 def other_attack(trial: Trial, surface: Surface, name: str, changes: Mapping[str, Any]) -> Attack:

@@ -115,6 +115,18 @@ def test_the_threat_model_states_a_radius_for_each_view_and_the_rows_that_were_l
     assert attacked("universal")["threat"]["train_share"] == 1.0
 
 
+def test_scores_of_the_half_that_trained_a_model_are_not_compared_with_those_of_the_other(
+    tmp_path: Path,
+) -> None:
+    halves = load(DataRef("digits", limit=300, split="halves"), Places())
+    context = Context(RunStore(tmp_path), halves, "smoke", device="cpu", threads=1)
+    overrides = {**KMEANS, "attack.norm": "linf", "attack.eps": 0.1}
+    request = Request("attack", halves.ref, "kmeans", attack="apgd", profile="smoke", overrides=overrides)
+    clustered, attacked = execute(plan(request, halves.info), context)[-2:]
+    assert clustered["metrics"]["ACC"] != attacked["metrics"]["ACC"]
+    assert (attacked["audit"][2]["name"], attacked["audit"][2]["status"]) == ("clean reproduction", "not run")
+
+
 def test_labels_of_every_scored_row_are_kept(attacked: Attacked, few: Dataset) -> None:
     record = attacked()
     kept = record["samples"]
