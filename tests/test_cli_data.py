@@ -125,6 +125,13 @@ def test_a_file_in_the_place_of_a_name_is_told_to_be_imported() -> None:
     assert "my.npz.npz" not in result.stderr
 
 
+def test_a_folder_without_its_slash_is_told_of() -> None:
+    Path("photos").mkdir()
+    result = rc("cluster --model kmeans --data photos")
+    assert result.exit_code == 2
+    assert "--data photos/ for the folder" in " ".join(result.stderr.split())
+
+
 def test_verify_claims_nothing_of_a_file_that_is_packed_otherwise() -> None:
     folder = Path("folder/mnist")
     folder.mkdir(parents=True)

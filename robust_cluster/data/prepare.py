@@ -189,6 +189,8 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
         return store.read_import(name, places), construct
     is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # a name is wanted here
     way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
+    if Path(name).is_dir() and not is_file:
+        way = f"--data {name}/ for the folder"
     raise UnknownNameError("data set", name, {*built_in, *own, *imported}, listing=f"rc ls data, or {way}")
 
 
