@@ -36,14 +36,25 @@ def in_portions(n: int, part: Callable[[Tensor], tuple[Tensor, ...]], device: to
 
     Raises: DataError when the CPU's memory cannot hold the results.
     """
-    found: list[tuple[Tensor, ...]] = []
+    joined: list[Tensor] = []  # made once: small results kept between large freed ones would leave holes in memory
+    portions = torch.arange(n, device=device).split(PORTION)
+    ends: list[int] = []
     with torch.no_grad():
-        for rows in torch.arange(n, device=device).split(PORTION):
-            found.append(part(rows))
-            if len(found) == 1 and device.type == "cpu":
-                needed = n * sum(one.nbytes for one in found[0]) // len(rows)
-                memory.check(f"what is computed of {n} samples", needed, "--limit N, or --dim with fewer dimensions")
-        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+        for rows in portions:
+            found = part(rows)
+            if not joined:
+                if device.type == "cpu":
+                    needed = n * sum(one.nbytes for one in found) // len(rows)
+                    memory.check(
+                        f"what is computed of {n} samples", needed, "--limit N, or --dim with fewer dimensions"
+                    )
+                sizes = (n if len(one) == len(rows) else len(one) * len(portions) for one in found)
+                joined = [one.new_empty((size, *one.shape[1:])) for one, size in zip(found, sizes, strict=True)]
+                ends = [0] * len(found)
+            for number, one in enumerate(found):
+                joined[number][ends[number] : ends[number] + len(one)] = one
+                ends[number] += len(one)
+    return tuple(one[:end] for one, end in zip(joined, ends, strict=True))
 
 
 def embed(model: ClusterModel, views: Stored) -> Embedding:
