@@ -8,14 +8,15 @@ from robust_cluster.report.spec import CellRequest, TableSpec
 
 Record = Mapping[str, Any]  # a run's result.json
 ATTACKED = ("*", "flip", "gap")  # parts of the names of metrics that an attack has changed
-TERMS = ("space", "norm", "knowledge", "stage")
-RADIUS = "attack.eps"  # a table that sweeps it says what every cell's is
+TERMS = ("space", "norm", "knowledge", "stage", "views")
+RADIUS, BATCH_NORM = "attack.eps", "attack.bn"  # a table that sweeps one says what every cell's is
 
 
 def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> None:
     """Nothing, when the attacked cells of every column were measured under one threat model.
 
-    That is space, norm, knowledge and stage, and for one data set the radius too, unless it is an axis of the table.
+    That is space, norm, knowledge, stage and moved views, whose statistics batch norm takes unless that is an axis of
+    the table, and for one data set the radius too, unless that is one.
     Metrics that end in "_refit" are of clusters fitted anew. Records from before threat models were recorded are passed
     over. Raises: ConfigError naming the column and two rows that differ.
     """
@@ -30,10 +31,12 @@ def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> Non
                 continue
             place = {**request.place, "metric": form.label}
             column = tuple(place[axis] for axis in spec.columns)
-            terms = {term: threat[term] for term in TERMS} | {"stage": stage(metrics, threat["stage"])}
+            terms = {term: threat.get(term) for term in TERMS} | {"stage": stage(metrics, threat["stage"])}
+            if BATCH_NORM not in request.own_settings:
+                terms["bn"] = threat.get("bn")
             row = ", ".join(place[axis] for axis in spec.rows)
             sets: dict[tuple[Any, ...], dict[str, Any]] = {(column,): terms}
-            if not any(RADIUS in (*method.set, *request.own_settings) for method in spec.methods):
+            if RADIUS not in request.own_settings:
                 sets[column, request.data.label] = {"eps": threat["eps_model"]}
             for place_key, found in sets.items():
                 other, first = seen.setdefault(place_key, (found, row))

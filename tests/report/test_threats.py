@@ -27,6 +27,8 @@ def attacked(record: Make, model: str, data: str = "stl10", **changes: Any) -> d
         ({"knowledge": "label"}, "knowledge white and label"),
         ({"stage": "re-fit"}, "stage frozen and re-fit"),
         ({"eps_model": 0.2}, "eps 0.1 and 0.2"),
+        ({"views": [0]}, r"views None and \[0\]"),
+        ({"bn": "batch"}, "bn None and batch"),
     ],
 )
 def test_two_threat_models_in_one_column_are_refused(
@@ -35,6 +37,15 @@ def test_two_threat_models_in_one_column_are_refused(
     records = [attacked(record, "kmeans"), attacked(record, "convae", **changes)]
     with pytest.raises(ConfigError, match=rf"toy puts different threat models into one column \(64\): .*{difference}"):
         build(load_toy(), records, profile="smoke")
+
+
+def test_a_radius_that_a_method_pins_is_compared_too(load_toy: Load, record: Make) -> None:
+    pinned = '\n\n[[methods]]\nlabel = "{model}, wider"\nmodels = ["convae"]\nset = { "attack.eps" = 0.2 }'
+    spec = load_toy(('models = ["kmeans", "convae"]', f'models = ["kmeans"]{pinned}'))
+    wide = attacked(record, "convae", eps_model=0.2)
+    wide["spec"]["settings"] = {"attack": {"eps": 0.2}}
+    with pytest.raises(ConfigError, match=r"eps 0\.1 and 0\.2"):
+        build(spec, [attacked(record, "kmeans"), wide], profile="smoke")
 
 
 def test_another_data_set_may_have_another_radius_and_no_other_norm(load_toy: Load, record: Make) -> None:
