@@ -91,6 +91,16 @@ def test_prepare_writes_once_and_says_what_comes_next() -> None:
     assert "sha256 " + facts["sha256"] in done("data info digits").stdout
 
 
+def test_a_table_is_prepared_with_the_column_of_its_labels() -> None:
+    Path("own").mkdir()
+    Path("own/cells.csv").write_text("a,b,cell type\n" + "1,2,T\n3,1,B\n2,2,T\n5,0,B\n")
+    result = rc("data prepare cells --data-dir own")
+    assert "the column 'cell type' is not numeric (--label-column 'cell type' if it holds" in result.stderr
+    result = rc("data prepare cells --data-dir own --label-column 'cell type'")
+    assert "4 x 2" in result.stdout
+    assert "next: rc cluster --model ae_kmeans --data cells --label-column 'cell type' --data-dir own" in result.stderr
+
+
 def test_an_import_without_labels_is_prepared_and_clustered_by_its_name() -> None:
     np.save("plain.npy", np.random.default_rng(0).normal(size=(30, 5)))
     assert done("data import plain.npy --name plain").stdout == "plain: 30 x 5 vectors, no labels\n"

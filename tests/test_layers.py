@@ -165,6 +165,18 @@ for kind in ("models", "attacks", "defenses", "data"):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_a_run_starts_without_libraries_that_take_a_second_to_import() -> None:
+    """`make bench` measures how fast; PyTorch itself takes most of it."""
+    script = """
+import sys
+import robust_cluster.stages.chain
+loaded = {"scipy.stats", "sklearn", "pandas", "matplotlib", "torchvision"} & set(sys.modules); assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_package_holds_only_the_listed_folders_and_files() -> None:
     found = {path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     assert found - {"__init__"} <= LAYERS.keys()

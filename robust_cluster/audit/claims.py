@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import stats
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
@@ -268,6 +267,8 @@ def certificate_holds(evidence: Evidence) -> Verdict:
     the radius; a vote of 400 draws decides. Value: the share contradicted, on at most 200 points. Source: Cohen et al.
     2019; of 13 tables published with that paper's code 8 have radii above the cap of the alpha it states.
     """
+    from scipy import stats  # takes a second, which every run's start would pay
+
     certificate = evidence.certificate
     if certificate is None:
         return not_run("there is no certificate of this model", needed=False)

@@ -1,5 +1,6 @@
 """`rc data`: which data sets there are, where they lie, and how to get, prepare, import and check them."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ class PrepareOptions(NameOptions):
     normalize: Normalized = "alrdc"
     size: Size = None
     subset: Subset = None
+    label_column: LabelColumn = None
+    text_column: TextColumn = None
     force: Annotated[bool, option("--force", help="Prepare again what is prepared.")] = False
 
 
@@ -226,7 +229,8 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
 
     o, where = options, options.places
     # the number of clusters and the split change no array, so that one copy serves every choice of them
-    ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, classes(o.subset))
+    kept = classes(o.subset)
+    ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, kept, o.label_column, o.text_column)
     entry = None if o.force else store.prepared(ref, where, sources(ref, where))
     if entry is None:
         data = load(ref, where, fresh=True)
@@ -236,9 +240,9 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     facts = {"folder": str(entry.folder), "bytes": entry.size, "sha256": entry.about["info"]["sha256"]}
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in entry.about["info"]["shapes"])
     o.show(facts, f"{entry.folder}  {entry.about['info']['n_samples']} x {shapes}  {bytes_in_words(entry.size)}")
-    chosen = [
-        f"--{flag} {value}" for flag, value in (("limit", o.limit), ("size", o.size), ("subset", o.subset)) if value
-    ]
+    flags = ("limit", "size", "subset", "label_column", "text_column", "data_dir")
+    values = ((flag.replace("_", "-"), getattr(o, flag)) for flag in flags)
+    chosen = [f"--{flag} {shlex.quote(str(value))}" for flag, value in values if value]
     chosen += ["--flatten"] * o.flatten + ([f"--normalize {o.normalize}"] if o.normalize != "alrdc" else [])
     o.say(f"next: {' '.join(['rc cluster --model ae_kmeans --data', o.name, *chosen])}")
 

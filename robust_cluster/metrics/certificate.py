@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from robust_cluster.errors import ConfigError, ShapeError
 
@@ -49,7 +49,7 @@ def certify(top: Ints, counts: Ints, n: int, *, alpha: float, sigma: float) -> C
     check_draws(n, alpha, sigma)
     lower = lower_bound(counts, n, alpha)
     sure = lower > 0.5
-    radius = np.where(sure, sigma * stats.norm.ppf(lower), 0.0)
+    radius = np.where(sure, sigma * special.ndtri(lower), 0.0)
     return Certificates(np.where(sure, top, ABSTAINED).astype(np.int64), radius, lower)
 
 
@@ -60,13 +60,13 @@ def lower_bound(counts: Ints, n: int, alpha: float) -> Floats:
     """
     if len(counts) and not 0 <= counts.min() <= counts.max() <= n:
         raise ShapeError(f"counts must be in [0, n] = [0, {n}], got {counts.min()} to {counts.max()}")
-    bound = np.asarray(stats.beta.ppf(alpha, np.maximum(counts, 1), n - counts + 1), dtype=float)
+    bound = np.asarray(special.betaincinv(np.maximum(counts, 1), n - counts + 1, alpha), dtype=float)
     return np.where(counts == 0, 0.0, bound)
 
 
 def radius_cap(n: int, *, alpha: float, sigma: float) -> float:
     """The largest radius that `n` draws can certify, sigma * Phi^-1(alpha^(1/n)): all of them in one cluster."""
-    return float(sigma * stats.norm.ppf(alpha ** (1 / n)))
+    return float(sigma * special.ndtri(alpha ** (1 / n)))
 
 
 def least_draws(alpha: float) -> int:

@@ -93,7 +93,7 @@ def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(pd, "read_parquet", fail(ImportError("no engine")))
     with pytest.raises(
-        DataError, match=r"needs pyarrow to read \.parquet \(pip install pyarrow, or save it as \.csv\)"
+        DataError, match=r"needs pyarrow to read \.parquet \(pip install 'robust_cluster\[parquet\]', or"
     ):
         files.read(path)
     monkeypatch.setattr(pd, "read_parquet", fail(OSError("magic bytes not found")))

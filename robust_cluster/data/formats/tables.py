@@ -70,7 +70,8 @@ def _parquet(path: Path) -> "pd.DataFrame":
         return pd.read_parquet(path)
     except ImportError as error:
         raise DataError(
-            f"{path.name}: pandas needs pyarrow to read .parquet", hint="pip install pyarrow, or save it as .csv"
+            f"{path.name}: pandas needs pyarrow to read .parquet",
+            hint="pip install 'robust_cluster[parquet]', or save it as .csv",
         ) from error
     except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
         raise DataError(f"{path.name} cannot be read as .parquet: {error}") from error
