@@ -1,33 +1,17 @@
 """`rc audit` and the budget of `rc attack`, as a user types them."""
 
 import json
-import os
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from robust_cluster.audit import checks
-from robust_cluster.cli import app as entry
 from robust_cluster.cli import audit
+from tests.cli.command import rc
 
 KMEANS = "--model kmeans --data digits --limit 200 --profile smoke --threads 1 --quiet --set model.n_init=1"
 LINF = "--attack apgd --norm linf"
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    for name in [name for name in os.environ if name.startswith("RC_")]:
-        monkeypatch.delenv(name)
-
-
-def rc(words: str) -> Any:
-    """The result of a command: exit_code, stdout, stderr."""
-    return CliRunner().invoke(entry.app, shlex.split(words), prog_name="rc")
 
 
 @pytest.mark.parametrize(

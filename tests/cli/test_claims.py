@@ -1,28 +1,14 @@
 """`rc table claims`: the papers' claims in the terminal and as JSON, from the records that there are."""
 
 import json
-import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from robust_cluster.cli import app as entry
 from robust_cluster.report.spec import load_spec, requests
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-def rc(words: str) -> Any:
-    """The result of a command: exit_code, stdout, stderr."""
-    return CliRunner().invoke(entry.app, shlex.split(words), prog_name="rc")
+from tests.cli.command import rc
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import figure
@@ -23,6 +21,7 @@ from robust_cluster.stages import auditing
 from robust_cluster.stages import sheet as sheets
 from robust_cluster.stages.settings import nested
 from robust_cluster.stages.sheet import Sheet
+from tests.cli.command import rc
 
 METRICS = {"ACC": 0.9, "ACC*_noise": 0.8, "noise_flip": 0.1, "flip": 0.6, "eps": 0.3, "samples": 60}
 SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --norm linf --eps 0.9 --profile smoke --threads 1 --quiet"
@@ -47,19 +46,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         assert rc(f"attack {SMOKE}").exit_code == 0
     (run,) = (folder / "runs" / "attack").iterdir()
     return Made(folder, run)
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    for name in [name for name in os.environ if name.startswith("RC_")]:
-        monkeypatch.delenv(name)
-
-
-def rc(words: str, **env: str) -> Any:
-    """The result of a command: exit_code, stdout, stderr."""
-    return CliRunner().invoke(entry.app, shlex.split(words), env=env, prog_name="rc")
 
 
 def refused(words: str, code: int) -> str:

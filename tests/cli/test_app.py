@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import attack, cluster, console, defend, ls, pretrain, reattack, table
@@ -29,24 +27,12 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import chain
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.profiles import PROFILES
+from tests.cli.command import rc
 
 VERBS = [module.VERB for module in (pretrain, cluster, attack, defend, reattack, table, ls)]
 EXAMPLES = [line for verb in VERBS for line in verb.examples.split("\n") if line]
 GRAPH = "--model graph --data digits --profile smoke"
 METRICS = {"ACC": 0.875, "NMI": 0.5, "ACC*": 0.25, "flip": 0.6, "noise_flip": 0.01, "D": 0.2}
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    for name in [name for name in os.environ if name.startswith("RC_")]:
-        monkeypatch.delenv(name)
-
-
-def rc(words: str, **env: str) -> Any:
-    """The result of a command: exit_code, stdout, stderr."""
-    return CliRunner().invoke(entry.app, shlex.split(words), env=env, prog_name="rc")
 
 
 @pytest.fixture
@@ -167,7 +153,7 @@ def test_a_dry_run_can_be_read_by_scripts(tmp_path: Path) -> None:
 
 def test_records_that_are_only_shown_take_no_settings() -> None:
     for option in ("--set attack.gamma=40", "--seed 0"):
-        result = rc(f"table table1 --profile cpu --from {Path(__file__).parents[1] / 'tables/results'} {option}")
+        result = rc(f"table table1 --profile cpu --from {Path(__file__).parents[2] / 'tables/results'} {option}")
         assert result.exit_code == 2
         assert f"it takes no {option.split()[0]}" in result.stderr
 

@@ -1,37 +1,20 @@
 """`rc certify`: its options, what they refuse, and which runs it takes."""
 
 import json
-import os
-import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from robust_cluster.cli import app as entry
 from robust_cluster.cli import certify
 from robust_cluster.cli.options import UNDEFENDED
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import chain
 from robust_cluster.stages.context import Context
+from tests.cli.command import rc
 
 KMEANS = "certify --model kmeans --data digits --profile smoke"
 REATTACK = "reattack --model convae --data digits --profile smoke --attack-seeds 0"
 CONVAE = "certify --model convae --data digits --profile smoke"
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    for name in [name for name in os.environ if name.startswith("RC_")]:
-        monkeypatch.delenv(name)
-
-
-def rc(words: str) -> Any:
-    """The result of a command: exit_code, stdout, stderr."""
-    return CliRunner().invoke(entry.app, shlex.split(words), prog_name="rc")
 
 
 def planned(words: str) -> list[str]:

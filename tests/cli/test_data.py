@@ -2,38 +2,28 @@
 
 import gzip
 import json
-import os
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from robust_cluster.cli import app as entry
 from robust_cluster.cli import data
 from robust_cluster.cli.options import classes, places
 from robust_cluster.data.places import NO_LICENSE
 from robust_cluster.data.prepare import available
 from robust_cluster.errors import ConfigError
+from tests.cli.command import rc
 
 EXAMPLES = [line for verb in data.VERBS for line in verb.examples.split("\n")]
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("RC_")]:
-        monkeypatch.delenv(name)
+def own_cache(own_folder: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RC_CACHE", str(tmp_path / "cache"))
     # this machine's packages are no part of a test
     monkeypatch.setattr(data, "places", lambda *given, **more: replace(places(*given, **more), system=()))
-
-
-def rc(words: str, **env: str) -> Any:
-    return CliRunner().invoke(entry.app, shlex.split(words), env=env, prog_name="rc")
 
 
 def done(words: str, **env: str) -> Any:
