@@ -129,14 +129,14 @@ def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple
 
 
 def recorded(record: Mapping[str, Any], names: Sequence[str]) -> list[Line] | None:
-    """The lines of a run's log as far as its record keeps these figures, None where it does not."""
+    """A line for the start and one for each epoch, as far as a run's record keeps these figures, else None."""
     drift: Mapping[str, Any] = record.get("drift") or {}
     if not set(names) <= drift.keys():
         return None
-    steps = [0, *drift["steps"]]
+    done = [0, *drift["steps"]]
     return [
-        {"epoch": i + 1, "steps": steps[i + 1] - steps[i], **{name: drift[name][i] for name in names}}
-        for i in range(len(steps) - 1)
+        {"epoch": epoch, "steps": steps - done[epoch], **{name: drift[name][epoch] for name in names}}
+        for epoch, steps in enumerate(drift["steps"])
     ]
 
 

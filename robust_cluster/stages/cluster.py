@@ -41,7 +41,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     with precision("highest"):
         model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
-    drifts = {"drift": drift.columns(run.lines())} if context.curve else {}
+    drifts = {"drift": drift.columns(at_start(spec, context), run.lines())} if context.curve else {}
     return {**record(context, spec, summary), **describe_model(model, context), **drifts}
 
 
@@ -52,6 +52,14 @@ def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
     model.eval()
     model.start("cluster", lambda: embed(model, context.views), own_seed(spec))
     model.train()
+
+
+def at_start(spec: RunSpec, context: Context) -> drift.Figures:
+    """The curve's figures of the model before its first step, which begins here a second time."""
+    model = context.new_model(spec)
+    with precision("highest"):
+        begin(model, spec, context)
+    return drift.Curve(model, spec, context)()
 
 
 def between_epochs(model: ClusterModel, spec: RunSpec, context: Context, epoch: int) -> dict[str, float]:

@@ -111,11 +111,15 @@ def matched_targets(labels: Labels | None, predicted: Predicted, n_clusters: int
     return targets
 
 
-def columns(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The logged figures of all epochs, by name, with the steps done by then, and their means over the run."""
+def columns(start: Figures, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures by name, of the model before its first step and after each logged epoch, with the steps done by then.
+
+    "mean": theirs over the epochs, without the start, which methods of one pretraining share.
+    """
     done = np.cumsum([line["steps"] for line in lines]).tolist()
     logged = [(steps, line["health"]) for steps, line in zip(done, lines, strict=True) if "delta_FR" in line["health"]]
     values = {name: [health[name] for _, health in logged] for name in FIGURES}
     kept = {name: [value for value in column if value is not None] for name, column in values.items()}
     means = {name: sum(column) / len(column) if column else None for name, column in kept.items()}
-    return {"steps": [steps for steps, _ in logged], **values, "mean": means}
+    whole = {name: [start[name], *column] for name, column in values.items()}
+    return {"steps": [0, *(steps for steps, _ in logged)], **whole, "mean": means}

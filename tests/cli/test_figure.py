@@ -356,7 +356,7 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
     Path("records/all.json").write_text(json.dumps(store.records()))
     sentence = "error: tiny is drawn of the runs themselves, and --from has their records alone\n"
     assert refused("figure tiny --profile smoke --from records", 2) == sentence
-    kept = [{**record, "drift": {"steps": [10], "ACC": [0.5]}} for record in store.records()]
+    kept = [{**record, "drift": {"steps": [0, 10], "ACC": [0.3, 0.5]}} for record in store.records()]
     Path("records/all.json").write_text(json.dumps(kept))
     assert rc("figure tiny --profile smoke --from records --output a.png").stdout == "a.png\n"
 

@@ -203,8 +203,9 @@ def test_a_logged_figure_is_found_beside_the_losses_and_among_them(name: str, ex
 
 
 def test_a_record_that_keeps_the_figures_needs_no_log() -> None:
-    drift = {"steps": [10, 25], "ACC": [0.5, 0.6], "delta_FR": [None, 0.1], "mean": {"ACC": 0.55}}
+    drift = {"steps": [0, 10, 25], "ACC": [0.3, 0.5, 0.6], "delta_FR": [0.2, None, 0.1], "mean": {"ACC": 0.55}}
     assert plots.recorded({"drift": drift}, ["ACC", "delta_FR"]) == [
+        {"epoch": 0, "steps": 0, "ACC": 0.3, "delta_FR": 0.2},
         {"epoch": 1, "steps": 10, "ACC": 0.5, "delta_FR": None},
         {"epoch": 2, "steps": 15, "ACC": 0.6, "delta_FR": 0.1},
     ]

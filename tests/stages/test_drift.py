@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robust_cluster.data.base import Batch, Dataset
+from robust_cluster.data.base import Batch, Dataset, Labels
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.models.autoencoder.adec import ADEC
 from robust_cluster.models.autoencoder.dec import DEC
@@ -22,6 +22,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import LOG, MODEL, RunStore
 from robust_cluster.stages import drift, loop, methods
 from robust_cluster.stages.chain import Request, execute, plan
+from robust_cluster.stages.cluster import begin
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.drift import FIGURES, Curve, columns, matched_targets
 from robust_cluster.stages.evaluate import embed
@@ -72,16 +73,20 @@ def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
     assert "drift" not in without
     assert {**record, "drift": 0}["metrics"] == without["metrics"]
     found = record["drift"]
-    assert found["steps"] == [4, 8, 12, 16, 20]
+    assert found["steps"] == [0, 4, 8, 12, 16, 20]
     logged = [line["health"] for line in lines_of(curved, specs[-1])]
     for name in FIGURES:
-        assert found[name] == [health[name] for health in logged]
+        assert found[name][1:] == [health[name] for health in logged]
+    start = curved.new_model(specs[-1])
+    begin(start, specs[-1], curved)
+    labels = start.labels(embed(start, few_digits.views).z).numpy()
+    assert found["ACC"][0] == accuracy(cast(Labels, few_digits.labels), labels) != found["ACC"][-1]
     assert found["ACC"][-1] == record["metrics"]["ACC"]
     assert found["NMI"][-1] == record["metrics"]["NMI"]
     assert all(-1 <= value <= 1 for value in found["delta_FR"])
-    assert found["mean"]["delta_FR"] == pytest.approx(np.mean(found["delta_FR"]))
+    assert found["mean"]["delta_FR"] == pytest.approx(np.mean(found["delta_FR"][1:]))
     if model == "dec":
-        assert found["delta_FD"] == [None] * EPOCHS  # it has no self-supervised loss
+        assert found["delta_FD"] == [None] * (1 + EPOCHS)  # it has no self-supervised loss
         assert found["mean"]["delta_FD"] is None
     else:
         assert all(-1 <= value <= 1 for value in found["delta_FD"])
@@ -234,8 +239,9 @@ def test_classes_are_matched_to_clusters_and_those_without_one_weigh_nothing() -
 def test_epochs_that_were_logged_without_the_curve_are_left_out() -> None:
     figures = dict.fromkeys(FIGURES, 0.5)
     lines = [{"steps": 3, "health": {}}, {"steps": 3, "health": {**figures, "delta_FD": None}}]
-    found = columns([*lines, {"steps": 3, "health": {**figures, "delta_FD": -0.25}}])
-    assert found["steps"] == [6, 9]
-    assert found["delta_FD"] == [None, -0.25]
+    start = dict.fromkeys(FIGURES, 0.75)
+    found = columns(start, [*lines, {"steps": 3, "health": {**figures, "delta_FD": -0.25}}])
+    assert found["steps"] == [0, 6, 9]
+    assert found["delta_FD"] == [0.75, None, -0.25]
     assert (found["mean"]["delta_FD"], found["mean"]["delta_FR"]) == (-0.25, 0.5)
-    assert columns(lines[:1])["mean"] == dict.fromkeys(FIGURES)
+    assert columns(start, lines[:1])["mean"] == dict.fromkeys(FIGURES)
