@@ -109,6 +109,8 @@ class ClusterModel(nn.Module, ABC):
     `pretrained_by`: the method whose pretraining gives this one's starting weights, None for methods without; methods
     that are compared "on the same pretrained network" name the same one and share its run.
     `pretrain_fields`: the fields of `Config` that the pretraining depends on.
+    `descends_losses`: a step down the sum of `losses`, such as defenses take, trains the whole method; not where an
+    opponent of its networks learns in `step` alone.
     `is_identity`: the embedding of one view is that view; for sparse data `start`, `assign`, `labels` and `health` then
     get the whole data set's z in torch's CSR layout.
     """
@@ -117,6 +119,7 @@ class ClusterModel(nn.Module, ABC):
     pretrained_by: ClassVar[str | None] = None
     pretrain_fields: ClassVar[tuple[str, ...]] = ()
     transductive: ClassVar[bool] = False
+    descends_losses: ClassVar[bool] = True
     is_identity: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:

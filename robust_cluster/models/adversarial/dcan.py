@@ -98,6 +98,7 @@ class DCAN(ClusterModel):
 
     pretrained_by: ClassVar[str | None] = "dcan"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "pool", "side", "scale", "latent_act", "pretrain")
+    descends_losses: ClassVar[bool] = False
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
