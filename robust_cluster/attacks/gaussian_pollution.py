@@ -28,7 +28,7 @@ class Config:
 class GaussianPollution(Attack):
     """Independent noise on the views, from torch's global generator."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     space: Space = "input"
     blind: ClassVar[bool] = True
     knowledge: Knowledge = "none"

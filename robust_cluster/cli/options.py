@@ -117,7 +117,7 @@ DataDir = Annotated[Path | None, option("--data-dir", help="Where data files are
 Limit = Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")]
 Flatten = Annotated[bool, option("--flatten", help="Images become vectors.")]
 Normalized = Annotated[Normalize, option("--normalize", help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
-Size = Annotated[int | None, option("--size", callback=positive, help="Pixels a side of images (DCAN: 14).")]
+Size = Annotated[int | None, option("--size", callback=positive, help="Pixels a side of images.")]
 Subset = Annotated[str | None, option("--subset", metavar="CLASS,...", help="Only these classes.")]
 LabelColumn = Annotated[
     str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")

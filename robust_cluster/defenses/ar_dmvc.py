@@ -182,11 +182,6 @@ def check_model(config: Config, model: ClusterModel) -> None:
         raise ConfigError(
             f"AR-DMVC moves values within their bounds, and those of {info.name} have none", hint="rc ls data"
         )
-    if len(model.optimizers("cluster")) > 1:
-        raise ConfigError(
-            f"AR-DMVC descends one loss, {type(model).__name__} trains networks against each other",
-            hint="--model comvc",
-        )
 
 
 def check_batch(batch: Batch, n_clusters: int) -> None:

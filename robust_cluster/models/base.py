@@ -109,6 +109,9 @@ class ClusterModel(nn.Module, ABC):
     `pretrained_by`: the method whose pretraining gives this one's starting weights, None for methods without; methods
     that are compared "on the same pretrained network" name the same one and share its run.
     `pretrain_fields`: the fields of `Config` that the pretraining depends on.
+    `descends_losses`: a step down the sum of `losses`, such as defenses take, trains the whole method; not where an
+    opponent of its networks learns in `step` alone.
+    `scores_refit`: a clustering's record also has the scores of `refit_labels` (ACC_refit, ...), beside other labels.
     `is_identity`: the embedding of one view is that view; for sparse data `start`, `assign`, `labels` and `health` then
     get the whole data set's z in torch's CSR layout.
     """
@@ -117,6 +120,8 @@ class ClusterModel(nn.Module, ABC):
     pretrained_by: ClassVar[str | None] = None
     pretrain_fields: ClassVar[tuple[str, ...]] = ()
     transductive: ClassVar[bool] = False
+    descends_losses: ClassVar[bool] = True
+    scores_refit: ClassVar[bool] = False
     is_identity: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
@@ -165,7 +170,7 @@ class ClusterModel(nn.Module, ABC):
         return embedding.z
 
     def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
-        """Labels (n,) of a fresh fit to z (n, d), for methods that label by k-means; None for the others."""
+        """Labels (n,) of a fresh fit to z (n, d), for methods that label by k-means or are scored so too; else None."""
         return None
 
     def forward(self, views: Views) -> Outputs:

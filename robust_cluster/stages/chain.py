@@ -96,6 +96,11 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
         raise ConfigError(
             f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
         )
+    if is_defended and not kind.descends_losses:
+        raise ConfigError(
+            f"{request.model} trains networks against each other: no defense, which descends one loss, can train it on",
+            hint="--model convae, or comvc for several views",
+        )
     if request.stage == "pretrain" and not kind.has_pretraining(config):
         raise ConfigError(f"{request.model} has no pretraining", hint=f"rc cluster --model {request.model}")
     if kind.has_pretraining(config):

@@ -42,7 +42,9 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
     drifts = {"drift": drift.columns(at_start(spec, context), run.lines())} if context.curve else {}
-    return {**record(context, spec, summary), **describe_model(model, context), **drifts}
+    description = describe_model(model, context)
+    description["metrics"] |= refit_scores(model, context, own_seed(spec))
+    return {**record(context, spec, summary), **description, **drifts}
 
 
 def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
@@ -86,6 +88,17 @@ def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
         metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
         metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder() else None
     return {"metrics": metrics, "health": health, "flags": ["collapsed"] if health["collapsed"] else []}
+
+
+def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:
+    """ACC_refit, NMI_refit and ARI_refit: scores of `refit_labels`; nothing for methods that are not scored so."""
+    if not model.scores_refit:
+        return {}
+    with precision("highest"):
+        labels = model.refit_labels(embed(model, context.views).z, seed)
+    assert labels is not None  # such methods give them
+    found = scores(context.labels, labels.cpu().numpy(), context.info.n_clusters)
+    return {f"{name}_refit": found[name] for name in ("ACC", "NMI", "ARI")}
 
 
 def reconstruction_error(model: ClusterModel, context: Context) -> float:

@@ -142,8 +142,8 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
 def refit(scorer: Scorer, moved: Outcome, seed: int) -> Metrics:
     """ACC_refit, ACC*_refit and so on: scores after k-means has been fitted to the very points that it labels.
 
-    AR-DMVC's protocol, which understates an attack. Methods that label by their head have nothing to refit: the scores
-    are the plain ones. Clean and moved points are fitted each on their own, the mean of 3 fits.
+    AR-DMVC's protocol, which understates an attack. Methods without `refit_labels`, whose head labels, have nothing to
+    refit: the scores are the plain ones. Clean and moved points are fitted each on their own, the mean of 3 fits.
     """
     names = ("ACC", "NMI", "ARI")
     found: Metrics = {}

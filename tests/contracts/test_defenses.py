@@ -19,7 +19,12 @@ Rows = Callable[[str], Batch]
 # of two views or more: CoMVC, which they are published for, and a method without images that labels by k-means
 VIEW_DEFENSES = {"ar_dmvc": ["comvc", "sem"], "ar_dmvc_am": ["comvc"]}
 SINGLE_VIEW = [name for name, module in discover.modules("models").items() if ".multiview." not in module]
-TRAINABLE = [name for name in SINGLE_VIEW if methods.resolve("models", name, "paper", {}).cluster.epochs]
+TRAINABLE = [
+    name
+    for name in SINGLE_VIEW
+    if methods.resolve("models", name, "paper", {}).cluster.epochs
+    and methods.method_class(discover.load("models", name)).descends_losses
+]
 # Their own terms are small means: most of the loss is the defense's, which learns later.
 STEPS = {"abc": 100, "dec": 60, "idec": 60}
 PAIRS = [(name, model) for name in discover.names("defenses") for model in VIEW_DEFENSES.get(name, TRAINABLE)]

@@ -154,10 +154,17 @@ def test_a_gradient_reaches_embedding_and_every_view(name: str, started: Make, r
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_methods_with_something_to_train_have_epochs(name: str, build: Make) -> None:
+def test_only_methods_with_something_to_train_have_epochs_and_say_whether_their_losses_train_it_all(
+    name: str, build: Make, rows: Rows
+) -> None:
     model = build(name)
-    if model.schedule("cluster").epochs:
-        assert model.optimizers("cluster")
+    if not model.schedule("cluster").epochs:
+        return
+    optimizers = model.optimizers("cluster")
+    assert optimizers
+    has_opponent = len(optimizers) > 1
+    # ADEC's discriminator has a term of its own
+    assert model.descends_losses == (not has_opponent or "discriminator" in model.losses(rows(name), "cluster"))
 
 
 @pytest.mark.parametrize("name", NAMES)

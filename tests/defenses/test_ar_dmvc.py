@@ -16,7 +16,7 @@ from robust_cluster.defenses.ar_dmvc import ArDmvc
 from robust_cluster.defenses.ar_dmvc_am import ArDmvcAm, divergence
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Outputs, adam, descend
-from robust_cluster.models.multiview import aecoddc, comvc, eamc, multivae
+from robust_cluster.models.multiview import aecoddc, comvc, multivae
 from robust_cluster.nn.contrastive import contrastive
 from robust_cluster.nn.layers import batch_norm_mode
 from robust_cluster.stages import methods
@@ -422,9 +422,6 @@ def test_models_that_it_cannot_train_are_refused_in_a_sentence() -> None:
     with pytest.raises(ConfigError) as caught:
         defense(single)
     assert str(caught.value) == "AR-DMVC sets views against each other and needs at least 2, toy has 1 (rc ls data)"
-    with pytest.raises(ConfigError) as caught:
-        defense(Surface(eamc.EAMC(eamc.Config(), info(), 8), "input"))
-    assert "descends one loss, EAMC trains networks against each other" in str(caught.value)
     uneven = ((1, 16, 16), (1, 20, 20))
     model = multivae.MultiVAE(multivae.Config(hidden=8), info(uneven), 8)
     with pytest.raises(ConfigError) as caught:

@@ -155,9 +155,7 @@ def test_labels_are_k_means_on_s_and_can_be_told_from_z_alone(lpvdn: LPVDN, digi
     assert s.shape == (1797, 10)
     assert lpvdn.labels(z).tolist() == lpvdn.assign(z).argmax(dim=1).tolist() == expected
     torch.testing.assert_close(lpvdn.log_assign(z).exp(), lpvdn.assign(z))
-    again = lpvdn.refit_labels(z, seed=3)
-    assert again is not None
-    assert again.tolist() == expected
+    assert lpvdn.refit_labels(z, seed=3).tolist() == expected
     assert lpvdn.decode(z)[0].shape == digits.views[0].shape
 
 
@@ -167,7 +165,9 @@ def test_without_the_locality_term_labels_are_the_components(build: Build, digit
     model.finish("cluster", lambda: embed(model, digits.views), seed=3)
     z = embed(model, digits.views).z
     assert model.labels(z).equal(model.prior.log_responsibilities(z).argmax(dim=1))
-    assert model.refit_labels(z, seed=3) is None
+    expected = KMeans(10, n_init=10, random_state=3).fit_predict(z.numpy()).tolist()
+    assert model.labels(z).tolist() != expected
+    assert model.refit_labels(z, seed=3).tolist() == build("vade").refit_labels(z, seed=3).tolist() == expected  # type: ignore[union-attr]
 
 
 def test_pretraining_is_vades_and_shared_by_every_setting_of_lpvdns_own(digits: Dataset) -> None:
@@ -260,7 +260,10 @@ def test_four_blobs_are_found(tmp_path: Path, name: str) -> None:
     context = Context(RunStore(tmp_path / "runs"), data, "smoke", device="cpu")
     overrides = {"model.hidden": [32]}
     planned = plan(Request("cluster", data.ref, name, 10, profile="smoke", overrides=overrides), data.info)
-    assert execute(planned, context)[-1]["metrics"]["ACC"] >= 0.99
+    found = execute(planned, context)[-1]["metrics"]
+    assert found["ACC"] >= 0.99
+    assert ("ACC_refit" in found) == (name != "vae_kmeans")
+    assert min(found.get(f"{score}_refit", 1) for score in ("ACC", "NMI", "ARI")) > 0.95
 
 
 def test_images_are_scored_by_cross_entropy_and_given_back_as_images() -> None:

@@ -192,6 +192,17 @@ def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context
             "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?",
         ),
         ({"model": "ae_kmeans"}, "ae_kmeans is not trained while clustering: no defense can train it on"),
+        *(
+            (
+                {"model": model, "attack": attack, "defense": defense},
+                f"{model} trains networks against each other: no defense, which descends one loss, can train it on",
+            )
+            for model, attack, defense in (
+                ("dcan", "latent_net", "mutual_info"),
+                ("aae", "latent_net", "mutual_info"),
+                ("eamc", "view_gan", "ar_dmvc"),
+            )
+        ),
         (
             {"model": "kmeans", "stage": "cluster", "overrides": {"model.cluster.epochs": 1}},
             "kmeans is not trained by descent: cluster.epochs must be 0, got 1",

@@ -2,12 +2,13 @@
 
 L = E ln(1 - D(G(x))) + E ln D(z*), z* ~ N(eta_k, diag(1/tau_k)) with k the component of G(x): the discriminator D
 ascends L, the encoder G descends its first term. A step takes a batch of at least 600 rows: one hard EM pass on the
-codes that the encoder gives them now, then D and G on the first 16 of them. Nothing flows through z*, eta or tau.
-The paper says nothing of initialisation, pretraining and the final labels: here k-means++ on the codes, and 10 more
-EM passes over all codes. Mode "paper" starts from a random encoder and takes the published 500 steps; "clean" starts
-from an autoencoder and goes on until the codes' total variance is down to a quarter, at most 20,000 steps. Sec. A.5.2
-lets the encoder ascend; the abstract's "minimise the encoder" is followed. A decoder learns to read the codes at the
-side, for attacks that look at what a code stands for: the encoder gets no gradient of it while clustering.
+codes that the encoder gives them now, then D and G on the first 16 of them. Nothing flows through z*, eta or tau. The
+paper says nothing of initialisation, pretraining and the final labels: here k-means++ on the codes, and 10 more EM
+passes over all codes; k-means on all codes is scored beside them (ACC_refit). Mode "paper" starts from a random encoder
+and takes the published 500 steps; "clean" starts from an autoencoder and ends with the first epoch that leaves less
+than a quarter of the codes' total variance, or after 20,000 steps. Sec. A.5.2 lets the encoder ascend; the abstract's
+"minimise the encoder" is followed. A decoder learns to read the codes at the side, for attacks that look at what a code
+stands for; while clustering the encoder gets no gradient of it.
 """
 
 import copy
@@ -70,7 +71,7 @@ class Config(ModelConfig):
     minibatch: int = 16
     momentum: float = 0.9  # of both SGDs; the paper names no value
     final_lr: float = 1e-5  # reached geometrically from cluster.lr, of both nets; the paper: "between 1e-3 and 1e-5"
-    min_variance: float = 0.25  # of the start, in [0, 1); mode "clean" ends below it, so that not all codes become one
+    min_variance: float = 0.25  # of the start, in [0, 1); mode "clean" ends with the first epoch that is below
     em_passes: int = 10  # over all codes, before the final labels
     n_init: int = 10  # k-means restarts
     pretrain: Schedule = field(default_factory=lambda: Schedule(epochs=50, batch_size=128))
@@ -98,6 +99,8 @@ class DCAN(ClusterModel):
 
     pretrained_by: ClassVar[str | None] = "dcan"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "pool", "side", "scale", "latent_act", "pretrain")
+    descends_losses: ClassVar[bool] = False
+    scores_refit: ClassVar[bool] = True
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
@@ -298,6 +301,8 @@ def image_shape(shape: tuple[int, ...], config: Config) -> tuple[int, int, int] 
         if shape[0] % config.side:
             raise ConfigError(f"side must divide the vectors' length {shape[0]}, got {config.side}")
         shape = (1, config.side, shape[0] // config.side)
+    elif config.side is not None:
+        raise ConfigError(f"side is for images that come as vectors (--flatten), got {config.side} for {shape}")
     channels, height, width = shape
     if height % config.pool or width % config.pool:
         raise ConfigError(

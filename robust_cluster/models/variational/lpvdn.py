@@ -3,9 +3,10 @@
 L = L_G + alpha0 L_MI + alpha1 L_LP (Eq. 1), one optimizer for all networks. L_MI: a discriminator tells x's own z from
 the z of another sample, and the encoder helps it (Eqs. 8-11). L_LP: KL(P || Q) of the pairwise distributions of mu~, a
 constant, and of s = f_lp(mu~) over each batch (Eqs. 12-17). Labels are k-means' on s; without L_LP, which alone trains
-f_lp, they are VaDE's. z of the embedding is mu~, which can be decoded; `assign` goes through f_lp. Widths, schedule
-and weights are the paper's, perplexity and mi_scale its code's. Batches come in random order, and x' of a pair is the
-sample before in the batch; the code draws from a second shuffled loader. Its two draws of z are one here (Eq. 6).
+f_lp, they are VaDE's, and k-means' on mu~ are scored beside them (ACC_refit). z of the embedding is mu~, which can be
+decoded; `assign` goes through f_lp. Widths, schedule and weights are the paper's, perplexity and mi_scale its code's.
+Batches come in random order, and x' of a pair is the sample before in the batch; the code draws from a second shuffled
+loader. Its two draws of z are one here (Eq. 6).
 """
 
 import math
@@ -99,11 +100,10 @@ class LPVDN(vade.VaDE):
             return super().log_assign(z)
         return log_center_posterior(self.f_lp(z), self.centers, self.variance)
 
-    def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
-        """Labels (n,) of k-means fitted anew to f_lp(z); None without L_LP."""
-        if not self.config.alpha1:
-            return None
-        return kmeans(self.f_lp(z), self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted anew to f_lp(z), to z itself without L_LP."""
+        points = self.f_lp(z) if self.config.alpha1 else z
+        return kmeans(points, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
 
     def cluster_losses(self, batch: Batch, embedding: Embedding, z: Tensor) -> Losses:
         """VaDE's terms, alpha0 L_MI ("information") and alpha1 L_LP ("locality"); a weight of 0 leaves its term out."""

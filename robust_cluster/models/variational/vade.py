@@ -2,10 +2,11 @@
 
 L_G = E[-log p(x | z)] + E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) + E KL(gamma || pi), gamma_c = q(c | z), one
 draw of z for all (LPVDN, AAAI 2021, Eqs. 2-7). An autoencoder x -> mu~ -> x_hat is pretrained by mean squared error;
-scikit-learn's mixture of all mu~ starts the prior. Labels are argmax_c gamma_c(mu~). It is LPVDN with alpha0 = 0 and
-alpha1 = 0: same networks, pretraining, schedule and, for one initialisation and order of batches, numbers. VaDE's own
-code trains 3,000 epochs of batches of 100 from weights of an unpublished pretraining. The last incomplete batch of an
-epoch is left out, LPVDN's code keeps it. Published at J = 10 (--dim 10): in wide latents components may be lost.
+scikit-learn's mixture of all mu~ starts the prior. Labels are argmax_c gamma_c(mu~); k-means on mu~ is scored beside
+them. It is LPVDN with alpha0 = 0 and alpha1 = 0: same networks, pretraining, schedule and, for one initialisation and
+order of batches, numbers. VaDE's own code trains 3,000 epochs of batches of 100 from weights of an unpublished
+pretraining. The last incomplete batch of an epoch is left out, LPVDN's code keeps it. Published at J = 10 (--dim 10):
+in wide latents components may be lost.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from robust_cluster.models.base import (
     StepwiseSchedule,
 )
 from robust_cluster.models.variational.vae_kmeans import Output, check_hidden, new_network
+from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.variational import MixturePrior, component_kl, prior_kl
 
 # LPVDN's Table 4; its first two columns, images, are the defaults
@@ -45,6 +47,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "short": QUICK,
     "cpu": QUICK,
 }
+N_INIT = 10  # k-means restarts
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Config(ModelConfig):
 class VaDE(ClusterModel):
     """The autoencoder and its mixture prior; z of the embedding is mu~."""
 
+    scores_refit: ClassVar[bool] = True
     pretrained_by: ClassVar[str | None] = "vade"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "output", "pretrain")
 
@@ -95,6 +99,10 @@ class VaDE(ClusterModel):
     def log_assign(self, z: Tensor) -> Tensor:
         """log gamma (n, K), none of them infinite."""
         return self.prior.log_responsibilities(z)
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+        """Labels (n,) of k-means fitted to z (n, J)."""
+        return kmeans(z, self.info.n_clusters, n_init=N_INIT, seed=seed)[1]
 
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """The terms of L_G; the mean squared error of x_hat(mu~) while pretraining."""
