@@ -15,6 +15,7 @@ import torch
 
 from robust_cluster.attacks import apgd
 from robust_cluster.attacks.base import Attack, Budget, Gain, Surface
+from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import Schedule
 from robust_cluster.nn.precision import precision
@@ -79,14 +80,15 @@ class Companions:
 
     def at(self, attacker: Attack, eps: float) -> dict[str, Attack]:
         """The transferred and the adaptive attack at a radius; the latter where the defense has a loss of its own."""
-        old = self.trial.seen.learned_attack(self.trial.spec, self.other, eps=eps)
+        radius = at_radius(attacker.budget, eps)
+        old = self.trial.seen.learned_attack(self.trial.spec, self.other, **radius)
         found: dict[str, Attack] = {TRANSFERRED: Transferred(old, self.other, attacker.budget)}
         if self.gain is None:
             return found
         known = {f.name for f in fields(apgd.Config)}
         own = {name: value for name, value in self.trial.spec.settings["attack"].items() if name in known}
         eot = max(own.get("eot", 1), DRAWS if is_random(self.trial) else 1)
-        changes = {**own, "objective": "margin", "random_start": True, "eot": eot, "eps": eps}
+        changes = {**own, "objective": "margin", "random_start": True, "eot": eot, **radius}
         torch.manual_seed(seed_for(self.trial.spec.seed, "adaptive", self.trial.spec.key))
         config = settings.build(apgd.Config, changes, "attack")
         return {**found, ADAPTIVE: apgd.Apgd(config, self.trial.surface, gain=self.gain)}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Budget, Surface, equal_norm_noise
+from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.data.base import Batch, Labels, Views
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.layers import flat
@@ -141,8 +142,9 @@ def members(attacker: Attack, companions: Mapping[str, Attack], name: str) -> Ma
 def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     """A line per radius and member and one for the worst case of each radius; the worst points of the last radius."""
     settings = trial.attack_spec.settings["attack"]
-    headline = trial.attacker.budget.eps / unit(trial)  # the config's own, or the default where it has none
-    radii = sorted({*settings["curve"], headline if settings["eps"] is None else settings["eps"]})
+    budget = trial.attacker.budget
+    own = budget.eps / unit(trial) if settings["eps"] is None else settings["eps"]  # the largest: see BoundedConfig
+    radii = sorted({*settings["curve"], own})
     lines: list[Line] = []
     best: dict[str, list[Views]] = {}
     worst: list[Views] = []
@@ -152,8 +154,8 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     try:
         for count, eps in enumerate(radii, start=1):
             attacker = trial.attacker
-            if eps != radii[-1]:
-                attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, eps=eps)
+            if eps != own:
+                attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, **at_radius(budget, eps))
             companions = beside.at(attacker, eps) if beside else {}
             for name, member in members(attacker, companions, str(trial.attack_spec.attack)).items():
                 best[name] = [

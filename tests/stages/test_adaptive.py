@@ -16,9 +16,11 @@ from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Places, Views
 from robust_cluster.data.prepare import load
 from robust_cluster.models.base import ClusterModel, Embedding
-from robust_cluster.runs.spec import DataRef
+from robust_cluster.nn.objectives import margin
+from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages.adaptive import ADAPTIVE, DRAWS, TRANSFERRED, Transferred, gaps, is_random
+from robust_cluster.stages import adaptive, methods
+from robust_cluster.stages.adaptive import ADAPTIVE, DRAWS, TRANSFERRED, Companions, Transferred, gaps, is_random
 from robust_cluster.stages.bounded import Probe, worsened
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context, Trial
@@ -34,12 +36,35 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 
 @pytest.fixture(scope="module")
-def victim(context: Context) -> ClusterModel:
+def clustered(context: Context) -> RunSpec:
     """K-means on 300 digits."""
     request = Request("cluster", context.dataset.ref, "kmeans", profile="smoke", overrides={"model.n_init": 1})
     specs = plan(request, context.info)
     execute(specs, context)
-    return context.trained_model(specs[-1]).eval().requires_grad_(False)
+    return specs[-1]
+
+
+@pytest.fixture(scope="module")
+def victim(context: Context, clustered: RunSpec) -> ClusterModel:
+    return context.trained_model(clustered).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def reattack(context: Context, clustered: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
+    """reattack(surface, **settings): APGD on a model that stands in for the defended one, whose loss is the margin."""
+
+    def gain(model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+        return margin(model.log_assign(moved.z), labels)
+
+    def new(surface: Surface, **settings: Any) -> Trial:
+        plain = methods.plain(apgd.Config(**settings))
+        spec = replace(
+            clustered, stage="reattack", attack="apgd", attack_seed=0, settings={"attack": plain}, parent=clustered
+        )
+        return Trial(context.new_attack(spec, surface), surface, spec, context, context)
+
+    monkeypatch.setattr(adaptive, "own_loss", lambda trial: gain)
+    return new
 
 
 def without_gradient(encode: Encode, unit: float) -> Encode:
@@ -118,6 +143,16 @@ def test_gaps_are_between_the_worst_case_and_the_transferred_points() -> None:
     found = gaps({"apgd": of(0, 1, 2), "noise": of(3), TRANSFERRED: of(0), ADAPTIVE: of(4, 5)})
     assert found == {"transferred": 0.1, "afresh": 0.4, "adaptive": 0.2, "worst": 0.6, "gap": pytest.approx(0.5)}
     assert gaps({"apgd": of(0), TRANSFERRED: of(0, 1)})["adaptive"] is None
+
+
+def test_companions_have_the_ball_of_an_attack_that_leaves_its_radius_to_the_data_set(
+    victim: ClusterModel, reattack: Callable[..., Trial]
+) -> None:
+    trial = reattack(Surface(victim, "input"), curve=(0.05,))
+    assert trial.attacker.budget.norm == "linf"
+    found = Companions(trial).at(trial.attacker, 0.05)
+    assert set(found) == {TRANSFERRED, ADAPTIVE}
+    assert found[ADAPTIVE].budget == replace(trial.attacker.budget, eps=trial.attacker.budget.eps / 2)
 
 
 def test_a_model_without_chance_is_not_random(victim: ClusterModel, context: Context) -> None:
