@@ -127,7 +127,7 @@ def test_a_radius_is_in_pixels_of_the_input_and_in_units_of_the_embedding() -> N
     assert bounded_budget(BoundedConfig(norm="linf", view_eps=(0.1, 0.2)), two).radii(2) == (0.5, 1.0)
     assert bounded_budget(BoundedConfig(), replace(scaled, name="noisymnist")).eps == pytest.approx(1.5)
     assert bounded_budget(BoundedConfig(curve=(0.05,)), scaled).eps == pytest.approx(0.5)
-    with pytest.raises(ConfigError, match="eps must be the largest radius of the curve, 0.2, got 0.1"):
+    with pytest.raises(ConfigError, match=r"eps must be the largest radius of the curve, 0\.2, got 0\.1"):
         bounded_budget(BoundedConfig(curve=(0.05, 0.2)), scaled)
 
 
