@@ -154,19 +154,22 @@ def twin_breaks(evidence: Evidence) -> Verdict:
 def adaptive_gap(evidence: Evidence) -> Verdict:
     """A defended model was also attacked with the defense's own loss; the gap to this attack is shown.
 
-    Value: the adaptive attack's flip rate less this one's. Without an adaptive run a claim of defense fails. Source:
+    Value: the adaptive attack's flip rate less that of this one alone. Without an adaptive attack a claim of defense
+    fails, except where the defense has no loss of the moved points and a white-box attack was made afresh. Source:
     Carlini et al. 2019; Tramer et al. 2020.
     """
     if evidence.defense is None:
         return not_run("the model has no defense", needed=False)
-    if evidence.adaptive is None:
-        return Verdict("fail", note=f"no attack with the loss of {evidence.defense} itself: transferred attacks only")
-    there = (evidence.adaptive.get("metrics") or {}).get("flip")
-    if there is None:
-        return not_run("the record of the adaptive attack has no flip rate")
-    here = (evidence.record.get("metrics") or {}).get("flip")
-    here = probes.rate(evidence.flips(evidence.points)) if here is None else here
-    return Verdict("pass", there - here, n=len(evidence), note=f"adaptive {there:.1%}, this attack {here:.1%}")
+    beside = evidence.record.get("adaptive")
+    if beside is None:
+        return Verdict("fail", note=f"no attack with the loss of {evidence.defense} itself stands beside this one")
+    there, here = beside["adaptive"], beside["afresh"]
+    if there is not None:
+        return Verdict("pass", there - here, n=len(evidence), note=f"adaptive {there:.1%}, this attack {here:.1%}")
+    note = f"{evidence.defense} has no loss of the points that are moved; this attack, made afresh, is {{}}"
+    if evidence.knowledge == "white":
+        return not_run(note.format("white-box"), needed=False)
+    return Verdict("fail", note=note.format("not white-box"))
 
 
 def fair_use(evidence: Evidence) -> Verdict:
