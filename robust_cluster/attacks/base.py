@@ -142,6 +142,7 @@ class Attack(ABC):
     blind: ClassVar[bool] = False  # knows nothing of the model: it is noise itself, and no noise need stand beside it
     bounded: ClassVar[bool] = False  # a standard attack: its Config is a `BoundedConfig`
     knowledge: Knowledge = "white"  # what it must know of the victim
+    trained_at: float | None = None  # of one that learns inside a radius: that of its last step, None before the first
     queries: int = 0  # samples that the victim was asked about so far; one forward pass with or without a backward
 
     @classmethod

@@ -40,7 +40,7 @@ class BoundedConfig:
     space: Space = "input"
     norm: Norm | None = None  # with eps; the ball of every sample and view
     eps: float | None = None  # None, without a norm: L-infinity, AR-DMVC's radius for the data set, or 0.1
-    curve: tuple[float, ...] = ()  # further radii that the stage measures
+    curve: tuple[float, ...] = ()  # further, smaller radii that the stage measures
     rows: int = 1000  # evenly spaced samples that the stage attacks
     views: tuple[int, ...] = ()  # numbers from 0 of the views that are moved; none: all
     view_eps: tuple[float, ...] = ()  # a radius for each view in place of eps; 0 leaves a view as it is
@@ -66,6 +66,8 @@ class BoundedConfig:
             raise ConfigError(f"the norm {self.norm} needs a radius", hint="--eps 0.1")
         if self.views and self.view_eps:
             raise ConfigError("views and view_eps both say which views move: give one of them")
+        if self.eps is not None:
+            check_curve(self.curve, self.eps)
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,23 @@ def check_choice(name: str, value: str, allowed: Any) -> None:
         raise ConfigError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
 
 
+def check_curve(curve: tuple[float, ...], eps: float) -> None:
+    """Nothing, when no radius of a curve is above the attack's own, which the scores are of. Raises: ConfigError."""
+    if max(curve, default=0.0) > eps:
+        message = f"eps must be the largest radius of the curve, {max(curve):g}, got {eps:g}"
+        raise ConfigError(message, hint=f"--eps {max(curve):g}")
+
+
+def at_radius(budget: Budget, eps: float) -> dict[str, Any]:
+    """The settings that give an attack of this budget another radius, in pixels or units of the embedding."""
+    return {"norm": budget.norm, "eps": eps, "curve": ()}
+
+
 def bounded_budget(config: BoundedConfig, info: DataInfo) -> Budget:
     """The ball and the box of a standard attack in the units that the model sees; no box in latent space.
 
-    Raises: ConfigError for views that the data do not have, and for no radius where there is no default.
+    Raises: ConfigError for views that the data do not have, for no radius where there is no default, and for a curve
+    that goes beyond the default.
     """
     is_input = config.space == "input"
     unit, box, count = (info.unit, info.box, len(info.shapes)) if is_input else (1.0, None, 1)
@@ -113,7 +128,9 @@ def bounded_budget(config: BoundedConfig, info: DataInfo) -> Budget:
     if config.eps is None and (not is_input or box is None):
         what = "an embedding has no range of values" if not is_input else f"values of {info.name} have no known range"
         raise ConfigError(f"{what}, so its radius has no default", hint="--norm l2 --eps 1")
-    eps = unit * (published(PUBLISHED_EPS, info.name, OTHER_EPS) if config.eps is None else config.eps)
+    own = published(PUBLISHED_EPS, info.name, OTHER_EPS) if config.eps is None else config.eps
+    check_curve(config.curve, own)
+    eps = unit * own
     chosen = tuple(eps if view in config.views else 0.0 for view in range(count)) if config.views else ()
     return Budget(config.norm or "linf", eps, box, chosen)
 

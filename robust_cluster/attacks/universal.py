@@ -108,6 +108,7 @@ class Universal(BoundedAttack):
         mean = gain.mean() if self.config.cap is None else gain.clamp_max(self.config.cap).mean()
         gradients = torch.autograd.grad(mean, deltas)
         self.queries += 2 * len(batch)
+        self.trained_at = self.budget.eps
         with torch.no_grad():
             for number, (delta, gradient) in enumerate(zip(self.delta, gradients, strict=True)):
                 delta.copy_(self.stepped(delta, gradient, self.budget.radius(number)))

@@ -78,7 +78,6 @@ class Evidence:
     undefended: Surface | None = None  # the same model before its defense
     twin: Mapping[str, Any] | None = None  # record of the same attack on the undefended model
     defense: str | None = None  # name of the defense that the victim has
-    adaptive: Mapping[str, Any] | None = None  # record of an attack on the victim with the defense's own loss
     certificate: Certificate | None = None
     seeds: tuple[tuple[int, int], ...] = ()  # (model seed, attack seed) of all finished runs of this cell
     seed: int = 0

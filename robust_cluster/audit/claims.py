@@ -1,6 +1,7 @@
 """Checks 18 to 26: whether what is claimed of a model or a defense follows from the numbers."""
 
 import copy
+import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import probes
 from robust_cluster.audit.base import Certificate, Evidence, Status, Verdict, lightened, not_run
-from robust_cluster.audit.mechanics import UNBOUNDED
+from robust_cluster.audit.mechanics import ROUNDING, UNBOUNDED
 from robust_cluster.audit.strength import STILL
 from robust_cluster.data.base import Views
 from robust_cluster.metrics.accuracy import accuracy_under, chance_accuracy, match
@@ -154,19 +155,22 @@ def twin_breaks(evidence: Evidence) -> Verdict:
 def adaptive_gap(evidence: Evidence) -> Verdict:
     """A defended model was also attacked with the defense's own loss; the gap to this attack is shown.
 
-    Value: the adaptive attack's flip rate less this one's. Without an adaptive run a claim of defense fails. Source:
+    Value: the adaptive attack's flip rate less that of this one alone. Without an adaptive attack a claim of defense
+    fails, except where the defense has no loss of the moved points and a white-box attack was made afresh. Source:
     Carlini et al. 2019; Tramer et al. 2020.
     """
     if evidence.defense is None:
         return not_run("the model has no defense", needed=False)
-    if evidence.adaptive is None:
-        return Verdict("fail", note=f"no attack with the loss of {evidence.defense} itself: transferred attacks only")
-    there = (evidence.adaptive.get("metrics") or {}).get("flip")
-    if there is None:
-        return not_run("the record of the adaptive attack has no flip rate")
-    here = (evidence.record.get("metrics") or {}).get("flip")
-    here = probes.rate(evidence.flips(evidence.points)) if here is None else here
-    return Verdict("pass", there - here, n=len(evidence), note=f"adaptive {there:.1%}, this attack {here:.1%}")
+    beside = evidence.record.get("adaptive")
+    if beside is None:
+        return Verdict("fail", note=f"no attack with the loss of {evidence.defense} itself stands beside this one")
+    there, here = beside["adaptive"], beside["afresh"]
+    if there is not None:
+        return Verdict("pass", there - here, n=len(evidence), note=f"adaptive {there:.1%}, this attack {here:.1%}")
+    note = f"{evidence.defense} has no loss of the points that are moved; this attack, made afresh, is {{}}"
+    if evidence.knowledge == "white":
+        return not_run(note.format("white-box"), needed=False)
+    return Verdict("fail", note=note.format("not white-box"))
 
 
 def fair_use(evidence: Evidence) -> Verdict:
@@ -190,10 +194,11 @@ def fair_use(evidence: Evidence) -> Verdict:
             problems.append("the rows that it was trained on are not stated")
         elif share == 1:
             warnings.append("scored on the rows that it learned from")
-        lines = [line for line in evidence.record.get("radii") or [] if line.get("trained_at") != line.get("eps")]
-        own = evidence.threat.get("eps_pixels")
-        if lines := [line for line in lines if line.get("trained_at") is not None or line.get("eps") != own]:
-            problems.append(f"not trained for eps {', '.join(sorted({format(line['eps'], 'g') for line in lines}))}")
+        own = probes.pixels(evidence)  # a resumed run may have taken the attacker's last step before
+        radii = [(line["eps"], line.get("trained_at")) for line in evidence.record.get("radii") or []]
+        others = {eps for eps, at in radii if not math.isclose(own if at is None else at, eps, rel_tol=ROUNDING)}
+        if others:
+            problems.append(f"not trained for eps {', '.join(sorted(format(eps, 'g') for eps in others))}")
     status: Status = "fail" if problems else "warn" if warnings else "pass"
     return Verdict(status, float(len(problems)), 0.0, len(evidence), "; ".join(problems + warnings))
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robust_cluster.attacks import bounded
 from robust_cluster.attacks.base import Attack, Gain, Surface, representations
 from robust_cluster.audit.base import Evidence, cut, joined, setting
 from robust_cluster.data.base import Views
@@ -54,7 +55,7 @@ def at_radius(evidence: Evidence, eps: float) -> dict[str, Any]:
         return {"eps": eps}
     if each := setting(attacker, "view_eps"):
         return {"norm": budget.norm, "view_eps": tuple(eps * view / (max(each) or 1.0) for view in each)}
-    return {"norm": budget.norm, "eps": eps}
+    return bounded.at_radius(budget, eps)
 
 
 def pixels(evidence: Evidence) -> float:

@@ -22,7 +22,7 @@ from robust_cluster.data.base import Batch, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
-from robust_cluster.nn.contrastive import all_pairs, contrastive, info_nce
+from robust_cluster.nn.contrastive import all_pairs, contrastive
 from robust_cluster.nn.layers import batch_norm_mode
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"pairs": "first", "pgd_bn": "train", "max_norm": None}}
@@ -131,19 +131,30 @@ class ArDmvc:
         return moved
 
     def gain(self, surface: Surface, attack: Attack, batches: Iterable[Batch]) -> Gain | None:
-        """Each sample's part of L_CL of the moved views: what the defense's inner attack ascends; None in latent space.
+        """Each sample's part of L_CL of the moved views, (n,): what the defense's inner attack ascends; None in latent
+        space.
 
-        There is nothing to train: `attack` and `batches` are not used.
+        Negatives are the clean samples of the first of `batches`, so that no sample's loss depends on which others are
+        attacked with it. There is nothing to train: `attack` and the other batches are not used.
         """
-        return self.contrasts if surface.space == "input" else None
+        if surface.space == "latent":
+            return None
+        with torch.no_grad():
+            others = surface.encode(next(iter(batches)).views).per_view
+        return lambda model, clean, moved, labels: self.contrasts(model, clean, moved, others)
 
-    def contrasts(self, model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
-        """Each sample's anchors in L_CL of the batch, (n,), whose mean is L_CL."""
-        views = [F.normalize(view) for view in moved.per_view]
-        pairs = [(0, 1)] if self.config.pairs == "first" else list(itertools.combinations(range(len(views)), 2))
-        each = [info_nce(views[u], views[v], self.config.temperature, reduction="none") for u, v in pairs]
-        found: Tensor = torch.stack(each).mean(dim=0).unflatten(0, (2, len(labels))).sum(dim=0)
-        return found
+    def contrasts(self, model: ClusterModel, clean: Embedding, moved: Embedding, others: Views) -> Tensor:
+        """Each sample's two anchors in L_CL, (n,), its mean over the pairs: the views `others` are their negatives."""
+        own, others = (tuple(F.normalize(view) for view in views) for views in (moved.per_view, others))
+        pairs = [(0, 1)] if self.config.pairs == "first" else list(itertools.combinations(range(len(own)), 2))
+        losses = []
+        for u, v in pairs:
+            negatives = torch.cat([others[u], others[v]])
+            positive = (own[u] * own[v]).sum(dim=1, keepdim=True)
+            for anchor in (own[u], own[v]):
+                cosines = torch.cat([positive, anchor @ negatives.T], dim=1)
+                losses.append(-(cosines / self.config.temperature).log_softmax(dim=1)[:, 0])
+        return torch.stack(losses).sum(dim=0) / len(pairs)
 
     def contrast(self, per_view: Views) -> Tensor:
         """L_CL, a scalar, of the views' representations (n, d). Raises: ConfigError when their widths differ."""

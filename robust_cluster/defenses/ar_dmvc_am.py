@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from robust_cluster.attacks.base import Surface
+from robust_cluster.data.base import Views
 from robust_cluster.defenses import ar_dmvc
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
@@ -45,11 +46,11 @@ class ArDmvcAm(ar_dmvc.ArDmvc):
         super().__init__(config, surface)
         self.gamma = ar_dmvc.or_published(config.gamma, GAMMA, name=surface.model.info.name, default=0.1)
 
-    def contrasts(self, model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+    def contrasts(self, model: ClusterModel, clean: Embedding, moved: Embedding, others: Views) -> Tensor:
         """Each sample's part of L_CL and of the mitigator, (n,): what the two inner terms of the defense make small."""
         own = model.assign(clean.z) + self.config.kl_eps, model.assign(moved.z) + self.config.kl_eps
         p, q = own if self.config.kl_direction == "clean_adv" else own[::-1]
-        return super().contrasts(model, clean, moved, labels) + self.gamma * (p * (p.log() - q.log())).sum(dim=1)
+        return super().contrasts(model, clean, moved, others) + self.gamma * (p * (p.log() - q.log())).sum(dim=1)
 
     def extra_terms(self, clean: Outputs, moved: Outputs) -> Losses:
         """gamma times the divergence between the soft labels of both passes."""

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +11,11 @@ from torch import Tensor
 from robust_cluster.errors import ShapeError
 
 
-def info_nce(
-    left: Tensor, right: Tensor, temperature: float = 1.0, *, reduction: Literal["mean", "none"] = "mean"
-) -> Tensor:
+def info_nce(left: Tensor, right: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean over the 2n rows of -log(e^{<r_i, p_i>/t} / sum_{j != i} e^{<r_i, r_j>/t}), p_i the row's other view.
 
     The rows are left above right; each has one positive and 2n - 2 negatives, the other samples of both views. Inner
-    products are of the rows as they are: normalise first for cosines. `reduction` "none": the 2n terms, those of the
-    anchors in `left` first. Shapes: left and right (n, d), t > 0.
+    products are of the rows as they are: normalise first for cosines. Shapes: left and right (n, d), t > 0.
     Raises: ShapeError when shapes differ or n < 2. Source: SEM (Xu et al., NeurIPS 2023); differs: none.
     """
     if left.shape != right.shape or len(left) < 2:
@@ -29,7 +25,7 @@ def info_nce(
     rows = torch.cat([left, right])
     similarities = (rows @ rows.T / temperature).fill_diagonal_(-math.inf)
     partners = torch.arange(2 * n, device=rows.device).roll(n)
-    return F.cross_entropy(similarities, partners, reduction=reduction)
+    return F.cross_entropy(similarities, partners)
 
 
 def contrastive(left: Tensor, right: Tensor, temperature: float = 0.1) -> Tensor:

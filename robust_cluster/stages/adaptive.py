@@ -2,7 +2,8 @@
 defense.
 
 A defense that only beats what was made for the undefended model has a gap between the points that are handed over and
-those that are found afresh; one that hides its gradients or its randomness has one between these and the adaptive ones.
+those that are found afresh; one that hides its gradients or its randomness has one between the members that need them
+and the others.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ import torch
 
 from robust_cluster.attacks import apgd
 from robust_cluster.attacks.base import Attack, Budget, Gain, Surface
+from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import Schedule
 from robust_cluster.nn.precision import precision
@@ -52,20 +54,30 @@ class Transferred(Attack):
 
 
 def gaps(flipped: Mapping[str, Flags]) -> dict[str, float | None]:
-    """Flip rates of a re-attack at its largest radius, and the gap between its worst case and the transferred points.
+    """Flip rates of a re-attack at its largest radius, and by how much its worst case is above them.
 
     `flipped`: which samples each member flips. "afresh" is the worst case of the attack as it stands on an undefended
-    model too, "adaptive" of the one that ascends the defense's own loss alone; None where the defense has no such loss.
+    model too, "gradient" and "queried" its best single member that follows gradients and that asks for answers,
+    "adaptive" the one that ascends the defense's own loss alone; None where there is no such member. "gap" is to the
+    transferred points; "gap_gradient" is large for a defense that hides its gradients, "gap_queried" for one whose
+    answers change by themselves, "gap_afresh" for one that holds until its own loss is attacked.
     """
-    fresh = [flags for name, flags in flipped.items() if name not in (TRANSFERRED, ADAPTIVE)]
+    fresh = {name: flags for name, flags in flipped.items() if name not in (TRANSFERRED, ADAPTIVE)}
+    shares = {name: float(flags.mean()) for name, flags in flipped.items()}
+
+    def best(*kinds: str) -> float | None:
+        return max((shares[name] for name in fresh if name.partition(":")[0] in kinds), default=None)
+
     worst = float(np.logical_or.reduce(list(flipped.values())).mean())
-    transferred = float(flipped[TRANSFERRED].mean())
+    single = {"gradient": best("apgd", "pgd"), "queried": best("square")}
+    single["afresh"] = float(np.logical_or.reduce(list(fresh.values())).mean())
     return {
-        "transferred": transferred,
-        "afresh": float(np.logical_or.reduce(fresh).mean()),
-        "adaptive": float(flipped[ADAPTIVE].mean()) if ADAPTIVE in flipped else None,
+        "transferred": shares[TRANSFERRED],
+        **single,
+        "adaptive": shares.get(ADAPTIVE),
         "worst": worst,
-        "gap": worst - transferred,
+        "gap": worst - shares[TRANSFERRED],
+        **{f"gap_{name}": None if share is None else worst - share for name, share in single.items()},
     }
 
 
@@ -79,14 +91,15 @@ class Companions:
 
     def at(self, attacker: Attack, eps: float) -> dict[str, Attack]:
         """The transferred and the adaptive attack at a radius; the latter where the defense has a loss of its own."""
-        old = self.trial.seen.learned_attack(self.trial.spec, self.other, eps=eps)
+        radius = at_radius(attacker.budget, eps)
+        old = self.trial.seen.learned_attack(self.trial.spec, self.other, **radius)
         found: dict[str, Attack] = {TRANSFERRED: Transferred(old, self.other, attacker.budget)}
         if self.gain is None:
             return found
         known = {f.name for f in fields(apgd.Config)}
         own = {name: value for name, value in self.trial.spec.settings["attack"].items() if name in known}
         eot = max(own.get("eot", 1), DRAWS if is_random(self.trial) else 1)
-        changes = {**own, "objective": "margin", "random_start": True, "eot": eot, "eps": eps}
+        changes = {**own, "objective": "margin", "random_start": True, "eot": eot, **radius}
         torch.manual_seed(seed_for(self.trial.spec.seed, "adaptive", self.trial.spec.key))
         config = settings.build(apgd.Config, changes, "attack")
         return {**found, ADAPTIVE: apgd.Apgd(config, self.trial.surface, gain=self.gain)}

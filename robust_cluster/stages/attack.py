@@ -115,7 +115,8 @@ def measure_of(spec: RunSpec) -> ModuleType:
 def threat(trial: Trial) -> dict[str, Any]:
     """The threat model of an attack: what it may move, how far, what it knows, and how often the victim was asked.
 
-    eps in input space also in pixels, i.e. as a share of the range of valid values; None where nothing bounds a move.
+    eps in input space also in pixels, i.e. as a share of the range of valid values: there as the settings declare it,
+    so that an audit can compare the two; None where nothing bounds a move.
     `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples that
     the attacker of the largest radius and its members asked about, without those that smaller radii of a curve had
     misled before; None where the attack counts none.
@@ -124,11 +125,12 @@ def threat(trial: Trial) -> dict[str, Any]:
     budget, info = attacker.budget, trial.held.info
     eps = None if budget.norm is None else budget.eps
     is_pixels = surface.space == "input" and info.box is not None
+    declared = max(settings.get("view_eps") or (), default=settings.get("eps"))
     return {
         "space": surface.space,
         "norm": budget.norm,
         "eps_model": eps,
-        "eps_pixels": eps / info.unit if is_pixels and eps is not None else None,
+        "eps_pixels": (eps / info.unit if declared is None else declared) if is_pixels and eps is not None else None,
         "box": list(budget.bounds) if budget.bounds else None,
         "views": list(settings.get("views") or ()) or None,  # None: all
         "view_eps": list(settings.get("view_eps") or ()) or None,  # in pixels, in place of one radius for all

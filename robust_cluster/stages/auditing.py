@@ -71,7 +71,6 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
         others=partial(other_attack, trial, surface),
         build_shuffled=lambda changes: shuffled(trial.seen).new_attack(trial.attack_spec, surface, **changes),
         defense=next((run.defense for run in spec.lineage() if run.defense), None),
-        adaptive=adaptive_record(record),
         seed=seed_for(spec.seed, "audit", spec.key),
     )
 
@@ -149,12 +148,6 @@ def undefended(trial: Trial) -> Surface | None:
         return None
     model = trial.seen.trained_model(trial.spec.ancestor("cluster")).eval().requires_grad_(False)
     return Surface(model, trial.surface.space, None, trial.surface.bn)
-
-
-def adaptive_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What an attack with the defense's own loss did, None where there is none."""
-    flip = (record.get("adaptive") or {}).get("adaptive")
-    return None if flip is None else {"metrics": {"flip": flip}}
 
 
 def twin(trial: Trial) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Budget, Surface, equal_norm_noise
+from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.data.base import Batch, Labels, Views
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.layers import flat
@@ -35,13 +36,17 @@ BATCH = 500  # rows that are attacked at once where no row depends on another
 
 @dataclass(frozen=True)
 class Line:
-    """What one attack does at one radius: moved labels (n,), mean margin by which clusters are left, mean L2 norm."""
+    """What one attack does at one radius: moved labels (n,), mean margin by which clusters are left, mean L2 norm.
+
+    `trained_at`: the radius at which an attack that learns took its last step, where it took one.
+    """
 
     eps: float
     attack: str
     labels: Predicted
     gain: float | None
     norm: float
+    trained_at: float | None = None
 
 
 class Probe:
@@ -116,17 +121,13 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
     return found, {
         **({"adaptive": adaptive.gaps(flipped)} if trial.spec.stage == "reattack" else {}),
         "radii": [
-            {"eps": line.eps, "attack": line.attack, "gain": line.gain, **probe.metrics(line), **anew(trial, line)}
+            {"eps": line.eps, "attack": line.attack, "gain": line.gain, **probe.metrics(line)}
+            | ({"trained_at": line.trained_at} if trial.attacker.trained else {})
             for line in lines
         ],
         "samples": samples(probe, whole),
         "measured": {"seconds": time.monotonic() - began, "radii": len({line.eps for line in lines})},
     }
-
-
-def anew(trial: Trial, line: Line) -> dict[str, float]:
-    """For an attack that learns, the radius that it was trained at: every one of the curve's own."""
-    return {"trained_at": line.eps} if trial.attacker.trained else {}
 
 
 def members(attacker: Attack, companions: Mapping[str, Attack], name: str) -> Mapping[str, Attack]:
@@ -141,8 +142,9 @@ def members(attacker: Attack, companions: Mapping[str, Attack], name: str) -> Ma
 def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     """A line per radius and member and one for the worst case of each radius; the worst points of the last radius."""
     settings = trial.attack_spec.settings["attack"]
-    headline = trial.attacker.budget.eps / unit(trial)  # the config's own, or the default where it has none
-    radii = sorted({*settings["curve"], headline if settings["eps"] is None else settings["eps"]})
+    budget = trial.attacker.budget
+    own = budget.eps / unit(trial) if settings["eps"] is None else settings["eps"]  # the largest: see BoundedConfig
+    radii = sorted({*settings["curve"], own})
     lines: list[Line] = []
     best: dict[str, list[Views]] = {}
     worst: list[Views] = []
@@ -152,8 +154,8 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
     try:
         for count, eps in enumerate(radii, start=1):
             attacker = trial.attacker
-            if eps != radii[-1]:
-                attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, eps=eps)
+            if eps != own:
+                attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, **at_radius(budget, eps))
             companions = beside.at(attacker, eps) if beside else {}
             for name, member in members(attacker, companions, str(trial.attack_spec.attack)).items():
                 best[name] = [
@@ -164,8 +166,9 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
                 worst_of([points[number] for points in best.values()], probe, number)
                 for number in range(len(probe.clean))
             ]
-            lines += [probe.line(eps, name, points) for name, points in best.items() if name != WHOLE]
-            lines.append(probe.line(eps, WHOLE, worst))
+            at = None if attacker.trained_at is None else attacker.trained_at / unit(trial)
+            found = {**best, WHOLE: worst}
+            lines += [replace(probe.line(eps, name, points), trained_at=at) for name, points in found.items()]
             flips = flip_rate(probe.labels, lines[-1].labels)
             progress.epoch(count, {"eps": eps, "flips": math.nan if flips is None else flips})
     finally:

@@ -67,6 +67,10 @@ def made(attack: type[BoundedAttack], config: Any, surface: Surface) -> BoundedA
         ({"eps": 0.1}, r"eps 0.1 means nothing without a norm \(--norm linf or --norm l2\)"),
         ({"view_eps": (0.1,)}, r"view_eps means nothing without a norm \(--norm linf or --norm l2\)"),
         ({"norm": "l2"}, r"the norm l2 needs a radius \(--eps 0.1\)"),
+        (
+            {"norm": "linf", "eps": 0.1, "curve": (0.1, 0.3)},
+            r"eps must be the largest radius of the curve, 0.3, got 0.1 \(--eps 0.3\)",
+        ),
         ({"norm": "l1", "eps": 0.1}, "norm must be one of linf, l2, got 'l1'"),
         ({"space": "pixels"}, "space must be one of input, latent, got 'pixels'"),
         ({"rows": 0}, "rows must be >= 1, got 0"),
@@ -122,7 +126,9 @@ def test_a_radius_is_in_pixels_of_the_input_and_in_units_of_the_embedding() -> N
     assert bounded_budget(BoundedConfig(norm="linf", eps=0.2, views=(1,)), two).radii(2) == (0.0, 1.0)
     assert bounded_budget(BoundedConfig(norm="linf", view_eps=(0.1, 0.2)), two).radii(2) == (0.5, 1.0)
     assert bounded_budget(BoundedConfig(), replace(scaled, name="noisymnist")).eps == pytest.approx(1.5)
-    assert bounded_budget(BoundedConfig(), scaled).eps == pytest.approx(0.5)
+    assert bounded_budget(BoundedConfig(curve=(0.05,)), scaled).eps == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match=r"eps must be the largest radius of the curve, 0\.2, got 0\.1"):
+        bounded_budget(BoundedConfig(curve=(0.05, 0.2)), scaled)
 
 
 @pytest.mark.parametrize(("attack", "config"), ATTACKS)

@@ -61,6 +61,7 @@ class Config:
     steps: int = 5
     relative_step: float = 2.0
     restarts: int = 1
+    curve: tuple[float, ...] = ()
     view_eps: tuple[float, ...] = ()
     eot: int = 1
     bug: str = ""

@@ -11,8 +11,9 @@ from scipy import stats
 from torch import Tensor
 
 from robust_cluster.audit import claims
-from robust_cluster.audit.base import Certificate, Evidence
+from robust_cluster.audit.base import Certificate, Evidence, Verdict
 from robust_cluster.data.base import Batch
+from robust_cluster.stages.adaptive import gaps
 
 Make = Callable[..., Evidence]
 
@@ -97,12 +98,19 @@ def test_a_defense_needs_an_attack_with_its_own_loss(make: Make) -> None:
     missing = claims.adaptive_gap(evidence)
     assert (missing.status, missing.note) == (
         "fail",
-        "no attack with the loss of ar_dmvc itself: transferred attacks only",
+        "no attack with the loss of ar_dmvc itself stands beside this one",
     )
-    record = {**evidence.record, "metrics": {"flip": 0.2}}
-    shown = claims.adaptive_gap(replace(evidence, record=record, adaptive={"metrics": {"flip": 0.5}}))
+
+    def beside(evidence: Evidence, **flipped: Any) -> Verdict:
+        rows = {name: np.arange(10) < count for name, count in flipped.items()}
+        return claims.adaptive_gap(replace(evidence, record={**evidence.record, "adaptive": gaps(rows)}))
+
+    shown = beside(evidence, apgd=2, transferred=1, adaptive=5)
     assert (shown.status, shown.value) == ("pass", pytest.approx(0.3))
-    assert claims.adaptive_gap(replace(evidence, adaptive={})).status == "not run"
+    without = beside(evidence, apgd=2, transferred=1)
+    assert (without.status, without.needed) == ("not run", False)
+    assert without.note == "ar_dmvc has no loss of the points that are moved; this attack, made afresh, is white-box"
+    assert beside(told(evidence, knowledge="label"), square=2, transferred=1).status == "fail"
 
 
 @pytest.mark.parametrize("space", ["input", "latent"])

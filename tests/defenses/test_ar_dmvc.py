@@ -3,12 +3,14 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from robust_cluster.attacks import apgd
 from robust_cluster.attacks.base import Surface
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views
 from robust_cluster.defenses import ar_dmvc, ar_dmvc_am
@@ -138,6 +140,38 @@ def test_the_ascent_raises_the_contrastive_loss_over_its_start_and_stays_in_ball
             assert now.min() >= 0
             assert now.max() <= 1
     assert sum(raised) >= 0.95 * len(raised)
+
+
+@pytest.mark.parametrize("n_views", [2, 3])
+def test_what_an_attacker_ascends_is_the_contrastive_loss_sample_by_sample(n_views: int) -> None:
+    model = Doubling(info(((4,),) * n_views))
+    surface = Surface(model.eval().requires_grad_(False), "input")
+    rows = Batch(tuple(torch.rand(n_views, 6, 4)), torch.arange(6))
+    whole, parts = defense(surface), []
+    for row in range(6):
+        rest = torch.arange(6) != row
+        gain = whole.gain(surface, Untouchable(), [Batch(tuple(view[rest] for view in rows.views), rows.index[rest])])  # type: ignore[arg-type]
+        assert gain is not None
+        alone = model.encode(tuple(view[row : row + 1] for view in rows.views))
+        parts.append(gain(model, alone, alone, torch.zeros(1)))
+    assert torch.cat(parts).mean().item() == pytest.approx(whole.contrast(model.encode(rows.views).per_view).item())
+    assert whole.gain(replace(surface, space="latent"), Untouchable(), [rows]) is None  # type: ignore[arg-type]
+
+
+def test_the_attack_on_a_defenses_own_loss_moves_a_sample_alike_in_any_batch() -> None:
+    model = Doubling(info(((4,),) * 2, n_clusters=4))
+    surface = Surface(model.eval().requires_grad_(False), "input")
+    rows = Batch(tuple(torch.rand(2, 12, 4)), torch.arange(12))
+    defending = mitigated(surface)
+    for eps in (0.05, 0.9):  # a small and a large share of the samples flips and leaves
+        points = []
+        for part in (slice(0, 12), slice(0, 1)):
+            torch.manual_seed(0)
+            gain = defending.gain(surface, Untouchable(), [rows])  # type: ignore[arg-type]
+            attack = apgd.Apgd(apgd.Config(norm="linf", eps=eps, steps=5), surface, gain=gain)
+            points.append(attack.perturb(surface, Batch(tuple(view[part] for view in rows.views), rows.index[part])))
+        for many, one in zip(*points, strict=True):
+            torch.testing.assert_close(many[:1], one)
 
 
 @pytest.mark.parametrize(("pairs", "n_views"), [("first", 2), ("all", 2), ("all", 3)])

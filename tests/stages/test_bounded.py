@@ -1,6 +1,7 @@
 """How standard attacks are scored: the three readings of accuracy, the curve over radii, the controls, what is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from robust_cluster.attacks import bounded as bounded_attacks
 from robust_cluster.attacks.base import Budget
+from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
@@ -16,6 +19,7 @@ from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, Stage
 from robust_cluster.runs.store import RunStore
+from robust_cluster.stages.attack import audit
 from robust_cluster.stages.bounded import sign_noise, spaced
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
@@ -113,6 +117,39 @@ def test_the_threat_model_states_a_radius_for_each_view_and_the_rows_that_were_l
     assert (each["view_eps"], each["eps_pixels"]) == ([0.1], pytest.approx(0.1))
     assert each["train_share"] is None
     assert attacked("universal")["threat"]["train_share"] == 1.0
+
+
+def test_a_radius_that_is_not_the_declared_pixels_is_found(
+    attacked: Attacked, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = bounded_attacks.bounded_budget
+    wrong = replace(few.info, scaled_bounds=None, bounds=(0.0, 1.0))
+    monkeypatch.setattr(bounded_attacks, "bounded_budget", lambda config, info: right(config, wrong))
+    finding = attacked(seed=3, steps=1, rows=50)["audit"][1]
+    assert (finding["name"], finding["status"]) == ("budget and box", "fail")
+    assert "eps 0.1 is 0.24" in finding["note"]
+
+
+def test_a_perturbation_that_is_not_learned_anew_for_each_radius_is_found(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = {**KMEANS, "attack.norm": "linf", "attack.eps": 0.2, "attack.curve": [0.05, 0.1], "attack.rows": 40}
+    overrides["attack.schedule.epochs"] = 1
+    request = Request("attack", few.ref, "kmeans", attack="universal", profile="smoke", overrides=overrides)
+    specs = plan(request, few.info)
+    fair_use = [check for check in checks.CHECKS if check.name == "fair use"]
+    lines, notes = [], []
+    for name, learn in {"right": Context.learned_attack, "wrong": Context.new_attack}.items():
+        context = Context(RunStore(tmp_path / name), few, "smoke", device="cpu", threads=1)
+        monkeypatch.setattr(Context, "learned_attack", learn)
+        with monkeypatch.context() as patch:
+            lines.append(execute(specs, context)[-1]["radii"])
+            patch.setattr(checks, "CHECKS", fair_use)
+            notes.append(audit(specs[-1], context)[0]["note"])
+    assert [line["trained_at"] for line in lines[0]] == pytest.approx([0.05, 0.1, 0.2])
+    assert [line["trained_at"] for line in lines[1]] == [None, None, pytest.approx(0.2)]
+    assert notes[0] == "scored on the rows that it learned from"
+    assert notes[1].startswith("not trained for eps 0.05, 0.1; ")
 
 
 def test_scores_of_the_half_that_trained_a_model_are_not_compared_with_those_of_the_other(
