@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import scipy.sparse
 from PIL import Image
 
 from robust_cluster.cli.options import StageOptions, data_path
-from robust_cluster.data import files
+from robust_cluster.data import files, prepare
 from robust_cluster.data.base import Places
 from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
 from robust_cluster.data.prepare import load
@@ -163,6 +164,19 @@ def test_a_large_npy_is_mapped_and_a_limit_reads_its_rows(tmp_path: Path, monkey
     assert (tmp_path / "mine.npy").read_bytes() == before
 
 
+@pytest.mark.parametrize("ref", [DataRef("mine", limit=4), DataRef("mine", limit=4, subset="0,2")])
+def test_a_limit_takes_no_memory_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref: DataRef) -> None:
+    np.save(tmp_path / "mine.npy", (np.arange(2**20) % 251).astype(np.uint8).reshape(256, -1))
+    np.save(tmp_path / "mine.labels.npy", np.arange(256) % 3)
+    monkeypatch.setattr(arrays, "MAPPED", 2**20)
+    monkeypatch.setattr(prepare, "PORTION", 2**16)
+    tracemalloc.start()
+    assert load(ref, Places(tmp_path)).info.n_samples == 4
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**19  # bytes, half of the file
+
+
 def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "mine.npy", X)
     np.savez(tmp_path / "packed.npz", x=X)
@@ -170,7 +184,7 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(memory, "available", lambda: 60)
     with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
         load(DataRef("mine", n_clusters=2), Places(tmp_path))
-    assert load(DataRef("mine", n_clusters=2, limit=4), Places(tmp_path)).info.n_samples == 4
+    assert load(DataRef("mine", n_clusters=2, limit=2), Places(tmp_path)).info.n_samples == 2
     for name in ("packed.npz", "table.csv"):
         with pytest.raises(DataError, match=rf"{name} needs .* \(save the .* as \.npy, of which --limit reads only"):
             files.read(tmp_path / name)
