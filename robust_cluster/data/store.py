@@ -50,9 +50,13 @@ class Entry:
         return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
 
     def array(self, name: str) -> Array:
+        """The array of `mapped`, which does not tell that it is. Raises: DataError."""
+        return np.asarray(self.mapped(name))
+
+    def mapped(self, name: str) -> Array:
         """An array, mapped into memory; what is written to it stays in memory. Raises: DataError."""
         try:
-            return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+            return cast(Array, np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{self.folder / name}.npy is missing or damaged: {error}", hint=f"delete the folder {self.folder}"
@@ -151,7 +155,7 @@ def read_import(name: str, places: Places) -> Raw:
     views: list[Array | Matrix] = []
     for i, shape in enumerate(about["shapes"]):
         if f"view_{i}" in about["arrays"]:
-            views.append(entry.array(f"view_{i}"))
+            views.append(entry.mapped(f"view_{i}"))
         else:
             starts, columns, values = (entry.array(f"view_{i}_{part}") for part in PARTS)
             views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))

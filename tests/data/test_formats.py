@@ -16,7 +16,7 @@ import scipy.sparse
 from PIL import Image
 
 from robust_cluster.cli.options import StageOptions, data_path
-from robust_cluster.data import files, prepare
+from robust_cluster.data import files, prepare, store
 from robust_cluster.data.base import Places
 from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
 from robust_cluster.data.prepare import load
@@ -181,12 +181,20 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
     np.save(tmp_path / "mine.npy", X)
     np.savez(tmp_path / "packed.npz", x=X)
     write(tmp_path / "table.csv", "a,b\n" + "1,2\n" * 50)
+    write(tmp_path / "lines.svm", "1 1:0.5\n" * 50)
+    places = Places(tmp_path, tmp_path / "cache")
+    store.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), places)
     monkeypatch.setattr(memory, "available", lambda: 60)
     with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
         load(DataRef("mine", n_clusters=2), Places(tmp_path))
     assert load(DataRef("mine", n_clusters=2, limit=2), Places(tmp_path)).info.n_samples == 2
     for name in ("packed.npz", "table.csv"):
         with pytest.raises(DataError, match=rf"{name} needs .* \(save the .* as \.npy, of which --limit reads only"):
+            files.read(tmp_path / name)
+    with pytest.raises(DataError, match=r"kept needs .* of memory, .* are available \(--limit N\)"):
+        load(DataRef("kept", n_clusters=2), places)
+    for name, hint in (("mv.mat", "save its matrices as .npy"), ("lines.svm", "split the file")):
+        with pytest.raises(DataError, match=rf"{name} needs .* of memory, .* \({hint}\)"):
             files.read(tmp_path / name)
 
 
