@@ -85,6 +85,9 @@ def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypat
     raw = files.read(path)
     assert raw.labels is not None
     assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[1], [3]], ["p", "q"])
+    table.columns = pd.Index(["a", "a"])
+    with pytest.raises(DataError, match=r"some\.parquet: columns must have different names, got several called a"):
+        files.read(path)
 
     def fail(error: Exception) -> Any:
         def read(path: Path) -> Any:
