@@ -448,6 +448,8 @@ def test_20_newsgroups_are_read_without_the_header_that_names_the_group(places: 
     found = raw.views[0].toarray()
     assert found.shape == (3, 6)  # and arguments été fly moons rockets
     np.testing.assert_allclose(np.square(found).sum(axis=1), 6, rtol=1e-5)
+    # the quotation at the end is the signature here; taken away before, it would leave that to the line above it
+    assert newsgroups.body("From: me\n\nit flies\n\nby night\n\n> who?") == "it flies\n\nby night"
 
 
 def test_another_archive_of_newsgroups_is_refused(places: Places) -> None:
