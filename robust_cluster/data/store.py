@@ -49,6 +49,11 @@ class Entry:
         """Bytes of its arrays."""
         return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
 
+    @property
+    def labels(self) -> Labels | None:
+        """Labels as they were prepared, None where there are none. Raises: DataError."""
+        return cast(Labels, self.array("labels")) if "labels" in self.about["arrays"] else None
+
     def array(self, name: str) -> Array:
         """The array of `mapped`, which does not tell that it is. Raises: DataError."""
         return np.asarray(self.mapped(name))
@@ -92,8 +97,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
-    labels = entry.array("labels") if "labels" in entry.about["arrays"] else None
-    return Dataset(ref, DataInfo(**info), views, cast(Labels | None, labels), entry.about["source"])
+    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"])
 
 
 def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
