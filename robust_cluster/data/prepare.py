@@ -78,6 +78,8 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     n_clusters = _n_clusters(ref, n_classes, n_samples, raw.label_hint)
     if ref.flatten:
         views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
+    if views[0].ndim > 2 and ref.normalize == "adec":
+        raise ConfigError(f"--normalize adec is for vectors, {ref.name} are images", hint="--flatten, or leave it out")
     is_scaled = views[0].ndim == 2 and ref.normalize != "none"
     scale = _scale(ref, views) if is_scaled else 1.0
     limits = (0.0, 1.0) if raw.image else raw.range
