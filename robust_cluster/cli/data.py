@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +35,7 @@ from robust_cluster.runs.spec import DataRef
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robust_cluster.data.base import Places
+    from robust_cluster.data.base import Labels, Places
     from robust_cluster.data.places import Published
     from robust_cluster.data.sparse import SparseView
 
@@ -156,17 +156,22 @@ def _facts(name: str, where: "Places", options: DataOptions) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": name, "what": what, "state": state}
     module = _module(name)
     files = sources(DataRef(name), where)
+    prepared = [entry for entry in store.entries("prepared", where) if entry.about["ref"]["name"] == name]
+    current = [one for one in prepared if files is None or one.about["sources"] == store.fingerprint(files)]
+    whole = next((entry for entry in current if DataRef(**entry.about["ref"]).label == name), None)
     if files is not None and sum(path.stat().st_size for path in files if path.is_file()) <= SMALL:
         facts |= _content(name, where, options)
+    elif whole is not None:
+        facts |= _shape(whole.about["info"]["n_samples"], whole.about["info"]["shapes"], whole.labels)
     elif files is not None:
         facts["shape"] = f"rc data prepare {name} tells: reading takes minutes"
     facts["files"] = [str(path) for path in files] if files else "part of a package" if files == () else "not there"
     if module is not None:
         published: tuple[Published, ...] = module.COLLECTION.files if module.COLLECTION else ()
         if published:
+            facts["folder"] = module.COLLECTION.name
             facts["published"] = [" ".join(part for part in (f.description, f.url) if part) for f in published]
         facts |= {"license": module.LICENSE, "citation": module.CITATION}
-    prepared = [entry for entry in store.entries("prepared", where) if entry.about["ref"]["name"] == name]
     if prepared:
         facts["prepared"] = [
             {
@@ -185,13 +190,15 @@ def _content(name: str, where: "Places", options: DataOptions) -> dict[str, Any]
     from robust_cluster.data.prepare import load
 
     data = load(DataRef(name, normalize="none", n_clusters=2, split="none"), where)
-    shapes = [" x ".join(map(str, (data.info.n_samples, *shape))) for shape in data.info.shapes]
+    content = {"values": _values(data.views[0]), "sha256": data.info.sha256, "source": data.source}
+    return _shape(data.info.n_samples, data.info.shapes, data.labels) | content
+
+
+def _shape(n_samples: int, shapes: Sequence[Sequence[int]], labels: "Labels | None") -> dict[str, Any]:
+    """Shape of each view and number of classes."""
     return {
-        "shape": shapes,
-        "classes": "no labels" if data.labels is None else int(data.labels.max()) + 1,
-        "values": _values(data.views[0]),
-        "sha256": data.info.sha256,
-        "source": data.source,
+        "shape": [" x ".join(map(str, (n_samples, *shape))) for shape in shapes],
+        "classes": "no labels" if labels is None else int(labels.max()) + 1,
     }
 
 

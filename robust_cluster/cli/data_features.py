@@ -64,7 +64,8 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
         raise ConfigError(f"--output must end in .npz, got {output}")
     if options.weights == "none" and path is None and name in names("data"):
         raise ConfigError(
-            f"--weights none gives random features, which are no result for {name}", hint="--weights default or a FILE"
+            f"--weights none gives random features, which are no result for {name}",
+            hint="--weights IMAGENET1K_V1 or a FILE",
         )
     import torch  # late: help needs none of it
 

@@ -52,10 +52,15 @@ class Session:
         return RunStore(self.options.runs_dir)
 
     def load(self, ref: DataRef, path: Path | None = None) -> "Dataset":
-        """The data set in memory. Raises: DataError, UnknownNameError, ConfigError, ShapeError."""
+        """The data set in memory; it is downloaded for a run, not for a look.
+
+        Raises: DataError, UnknownNameError, ConfigError, ShapeError.
+        """
         from robust_cluster.data.prepare import load
 
-        return load(ref, places(self.options.data_dir, quiet=self.options.quiet), path=path)
+        is_run = not (self.options.no_run or self.options.dry_run)
+        where = replace(places(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
+        return load(ref, where, path=path)
 
     def plan(self, request: "Request", own: Mapping[str, Any], dataset: "Dataset") -> Plan:
         """The runs that a request takes. `own`: settings of the asked run only, its ancestors keep the request's.

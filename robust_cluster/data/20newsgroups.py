@@ -49,14 +49,14 @@ def read(places: Places) -> Raw:
 
 
 def body(post: str) -> str:
-    """A post without header, quotations and signature, as scikit-learn takes them away."""
+    """A post without header, signature and quotations, taken away in this order, as scikit-learn does."""
     from sklearn.datasets._twenty_newsgroups import (  # no other door to them but its own download
         strip_newsgroup_footer,
         strip_newsgroup_header,
         strip_newsgroup_quoting,
     )
 
-    return str(strip_newsgroup_footer(strip_newsgroup_quoting(strip_newsgroup_header(post))))
+    return str(strip_newsgroup_quoting(strip_newsgroup_footer(strip_newsgroup_header(post))))
 
 
 def _posts(path: Path, part: str) -> list[tuple[str, str]]:

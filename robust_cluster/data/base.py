@@ -100,7 +100,8 @@ class Places:
     """Where data files are looked for, first hit wins: `data_dir`, `environment`, the system's folders, the cache.
 
     `data_dir` is --data-dir, `environment` the folder that RC_DATA names. What is in none of them is downloaded into
-    the cache, which also keeps prepared and imported arrays; `progress` is told how far a download is.
+    the cache, which also keeps prepared and imported arrays; `progress` is told how far a download is. Without
+    `downloads` it is not there.
     """
 
     data_dir: Path | None = None
@@ -108,6 +109,7 @@ class Places:
     environment: Path | None = None
     system: tuple[Path, ...] = (Path("/usr/share/datasets"), Path("/usr/local/share/datasets"))  # Debian's packages
     progress: Progress | None = field(default=None, compare=False)
+    downloads: bool = field(default=True, compare=False)
 
     @property
     def roots(self) -> tuple[Path, ...]:

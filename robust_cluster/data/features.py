@@ -1,8 +1,9 @@
 """Features of images by one of torchvision's networks: its last linear layer left out, in batches that can be resumed.
 
 ADEC's, DCAN's and KINGDRA's CIFAR-10 and STL-10 are the 2,048 averages that a ResNet-50 trained on ImageNet pools.
-Images become RGB, are resized to a square, bilinearly with antialiasing, and normalized by ImageNet's mean and
-standard deviation. An image's features do not depend on the others of its batch: the network is in eval().
+Images become RGB, are resized to a square, bilinearly with antialiasing, and normalized by the mean and standard
+deviation of the network's published weights, mostly ImageNet's. An image's features do not depend on the others of its
+batch: the network is in eval().
 """
 
 import hashlib
@@ -10,9 +11,8 @@ import json
 import os
 import pickle
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ from robust_cluster.data.formats import arrays, images
 from robust_cluster.data.places import Collection, Published
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
+OTHERWISE = ("densenet", "googlenet", "inception_v3", "mnasnet")  # loaded or fed in ways of their own by torchvision
 SAVE_SECONDS = 5.0  # of work that a killed process loses at most
 READERS = 8  # threads that decode images
 PROVENANCE = "provenance"  # the array of the .npz with the JSON of `Work.provenance`
@@ -106,13 +106,18 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Network:
-    """A network without its last linear layer, and what the provenance tells of it."""
+    """A network without its last linear layer, and what the provenance tells of it.
+
+    `mean`, `deviation`: of the pixels in [0, 1] that its weights were trained on, one a channel.
+    """
 
     net: nn.Module
     name: str
     weights: str
     sha256: str | None
     width: int
+    mean: Sequence[float]
+    deviation: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Work:
             "weights_sha256": self.network.sha256,
             "layer": "input of the last linear layer",
             "preprocessing": f"RGB in [0, 1], {self.pixels} x {self.pixels} bilinear with antialiasing, "
-            f"mean {list(MEAN)}, standard deviation {list(DEVIATION)}",
+            f"mean {list(self.network.mean)}, standard deviation {list(self.network.deviation)}",
             "source": self.source.name,
             "source_sha256": self.source.digest,
             "n_samples": len(self.source),
@@ -184,10 +189,13 @@ def find_network(name: str, weights: str, places: Places) -> Network:
     known = models.list_models(module=models)
     if name not in known:
         raise UnknownNameError("network", name, known, listing="--net resnet50")
+    if name.startswith(OTHERWISE):
+        raise ConfigError(f"--net must be none of {', '.join(OTHERWISE)}, got {name}", hint="--net resnet50")
+    sets = models.get_model_weights(name)
+    chosen = sets.DEFAULT if weights == "default" else {one.name: one for one in sets}.get(weights)
+    wanted = (chosen or sets.DEFAULT).transforms()
     file: Path | None = None
     if weights != UNTRAINED:
-        named = {one.name: one for one in models.get_model_weights(name)}
-        chosen = models.get_model_weights(name).DEFAULT if weights == "default" else named.get(weights)
         file = Path(weights) if chosen is None else _published(name, chosen.url, places)
         weights = file.name if chosen is None else chosen.name
     state = torch.random.get_rng_state()
@@ -198,7 +206,8 @@ def find_network(name: str, weights: str, places: Places) -> Network:
     if file is not None:
         _fill(net, name, _state_dict(file))
     net.eval().requires_grad_(False)
-    return Network(net, name, weights, None if file is None else _digest(file), width)
+    sha256 = None if file is None else _digest(file)
+    return Network(net, name, weights, sha256, width, wanted.mean, wanted.std)
 
 
 def extract(work: Work, report: Report) -> bool:
@@ -218,7 +227,7 @@ def extract(work: Work, report: Report) -> bool:
         part.mkdir(parents=True, exist_ok=True)
         with FileLock(part / "lock", timeout=0):
             x = _computed(work, part, report)
-            _write(work, x)
+            _write(work, part, x)
         shutil.rmtree(part)
     except Timeout as error:
         raise ConfigError(f"{work.output} is being written by another process", hint="--output FILE") from error
@@ -253,7 +262,8 @@ def _computed(work: Work, part: Path, report: Report) -> npt.NDArray[np.float32]
         rows, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
     )
     net = work.network.net.to(work.device).to(memory_format=torch.channels_last)
-    mean, deviation = (torch.tensor(one, device=work.device).view(3, 1, 1) for one in (MEAN, DEVIATION))
+    scales = (work.network.mean, work.network.deviation)
+    mean, deviation = (torch.tensor(one, device=work.device).view(3, 1, 1) for one in scales)
     saved = time.monotonic()
     report(done, n)
     try:
@@ -294,20 +304,17 @@ def _save(state: Path, x: npt.NDArray[np.float32], done: int, work: Work) -> Non
     os.replace(new, state)
 
 
-def _write(work: Work, x: npt.NDArray[np.float32]) -> None:
-    """The .npz at once: a temporary file beside it takes its place."""
+def _write(work: Work, part: Path, x: npt.NDArray[np.float32]) -> None:
+    """The .npz at once: a file of the folder `part` takes its place."""
     content: dict[str, Any] = {"x": x, PROVENANCE: np.array(json.dumps(work.provenance))}
     if work.source.labels is not None:
         content["y"] = work.source.labels
-    with tempfile.NamedTemporaryFile(dir=work.output.parent, suffix=".npz", delete=False) as file:
-        try:
-            np.savez(file, **content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, work.output)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    new = part / "new.npz"
+    with new.open("wb") as file:  # with the permissions of any file, which those of tempfile lack
+        np.savez(file, **content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, work.output)
 
 
 def _behead(net: nn.Module, name: str) -> int:
@@ -376,12 +383,16 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
 def _fill(net: nn.Module, name: str, state: dict[str, Tensor]) -> None:
     """Load the parameters; those of the last layer, which is gone, are left over. Raises: DataError."""
     wanted = net.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if missing or wrong:
-        first = f"{missing[0]} is missing" if missing else f"{wrong[0]} is {tuple(state[wrong[0]].shape)}"
-        raise DataError(f"the weights are of another network than {name}: {first}", hint="--net NAME")
-    net.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
+    wrong = [
+        f"{key} is {tuple(state[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if not wrong:  # only loading tells what is missing: torchvision's transformers rename what older files hold
+        missing = net.load_state_dict(state, strict=False).missing_keys
+        wrong = [f"{key} is missing" for key in missing if not key.endswith("num_batches_tracked")]
+    if wrong:
+        raise DataError(f"the weights are of another network than {name}: {wrong[0]}", hint="--net NAME")
 
 
 def _digest(path: Path) -> str:

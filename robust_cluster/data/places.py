@@ -97,6 +97,8 @@ def download(places: Places, collection: Collection) -> tuple[Path, ...]:
     folder = places.cache / collection.name
     if any(file.url is None for file in collection.files):
         raise absent(collection)
+    if not places.downloads:
+        raise absent(collection, " and is downloaded for a run only")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):

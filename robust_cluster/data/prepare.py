@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -25,6 +25,7 @@ from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import DataRef, Normalize, Split
 
 Array = npt.NDArray[np.generic]
+Rows = npt.NDArray[np.int64]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
@@ -55,21 +56,18 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         return _as_asked(ref, store.dataset(ref, entry))
     raw, construct = _read(ref, places, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
-    n_samples = _check_shapes(ref.name, raw)
+    rows = np.arange(_check_shapes(ref.name, raw))
     if ref.subset is not None:
-        raw = _only_classes(ref, raw)
-        n_samples = raw.views[0].shape[0]
-    _check_values(ref.name, raw.views)
-    labels = None if raw.labels is None else _number_labels(ref.name, raw.labels)
+        rows = _rows_of_classes(ref, raw.labels)
+    _check_values(ref.name, raw.views, rows)
+    labels = None if raw.labels is None else _number_labels(ref.name, raw.labels[rows])
     n_classes = None if labels is None else int(labels.max()) + 1
-    rows = _limited_rows(ref, labels, n_samples)
-    if rows is not None:
+    limited = _limited_rows(ref, labels, len(rows))
+    rows, labels = rows[limited], None if labels is None else labels[limited]
+    n_samples = len(rows)
+    memory.check(ref.name, sum(_needed(view, n_samples) for view in raw.views), "--limit N")
+    if n_samples < raw.views[0].shape[0]:
         raw = replace(raw, views=tuple(view[rows] for view in raw.views))
-        labels = None if labels is None else labels[rows]
-        n_samples = len(rows)
-    copied = [view for view in raw.views if isinstance(view, np.memmap) or view.dtype != np.float32]
-    needed = sum(4 * math.prod(view.shape) for view in copied if isinstance(view, np.ndarray))
-    memory.check(ref.name, needed, "--limit N")
     views = [_convert(ref, raw, index) for index in range(len(raw.views))]
     if construct is not None:
         views = [*construct(_dense(ref.name, views), labels)]
@@ -80,6 +78,8 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     n_clusters = _n_clusters(ref, n_classes, n_samples, raw.label_hint)
     if ref.flatten:
         views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
+    if views[0].ndim > 2 and ref.normalize == "adec":
+        raise ConfigError(f"--normalize adec is for vectors, {ref.name} are images", hint="--flatten, or leave it out")
     is_scaled = views[0].ndim == 2 and ref.normalize != "none"
     scale = _scale(ref, views) if is_scaled else 1.0
     limits = (0.0, 1.0) if raw.image else raw.range
@@ -239,22 +239,48 @@ def _check_shapes(name: str, raw: Raw) -> int:
     return n_samples
 
 
-def _check_values(name: str, views: Sequence[Array | Matrix]) -> None:
-    """Raises DataError for what is not a number, not finite in float32, or the same in every sample."""
+def _needed(view: Array | Matrix, n_rows: int) -> int:
+    """Bytes of memory that the preparation of `n_rows` rows of a dense view takes beside what is there."""
+    if not isinstance(view, np.ndarray):
+        return 0
+    is_part = n_rows < len(view)
+    is_copied = view.dtype != np.float32 or (isinstance(view, np.memmap) and not is_part)
+    return n_rows * math.prod(view.shape[1:]) * (view.itemsize * is_part + 4 * is_copied)
+
+
+def _check_values(name: str, views: Sequence[Array | Matrix], rows: Rows) -> None:
+    """Raises DataError for what is not a number, not finite in float32, or the same in all of these samples."""
     for index, view in enumerate(views):
         view_name = _view_name(views, index)
         if view.dtype.kind not in "biuf":
             raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
-        if view.dtype.kind == "f":
-            numbers = cast(npt.NDArray[np.floating], view if isinstance(view, np.ndarray) else view.data)
-            portions = np.array_split(numbers, 1 + numbers.nbytes // PORTION)  # the file may be larger than memory
-            good = (np.count_nonzero((part >= -LARGEST) & (part <= LARGEST)) for part in portions)  # NaN fails both
-            bad = numbers.size - sum(map(int, good))
-            if bad:
-                raise DataError(f"{name}: {view_name} has {bad} values that are NaN, infinite or too large for float32")
-        is_constant = not (view != view[:1]).any() if isinstance(view, np.ndarray) else sparse.is_constant(view)
+        if isinstance(view, np.ndarray):
+            bad = sum(_bad(part) for part in _portions(view, rows))
+            is_constant = not bad and all((part == view[rows[0]]).all() for part in _portions(view, rows))
+        else:
+            chosen = view[rows] if len(rows) < view.shape[0] else view
+            bad, is_constant = _bad(chosen.data), sparse.is_constant(chosen)
+        if bad:
+            raise DataError(f"{name}: {view_name} has {bad} values that are NaN, infinite or too large for float32")
         if is_constant:
             raise DataError(f"{name}: every sample of {view_name} is the same, so there is nothing to cluster")
+
+
+def _portions(view: Array, rows: Rows) -> Iterator[Array]:
+    """The rows of a view, some at a time: the file that it is mapped from may be larger than memory."""
+    count = 1 + view.nbytes // PORTION
+    if len(rows) == len(view):
+        yield from np.array_split(view, count)
+    else:
+        yield from (view[part] for part in np.array_split(rows, count))
+
+
+def _bad(values: Array) -> int:
+    """How many values are NaN, infinite or too large for float32."""
+    if values.dtype.kind != "f":
+        return 0
+    numbers = cast(npt.NDArray[np.floating], values)
+    return numbers.size - int(np.count_nonzero((numbers >= -LARGEST) & (numbers <= LARGEST)))  # NaN fails both
 
 
 def _number_labels(name: str, labels: Array) -> Labels:
@@ -274,8 +300,7 @@ def _number_labels(name: str, labels: Array) -> Labels:
 
 def check(name: str, raw: Raw) -> None:
     """Nothing, when arrays can be used. Raises: DataError or ShapeError naming the view and what is wrong with it."""
-    _check_shapes(name, raw)
-    _check_values(name, raw.views)
+    _check_values(name, raw.views, np.arange(_check_shapes(name, raw)))
     if raw.labels is not None:
         _number_labels(name, raw.labels)
 
@@ -289,11 +314,11 @@ def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
     return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))
 
 
-def _only_classes(ref: DataRef, raw: Raw) -> Raw:
-    """The rows of the classes that `ref.subset` names. Raises: ConfigError."""
-    if raw.labels is None:
+def _rows_of_classes(ref: DataRef, labels: Array | None) -> Rows:
+    """Ascending rows of the classes that `ref.subset` names. Raises: ConfigError."""
+    if labels is None:
         raise ConfigError(f"{ref.name} has no labels, so no classes can be chosen", hint="leave out --subset")
-    names = {_class_name(label): label for label in np.unique(raw.labels)}
+    names = {_class_name(label): label for label in np.unique(labels)}
     wanted = [name.strip() for name in (ref.subset or "").split(",")]
     unknown = [name for name in wanted if name not in names]
     if unknown or len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
@@ -301,8 +326,7 @@ def _only_classes(ref: DataRef, raw: Raw) -> Raw:
             f"--subset must name at least 2 different classes of {', '.join(names)}, got {ref.subset}",
             hint="--subset 0,1",
         )
-    rows = np.flatnonzero(np.isin(raw.labels, [names[name] for name in wanted]))
-    return replace(raw, views=tuple(view[rows] for view in raw.views), labels=raw.labels[rows])
+    return np.flatnonzero(np.isin(labels, [names[name] for name in wanted]))
 
 
 def _class_name(label: np.generic) -> str:
@@ -324,20 +348,20 @@ def _pooled(ref: DataRef, images: Floats | Matrix) -> Floats:
     return means.astype(np.float32)
 
 
-def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> npt.NDArray[np.int64] | None:
-    """Ascending rows of the subset of `ref.limit` samples, None for all; the same for every run of a data set.
+def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Rows:
+    """Ascending rows of the subset of `ref.limit` samples; the same for every run of a data set.
 
     Classes get equal shares; what a small class cannot fill goes to the larger ones. Raises: ConfigError.
     """
     if ref.limit is None:
-        return None
+        return np.arange(n_samples)
     if not 2 <= ref.limit <= n_samples:
         raise ConfigError(f"limit must be in [2, n_samples] = [2, {n_samples}], got {ref.limit}", hint="--limit N")
     rng = np.random.default_rng(seed_for(0, "limit", ref.name))
     if labels is None:
         return np.sort(rng.choice(n_samples, ref.limit, replace=False))
     members = sorted((np.flatnonzero(labels == k) for k in range(labels.max() + 1)), key=len)
-    chosen: list[npt.NDArray[np.int64]] = []
+    chosen: list[Rows] = []
     left = ref.limit
     for done, rows in enumerate(members):  # smallest class first, so that its unfilled share is passed on
         take = min(len(rows), left // (len(members) - done))

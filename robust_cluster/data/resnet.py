@@ -14,7 +14,8 @@ from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import DataError
 
 WIDTH = 2048  # of the global average pool
-FILE = "resnet50.npz"
+NET = "resnet50"
+FILE = f"{NET}.npz"
 
 
 def find(name: str, places: Places) -> tuple[Path, ...] | None:
@@ -29,12 +30,16 @@ def read(name: str, n_samples: int, places: Places) -> Raw:
         raise DataError(
             f"The features of {name} are not there: {name}/{FILE} with x ({n_samples}, {WIDTH}) and y ({n_samples},) "
             "is in no known folder",
-            hint=f"rc data features {name}-raw --net resnet50 --weights default --output DIR/{name}/{FILE}, then "
-            "--data-dir DIR",
+            hint=f"{_command(name)} --output DIR/{name}/{FILE}, then --data-dir DIR",
         )
-    made = provenance(found[0]) or {}
-    if made.get("weights") == UNTRAINED:
+    made = provenance(found[0])
+    if made is not None and made.get("weights") == UNTRAINED:
         raise DataError(f"{found[0]} holds the features of random weights, which are no result for {name}")
+    if made is not None and (made.get("net"), made.get("source")) != (NET, f"{name}-raw"):
+        raise DataError(
+            f"{found[0]} must hold {NET}'s features of {name}-raw, got {made.get('net')}'s of {made.get('source')}",
+            hint=_command(name),
+        )
     raw = files.read(found[0])
     shape = raw.views[0].shape
     if raw.labels is None or len(raw.views) != 1 or shape != (n_samples, WIDTH):
@@ -43,7 +48,13 @@ def read(name: str, n_samples: int, places: Places) -> Raw:
             f"{found[0]} must hold the features of {name}, x ({n_samples}, {WIDTH}) and y ({n_samples},), "
             f"got {len(raw.views)} view of {shape} and {labels}"
         )
-    return Raw(raw.views, raw.labels, image=False, source=f"ResNet-50 features of {name}")
+    weights = "weights not known" if made is None else f"weights {made.get('weights')}"
+    return Raw(raw.views, raw.labels, image=False, source=f"ResNet-50 features of {name}, {weights}")
+
+
+def _command(name: str) -> str:
+    """What makes the features, by weights that ALRDC could have used: torchvision's default ones are of late 2021."""
+    return f"rc data features {name}-raw --net {NET} --weights IMAGENET1K_V1"
 
 
 def standardized(features: npt.NDArray[np.generic] | Matrix) -> npt.NDArray[np.float32]:

@@ -49,10 +49,19 @@ class Entry:
         """Bytes of its arrays."""
         return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
 
+    @property
+    def labels(self) -> Labels | None:
+        """Labels as they were prepared, None where there are none. Raises: DataError."""
+        return cast(Labels, self.array("labels")) if "labels" in self.about["arrays"] else None
+
     def array(self, name: str) -> Array:
+        """The array of `mapped`, which does not tell that it is. Raises: DataError."""
+        return np.asarray(self.mapped(name))
+
+    def mapped(self, name: str) -> Array:
         """An array, mapped into memory; what is written to it stays in memory. Raises: DataError."""
         try:
-            return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+            return cast(Array, np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{self.folder / name}.npy is missing or damaged: {error}", hint=f"delete the folder {self.folder}"
@@ -88,8 +97,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
-    labels = entry.array("labels") if "labels" in entry.about["arrays"] else None
-    return Dataset(ref, DataInfo(**info), views, cast(Labels | None, labels), entry.about["source"])
+    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"])
 
 
 def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
@@ -151,7 +159,7 @@ def read_import(name: str, places: Places) -> Raw:
     views: list[Array | Matrix] = []
     for i, shape in enumerate(about["shapes"]):
         if f"view_{i}" in about["arrays"]:
-            views.append(entry.array(f"view_{i}"))
+            views.append(entry.mapped(f"view_{i}"))
         else:
             starts, columns, values = (entry.array(f"view_{i}_{part}") for part in PARTS)
             views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))

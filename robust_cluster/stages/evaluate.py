@@ -15,6 +15,7 @@ from robust_cluster.data.base import Batch, Labels, Stored
 from robust_cluster.data.formats import memory
 from robust_cluster.data.sparse import SparseView
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
+from robust_cluster.metrics.ami import ami
 from robust_cluster.metrics.ari import ari
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.metrics.purity import purity
@@ -88,12 +89,15 @@ def batch_of(views: Stored, rows: Tensor) -> Batch:
 
 
 def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metrics:
-    """ACC, NMI, ARI, purity and the chance floor of ACC, in [0, 1] (ARI from -0.5); None without labels."""
+    """ACC, NMI, AMI, ARI, purity and the chance floor of ACC, up to 1 (AMI and ARI can be negative); None without
+    labels.
+    """
     if labels is None:
-        return dict.fromkeys(("ACC", "NMI", "ARI", "purity", "chance"))
+        return dict.fromkeys(("ACC", "NMI", "AMI", "ARI", "purity", "chance"))
     return {
         "ACC": accuracy(labels, predicted),
         "NMI": nmi(labels, predicted),
+        "AMI": ami(labels, predicted),
         "ARI": ari(labels, predicted),
         "purity": purity(labels, predicted),
         "chance": chance_accuracy(labels, n_clusters),
@@ -103,11 +107,12 @@ def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metr
 def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n_clusters: int) -> Metrics:
     """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map)."""
     if labels is None:
-        return dict.fromkeys(("ACC*", "NMI*", "ARI*", "ACC*_clean_map"))
+        return dict.fromkeys(("ACC*", "NMI*", "AMI*", "ARI*", "ACC*_clean_map"))
     mapping = match(labels, clean, n_clusters=n_clusters)
     return {
         "ACC*": accuracy(labels, moved),
         "NMI*": nmi(labels, moved),
+        "AMI*": ami(labels, moved),
         "ARI*": ari(labels, moved),
         "ACC*_clean_map": accuracy_under(mapping, labels, moved),
     }

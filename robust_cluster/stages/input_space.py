@@ -145,7 +145,7 @@ def refit(scorer: Scorer, moved: Outcome, seed: int) -> Metrics:
     AR-DMVC's protocol, which understates an attack. Methods without `refit_labels`, whose head labels, have nothing to
     refit: the scores are the plain ones. Clean and moved points are fitted each on their own, the mean of 3 fits.
     """
-    names = ("ACC", "NMI", "ARI")
+    names = ("ACC", "NMI", "AMI", "ARI")
     found: Metrics = {}
     for star, outcome in (("", scorer.clean), ("*", moved)):
         fits = [scorer.surface.model.refit_labels(outcome.z, seed_for(seed, str(fit))) for fit in range(REFITS)]

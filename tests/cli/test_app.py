@@ -168,6 +168,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("flag", ["--dry-run", "--no-run"])
+def test_nothing_is_downloaded_where_nothing_is_to_run(flag: str) -> None:
+    result = rc(f"cluster --model kmeans --data usps {flag}", RC_CACHE="cache")
+    assert result.exit_code == 1
+    assert "usps is not there and is downloaded for a run only: it needs usps.bz2" in result.stderr
+    assert not Path("cache").exists()
+
+
 def test_a_value_comes_from_flag_then_environment_then_config_then_default() -> None:
     Path("config.toml").write_text('model = "graph"\ndata = "digits"\nprofile = "smoke"\nseed = 3\n')
     without = rc(f"cluster {GRAPH} --dry-run")

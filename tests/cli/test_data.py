@@ -64,6 +64,7 @@ def test_info_tells_shape_classes_digest_license_and_citation() -> None:
     assert (facts["classes"], facts["files"], facts["license"]) == (10, "part of a package", NO_LICENSE)
     assert facts["values"] == "0 to 16, 3 columns constant"
     assert len(facts["sha256"]) == 64
+    assert json.loads(done("data info reuters10k --json").stdout)["folder"] == "reuters"
     text = done("data info mnist").stdout
     assert "train-images-idx3-ubyte.gz (9.9 MB, MD5 f68b3c2dcbeaaa9fbdd348bbdeb94873) https://" in text
     assert "not there" in text
@@ -79,6 +80,21 @@ def test_prepare_writes_once_and_says_what_comes_next() -> None:
     assert "prepared already (--force prepares it again)" in again.stderr
     assert "prepared already" not in done("data prepare digits --normalize adec --limit 100 --force").stderr
     assert "sha256 " + facts["sha256"] in done("data info digits").stdout
+
+
+def test_info_tells_shape_and_classes_of_a_large_set_once_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> dict[str, Any]:
+        return dict(json.loads(done("data info mine --data-dir own --json").stdout))
+
+    monkeypatch.setattr(data, "SMALL", 0)
+    Path("own").mkdir()
+    write_mine("own/mine.npz")
+    done("data prepare mine --data-dir own --limit 6")
+    assert told()["shape"] == "rc data prepare mine tells: reading takes minutes"
+    done("data prepare mine --data-dir own")
+    assert (told()["shape"], told()["classes"]) == (["30 x 5"], 3)
+    write_mine("own/mine.npz", n=31)
+    assert told()["shape"] == "rc data prepare mine tells: reading takes minutes"
 
 
 def test_a_table_is_prepared_with_the_column_of_its_labels() -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNam
 from robust_cluster.runs.spec import DataRef
 
 N, SIZE = 7, 8
+MEAN, DEVIATION = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]  # of the tiny network's published weights
 
 
 class Tiny(nn.Module):
@@ -53,12 +55,13 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision knows one network."""
-    monkeypatch.setattr(models, "list_models", lambda module: ["tiny", "headless"])
+    monkeypatch.setattr(models, "list_models", lambda module: ["tiny", "headless", "densenet121"])
     build: dict[str, Callable[[], nn.Module]] = {"tiny": Tiny, "headless": lambda: nn.Sequential(nn.Conv2d(3, 2, 1))}
     monkeypatch.setattr(models, "get_model", lambda name, weights: build[name]())
     url = "https://nowhere.invalid/tiny-0123abcd.pth"
-    sets = type("Sets", (), {"DEFAULT": type("One", (), {"name": "V2", "url": url})})
-    monkeypatch.setattr(models, "get_model_weights", lambda name: IterableSets(sets.DEFAULT))  # type: ignore[attr-defined]
+    wanted = SimpleNamespace(mean=MEAN, std=DEVIATION)
+    default = SimpleNamespace(name="V2", url=url, transforms=lambda: wanted)
+    monkeypatch.setattr(models, "get_model_weights", lambda name: IterableSets(default))
 
 
 class IterableSets:
@@ -104,7 +107,7 @@ def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(place
     net.load_state_dict(torch.load(tmp_path / "tiny.pth", weights_only=True))
     images = torch.from_numpy(pixels()).permute(0, 3, 1, 2) / 255
     images = pil.resize(images, [SIZE, SIZE], antialias=True)
-    images = pil.normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    images = pil.normalize(images, MEAN, DEVIATION)
     with torch.no_grad():
         expected = net.norm(net.maps(images)).relu().mean(dim=(2, 3))
     with np.load(tmp_path / "out.npz") as found:
@@ -114,6 +117,8 @@ def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(place
     assert told is not None
     assert told["weights_sha256"] == hashlib.sha256((tmp_path / "tiny.pth").read_bytes()).hexdigest()
     assert (told["net"], told["weights"], told["source"]) == ("tiny", "tiny.pth", "some.npz")
+    assert told["preprocessing"].endswith("mean [0.5, 0.4, 0.3], standard deviation [0.2, 0.25, 0.3]")
+    assert (tmp_path / "out.npz").stat().st_mode == (tmp_path / "some.npz").stat().st_mode
     assert not (tmp_path / "out.npz.part").exists()
     assert load(DataRef("out"), places).info.shapes == ((5,),)
 
@@ -287,6 +292,8 @@ def test_unknown_networks_images_and_what_are_no_images_get_one_sentence(places:
         find_network("tinny", "none", places)
     with pytest.raises(ConfigError, match="must end in a linear layer, headless has none"):
         find_network("headless", "none", places)
+    with pytest.raises(ConfigError, match=r"--net must be none of densenet, .*, got densenet121 \(--net resnet50\)"):
+        find_network("densenet121", "default", places)
     with pytest.raises(UnknownNameError, match=r"Unknown images 'digit'. Did you mean 'digits'"):
         find_source("digit", None, places)
     with pytest.raises(ShapeError, match=r"digits must be images \(n, height, width\[, channels\]\), got \(1797, 64\)"):
@@ -358,6 +365,15 @@ def test_resnet50_gives_2048_features(places: Places) -> None:
     network = find_network("resnet50", "none", places)
     assert network.width == 2048
     assert tuple(network.net(torch.rand(1, 3, 64, 64)).shape) == (1, 2048)
+
+
+@pytest.mark.slow
+def test_the_names_in_older_files_of_a_transformer_are_known(places: Places, tmp_path: Path) -> None:
+    state = models.vit_b_32().state_dict()
+    older = {key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): state[key] for key in state}
+    torch.save(older, tmp_path / "vit.pth")
+    found = find_network("vit_b_32", str(tmp_path / "vit.pth"), places).net.state_dict()
+    assert all(torch.equal(found[key], state[key]) for key in found)
 
 
 def test_images_that_were_imported_are_found_by_their_name(places: Places) -> None:

@@ -133,6 +133,7 @@ def test_a_csv_without_a_label_column_is_all_features(tmp_path: Path) -> None:
             r"column 'animal' is not numeric \(--label-column 'animal' if it holds the labels",
         ),
         ("a,y,class\n1,0,0\n", "one label column at most, got y, class"),
+        ("a,label,label\n1,0,0\n", "columns must have different names, got several called label"),
         ("a,y\n1,cat\n2,\n", "1 labels are missing in the column 'y'"),
         ("5.1,3.5\n4.9,3.0\n", r"the first line must name the columns, got the numbers 5\.1, 3\.5"),
         (",a\n0,1\n1,2\n", r"column 1 has no name \(write it with index=False\)"),

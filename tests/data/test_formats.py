@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import scipy.sparse
 from PIL import Image
 
 from robust_cluster.cli.options import StageOptions, data_path
-from robust_cluster.data import files
+from robust_cluster.data import files, prepare, store
 from robust_cluster.data.base import Places
 from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
 from robust_cluster.data.prepare import load
@@ -84,6 +85,9 @@ def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypat
     raw = files.read(path)
     assert raw.labels is not None
     assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[1], [3]], ["p", "q"])
+    table.columns = pd.Index(["a", "a"])
+    with pytest.raises(DataError, match=r"some\.parquet: columns must have different names, got several called a"):
+        files.read(path)
 
     def fail(error: Exception) -> Any:
         def read(path: Path) -> Any:
@@ -163,16 +167,37 @@ def test_a_large_npy_is_mapped_and_a_limit_reads_its_rows(tmp_path: Path, monkey
     assert (tmp_path / "mine.npy").read_bytes() == before
 
 
+@pytest.mark.parametrize("ref", [DataRef("mine", limit=4), DataRef("mine", limit=4, subset="0,2")])
+def test_a_limit_takes_no_memory_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref: DataRef) -> None:
+    np.save(tmp_path / "mine.npy", (np.arange(2**20) % 251).astype(np.uint8).reshape(256, -1))
+    np.save(tmp_path / "mine.labels.npy", np.arange(256) % 3)
+    monkeypatch.setattr(arrays, "MAPPED", 2**20)
+    monkeypatch.setattr(prepare, "PORTION", 2**16)
+    tracemalloc.start()
+    assert load(ref, Places(tmp_path)).info.n_samples == 4
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**19  # bytes, half of the file
+
+
 def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "mine.npy", X)
     np.savez(tmp_path / "packed.npz", x=X)
     write(tmp_path / "table.csv", "a,b\n" + "1,2\n" * 50)
+    write(tmp_path / "lines.svm", "1 1:0.5\n" * 50)
+    places = Places(tmp_path, tmp_path / "cache")
+    store.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), places)
     monkeypatch.setattr(memory, "available", lambda: 60)
     with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
         load(DataRef("mine", n_clusters=2), Places(tmp_path))
-    assert load(DataRef("mine", n_clusters=2, limit=4), Places(tmp_path)).info.n_samples == 4
+    assert load(DataRef("mine", n_clusters=2, limit=2), Places(tmp_path)).info.n_samples == 2
     for name in ("packed.npz", "table.csv"):
         with pytest.raises(DataError, match=rf"{name} needs .* \(save the .* as \.npy, of which --limit reads only"):
+            files.read(tmp_path / name)
+    with pytest.raises(DataError, match=r"kept needs .* of memory, .* are available \(--limit N\)"):
+        load(DataRef("kept", n_clusters=2), places)
+    for name, hint in (("mv.mat", "save its matrices as .npy"), ("lines.svm", "split the file")):
+        with pytest.raises(DataError, match=rf"{name} needs .* of memory, .* \({hint}\)"):
             files.read(tmp_path / name)
 
 

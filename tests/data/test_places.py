@@ -5,6 +5,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -66,7 +67,10 @@ def test_a_download_goes_to_the_cache_is_told_of_and_is_not_repeated(server: Ser
     assert path == tmp_path / "some-set" / "file.bin"
     assert path.read_bytes() == CONTENT
     assert told[-1] == ("file.bin", len(CONTENT), len(CONTENT))
-    assert get(places, published(server)) == (path,)
+    offline = replace(places, downloads=False)
+    assert get(places, published(server)) == get(offline, published(server)) == (path,)
+    with pytest.raises(DataError, match="some-set is not there and is downloaded for a run only: it needs"):
+        get(replace(offline, cache=tmp_path / "other"), published(server))
     assert server.asked == [None]
 
 

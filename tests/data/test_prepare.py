@@ -163,6 +163,7 @@ HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
         (bad(), {"limit": 2}, ConfigError, r"\[2, 2\], got 3 \(--clusters K or --limit N\)"),
         (bad(), {"limit": 13}, ConfigError, r"limit must be in \[2, n_samples\] = \[2, 12\], got 13"),
         (bad(), {"limit": 0}, ConfigError, r"\[2, 12\], got 0"),
+        (bad(x=images(12, 4, 4)), {"normalize": "adec"}, ConfigError, "adec is for vectors, mine are images"),
         (bad(), {"normalize": "nome"}, UnknownNameError, "Unknown normalize 'nome'. Did you mean 'none'?"),
         (
             bad(x=images(12, 4, 4) / 1.0),

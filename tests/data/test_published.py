@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import pickle
 import sys
 import tarfile
@@ -246,7 +247,7 @@ def test_features_are_found_and_never_made_up(
         load(DataRef(name), places)
     assert str(caught.value) == (
         f"The features of {name} are not there: {name}/resnet50.npz with x (6, 2048) and y (6,) is in no known folder "
-        f"(rc data features {name}-raw --net resnet50 --weights default --output DIR/{name}/resnet50.npz, "
+        f"(rc data features {name}-raw --net resnet50 --weights IMAGENET1K_V1 --output DIR/{name}/resnet50.npz, "
         "then --data-dir DIR)"
     )
     x = np.random.default_rng(0).normal(3, 2, size=(6, 2048)).astype(np.float32)
@@ -255,10 +256,25 @@ def test_features_are_found_and_never_made_up(
     np.savez(folder / "resnet50.npz", x=x[:, :100], y=np.arange(6) % 2)
     with pytest.raises(DataError, match=r"must hold the features of .*, got 1 view of \(6, 100\) and 6 labels"):
         load(DataRef(name), places)
-    np.savez(folder / "resnet50.npz", x=x, y=np.arange(6) % 2, provenance=np.array('{"weights": "none"}'))
+    made = {"net": "resnet50", "weights": "IMAGENET1K_V1", "source": f"{name}-raw"}
+
+    def save(**told: str) -> None:
+        content = {} if not told else {"provenance": np.array(json.dumps(told))}
+        np.savez(folder / "resnet50.npz", x=x, y=np.arange(6) % 2, **content)
+
+    save(weights="none")
     with pytest.raises(DataError, match="holds the features of random weights, which are no result for"):
         load(DataRef(name), places)
-    np.savez(folder / "resnet50.npz", x=x, y=np.arange(6) % 2)
+    for other in ({"net": "resnet152"}, {"source": "photos"}):
+        save(**{**made, **other})
+        with pytest.raises(
+            DataError, match=rf"must hold resnet50's features of {name}-raw, got .*(152's of|'s of pho)"
+        ):
+            load(DataRef(name), places)
+    save(**made)
+    assert load(DataRef(name), places).source == f"ResNet-50 features of {name}, weights IMAGENET1K_V1"
+    save()
+    assert load(DataRef(name), places).source == f"ResNet-50 features of {name}, weights not known"
     found = load(DataRef(name, normalize="none"), places).views[0]
     wanted = (x - x.mean(0)) / x.std(0) if name == "cifar10" else x
     np.testing.assert_allclose(found[:6].numpy(), wanted, atol=1e-5)
@@ -448,6 +464,8 @@ def test_20_newsgroups_are_read_without_the_header_that_names_the_group(places: 
     found = raw.views[0].toarray()
     assert found.shape == (3, 6)  # and arguments été fly moons rockets
     np.testing.assert_allclose(np.square(found).sum(axis=1), 6, rtol=1e-5)
+    # the quotation at the end is the signature here; taken away before, it would leave that to the line above it
+    assert newsgroups.body("From: me\n\nit flies\n\nby night\n\n> who?") == "it flies\n\nby night"
 
 
 def test_another_archive_of_newsgroups_is_refused(places: Places) -> None:

@@ -1,7 +1,10 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 
 from robust_cluster.errors import ShapeError
+from robust_cluster.metrics.ami import ami
 from robust_cluster.metrics.ari import ari
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.metrics.nmi import nmi
@@ -22,6 +25,15 @@ def test_nmi_of_a_constant_prediction_is_zero_and_of_a_renaming_one() -> None:
     labels = np.array([0, 1, 2, 0, 1, 2])
     assert nmi(labels, np.zeros(6, dtype=np.int64)) == 0.0
     assert nmi(labels, (labels + 1) % 3) == pytest.approx(1.0)
+
+
+def test_ami_takes_away_what_random_clusters_of_these_sizes_share_with_the_labels() -> None:
+    labels, predicted = np.array([0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, 1])
+    mean = (entropy([2, 2, 1]) + entropy([3, 2])) / 2
+    by_chance = float(np.mean([mean * nmi(labels, np.array(order)) for order in permutations(predicted)]))
+    expected = (mean * nmi(labels, predicted) - by_chance) / (mean - by_chance)
+    assert ami(labels, predicted) == pytest.approx(expected)
+    assert ami(labels, (labels + 1) % 3) == pytest.approx(1.0)
 
 
 def test_ari_of_a_hand_worked_case() -> None:

@@ -313,7 +313,7 @@ def test_without_labels_the_chain_works_and_label_metrics_are_none(few_digits: D
     for stage, record in without.items():
         found, expected = metrics(record), metrics(with_labels[stage])
         beside = {"chance", "purity"} & set(found)
-        label_metrics = {name for name in found if name[:3] in {"ACC", "NMI", "ARI"}} | beside
+        label_metrics = {name for name in found if name[:3] in {"ACC", "NMI", "AMI", "ARI"}} | beside
         assert {name for name, value in found.items() if value is None} == label_metrics
         assert {name: expected[name] for name in found.keys() - label_metrics} == {
             name: found[name] for name in found.keys() - label_metrics

@@ -11,6 +11,7 @@ import scipy.io
 import scipy.sparse
 from scipy.io.matlab import MatReadError
 
+from robust_cluster.data.formats import memory
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError, ShapeError
 
@@ -45,6 +46,7 @@ def read(path: Path) -> tuple[tuple[Array | Matrix, ...], Array | None]:
 
 def _load(path: Path) -> dict[str, Any]:
     """The variables of a .mat file. Raises: DataError."""
+    memory.check(path.name, path.stat().st_size, "save its matrices as .npy")
     try:
         content = scipy.io.loadmat(path)
     except NotImplementedError as error:  # version 7.3

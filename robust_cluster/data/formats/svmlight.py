@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from robust_cluster.data.formats import memory
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError
 
@@ -16,6 +17,8 @@ def read(path: Path) -> tuple[Matrix, npt.NDArray[np.float64] | None]:
     Columns count from 0 or from 1, whichever the file does. Raises: DataError.
     """
     from sklearn.datasets import load_svmlight_file  # a second, and only these files need it
+
+    memory.check(path.name, path.stat().st_size, "split the file")  # an entry takes about as much as its text
 
     try:
         x, y = load_svmlight_file(path, dtype=np.float32)

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ def read(path: Path, reading: Reading) -> Raw:
     memory.check(path.name, path.stat().st_size, "save the numbers as .npy, of which --limit reads only its own rows")
     table = _parquet(path) if path.suffix.lower() == ".parquet" else _separated(path)
     columns = [str(column) for column in table.columns]
+    _check_unique(path.name, columns)
     table.columns = columns
     texts = _text_column(path.name, table, reading)
     label = reading.label_column and named(path.name, columns, reading.label_column, "--label-column")
@@ -115,6 +117,14 @@ def _check_header(name: str, columns: list[str]) -> None:
         raise DataError(f"{name}: column {columns.index('') + 1} has no name", hint="write it with index=False")
     if columns != [str(i) for i in range(len(columns))] and all(_is_number(column) for column in columns):
         raise DataError(f"{name}: the first line must name the columns, got the numbers {', '.join(columns[:3])} ...")
+    _check_unique(name, columns)  # before pandas gives the second of them another name
+
+
+def _check_unique(name: str, columns: list[str]) -> None:
+    """Raises DataError where several columns have one name: which is meant could not be told."""
+    twice = [column for column, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise DataError(f"{name}: columns must have different names, got several called {listed(twice)}")
 
 
 def _is_number(text: str) -> bool:
