@@ -112,6 +112,7 @@ class ClusterModel(nn.Module, ABC):
     `descends_losses`: a step down the sum of `losses`, such as defenses take, trains the whole method; not where an
     opponent of its networks learns in `step` alone.
     `scores_refit`: a clustering's record also has the scores of `refit_labels` (ACC_refit, ...), beside other labels.
+    `straight_through`: gradients pass a rounding as if it were not there, so that they are no slopes of the function.
     `is_identity`: the embedding of one view is that view; for sparse data `start`, `assign`, `labels` and `health` then
     get the whole data set's z in torch's CSR layout.
     """
@@ -122,6 +123,7 @@ class ClusterModel(nn.Module, ABC):
     transductive: ClassVar[bool] = False
     descends_losses: ClassVar[bool] = True
     scores_refit: ClassVar[bool] = False
+    straight_through: ClassVar[bool] = False
     is_identity: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:

@@ -211,6 +211,17 @@ def test_a_gradient_that_is_not_the_functions_is_found(make: Make) -> None:
     assert (verdict.status, verdict.value) == ("fail", pytest.approx(0.5, rel=1e-3))
 
 
+def test_a_gradient_that_is_declared_to_pass_a_rounding_is_a_warning(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = make(network=True)
+    evidence.surface.model.network.append(Wrong())
+    monkeypatch.setattr(type(evidence.surface.model), "straight_through", True)
+    verdict = mechanics.gradient_right(evidence)
+    assert (verdict.status, verdict.value) == ("warn", pytest.approx(0.5, rel=1e-3))
+    assert verdict.note == "the model rounds, and passes gradients straight through, as declared"
+
+
 @pytest.mark.parametrize("bn", ["eval", "batch"])
 def test_gradients_are_right_in_both_batch_norm_modes_and_spaces(make: Make, bn: Any) -> None:
     assert mechanics.gradient_right(make(network=True, bn=bn)).status == "pass"

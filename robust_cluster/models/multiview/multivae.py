@@ -11,7 +11,7 @@ two terms by P_v. The original divides the first too, so that the codes weigh 78
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,8 @@ class MultiVAE(ClusterModel):
     alpha (n, K) are the probabilities of the discrete code. `latent_dim` sets no size. One view will do, views may be
     of different sizes. `code_steps` counts the training steps that the capacities grow with.
     """
+
+    straight_through: ClassVar[bool] = True  # see `corners`
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
