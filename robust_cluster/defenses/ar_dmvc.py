@@ -3,6 +3,7 @@
 L = L_victim(x) + lam * L_victim(x~), x~ = argmax of L_CL over |x~^v - x^v| <= eps and valid values. L_CL is the
 contrastive loss between the views' representations alone, L_victim all of the model's clustering loss: for CoMVC, on
 which the paper builds, L_DDC + 0.1 kappa L_CL. Training starts where the clustering did; no attack is used.
+What changes in the course of a clustering, Multi-VAE's capacities by steps and SEM's W by rounds, does so here too.
 Mode "paper" is the released code: L_CL of the first pair of views only, so that it trains on no third one; every pass
 of the inner ascent moves batch norm's running statistics; the gradient is not cut. Mode "clean" takes all pairs, moves
 no statistics while it ascends and cuts the gradient to a global norm of 10, as the victims do.
@@ -108,7 +109,9 @@ class ArDmvc:
         moved = model(moved_batch.views)
         for name, term in model.losses(moved_batch, "cluster", moved).items():
             terms[f"moved_{name}"] = self.lam * term
-        return descend(terms | self.extra_terms(clean, moved), self.optimizer, max_norm=self.config.max_norm)
+        values = descend(terms | self.extra_terms(clean, moved), self.optimizer, max_norm=self.config.max_norm)
+        model.after_step("cluster")
+        return values
 
     def extra_terms(self, clean: Outputs, moved: Outputs) -> Losses:
         """More weighted terms of the two outer passes; none here."""

@@ -207,6 +207,9 @@ class ClusterModel(nn.Module, ABC):
         """One update; returns the named terms. Default: descend the sum of `losses`."""
         return descend(self.losses(batch, phase), optimizers["model"])
 
+    def after_step(self, phase: Phase) -> None:
+        """Count an update, for methods whose terms change with the steps; a defense that makes its own calls it too."""
+
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Label-free figures of the method's own, e.g. the spread of its centres; logged every epoch."""
         return {}

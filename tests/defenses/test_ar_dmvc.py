@@ -265,6 +265,7 @@ def test_models_with_decoders_or_k_means_labels_train_on_moved_views_by_their_ow
     other = {f"moved_{name}": 0.5 * term.item() for name, term in twin.losses(moved, "cluster").items()}
     assert terms == pytest.approx(own | other)
     assert not any(value.equal(dict(twin.named_parameters())[name]) for name, value in model.named_parameters())
+    assert model.state_dict().get("code_steps", 1) == 1  # Multi-VAE's capacities grow with the defense's steps
 
 
 @pytest.mark.parametrize(

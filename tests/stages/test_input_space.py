@@ -17,6 +17,7 @@ from robust_cluster.data.multiview import halves
 from robust_cluster.errors import ConfigError
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.multiview.comvc import CoMVC
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import auditing, input_space
@@ -58,9 +59,21 @@ def _short_pgd() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def chain(context: Context) -> dict[str, Record]:
+def between() -> list[tuple[str, int, bool]]:
+    """Phase, epoch and mode of the model, of each call of its `after_epoch` in the chain."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def chain(context: Context, between: list[tuple[str, int, bool]]) -> dict[str, Record]:
     """Cluster, attack, defense and re-attack of CoMVC, one epoch each."""
-    return {record["spec"]["stage"]: record for record in execute(specs(context, "reattack"), context)}
+
+    def after_epoch(self: CoMVC, phase: str, epoch: int, embed: Any, seed: int) -> None:
+        between.append((phase, epoch, self.training))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CoMVC, "after_epoch", after_epoch)
+        return {record["spec"]["stage"]: record for record in execute(specs(context, "reattack"), context)}
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +208,13 @@ def test_an_attack_that_noise_matches_says_so() -> None:
     assert named(**{"ACC*_noise": 0.41}) == ["no better than noise"]
     assert named(**{"ACC*": None, "ACC*_noise": None}) == []
     assert named(flip=0.05, noise_flip=0.01) == ["masked"]
+
+
+def test_a_defense_from_the_beginning_lets_the_model_do_what_it_does_between_epochs(
+    chain: dict[str, Record], between: list[tuple[str, int, bool]]
+) -> None:
+    assert set(chain) == {"cluster", "attack", "defend", "reattack"}
+    assert between == [("cluster", 1, False)] * 2
 
 
 def test_a_restarted_model_begins_as_the_clustering_did(victim: ClusterModel, context: Context) -> None:

@@ -172,8 +172,12 @@ class MultiVAE(ClusterModel):
     def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """One update, after which the capacities are a step further."""
         values = descend(self.losses(batch, phase), optimizers["model"], max_norm=self.config.max_norm)
-        self.code_steps += 1
+        self.after_step(phase)
         return values
+
+    def after_step(self, phase: Phase) -> None:
+        """The capacities grow by a step."""
+        self.code_steps += 1
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit k-means to [c, mu]; DeepMVC's code passes once over more than 15,000 rows in portions, here all count."""
