@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface, check_mode
 from robust_cluster.attacks.pgd import changes, pixel_budget
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import Losses, Schedule, adam, descend
-from robust_cluster.nn.gan import Discriminator, Generator, normal_init
+from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
 
 MODES: dict[str, dict[str, Any]] = {
@@ -98,6 +98,13 @@ class ViewGan(Attack):
             networks.to(device)
         self.optimizer_generators = adam(self.generators.parameters(), config.schedule.lr)
         self.optimizer_discriminators = adam(self.discriminators.parameters(), config.schedule.lr)
+
+    @classmethod
+    def check_data(cls, info: DataInfo) -> None:
+        """Nothing, for images of a known range of values. Raises: ConfigError, ShapeError."""
+        pixel_budget(None, info)
+        for shape in info.shapes:
+            image_shape(shape)
 
     @property
     def budget(self) -> Budget:

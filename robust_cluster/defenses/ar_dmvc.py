@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Budget, Gain, Space, Stateful, Surface
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
@@ -72,13 +72,41 @@ class ArDmvc:
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model = surface.model
-        check_model(config, model)
+        self.check(type(model), model.info, config)
         self.config, name = config, model.info.name
         self.lam = or_published(config.lam, LAM, name=name, default=1.0)
         self.step_size = or_published(config.step_size, STEP_SIZE, name=name, default=0.02)
         eps = or_published(config.eps, EPS, name=name, default=0.2)
         self.budget = Budget("linf", eps, model.info.bounds)
         self.optimizer = adam(model.parameters(), config.schedule.lr)
+
+    @classmethod
+    def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
+        """Nothing, for a method and data that AR-DMVC can train on. Raises: ConfigError."""
+        n_views, size = len(info.shapes), config.schedule.batch(info.n_samples)
+        if n_views < 2:
+            raise ConfigError(
+                f"AR-DMVC sets views against each other and needs at least 2, {info.name} has 1", hint="rc ls data"
+            )
+        if config.pairs == "first" and n_views > 2:
+            raise ConfigError(
+                f"pairs = first moves the first 2 views alone, {info.name} has {n_views}",
+                hint="--set defense.pairs=all",
+            )
+        if info.bounds is None:
+            raise ConfigError(
+                f"AR-DMVC moves values within their bounds, and those of {info.name} have none", hint="rc ls data"
+            )
+        if model.is_adversarial:
+            raise ConfigError(
+                f"AR-DMVC descends one loss, {model.__name__} trains networks against each other", hint="--model comvc"
+            )
+        if size < info.n_clusters:
+            raise ConfigError(
+                f"AR-DMVC needs batches of at least n_clusters = {info.n_clusters} samples, got {size}",
+                hint=f"--set defense.schedule.batch_size={info.n_clusters}, or more data: a batch is at most a fifth "
+                "of them",
+            )
 
     @property
     def schedule(self) -> Schedule:
@@ -99,10 +127,9 @@ class ArDmvc:
         """One Adam step on the model's terms of the views and, "moved_" and times lam, of the moved views.
 
         The views are moved before the first outer pass, as in AR-DMVC's code; both outer passes count in batch norm's
-        running statistics. Raises: ConfigError for a batch of fewer samples than clusters.
+        running statistics.
         """
         model = surface.model
-        check_batch(batch, model.info.n_clusters)
         moved_batch = Batch(self.adversary(model, batch.views), batch.index)
         clean = model(batch.views)
         terms = model.losses(batch, "cluster", clean)
@@ -168,34 +195,3 @@ class ArDmvc:
 def or_published(given: float | None, values: Mapping[str, float], *, name: str, default: float) -> float:
     """`given`, or where it is None the value published for the data set `name`."""
     return published(values, name, default) if given is None else given
-
-
-def check_model(config: Config, model: ClusterModel) -> None:
-    """Nothing, for a model and data that AR-DMVC can train on. Raises: ConfigError otherwise."""
-    info, n_views = model.info, len(model.info.shapes)
-    if n_views < 2:
-        raise ConfigError(
-            f"AR-DMVC sets views against each other and needs at least 2, {info.name} has 1", hint="rc ls data"
-        )
-    if config.pairs == "first" and n_views > 2:
-        raise ConfigError(
-            f"pairs = first moves the first 2 views alone, {info.name} has {n_views}", hint="--set defense.pairs=all"
-        )
-    if info.bounds is None:
-        raise ConfigError(
-            f"AR-DMVC moves values within their bounds, and those of {info.name} have none", hint="rc ls data"
-        )
-    if len(model.optimizers("cluster")) > 1:
-        raise ConfigError(
-            f"AR-DMVC descends one loss, {type(model).__name__} trains networks against each other",
-            hint="--model comvc",
-        )
-
-
-def check_batch(batch: Batch, n_clusters: int) -> None:
-    """Nothing, when a batch can hold a sample of each cluster. Raises: ConfigError otherwise."""
-    if len(batch) < n_clusters:
-        raise ConfigError(
-            f"AR-DMVC needs batches of at least n_clusters = {n_clusters} samples, got {len(batch)}",
-            hint=f"--set defense.schedule.batch_size={n_clusters}, or more data: a batch is at most a fifth of them",
-        )

@@ -109,6 +109,7 @@ class ClusterModel(nn.Module, ABC):
     `pretrained_by`: the method whose pretraining gives this one's starting weights, None for methods without; methods
     that are compared "on the same pretrained network" name the same one and share its run.
     `pretrain_fields`: the fields of `Config` that the pretraining depends on.
+    `is_adversarial`: networks are trained against each other, so there is no one loss that a defense could descend.
     `is_identity`: the embedding of one view is that view; for sparse data `start`, `assign`, `labels` and `health` then
     get the whole data set's z in torch's CSR layout.
     """
@@ -117,6 +118,7 @@ class ClusterModel(nn.Module, ABC):
     pretrained_by: ClassVar[str | None] = None
     pretrain_fields: ClassVar[tuple[str, ...]] = ()
     transductive: ClassVar[bool] = False
+    is_adversarial: ClassVar[bool] = False
     is_identity: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
@@ -124,6 +126,10 @@ class ClusterModel(nn.Module, ABC):
         self.config = config
         self.info = info
         self.latent_dim = latent_dim
+
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, for data that it can be trained on; asked before anything is. Raises: ConfigError."""
 
     @classmethod
     def has_pretraining(cls, config: Any) -> bool:

@@ -157,7 +157,7 @@ def test_a_gradient_reaches_embedding_and_every_view(name: str, started: Make, r
 def test_only_methods_with_something_to_train_have_epochs(name: str, build: Make) -> None:
     model = build(name)
     if model.schedule("cluster").epochs:
-        assert model.optimizers("cluster")
+        assert model.is_adversarial is (len(model.optimizers("cluster")) > 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

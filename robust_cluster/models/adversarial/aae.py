@@ -10,7 +10,7 @@ Widths are the paper's for MNIST; step sizes, batch and epochs are our choice.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,8 @@ class Config(ModelConfig):
 
 class AAE(ClusterModel):
     """z of the embedding is the code (n, d), in the variant "softmax" [y, z] (n, K + d)."""
+
+    is_adversarial: ClassVar[bool] = True
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         n_soft = info.n_clusters if config.variant == "softmax" else 0

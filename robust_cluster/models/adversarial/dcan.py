@@ -96,6 +96,7 @@ class Config(ModelConfig):
 class DCAN(ClusterModel):
     """z is the encoder's code (n, d), `--dim`. Labels are the mixture's, by the rule `assign`."""
 
+    is_adversarial: ClassVar[bool] = True
     pretrained_by: ClassVar[str | None] = "dcan"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "pool", "side", "scale", "latent_act", "pretrain")
 

@@ -16,7 +16,7 @@ Theorem 2 prints the gradient of the adversarial term with the wrong sign; autog
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +86,7 @@ class Config(dec.Config):
 class ADEC(dec.DEC):
     """Encoder, decoder and discriminator, each with its own loss and optimizer."""
 
+    is_adversarial: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:

@@ -8,7 +8,7 @@ batches of n. Source: DeepMVC (Trosten et al., CVPR 2023), on which AR-DMVC's co
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class EAMC(simvc.SiMVC):
     sample's h and labels depend, a little, on the batch it comes in. `latent_dim` sets no size.
     """
 
+    is_adversarial: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
