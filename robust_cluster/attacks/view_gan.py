@@ -7,7 +7,8 @@ what they agree on), L_GAN = sum_v E log(1 - D^v(x~^v)). No label is read.
 Mode "clean" is the talk's objective, with a bound on pixels in place of its penalty on ||delta||^2. Mode "paper" is the
 released code: least-squares GAN, norms in place of squared norms, summed over the batch (so their weight grows with
 it), times 5/2; delta = tanh(G) cut to eps with weights from N(0, 1), which leaves no gradient on nearly all pixels; a
-penalty on the norm of delta; optimizers made anew at the drop of lr.
+penalty on the norm of delta; optimizers made anew at the drop of lr, as epoch 20 of 30 starts. Batch norm takes the
+batch's statistics as there; Multi-VAE's codes, which are drawn there, are not.
 """
 
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ MODES: dict[str, dict[str, Any]] = {
         "con_weight": 2.5,
         "penalty": "l2",
         "train_share": 1.0,
+        "lr_drop": 19 / 30,  # as epoch 20 starts
         "reset_adam": True,
     }
 }

@@ -417,8 +417,8 @@ def test_the_step_size_falls_to_a_tenth_at_two_thirds_and_a_resumed_run_goes_on_
         assert len(same(part, snapshot(expected))) == len(expected.state_dict())
 
 
-def test_the_drop_is_after_20_of_30_epochs_and_never_at_a_share_of_one(surface: Surface) -> None:
-    for share, epochs, expected in ((2 / 3, 30, [20]), (2 / 3, 10, [7]), (1.0, 10, [10])):
+def test_the_drop_is_after_20_of_30_epochs_in_mode_paper_after_19_and_never_at_a_share_of_one(surface: Surface) -> None:
+    for share, epochs, expected in ((2 / 3, 30, [20]), (19 / 30, 30, [19]), (2 / 3, 10, [7]), (1.0, 10, [10])):
         attack = attacker(surface, lr_drop=share, schedule={"epochs": epochs})
         group = attack.optimizer_generators.param_groups[0]
         found = []
@@ -446,7 +446,7 @@ def test_mode_paper_is_the_released_codes_and_the_default_the_talks() -> None:
     assert (config.bn, config.param, config.init_std, config.gan_loss) == ("batch", "clamp", 1.0, "lsgan")
     assert (config.shift, config.reduction, config.com_weight, config.con_weight) == ("norm", "sum", 2.5, 2.5)
     assert (config.penalty, config.penalty_weight, config.gan_weight) == ("l2", 1.0, 1.0)
-    assert (config.train_share, config.reset_adam, config.lr_drop) == (1.0, True, 2 / 3)
+    assert (config.train_share, config.reset_adam, config.lr_drop) == (1.0, True, 19 / 30)
     clean = Config()
     assert (clean.bn, clean.param, clean.init_std, clean.gan_loss) == ("eval", "scaled_tanh", None, "minimax")
     assert (clean.shift, clean.reduction, clean.com_weight, clean.con_weight) == ("squared", "mean", 1.0, 1.0)
