@@ -23,7 +23,7 @@ from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import Losses, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Schedule, adam, descend
 from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
 
@@ -187,10 +187,25 @@ class ViewGan(Attack):
             return -F.softplus(logits).mean(dim=0).sum()
         return (logits.sigmoid() - 1).square().mean()
 
+    def sizes(self, change: Tensor) -> Tensor:
+        """How far each of the representations (n, d) moved: its squared norm or norm, (n,)."""
+        return change.square().sum(dim=1) if self.config.shift == "squared" else change.norm(dim=1)
+
     def size(self, change: Tensor) -> Tensor:
-        """How far representations (n, d) moved: squared norms or norms, their mean or sum over the batch."""
-        rows = change.square().sum(dim=1) if self.config.shift == "squared" else change.norm(dim=1)
+        """How far representations (n, d) moved: `sizes`, their mean or sum over the batch."""
+        rows = self.sizes(change)
         return rows.mean() if self.config.reduction == "mean" else rows.sum()
+
+    def objective(self, model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+        """What the generators make large of each sample, (n,): the weighted shifts in the terms that are switched on.
+
+        `representation_shift` by default.
+        """
+        config = self.config
+        *per_view, consensus = (self.sizes(change) for change in changes(model, clean, moved))
+        parts = [config.com_weight * rows for rows in per_view if config.terms != "con"]
+        parts += [config.con_weight * consensus] if config.terms != "com" else []
+        return torch.stack(parts).sum(dim=0)
 
     def excess(self, delta: Views) -> Iterator[Tensor]:
         """E ||delta^v||, or E max(||delta^v||^2 - radius^2, 0), of every view; before the cut to pixels."""

@@ -180,6 +180,20 @@ def test_with_weights_of_one_the_shifts_are_the_mean_representation_shift(surfac
     assert terms["complementarity"] + terms["consistency"] == pytest.approx(-shift, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"terms": "com", "shift": "norm"}, {"terms": "con"}, {"com_weight": 2.0, "con_weight": 0.5}]
+)
+def test_what_pgd_makes_large_beside_it_is_what_the_generators_do(
+    surface: Surface, rows: Batch, settings: dict[str, Any]
+) -> None:
+    attack = attacker(surface, **settings)
+    terms = terms_of(attack, surface, rows)
+    clean, moved = (surface.encode(views) for views in (rows.views, attack.perturb(surface, rows)))
+    each = attack.objective(surface.model, clean, moved, torch.zeros(len(rows), dtype=torch.int64))
+    assert each.shape == (len(rows),)
+    assert each.mean().item() == pytest.approx(terms["gan"] - sum(terms.values()), rel=1e-4)
+
+
 @pytest.mark.parametrize("shift", ["squared", "norm"])
 def test_a_doubled_batch_costs_the_same_as_a_mean_and_double_as_a_sum(
     surface: Surface, rows: Batch, shift: str

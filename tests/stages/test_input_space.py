@@ -23,7 +23,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import auditing, input_space
 from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request, execute, plan
-from robust_cluster.stages.context import Context
+from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.defend import restart
 from robust_cluster.stages.input_space import Scorer, flags, refit, shuffled
 from robust_cluster.stages.loop import Summary
@@ -194,6 +194,17 @@ def test_a_refit_labels_moved_points_by_their_own_k_means(
     perfect = torch.from_numpy(scorer.truth)
     monkeypatch.setattr(type(victim), "refit_labels", lambda self, z, seed: perfect)
     assert refit(scorer, swapped, seed=0)["ACC*_refit"] == 1.0
+
+
+def test_pgd_ascends_the_attacks_own_terms_and_the_models_labels(
+    victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ascended: list[Any] = []
+    monkeypatch.setattr(input_space, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
+    surface, half = Surface(victim, "input"), context.half(2)
+    attack = ViewGan(Config(terms="con"), surface)
+    input_space.pgd(Trial(attack, surface, specs(context, "attack")[-1], half, half))
+    assert ascended == [attack.objective, input_space.OBJECTIVES["assignment"]] * 2
 
 
 def test_an_attack_that_noise_matches_says_so() -> None:
