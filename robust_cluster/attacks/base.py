@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Schedule
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
@@ -148,6 +148,11 @@ class Attack(ABC):
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
         """Nothing, for a method that it can attack; asked before anything is trained. Raises: ConfigError."""
+        return
+
+    @classmethod
+    def check_data(cls, info: DataInfo) -> None:
+        """Nothing, for data that it can move points of; asked before anything is trained. Raises: ConfigError."""
         return
 
     @property

@@ -7,7 +7,8 @@ what they agree on), L_GAN = sum_v E log(1 - D^v(x~^v)). No label is read.
 Mode "clean" is the talk's objective, with a bound on pixels in place of its penalty on ||delta||^2. Mode "paper" is the
 released code: least-squares GAN, norms in place of squared norms, summed over the batch (so their weight grows with
 it), times 5/2; delta = tanh(G) cut to eps with weights from N(0, 1), which leaves no gradient on nearly all pixels; a
-penalty on the norm of delta; optimizers made anew at the drop of lr.
+penalty on the norm of delta; optimizers made anew at the drop of lr, as epoch 20 of 30 starts. Batch norm takes the
+batch's statistics as there; Multi-VAE's codes, which are drawn there, are not.
 """
 
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface, check_mode
 from robust_cluster.attacks.pgd import changes, pixel_budget
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import Losses, Schedule, adam, descend
-from robust_cluster.nn.gan import Discriminator, Generator, normal_init
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Schedule, adam, descend
+from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
 
 MODES: dict[str, dict[str, Any]] = {
@@ -38,6 +39,7 @@ MODES: dict[str, dict[str, Any]] = {
         "con_weight": 2.5,
         "penalty": "l2",
         "train_share": 1.0,
+        "lr_drop": 19 / 30,  # as epoch 20 starts
         "reset_adam": True,
     }
 }
@@ -98,6 +100,13 @@ class ViewGan(Attack):
             networks.to(device)
         self.optimizer_generators = adam(self.generators.parameters(), config.schedule.lr)
         self.optimizer_discriminators = adam(self.discriminators.parameters(), config.schedule.lr)
+
+    @classmethod
+    def check_data(cls, info: DataInfo) -> None:
+        """Nothing, for images of a known range of values. Raises: ConfigError, ShapeError."""
+        pixel_budget(None, info)
+        for shape in info.shapes:
+            image_shape(shape)
 
     @property
     def budget(self) -> Budget:
@@ -178,10 +187,25 @@ class ViewGan(Attack):
             return -F.softplus(logits).mean(dim=0).sum()
         return (logits.sigmoid() - 1).square().mean()
 
+    def sizes(self, change: Tensor) -> Tensor:
+        """How far each of the representations (n, d) moved: its squared norm or norm, (n,)."""
+        return change.square().sum(dim=1) if self.config.shift == "squared" else change.norm(dim=1)
+
     def size(self, change: Tensor) -> Tensor:
-        """How far representations (n, d) moved: squared norms or norms, their mean or sum over the batch."""
-        rows = change.square().sum(dim=1) if self.config.shift == "squared" else change.norm(dim=1)
+        """How far representations (n, d) moved: `sizes`, their mean or sum over the batch."""
+        rows = self.sizes(change)
         return rows.mean() if self.config.reduction == "mean" else rows.sum()
+
+    def objective(self, model: ClusterModel, clean: Embedding, moved: Embedding, labels: Tensor) -> Tensor:
+        """What the generators make large of each sample, (n,): the weighted shifts in the terms that are switched on.
+
+        `representation_shift` by default.
+        """
+        config = self.config
+        *per_view, consensus = (self.sizes(change) for change in changes(model, clean, moved))
+        parts = [config.com_weight * rows for rows in per_view if config.terms != "con"]
+        parts += [config.con_weight * consensus] if config.terms != "com" else []
+        return torch.stack(parts).sum(dim=0)
 
     def excess(self, delta: Views) -> Iterator[Tensor]:
         """E ||delta^v||, or E max(||delta^v||^2 - radius^2, 0), of every view; before the cut to pixels."""

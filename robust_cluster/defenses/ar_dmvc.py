@@ -3,6 +3,7 @@
 L = L_victim(x) + lam * L_victim(x~), x~ = argmax of L_CL over |x~^v - x^v| <= eps and valid values. L_CL is the
 contrastive loss between the views' representations alone, L_victim all of the model's clustering loss: for CoMVC, on
 which the paper builds, L_DDC + 0.1 kappa L_CL. Training starts where the clustering did; no attack is used.
+What changes in the course of a clustering, Multi-VAE's capacities by steps and SEM's W by rounds, does so here too.
 Mode "paper" is the released code: L_CL of the first pair of views only, so that it trains on no third one; every pass
 of the inner ascent moves batch norm's running statistics; the gradient is not cut. Mode "clean" takes all pairs, moves
 no statistics while it ascends and cuts the gradient to a global norm of 10, as the victims do.
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Budget, Gain, Space, Stateful, Surface
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
@@ -71,13 +72,37 @@ class ArDmvc:
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model = surface.model
-        check_model(config, model)
+        self.check(type(model), model.info, config)
         self.config, name = config, model.info.name
         self.lam = or_published(config.lam, LAM, name=name, default=1.0)
         self.step_size = or_published(config.step_size, STEP_SIZE, name=name, default=0.02)
         eps = or_published(config.eps, EPS, name=name, default=0.2)
         self.budget = Budget("linf", eps, model.info.bounds)
         self.optimizer = adam(model.parameters(), config.schedule.lr)
+
+    @classmethod
+    def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
+        """Nothing, for a method and data that AR-DMVC can train on. Raises: ConfigError."""
+        n_views, size = len(info.shapes), config.schedule.batch(info.n_samples)
+        if n_views < 2:
+            raise ConfigError(
+                f"AR-DMVC sets views against each other and needs at least 2, {info.name} has 1", hint="rc ls data"
+            )
+        if config.pairs == "first" and n_views > 2:
+            raise ConfigError(
+                f"pairs = first moves the first 2 views alone, {info.name} has {n_views}",
+                hint="--set defense.pairs=all",
+            )
+        if info.bounds is None:
+            raise ConfigError(
+                f"AR-DMVC moves values within their bounds, and those of {info.name} have none", hint="rc ls data"
+            )
+        if size < info.n_clusters:
+            raise ConfigError(
+                f"AR-DMVC needs batches of at least n_clusters = {info.n_clusters} samples, got {size}",
+                hint=f"--set defense.schedule.batch_size={info.n_clusters}, or more data: a batch is at most a fifth "
+                "of them",
+            )
 
     @property
     def schedule(self) -> Schedule:
@@ -98,17 +123,18 @@ class ArDmvc:
         """One Adam step on the model's terms of the views and, "moved_" and times lam, of the moved views.
 
         The views are moved before the first outer pass, as in AR-DMVC's code; both outer passes count in batch norm's
-        running statistics. Raises: ConfigError for a batch of fewer samples than clusters.
+        running statistics.
         """
         model = surface.model
-        check_batch(batch, model.info.n_clusters)
         moved_batch = Batch(self.adversary(model, batch.views), batch.index)
         clean = model(batch.views)
         terms = model.losses(batch, "cluster", clean)
         moved = model(moved_batch.views)
         for name, term in model.losses(moved_batch, "cluster", moved).items():
             terms[f"moved_{name}"] = self.lam * term
-        return descend(terms | self.extra_terms(clean, moved), self.optimizer, max_norm=self.config.max_norm)
+        values = descend(terms | self.extra_terms(clean, moved), self.optimizer, max_norm=self.config.max_norm)
+        model.after_step("cluster")
+        return values
 
     def extra_terms(self, clean: Outputs, moved: Outputs) -> Losses:
         """More weighted terms of the two outer passes; none here."""
@@ -176,29 +202,3 @@ class ArDmvc:
 def or_published(given: float | None, values: Mapping[str, float], *, name: str, default: float) -> float:
     """`given`, or where it is None the value published for the data set `name`."""
     return published(values, name, default) if given is None else given
-
-
-def check_model(config: Config, model: ClusterModel) -> None:
-    """Nothing, for a model and data that AR-DMVC can train on. Raises: ConfigError otherwise."""
-    info, n_views = model.info, len(model.info.shapes)
-    if n_views < 2:
-        raise ConfigError(
-            f"AR-DMVC sets views against each other and needs at least 2, {info.name} has 1", hint="rc ls data"
-        )
-    if config.pairs == "first" and n_views > 2:
-        raise ConfigError(
-            f"pairs = first moves the first 2 views alone, {info.name} has {n_views}", hint="--set defense.pairs=all"
-        )
-    if info.bounds is None:
-        raise ConfigError(
-            f"AR-DMVC moves values within their bounds, and those of {info.name} have none", hint="rc ls data"
-        )
-
-
-def check_batch(batch: Batch, n_clusters: int) -> None:
-    """Nothing, when a batch can hold a sample of each cluster. Raises: ConfigError otherwise."""
-    if len(batch) < n_clusters:
-        raise ConfigError(
-            f"AR-DMVC needs batches of at least n_clusters = {n_clusters} samples, got {len(batch)}",
-            hint=f"--set defense.schedule.batch_size={n_clusters}, or more data: a batch is at most a fifth of them",
-        )

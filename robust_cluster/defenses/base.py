@@ -1,11 +1,11 @@
 """What a defense is: an update of the model (and of the defense's own networks) against an attack."""
 
 from collections.abc import Iterable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
-from robust_cluster.data.base import Batch
-from robust_cluster.models.base import Schedule
+from robust_cluster.data.base import Batch, DataInfo
+from robust_cluster.models.base import ClusterModel, Schedule
 
 
 class Defense(Protocol):
@@ -14,6 +14,14 @@ class Defense(Protocol):
     version: ClassVar[int]
     spaces: ClassVar[tuple[Space, ...]]  # of the attacks that it can follow
     meets: ClassVar[str]  # the attack that it was made for
+
+    @classmethod
+    def check(cls, model: type[ClusterModel], info: DataInfo, config: Any) -> None:
+        """Nothing, for a method and data that it can train on; asked before anything is trained. Raises: ConfigError.
+
+        `info`: what is known of the data that models train on; `config`: the defense's own.
+        """
+        ...
 
     @property
     def schedule(self) -> Schedule: ...

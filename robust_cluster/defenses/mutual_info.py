@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
-from robust_cluster.data.base import Batch
-from robust_cluster.errors import check_at_least
+from robust_cluster.data.base import Batch, DataInfo
+from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import jensen_shannon
@@ -50,6 +50,15 @@ class MutualInfo:
     version: ClassVar[int] = 2
     spaces: ClassVar[tuple[Space, ...]] = ("latent",)
     meets: ClassVar[str] = "latent_net"
+
+    @classmethod
+    def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
+        """Nothing, for a method with a decoder. Raises: ConfigError."""
+        if not model.has_decoder():
+            raise ConfigError(
+                f"mutual_info learns from decoded images, and {model.__name__} has no decoder",
+                hint="--attack view_gan --defense ar_dmvc",
+            )
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config, model = config, surface.model

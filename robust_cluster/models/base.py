@@ -133,6 +133,10 @@ class ClusterModel(nn.Module, ABC):
         self.latent_dim = latent_dim
 
     @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, for data that it can be trained on; asked before anything is. Raises: ConfigError."""
+
+    @classmethod
     def has_pretraining(cls, config: Any) -> bool:
         """Whether this configuration of the method starts from a pretraining run."""
         return cls.pretrained_by is not None
@@ -213,6 +217,9 @@ class ClusterModel(nn.Module, ABC):
     def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """One update; returns the named terms. Default: descend the sum of `losses`."""
         return descend(self.losses(batch, phase), optimizers["model"])
+
+    def after_step(self, phase: Phase) -> None:
+        """Count an update, for methods whose terms change with the steps; a defense that makes its own calls it too."""
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Label-free figures of the method's own, e.g. the spread of its centres; logged every epoch."""

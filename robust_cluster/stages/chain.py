@@ -1,7 +1,7 @@
 """From what a user asks for to the runs it takes, oldest first, and those runs carried out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from robust_cluster import discover
@@ -59,13 +59,15 @@ class Request:
 def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     """The runs it takes, oldest first; the last is the one asked for.
 
-    Raises: ConfigError and UnknownNameError for values and names that are not allowed.
+    Raises: ConfigError, ShapeError and UnknownNameError for values, data and names that are not allowed.
     """
     groups = checked_groups(request)
     if request.latent_dim < 1:
         raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
     config = methods.resolve("models", request.model, request.profile, groups["model"])
     kind = methods.method_class(discover.load("models", request.model))
+    learned = replace(info, n_samples=info.n_samples // 2) if request.data.split == "halves" else info
+    kind.check(config, learned)
     runs: list[RunSpec] = []
 
     def is_exact(stage: Stage, fields: Mapping[str, Any]) -> bool:
@@ -122,14 +124,17 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     met = attack_before(request)
     asked = attack_fields(request, request.attack, groups["attack"])
     before = asked if met == request.attack else attack_fields(request, met, {})
-    check_attacks(request, kind, met, before)
+    check_attacks(request, kind, info, met=met, before=before)
     if request.stage == "attack":
         add("attack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
         return runs
     add("attack", request.model, attack=met, attack_seed=0, **before)
-    config = methods.plain(methods.resolve("defenses", request.defense, request.profile, groups["defense"]))
+    config = methods.resolve("defenses", request.defense, request.profile, groups["defense"])
+    methods.method_class(discover.load("defenses", request.defense)).check(kind, learned, config)
     versions = {request.defense: version("defenses", request.defense), **measured(met, before["settings"]["attack"])}
-    add("defend", request.model, defense=request.defense, settings={"defense": config}, versions=versions)
+    add(
+        "defend", request.model, defense=request.defense, settings={"defense": methods.plain(config)}, versions=versions
+    )
     if request.stage == "certify":
         add("certify", request.model, **certificate)
     if request.stage == "reattack":
@@ -189,13 +194,16 @@ def version(kind: Kind, name: str) -> int:
     return number
 
 
-def check_attacks(request: Request, model: type[ClusterModel], met: str, before: Mapping[str, Any]) -> None:
-    """Nothing, when the attacks can attack the model and the defense can follow the one it meets. Raises: ConfigError.
+def check_attacks(
+    request: Request, model: type[ClusterModel], info: DataInfo, *, met: str, before: Mapping[str, Any]
+) -> None:
+    """Nothing, when the attacks can attack model and data and the defense can follow the one it meets.
 
-    `met`: the attack that the defense meets, with its fields `before`.
+    `met`: the attack that the defense meets, with its fields `before`. Raises: ConfigError, ShapeError.
     """
-    for name in {request.attack, met}:
-        methods.method_class(discover.load("attacks", name)).check_model(model)
+    for attacker in (methods.method_class(discover.load("attacks", name)) for name in {request.attack, met}):
+        attacker.check_model(model)
+        attacker.check_data(info)
     space = methods.attack_space(met, before["settings"]["attack"])
     spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
     if request.stage != "attack" and space not in spaces:

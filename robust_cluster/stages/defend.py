@@ -14,7 +14,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import methods
 from robust_cluster.stages.attack import attacked_surface, measure_of, parts, space_of, threat
-from robust_cluster.stages.cluster import begin, describe_model, own_seed
+from robust_cluster.stages.cluster import begin, between_epochs, describe_model, own_seed
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
 from robust_cluster.stages.evaluate import Watch, embed
 from robust_cluster.stages.loop import Batches, Summary, Task, fit, run_epoch
@@ -71,7 +71,10 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
         title=f"defend {spec.model} with {spec.defense}",
         step=lambda batch: defense.step(surface, attacker, batch),
         state=state,
-        after_epoch=lambda epoch, batches: follow(defense, attacker, model, batches),
+        after_epoch=lambda epoch, batches: {
+            **(between_epochs(model, spec, context, epoch) if defense.restarts else {}),
+            **follow(defense, attacker, model, batches),
+        },
         watch=watch,
     )
     summary = fit(task, context.batches(defense.schedule, spec), run, context.progress)

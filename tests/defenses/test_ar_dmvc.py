@@ -299,6 +299,7 @@ def test_models_with_decoders_or_k_means_labels_train_on_moved_views_by_their_ow
     other = {f"moved_{name}": 0.5 * term.item() for name, term in twin.losses(moved, "cluster").items()}
     assert terms == pytest.approx(own | other)
     assert not any(value.equal(dict(twin.named_parameters())[name]) for name, value in model.named_parameters())
+    assert model.state_dict().get("code_steps", 1) == 1  # Multi-VAE's capacities grow with the defense's steps
 
 
 @pytest.mark.parametrize(
@@ -431,6 +432,12 @@ def test_without_weight_the_mitigator_changes_no_bit_and_with_weight_it_does(sur
             {"pairs": "first"},
             "pairs = first moves the first 2 views alone, toy has 3 (--set defense.pairs=all)",
         ),
+        (
+            {"n_samples": 49},
+            {},
+            "AR-DMVC needs batches of at least n_clusters = 10 samples, got 9 (--set defense.schedule.batch_size=10, "
+            "or more data: a batch is at most a fifth of them)",
+        ),
     ],
 )
 def test_data_that_it_cannot_train_on_are_refused_in_a_sentence(
@@ -439,16 +446,6 @@ def test_data_that_it_cannot_train_on_are_refused_in_a_sentence(
     with pytest.raises(ConfigError) as caught:
         make(surface_of(**values), **settings)
     assert str(caught.value) == message
-
-
-def test_a_batch_that_cannot_hold_every_cluster_is_refused_in_a_sentence(surface: Surface, rows: Batch) -> None:
-    small = Batch(tuple(view[:9] for view in rows.views), rows.index[:9])
-    with pytest.raises(ConfigError) as caught:
-        take_step(defense(surface), surface, small)
-    assert str(caught.value) == (
-        "AR-DMVC needs batches of at least n_clusters = 10 samples, got 9 (--set defense.schedule.batch_size=10, or "
-        "more data: a batch is at most a fifth of them)"
-    )
 
 
 def test_models_that_it_cannot_train_are_refused_in_a_sentence() -> None:

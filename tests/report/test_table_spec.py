@@ -240,7 +240,33 @@ def test_a_sweep_over_a_defense_holds_for_the_defense_before_a_reattack() -> Non
     assert {(r.settings["defense.lam"], r.settings["defense.gamma"]) for r in asked} == {
         (lam, gamma) for lam in (0.1, 1.0, 10.0, 100.0) for gamma in (0.1, 1.0)
     }
-    assert {json.dumps(r.own_settings) for r in asked} == {"{}"}
+    assert {json.dumps(r.own_settings) for r in asked} == {'{"attack.bn": "batch"}'}
+
+
+def test_the_sweeps_of_ar_dmvc_attack_the_models_that_its_table_1_defends() -> None:
+    def defended(name: str) -> set[str]:
+        asked = requests(load_spec(name), "paper")
+        return {f"{r.defense} {r.data.name} {r.seed} {json.dumps(r.settings)}" for r in asked if r.defense}
+
+    for name in ("ardmvc_eps", "ardmvc_terms"):
+        assert defended(name) < defended("ardmvc1")
+
+
+def test_the_data_sets_of_ar_dmvc_have_the_schedules_of_its_code() -> None:
+    for name in ("ardmvc1", "ardmvc1_code", "ardmvc_eps", "ardmvc_terms"):
+        asked = [r for r in requests(load_spec(name), "paper") if r.data.name == "patchedmnist"]
+        found = {r.place["method"]: r.settings for r in asked}
+        assert found["AR-DMVC"]["defense.schedule.epochs"] == found["AR-DMVC-AM"]["defense.schedule.epochs"] == 40
+        assert found["InfoDDC"]["model.pretrain_first"] is True
+        names = ("pretrain.epochs", "cluster.epochs", "weights", "reconstruct")
+        assert [found["SEM"][f"model.{one}"] for one in names] == [30, 90, "mmd", "denoising"]
+
+
+def test_the_table_by_the_codes_protocol_has_every_method_in_mode_paper_and_the_published_cells() -> None:
+    asked = requests(load_spec("ardmvc1_code"), "paper")
+    assert {r.place["method"] for r in asked} == {r.place["method"] for r in requests(load_spec("ardmvc1"), "paper")}
+    assert all(r.settings[f"{group}.mode"] == "paper" for r in asked for group in ("model", "attack", "defense"))
+    assert load_published("ardmvc1_code") == load_published("ardmvc1")
 
 
 def test_every_published_cell_of_ardmvc1_is_there() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import DataInfo, Dataset, Places
 from robust_cluster.data.prepare import load
-from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import chain, latent_space, methods
@@ -214,6 +214,33 @@ def test_what_does_not_exist_is_refused_before_anything_runs(ask: Any, fields: d
         ask(**fields)
     assert caught.value.message == sentence
     assert isinstance(caught.value, UnknownNameError) == sentence.startswith("Unknown")
+
+
+@pytest.mark.parametrize(
+    ("fields", "known", "sentence"),
+    [
+        ({"model": "convae"}, {"shapes": ((1, 28, 28),)}, "AR-DMVC sets views against each other and needs at least 2"),
+        ({"overrides": {"defense.mode": "paper"}}, {"shapes": ((1, 28, 28),) * 3}, "pairs = first moves the first 2"),
+        ({"stage": "attack"}, {"bounds": None}, "attacks on the views move pixels, so they need image data"),
+        ({"stage": "attack"}, {"shapes": ((784,),) * 2}, "the attack's generator and discriminator take images"),
+        (
+            {"attack": "latent_pgd", "defense": "mutual_info"},
+            {},
+            "mutual_info learns from decoded images, and CoMVC has",
+        ),
+        ({"stage": "cluster", "model": "aecoddc"}, {"n_samples": 98}, "the clustering loss needs batches of at least"),
+        ({"overrides": {"defense.schedule.batch_size": 9}}, {}, "AR-DMVC needs batches of at least n_clusters = 10"),
+    ],
+)
+def test_data_and_methods_that_do_not_fit_are_refused_before_anything_is_trained(
+    fields: dict[str, Any], known: dict[str, Any], sentence: str
+) -> None:
+    asked = {"stage": "reattack", "model": "comvc", "attack": "view_gan", "defense": "ar_dmvc", "profile": "smoke"}
+    pair = DataInfo("pair", ((1, 28, 28),) * 2, 200, 10, (0.0, 1.0), 1.0, "")
+    request = Request(data=DataRef("pair", split="halves"), **(asked | fields))
+    with pytest.raises(RobustClusterError) as caught:
+        plan(request, replace(pair, **known))
+    assert caught.value.message.startswith(sentence)
 
 
 def test_every_run_survives_a_round_trip_through_json(ask: Any) -> None:

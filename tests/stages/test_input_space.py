@@ -12,17 +12,19 @@ import torch
 
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.view_gan import Config, ViewGan
-from robust_cluster.data.base import Dataset
+from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.multiview import halves
+from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.multiview.comvc import CoMVC
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import auditing, input_space
 from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request, execute, plan
-from robust_cluster.stages.context import Context
+from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.defend import restart
 from robust_cluster.stages.input_space import Scorer, flags, refit, shuffled
 from robust_cluster.stages.loop import Summary
@@ -58,9 +60,21 @@ def _short_pgd() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def chain(context: Context) -> dict[str, Record]:
+def between() -> list[tuple[str, int, bool]]:
+    """Phase, epoch and mode of the model, of each call of its `after_epoch` in the chain."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def chain(context: Context, between: list[tuple[str, int, bool]]) -> dict[str, Record]:
     """Cluster, attack, defense and re-attack of CoMVC, one epoch each."""
-    return {record["spec"]["stage"]: record for record in execute(specs(context, "reattack"), context)}
+
+    def after_epoch(self: CoMVC, phase: str, epoch: int, embed: Any, seed: int) -> None:
+        between.append((phase, epoch, self.training))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CoMVC, "after_epoch", after_epoch)
+        return {record["spec"]["stage"]: record for record in execute(specs(context, "reattack"), context)}
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +197,17 @@ def test_a_refit_labels_moved_points_by_their_own_k_means(
     assert refit(scorer, swapped, seed=0)["ACC*_refit"] == 1.0
 
 
+def test_pgd_ascends_the_attacks_own_terms_and_the_models_labels(
+    victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ascended: list[Any] = []
+    monkeypatch.setattr(input_space, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
+    surface, half = Surface(victim, "input"), context.half(2)
+    attack = ViewGan(Config(terms="con"), surface)
+    input_space.pgd(Trial(attack, surface, specs(context, "attack")[-1], half, half))
+    assert ascended == [attack.objective, input_space.OBJECTIVES["assignment"]] * 2
+
+
 def test_an_attack_that_noise_matches_says_so() -> None:
     metrics = {"flip": 0.5, "noise_flip": 0.1, "pgd_flip": 0.6, "ACC*": 0.4, "ACC*_noise": 0.6}
     summary = Summary(1, 1, 1, "epochs", 1.0, 0.0, {})
@@ -195,6 +220,13 @@ def test_an_attack_that_noise_matches_says_so() -> None:
     assert named(**{"ACC*_noise": 0.41}) == ["no better than noise"]
     assert named(**{"ACC*": None, "ACC*_noise": None}) == []
     assert named(flip=0.05, noise_flip=0.01) == ["masked"]
+
+
+def test_a_defense_from_the_beginning_lets_the_model_do_what_it_does_between_epochs(
+    chain: dict[str, Record], between: list[tuple[str, int, bool]]
+) -> None:
+    assert set(chain) == {"cluster", "attack", "defend", "reattack"}
+    assert between == [("cluster", 1, False)] * 2
 
 
 def test_a_restarted_model_begins_as_the_clustering_did(victim: ClusterModel, context: Context) -> None:
@@ -218,17 +250,32 @@ def test_an_attack_on_decoded_images_refuses_models_without_a_decoder(context: C
         execute(specs(context, "attack", attack="latent_net"), context)
 
 
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """Noisy pairs of 400 digits of 28 x 28 pixels, half of them to attack."""
+    dataset = load(DataRef("noisy:digits-28", limit=400), Places())
+    return Context(RunStore(tmp_path_factory.mktemp("runs")), dataset, "smoke", device="cpu", threads=1)
+
+
 @pytest.mark.slow
-def test_a_trained_generator_moves_representations_further_than_noise_and_its_own_start(context: Context) -> None:
-    overrides = SMALL | {
-        "attack.schedule.epochs": 12,
-        "attack.schedule.lr": 0.01,
+@pytest.mark.parametrize("bn", ["batch", "eval"])
+def test_a_trained_generator_does_more_than_noise_and_its_own_start(clustered: Context, bn: str) -> None:
+    """The representations move further in both modes; with stored statistics noise may ruin the labels just as well."""
+    overrides = {
+        "model.cluster.epochs": 12,
+        "model.cluster.batch_size": 40,
+        "attack.schedule.epochs": 8,
+        "attack.schedule.batch_size": 32,
+        "attack.schedule.lr": 0.003,
         "attack.eps": 0.3,
-        "attack.bn": "batch",
+        "attack.bn": bn,
     }
-    metrics = execute(specs(context, "attack", overrides=overrides), context)[-1]["metrics"]
+    metrics = execute(specs(clustered, "attack", overrides=overrides), clustered)[-1]["metrics"]
     for name in ("sign", "shuffled", "untrained"):
         assert metrics["shift"] > metrics[f"{name}_shift"]
+    if bn == "batch":
+        assert metrics["ACC"] > 0.6
+        assert metrics["ACC*"] <= metrics["ACC*_noise"] - 0.02
 
 
 def test_the_same_attack_on_one_view_works_unchanged(tmp_path: Path, data: Dataset) -> None:

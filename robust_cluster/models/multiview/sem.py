@@ -193,7 +193,10 @@ class SEM(ClusterModel):
             self.fit_centers(z, 1, seed)
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit k-means to Z; SEM's code takes mini-batch k-means for more than 10,000 rows, here all count."""
+        """Fit k-means to Z; SEM's code takes mini-batch k-means for more than 10,000 rows, here all count.
+
+        The centres are those of the data it was trained on: an attack on another half is scored with these.
+        """
         if phase == "cluster":
             self.fit_centers(embed().z, self.config.n_init, seed)
 

@@ -92,16 +92,22 @@ class SiMVC(ClusterModel):
         h = outputs.embedding.z
         return ddc_terms(h, outputs.soft_labels, gaussian_kernel(h, self.config.relative_sigma))
 
-    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Nothing to prepare. Raises: ConfigError for batches of fewer samples than clusters."""
-        schedule, n, n_clusters = self.config.cluster, self.info.n_samples, self.info.n_clusters
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, for batches of at least as many samples as clusters. Raises: ConfigError."""
+        schedule, n, n_clusters = config.cluster, info.n_samples, info.n_clusters
         size = schedule.batch(n)
-        if phase == "cluster" and size < n_clusters:
+        if size < n_clusters:
             reason = f"{size}, the smaller of batch_size = {schedule.batch_size} and a fifth of {n} samples"
             raise ConfigError(
                 f"the clustering loss needs batches of at least n_clusters = {n_clusters} samples, got {reason}",
                 hint=f"--set model.cluster.batch_size={n_clusters}, more data or fewer clusters",
             )
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Nothing to prepare. Raises: ConfigError for batches of fewer samples than clusters."""
+        if phase == "cluster":
+            self.check(self.config, self.info)
 
     def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """One update; the gradient is cut while clustering only, as in DeepMVC."""
