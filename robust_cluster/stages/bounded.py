@@ -1,8 +1,9 @@
 """What standard attacks do: every member at every radius on evenly spaced rows, with noise and no move beside them.
 
 A point that a smaller radius misleads counts at every larger one, whose ball it lies in: such a sample is not attacked
-again, and the curve cannot fall. With batch norm on statistics of the batch a label depends on the batch: there all
-samples are attacked at every radius, and what is counted is what the whole moved batch gives.
+again, and the curve cannot fall. An attack that learns is measured at every radius by what it learned for that one
+alone. With batch norm on statistics of the batch a label depends on the batch: there all samples are attacked at every
+radius, and what is counted is what the whole moved batch gives.
 """
 
 import math
@@ -158,10 +159,8 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
                 attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, **at_radius(budget, eps))
             companions = beside.at(attacker, eps) if beside else {}
             for name, member in members(attacker, companions, str(trial.attack_spec.attack)).items():
-                best[name] = [
-                    worsened(member, probe, number, best[name][number] if name in best else clean)
-                    for number, clean in enumerate(probe.clean)
-                ]
+                before = probe.clean if attacker.trained else best.get(name, probe.clean)
+                best[name] = [worsened(member, probe, number, points) for number, points in enumerate(before)]
             worst = [
                 worst_of([points[number] for points in best.values()], probe, number)
                 for number in range(len(probe.clean))
