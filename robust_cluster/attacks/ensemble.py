@@ -2,7 +2,8 @@
 
 As AutoAttack (Croce and Hein, ICML 2020) joins attacks on classifiers: APGD on three label-free objectives and aimed at
 the nearest other clusters, Square on soft and on hard labels, and random noise. A sample counts as moved to another
-cluster when any member moves it there; the rest get the point of the highest margin. Members are written as
+cluster when any member moves it there; the rest get the point of the highest margin, of which the stage, that measures
+every member on its own, keeps the first member's. Members are written as
 "attack:option", the option being an objective, a feedback or a kind of noise.
 """
 

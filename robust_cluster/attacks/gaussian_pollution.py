@@ -1,8 +1,10 @@
 """Gaussian noise on every value of the data, x + N(0, sigma^2) (LPVDN, AAAI 2021, Figure 3): pollution, no adversary.
 
 A model trained on clean data meets polluted data; nothing is clipped, and nothing of the model is known to the noise.
-One draw per run: a sweep over sigma scales the same noise. The paper does not say how polluted points are labelled: the
-record has both, clusters fitted anew to them (ACC*_refit) and the clean model's clusters and matching (ACC*_clean_map).
+One draw per run: a sweep over sigma scales the same noise. It is drawn batch by batch, so that a point depends on the
+batches it is in, and sigma is in the units that the model sees, which are pixels where images are not scaled. The paper
+does not say how polluted points are labelled: the record has both, clusters fitted anew to them (ACC*_refit) and the
+clean model's clusters and matching (ACC*_clean_map).
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from robust_cluster.errors import check_at_least
 class Config:
     """Hyper-parameters of the noise."""
 
-    sigma: float = 0.1  # standard deviation in the units of the data: pixels in [0, 1]
+    sigma: float = 0.1  # standard deviation in the units that the model sees: pixels of images in [0, 1]
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "sigma")

@@ -109,6 +109,7 @@ class LatentNet(Attack):
 
     def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
         """One Adam step of the attacker."""
+        self.queries += 2 * len(batch)
         return descend(self.losses(surface, batch), self.optimizer)
 
     def state(self) -> dict[str, Stateful]:

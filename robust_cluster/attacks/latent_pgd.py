@@ -53,6 +53,7 @@ class LatentPGD(Attack):
         """The visited point of lowest margin for each sample, (z',). Callers may have gradients switched off."""
         model = exact(surface.model)
         budget, config = self.budget, self.config
+        self.queries += (config.steps + 2) * len(batch)
         clean = surface.point(batch)[0].detach().to(next(tensors(model)).dtype)
         labels = model.labels(clean)
         start = torch.randn_like(clean)

@@ -2,7 +2,8 @@
 
 "uniform" is drawn from the whole ball, "sign" has every value at plus or minus the radius (in L2: the signs scaled to
 it), "gaussian" is N(0, eps^2) cut to the L-infinity ball or a Gaussian direction of length eps; "all" takes R draws of
-each. Draws need nothing of the victim; the best of them is found by asking it. Draws do not depend on the batch.
+each. Draws need nothing of the victim, so its knowledge is called "none"; the best of them is found by asking it, as
+`queries` counts: with R = 1 nothing is chosen. Draws do not depend on the batch.
 """
 
 from dataclasses import dataclass

@@ -145,6 +145,7 @@ class ViewGan(Attack):
         delta = self.delta(batch.views)
         moved = self.moved(batch.views, delta)
         detached = tuple(view.detach() for view in moved)
+        self.queries += 2 * len(batch)
         seen = descend(self.discriminator_losses(batch.views, detached), self.optimizer_discriminators)
         terms = self.losses(surface, batch, delta=delta, moved=moved)
         self.optimizer_generators.zero_grad(set_to_none=True)

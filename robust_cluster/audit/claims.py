@@ -276,7 +276,7 @@ def certificate_holds(evidence: Evidence) -> Verdict:
 
     certificate = evidence.certificate
     if certificate is None:
-        return not_run("there is no certificate of this model", needed=False)
+        return not_run("there is no certificate of this model on these rows", needed=False)
     cap = certificate.sigma * float(stats.norm.ppf(certificate.alpha ** (1 / certificate.n)))
     above = int((certificate.radius > cap * (1 + 1e-6)).sum())
     if above:

@@ -345,13 +345,13 @@ def worst_case(evidence: Evidence) -> Verdict:
     """A headline counts a sample as flipped if any of its attacks flips it, which is not the best attack's mean.
 
     Value: the flip rate less the share that any member flips, on at most 200 points with lightened members. Source:
-    Carlini et al. 2019; AutoAttack issue 45. One attack alone is no headline.
+    Carlini et al. 2019; AutoAttack issue 45. One attack alone is no headline: it is not run there, and never a pass.
     """
     few = evidence.probe(SWEEP_ROWS)
     attacker = few.rebuilt(lightened(few.attacker))
     each = getattr(attacker, "perturb_each", None)
     if each is None:
-        return not_run("one attack alone: a headline needs the worst case of several", needed=False)
+        return not_run("one attack alone: a headline needs the worst case of several")
     metrics = evidence.record.get("metrics") or {}
     members = {name: value for name, value in metrics.items() if name.startswith("flip_") and value is not None}
     problems = []

@@ -1,7 +1,7 @@
 """From the records of a cell's runs to the interval of its number, and of what the attack changed.
 
-Records that keep the label of every scored sample give intervals over seeds and samples; of others only the seeds' own
-values are known.
+Records that keep the label of every scored sample give intervals over seeds and samples; of others, and of all but the
+largest radius of a curve, only the seeds' own values are known: with one seed there is no interval.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,7 +55,8 @@ def before(metric: str) -> str | None:
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The values that a metric can have, as far as its name tells."""
+    """The values that a metric can have, as far as its name tells; of one radius of a curve as of the largest."""
+    metric = metric.rpartition(".")[2] if metric.startswith("radii.") else metric
     if "flip" in metric:
         return 0.0, 1.0
     if metric == "D" or metric.startswith("D_"):  # a ratio of norms

@@ -8,22 +8,24 @@ from robust_cluster.report.spec import CellRequest, TableSpec
 
 Record = Mapping[str, Any]  # a run's result.json
 ATTACKED = ("*", "flip", "gap")  # parts of the names of metrics that an attack has changed
-TERMS = ("space", "norm", "knowledge", "stage", "views")
-RADIUS, BATCH_NORM = "attack.eps", "attack.bn"  # a table that sweeps one says what every cell's is
+TERMS = ("space", "norm", "knowledge", "stage", "views", "bn")
+LATER = ("train_share", "view_eps", "box", "sigma")  # records from before these were stated stand beside all others
+OF_DATA = ("eps", "view_eps", "box", "sigma")  # data sets may differ in them
 
 
 def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> None:
     """Nothing, when the attacked cells of every column were measured under one threat model.
 
-    That is space, norm, knowledge, stage and moved views, whose statistics batch norm takes unless that is an axis of
-    the table, and for one data set the radius too, unless that is one.
-    Metrics that end in "_refit" are of clusters fitted anew. Records from before threat models were recorded are passed
-    over. Raises: ConfigError naming the column and two rows that differ.
+    That is space, norm, knowledge, stage, moved views, whose statistics batch norm takes and the share of rows that
+    learned attacks train on; for one data set also radii, box and sigma. A setting that the table sweeps says what
+    every cell's is. Records of a defense, under the attacker that it met, may stand beside that attack on the
+    undefended model.
+    Metrics that end in "_refit" are of clusters fitted anew. Records from before threat models were recorded are
+    passed over. Raises: ConfigError naming the column and two rows that differ.
     """
-    seen: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
+    seen: dict[tuple[Any, ...], tuple[Any, str]] = {}
     for request, record in answers:
-        threat = record.get("threat")
-        if not threat:
+        if not record.get("threat"):
             continue
         for form in spec.cells:
             metrics = [name for name in form.values if any(part in name for part in ATTACKED)]
@@ -31,17 +33,32 @@ def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> Non
                 continue
             place = {**request.place, "metric": form.label}
             column = tuple(place[axis] for axis in spec.columns)
-            terms = {term: threat.get(term) for term in TERMS} | {"stage": stage(metrics, threat["stage"])}
-            if BATCH_NORM not in request.own_settings:
-                terms["bn"] = threat.get("bn")
             row = ", ".join(place[axis] for axis in spec.rows)
-            sets: dict[tuple[Any, ...], dict[str, Any]] = {(column,): terms}
-            if RADIUS not in request.own_settings:
-                sets[column, request.data.label] = {"eps": threat["eps_model"]}
-            for place_key, found in sets.items():
-                other, first = seen.setdefault(place_key, (found, row))
-                if other != found:
-                    raise _mixed(spec, column, (first, other), (row, found))
+            terms = {**stated(record), "stage": stage(metrics, record["threat"]["stage"])}
+            differing: dict[str, list[str]] = {}
+            for term, value in terms.items():
+                if f"attack.{term}" in request.own_settings:
+                    continue
+                is_met = term == "knowledge" and record["spec"]["stage"] == "defend"
+                key = (column, term, is_met, request.data.label if term in OF_DATA else None)
+                other, first = seen.setdefault(key, (value, row))
+                if other != value:
+                    differing.setdefault(first, []).append(f"{term} {other} and {value}")
+            if differing:
+                first, sentences = next(iter(differing.items()))
+                raise _mixed(spec, column, (first, row), sentences)
+
+
+def stated(record: Record) -> dict[str, Any]:
+    """What a record says of each term; nothing of a later one that it does not have."""
+    threat = record["threat"]
+    found = {**{term: threat.get(term) for term in TERMS}, "eps": threat["eps_model"]}
+    found |= {term: threat[term] for term in LATER if term in threat}
+    if found.get("train_share") is None:
+        found.pop("train_share", None)  # nothing was learned
+    elif record["spec"]["stage"] == "defend":
+        found["knowledge"] = "transfer"  # older records have the attacker's knowledge of the undefended model
+    return found
 
 
 def stage(metrics: Iterable[str], recorded: str) -> str:
@@ -49,13 +66,9 @@ def stage(metrics: Iterable[str], recorded: str) -> str:
     return "re-fit" if all(name.endswith("_refit") for name in metrics) else recorded
 
 
-def _mixed(
-    spec: TableSpec, column: tuple[str, ...], one: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]
-) -> ConfigError:
-    (first, a), (second, b) = one, other
-    terms = [f"{name} {a[name]} and {b[name]}" for name in a if a[name] != b[name]]
+def _mixed(spec: TableSpec, column: tuple[str, ...], rows: tuple[str, str], terms: list[str]) -> ConfigError:
     return ConfigError(
-        f"{spec.name} puts different threat models into one column ({', '.join(column)}): {first} and {second} "
+        f"{spec.name} puts different threat models into one column ({', '.join(column)}): {rows[0]} and {rows[1]} "
         f"differ in {', '.join(terms)}",
         hint="a column of its own, or one attack and radius for all",
     )

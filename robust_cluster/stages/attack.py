@@ -118,8 +118,8 @@ def threat(trial: Trial) -> dict[str, Any]:
     eps in input space also in pixels, i.e. as a share of the range of valid values: there as the settings declare it,
     so that an audit can compare the two; None where nothing bounds a move.
     `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples that
-    the attacker of the largest radius and its members asked about, without those that smaller radii of a curve had
-    misled before; None where the attack counts none.
+    the attacker of the largest radius and its members asked about in this process, without those that smaller radii of
+    a curve had misled before; 0 for one that asks nothing.
     """
     attacker, surface, settings = trial.attacker, trial.surface, trial.attack_spec.settings["attack"]
     budget, info = attacker.budget, trial.held.info
@@ -134,10 +134,11 @@ def threat(trial: Trial) -> dict[str, Any]:
         "box": list(budget.bounds) if budget.bounds else None,
         "views": list(settings.get("views") or ()) or None,  # None: all
         "view_eps": list(settings.get("view_eps") or ()) or None,  # in pixels, in place of one radius for all
+        "sigma": settings.get("sigma"),  # of Gaussian noise, which has no radius
         "train_share": settings.get("train_share", 1.0 if attacker.trained else None),
         "stage": "frozen",
         "knowledge": attacker.knowledge,
-        "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())) or None,
+        "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())),
         "bn": surface.bn,
     }
 

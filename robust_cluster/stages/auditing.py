@@ -173,8 +173,13 @@ def seeds(trial: Trial) -> Iterator[tuple[int, int]]:
 
 
 def certificate(trial: Trial, index: Predicted) -> Certificate | None:
-    """What a finished certificate of the same model in the same space says of the rows `index` (m,)."""
+    """What a finished certificate of the same model in the same space says of the rows `index` (m,).
+
+    None where the attack holds rows back: a certificate numbers those of the whole half.
+    """
     spec, held = trial.spec, trial.held
+    if held is not trial.seen:
+        return None
     for record in held.store.records("certify"):
         run, found, listed = RunSpec.from_json(record["spec"]), record.get("certified"), record.get("samples")
         is_same = run.parent is not None and spec.parent is not None and run.parent.key == spec.parent.key

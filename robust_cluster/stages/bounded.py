@@ -1,8 +1,9 @@
 """What standard attacks do: every member at every radius on evenly spaced rows, with noise and no move beside them.
 
 A point that a smaller radius misleads counts at every larger one, whose ball it lies in: such a sample is not attacked
-again, and the curve cannot fall. With batch norm on statistics of the batch a label depends on the batch: there all
-samples are attacked at every radius, and what is counted is what the whole moved batch gives.
+again, and the curve cannot fall. An attack that learns is measured at every radius by what it learned for that one
+alone. With batch norm on statistics of the batch a label depends on the batch: there all samples are attacked at every
+radius, and what is counted is what the whole moved batch gives.
 """
 
 import math
@@ -24,6 +25,7 @@ from robust_cluster.nn.objectives import margin
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.stages import adaptive
+from robust_cluster.stages.certify import check_latent
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.evaluate import Details, Metrics, Predicted, attacked_scores, batch_of, finite, scores
 from robust_cluster.stages.input_space import portions
@@ -50,7 +52,10 @@ class Line:
 
 
 class Probe:
-    """Evenly spaced rows of a context under one frozen surface, in fixed batches, with their clean labels."""
+    """Evenly spaced rows of a context under one frozen surface, in fixed batches, with their clean labels.
+
+    Raises: ConfigError for an attack on the embedding of a model that has none of its own.
+    """
 
     def __init__(self, surface: Surface, context: Context, rows: int) -> None:
         index = spaced(context.info.n_samples, rows).to(context.torch_device)
@@ -63,6 +68,7 @@ class Probe:
         self.n_clusters = context.info.n_clusters
         with torch.no_grad():
             self.clean: list[Views] = [self.surface.point(batch) for batch in self.batches]
+            check_latent(self.surface, self.clean[0], self.batches[0].views)
             self.own: list[Tensor] = [self.surface.labels(point) for point in self.clean]
         self.labels: Predicted = torch.cat(self.own).cpu().numpy()
 
@@ -158,10 +164,8 @@ def curve_lines(trial: Trial, probe: Probe) -> tuple[list[Line], list[Views]]:
                 attacker = trial.seen.learned_attack(trial.attack_spec, trial.surface, **at_radius(budget, eps))
             companions = beside.at(attacker, eps) if beside else {}
             for name, member in members(attacker, companions, str(trial.attack_spec.attack)).items():
-                best[name] = [
-                    worsened(member, probe, number, best[name][number] if name in best else clean)
-                    for number, clean in enumerate(probe.clean)
-                ]
+                before = probe.clean if attacker.trained else best.get(name, probe.clean)
+                best[name] = [worsened(member, probe, number, points) for number, points in enumerate(before)]
             worst = [
                 worst_of([points[number] for points in best.values()], probe, number)
                 for number in range(len(probe.clean))

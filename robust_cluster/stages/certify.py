@@ -146,10 +146,7 @@ def certificates(surface: Surface, context: Context, rows: Tensor, *, config: Co
     batch = batch_of(context.views, rows.to(context.torch_device))
     with torch.no_grad():
         points = surface.point(batch)
-    if surface.space == "latent" and is_data(points, batch.views):
-        raise ConfigError(
-            "this model clusters the data themselves: it has no latent space to add noise in", hint="--space input"
-        )
+    check_latent(surface, points, batch.views)
     sigma = config.sigma * noise_unit(config, context.info)
     top, counts = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
     title = f"certify {type(surface.model).__name__}, {config.samples:,} draws a point"
@@ -168,10 +165,11 @@ def certificates(surface: Surface, context: Context, rows: Tensor, *, config: Co
     return certify(top, counts, config.samples, alpha=config.alpha, sigma=config.sigma)
 
 
-def is_data(points: Views, views: Views) -> bool:
-    """Whether an embedding is nothing but the views side by side."""
+def check_latent(surface: Surface, points: Views, views: Views) -> None:
+    """Nothing, unless the points in latent space are but the views side by side. Raises: ConfigError."""
     data = flat(views)
-    return points[0].shape == data.shape and torch.equal(points[0], data)
+    if surface.space == "latent" and points[0].shape == data.shape and torch.equal(points[0], data):
+        raise ConfigError("this model clusters the data themselves: it has no latent space", hint="--space input")
 
 
 def cluster_counts(surface: Surface, point: Views, n: int, *, sigma: float, random: torch.Generator) -> Tensor:

@@ -45,7 +45,10 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         found, details = measure_of(attack_spec).score(trial, is_final=False)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
     metrics = description["metrics"] | found
-    measured = {"metrics": metrics, "threat": threat(trial), **details, "checks": checks}
+    # what learned from the undefended model has never seen this one
+    knowledge = "transfer" if original.trained else original.knowledge
+    stated = {**threat(trial), "knowledge": knowledge}
+    measured = {"metrics": metrics, "threat": stated, **details, "checks": checks}
     return {**record(context, spec, summary), **description, **measured}
 
 

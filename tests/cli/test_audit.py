@@ -72,7 +72,7 @@ def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
 
     other = rc(f"attack {KMEANS} --seed 1 --attack transfer --norm linf --eps 0.2 --rows 60 --source {run} --json")
     moved = json.loads(other.stdout)
-    assert moved["threat"]["knowledge"] == "transfer"
+    assert (moved["threat"]["knowledge"], moved["threat"]["queries"]) == ("transfer", 0)
     assert 0 < moved["metrics"]["flip"] <= 1
 
 

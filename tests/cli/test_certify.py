@@ -116,4 +116,4 @@ def test_no_defense_is_a_word_of_certify_alone() -> None:
 def test_where_there_is_no_latent_space_the_exit_code_is_2() -> None:
     result = rc(f"{KMEANS} --space latent --quiet --rows 2 --set model.n_init=1 --limit 100")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith("it has no latent space to add noise in (--space input)\n")
+    assert result.stderr.endswith("it has no latent space (--space input)\n")

@@ -186,6 +186,7 @@ def test_an_interval_is_cut_to_what_a_metric_can_be() -> None:
         (0.0, np.inf),
     ]
     assert bounds("shift") == (-np.inf, np.inf)
+    assert bounds("radii.0.1.ACC*_clean_map") == bounds("radii.0.1.flip") == (0.0, 1.0)
 
 
 def test_labels_are_read_a_character_each() -> None:

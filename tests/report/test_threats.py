@@ -8,6 +8,7 @@ import pytest
 from robust_cluster.errors import ConfigError
 from robust_cluster.report.spec import TableSpec
 from robust_cluster.report.table import build
+from robust_cluster.report.threats import stated
 from robust_cluster.runs.spec import DataRef
 
 Load = Callable[..., TableSpec]
@@ -29,14 +30,36 @@ def attacked(record: Make, model: str, data: str = "stl10", **changes: Any) -> d
         ({"eps_model": 0.2}, "eps 0.1 and 0.2"),
         ({"views": [0]}, r"views None and \[0\]"),
         ({"bn": "batch"}, "bn None and batch"),
+        ({"view_eps": [0.1, 0.3]}, r"view_eps None and \[0.1, 0.3\]"),
+        ({"box": [0.0, 2.0]}, r"box \[0.0, 1.0\] and \[0.0, 2.0\]"),
+        ({"train_share": 1.0}, "train_share 0.8 and 1.0"),
+        ({"sigma": 0.2}, "sigma 0.1 and 0.2"),
+        ({"norm": "l2", "sigma": 0.2}, "norm linf and l2, sigma 0.1 and 0.2"),
     ],
 )
 def test_two_threat_models_in_one_column_are_refused(
     load_toy: Load, record: Make, changes: dict[str, Any], difference: str
 ) -> None:
-    records = [attacked(record, "kmeans"), attacked(record, "convae", **changes)]
+    full = {"view_eps": None, "box": [0.0, 1.0], "train_share": 0.8, "sigma": 0.1}
+    records = [attacked(record, "kmeans", **full), attacked(record, "convae", **full | changes)]
     with pytest.raises(ConfigError, match=rf"toy puts different threat models into one column \(64\): .*{difference}"):
         build(load_toy(), records, profile="smoke")
+
+
+def test_what_older_records_do_not_state_is_not_compared(load_toy: Load, record: Make) -> None:
+    later = {"view_eps": [0.1], "box": [0.0, 1.0], "train_share": 1.0, "sigma": 0.1}
+    build(load_toy(), [attacked(record, "kmeans"), attacked(record, "convae", **later)], profile="smoke")
+    learns_nothing = attacked(record, "kmeans", train_share=None)
+    build(load_toy(), [learns_nothing, attacked(record, "convae", train_share=1.0)], profile="smoke")
+
+
+def test_an_attacker_that_learned_from_the_undefended_model_transfers_to_the_defended_one(record: Make) -> None:
+    def defended(**changes: Any) -> dict[str, Any]:
+        one = attacked(record, "convae", **changes)
+        return {**one, "spec": {**one["spec"], "stage": "defend"}}
+
+    assert stated(defended(train_share=1.0))["knowledge"] == "transfer"
+    assert stated(defended(train_share=None))["knowledge"] == "white"
 
 
 def test_a_radius_that_a_method_pins_is_compared_too(load_toy: Load, record: Make) -> None:

@@ -190,6 +190,8 @@ def test_a_standard_reattack_has_the_three_attacks_beside_each_other(tmp_path: P
     names = [line["attack"] for line in record["radii"] if line["eps"] == 2.0]
     assert names == ["apgd", "transferred", "adaptive", "all"]
     assert {line["flip"] for line in record["radii"] if line["eps"] == 0} == {0.0}
+    latent = record["threat"]
+    assert (latent["space"], latent["eps_pixels"], latent["eps_model"], latent["box"]) == ("latent", None, 2.0, None)
     assert record["adaptive"]["worst"] == record["metrics"]["flip"]
     assert record["adaptive"]["transferred"] == record["metrics"]["flip_transferred"]
     assert record["checks"] == {"victim_unchanged": True}

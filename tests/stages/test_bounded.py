@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from robust_cluster.attacks import bounded as bounded_attacks
-from robust_cluster.attacks.base import Budget
+from robust_cluster.attacks.base import Attack, Budget, Surface
 from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.seeds import generator
-from robust_cluster.runs.spec import DataRef, Stage
+from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages.attack import audit
-from robust_cluster.stages.bounded import sign_noise, spaced
+from robust_cluster.stages.bounded import Probe, sign_noise, spaced
 from robust_cluster.stages.chain import Request, execute, plan
-from robust_cluster.stages.context import Context
+from robust_cluster.stages.context import Context, frozen_surface
 from robust_cluster.stages.evaluate import attacked_scores
 
 Record = dict[str, Any]
@@ -108,8 +108,8 @@ def test_the_threat_model_has_the_radius_in_pixels_and_in_units_of_the_model(att
     assert threat["eps_model"] == pytest.approx(0.1 * 16 * few.info.scale)  # digits are counts of 0 to 16
     assert threat["box"] == [0.0, pytest.approx(16 * few.info.scale)]
     assert threat["queries"] >= 200
-    latent = attacked(space="latent", norm="l2", eps=1.0)["threat"]
-    assert (latent["space"], latent["eps_pixels"], latent["eps_model"], latent["box"]) == ("latent", None, 1.0, None)
+    with pytest.raises(ConfigError, match=r"clusters the data themselves: it has no latent space \(--space input\)"):
+        attacked(space="latent", norm="l2", eps=1.0)
 
 
 def test_the_threat_model_states_a_radius_for_each_view_and_the_rows_that_were_learned_from(attacked: Attacked) -> None:
@@ -130,26 +130,34 @@ def test_a_radius_that_is_not_the_declared_pixels_is_found(
     assert "eps 0.1 is 0.24" in finding["note"]
 
 
-def test_a_perturbation_that_is_not_learned_anew_for_each_radius_is_found(
+def test_a_universal_perturbation_is_one_at_every_radius_and_learned_anew_for_it(
     few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = {**KMEANS, "attack.norm": "linf", "attack.eps": 0.2, "attack.curve": [0.05, 0.1], "attack.rows": 40}
-    overrides["attack.schedule.epochs"] = 1
+    overrides = {**KMEANS, "attack.norm": "linf", "attack.eps": 0.2, "attack.curve": [0.1, 0.19], "attack.rows": 100}
     request = Request("attack", few.ref, "kmeans", attack="universal", profile="smoke", overrides=overrides)
     specs = plan(request, few.info)
-    fair_use = [check for check in checks.CHECKS if check.name == "fair use"]
-    lines, notes = [], []
-    for name, learn in {"right": Context.learned_attack, "wrong": Context.new_attack}.items():
+    monkeypatch.setattr(checks, "CHECKS", [check for check in checks.CHECKS if check.name == "fair use"])
+
+    def opposite(self: Context, spec: RunSpec, surface: Surface, **changes: Any) -> Attack:
+        attack = self.new_attack(spec, surface, **changes)
+        for name, value in RunStore(tmp_path / "right").load_model(spec)["delta"].items():
+            attack.state()["delta"].state_dict()[name].copy_(-value)
+        return attack
+
+    trained_at, notes = [], []
+    for name, learn in {"right": Context.learned_attack, "wrong": opposite}.items():
         context = Context(RunStore(tmp_path / name), few, "smoke", device="cpu", threads=1)
         monkeypatch.setattr(Context, "learned_attack", learn)
-        with monkeypatch.context() as patch:
-            lines.append(execute(specs, context)[-1]["radii"])
-            patch.setattr(checks, "CHECKS", fair_use)
-            notes.append(audit(specs[-1], context)[0]["note"])
-    assert [line["trained_at"] for line in lines[0]] == pytest.approx([0.05, 0.1, 0.2])
-    assert [line["trained_at"] for line in lines[1]] == [None, None, pytest.approx(0.2)]
+        record = execute(specs, context)[-1]
+        trained_at.append([line["trained_at"] for line in record["radii"]])
+        notes.append(audit(specs[-1], context)[0]["note"])
+    assert trained_at == [pytest.approx([0.1, 0.19, 0.2]), [None, None, pytest.approx(0.2)]]
     assert notes[0] == "scored on the rows that it learned from"
-    assert notes[1].startswith("not trained for eps 0.05, 0.1; ")
+    assert notes[1].startswith("not trained for eps 0.1, 0.19; ")
+    surface = frozen_surface(context.trained_model(specs[-2]), "input", None)
+    probe, attacker = Probe(surface, context, 100), context.trained_attack(specs[-1], surface)
+    one = probe.line(0.2, "all", [attacker.perturb(surface, batch) for batch in probe.batches])
+    assert record["metrics"]["flip"] == flip_rate(probe.labels, one.labels)
 
 
 def test_scores_of_the_half_that_trained_a_model_are_not_compared_with_those_of_the_other(

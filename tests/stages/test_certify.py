@@ -11,8 +11,9 @@ import pytest
 import torch
 from scipy import stats
 
+from robust_cluster.attacks import ensemble
 from robust_cluster.attacks.base import Surface
-from robust_cluster.data.base import DataInfo, Dataset
+from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.metrics.certificate import certify
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
@@ -20,7 +21,8 @@ from robust_cluster.models.shallow.kmeans import KMeansModel
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RESULT, RunStore
-from robust_cluster.stages import chain, methods
+from robust_cluster.stages import auditing, chain, methods
+from robust_cluster.stages.bounded import spaced
 from robust_cluster.stages.certify import (
     Config,
     certificates,
@@ -31,7 +33,7 @@ from robust_cluster.stages.certify import (
     smoothed_health,
 )
 from robust_cluster.stages.chain import Request, execute, plan
-from robust_cluster.stages.context import Context, frozen_surface
+from robust_cluster.stages.context import Context, Trial, frozen_surface
 from robust_cluster.stages.loop import Silent
 
 Record = dict[str, Any]
@@ -124,6 +126,40 @@ def test_an_attack_inside_the_radius_flips_no_more_certified_points_than_alpha_a
     below = found.radius < 0.2
     inflated = np.where(below, 2 * found.radius + 0.02, 0)
     assert attacked(surface, dataset, inflated, np.where(below, found.labels, -1)) > allowed, "the attack is one"
+
+
+@pytest.mark.slow
+def test_the_ensemble_inside_the_radius_flips_no_more_certified_points_than_alpha_allows(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    surface, dataset = plane(random.uniform(-1, 1, (12, 2)), [[-0.6, -0.4], [0.6, -0.4], [0.0, 0.7]])
+    config = Config(sigma=0.1, samples=1000, alpha=0.01)
+    found = certificates(surface, context_of(dataset, tmp_path), torch.arange(12), config=config, seed=0)
+    certified = np.flatnonzero(found.radius > 0)
+    broken = 0
+    for row in certified.tolist():
+        budget = ensemble.Config(norm="l2", eps=float(0.999 * found.radius[row]), steps=5, queries=5, draws=1)
+        batch = Batch((dataset.views[0][row : row + 1],), torch.tensor([row]))
+        moved = ensemble.Ensemble(budget, surface).perturb(surface, batch)
+        assert (moved[0] - batch.views[0]).norm() > 0.9 * found.radius[row] * UNIT
+        counts = cluster_counts(surface, moved, 2000, sigma=0.1 * UNIT, random=generator(row))
+        broken += int(counts.argmax()) != found.labels[row]
+    assert len(certified) > 8
+    assert broken <= stats.binom.ppf(0.999, len(certified), config.alpha)
+
+
+def test_a_certificate_is_not_read_for_rows_that_an_attack_holds_back(
+    record: Record, few_digits: Dataset, folder: Path
+) -> None:
+    context, spec = context_of(few_digits, folder), RunSpec.from_json(record["spec"])
+    assert spec.parent is not None
+    surface = frozen_surface(context.trained_model(spec.parent), "input", None)
+    trial = Trial(None, surface, spec, context, context)  # type: ignore[arg-type]
+    found = auditing.certificate(trial, spaced(few_digits.info.n_samples, 20).numpy())
+    assert found is not None
+    assert [c for c in found.labels.tolist() if c >= 0] == [int(c) for c in record["samples"]["smoothed"] if c != "-"]
+    held = context.rows(np.arange(100, few_digits.info.n_samples))
+    rows = spaced(held.info.n_samples, 20).numpy()
+    assert auditing.certificate(dataclasses.replace(trial, held=held), rows) is None
 
 
 def test_a_rows_certificate_depends_on_no_other_row(tmp_path: Path) -> None:
@@ -257,7 +293,7 @@ def test_an_embedding_is_certified_in_its_own_units(few_digits: Dataset, tmp_pat
 
 
 def test_a_model_without_an_embedding_has_no_latent_space(few_digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"clusters the data themselves: it has no latent space .* \(--space input\)"):
+    with pytest.raises(ConfigError, match=r"clusters the data themselves: it has no latent space \(--space input\)"):
         run("kmeans", few_digits, tmp_path, **{"certify.space": "latent"})
 
 

@@ -94,6 +94,16 @@ def test_models_train_on_one_half_and_are_attacked_on_a_fifth_of_the_other(chain
     assert chain["attack"]["training"]["samples"] == 80
 
 
+def test_the_threat_model_says_what_the_attacker_has_seen(chain: dict[str, Record]) -> None:
+    threats = {stage: chain[stage]["threat"] for stage in ("attack", "defend", "reattack")}
+    assert {stage: threat["knowledge"] for stage, threat in threats.items()} == {
+        "attack": "white",
+        "defend": "transfer",  # it learned from the undefended model
+        "reattack": "white",
+    }
+    assert [threat["queries"] for threat in threats.values()] == [160, 0, 160]  # clean and moved, once each
+
+
 def test_the_halves_of_a_context_are_those_of_the_data(context: Context, data: Dataset) -> None:
     for which, rows in zip((1, 2), halves(200), strict=True):
         half = context.half(which)  # type: ignore[arg-type]
