@@ -90,15 +90,20 @@ def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new
     assert sentence in str(caught.value)
 
 
-def test_a_method_may_have_settings_and_a_dimension_of_its_own_on_one_data_set(load_toy: Load) -> None:
-    own = '[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\n'
+def test_a_data_set_or_profile_may_have_settings_and_a_dimension_of_its_own(
+    load_toy: Load,
+) -> None:
+    own = '[methods.on.one]\n"model.lr" = 4\n[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\n'
     spec = load_toy(
+        ("[axes]\n", '[on.digits]\n"model.j" = 7\n\n[axes]\n'),
         ("[[methods]]\n", '[[methods]]\nset = { "model.lr" = 1, "model.k" = 1 }\n'),
         ('[[cells]]\nlabel = "ACC"', f'{own}[[cells]]\nlabel = "ACC"'),
         ("[profile.one]\n", '[profile.one]\nlatent_dim = [64]\nset = { "model.k" = 3 }\n'),
     )
     found = {(r.data.name, r.latent_dim, r.settings["model.lr"], r.settings["model.k"]) for r in requests(spec, "one")}
-    assert found == {("stl10", 5, 2, 3), ("digits", 64, 1, 3)}
+    assert found == {("stl10", 5, 2, 3), ("digits", 64, 4, 3)}
+    assert {(r.data.name, r.settings["model.lr"]) for r in requests(spec, "smoke")} == {("stl10", 2), ("digits", 1)}
+    assert {(r.data.name, r.settings.get("model.j")) for r in requests(spec, "one")} == {("stl10", None), ("digits", 7)}
 
 
 def test_methods_of_the_paper_alone_ask_for_no_runs(load_toy: Load) -> None:
