@@ -9,7 +9,9 @@ from robust_cluster.report import spec as report_spec
 from robust_cluster.report.compare import load_published
 from robust_cluster.report.spec import TableSpec, load_spec, requests, table_names, tables_folder
 from robust_cluster.runs.spec import DataRef
+from robust_cluster.stages import methods
 from robust_cluster.stages.profiles import PROFILES
+from robust_cluster.stages.settings import nested
 
 Load = Callable[..., TableSpec]
 RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"}
@@ -196,6 +198,19 @@ def test_terms_that_an_ablation_leaves_out_have_weight_0() -> None:
         asked = [r for r in requests(load_spec("lpvdn3"), profile) if r.data.name in ("digits", "reuters")]
         weights = {r.place["method"]: (r.settings["model.alpha0"], r.settings["model.alpha1"]) for r in asked}
         assert weights == {"G+MI+LP": (1, weight), "G+LP": (0, weight), "G+MI": (1, 0), "G": (0, 0)}
+
+
+def test_the_autoencoder_of_k_means_is_that_of_the_other_rows() -> None:
+    for name in ("lpvdn1", "lpvdn2", "adec1"):
+        for profile in ("paper", "cpu"):
+            asked = {r.model: r for r in requests(load_spec(name), profile) if r.model in ("ae_kmeans", "dec")}
+            found = {
+                model: methods.resolve("models", model, profile, nested(r.settings)["model"])
+                for model, r in asked.items()
+            }
+            assert found["ae_kmeans"].hidden == found["dec"].hidden == (500, 500, 2000)
+            assert found["ae_kmeans"].n_init == 10
+            assert found["ae_kmeans"].pretrain.epochs == (100 if profile == "paper" else 50)
 
 
 def test_starred_rows_have_adecs_pretraining_interval_and_images() -> None:
