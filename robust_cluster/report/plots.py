@@ -34,6 +34,7 @@ PANEL = (3.4, 2.8)  # inches
 LABEL = 1.1  # inches left of a row of images
 MOST_ABREAST = 3  # panels
 LETTERS = 12  # of a legend in an inch
+LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
 DOTS = 10  # colours of a scatter that repeat beyond
 
 
@@ -119,7 +120,7 @@ def axes_of(spec: TableSpec) -> frozenset[str]:
 def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple[float, float, float]]:
     """x, trailing mean and value of each line, None left out. Raises: ConfigError for what was not logged."""
     if not lines:
-        raise ConfigError(f"no {name!r} was logged: the run had no epoch")
+        raise ConfigError(f"no {name!r} was logged: the run had no epoch", hint=LOGGED)
     values = [logged(line, name) for line in lines]
     steps = accumulate(int(line["steps"]) for line in lines)
     places = steps if drawing.x == "iteration" else (int(line["epoch"]) for line in lines)
@@ -148,7 +149,7 @@ def logged(line: Line, name: str) -> float | None:
             value: float | None = group[name]
             return value
     known = sorted({key for group in groups for key, value in group.items() if not isinstance(value, Mapping)})
-    raise ConfigError(f"no {name!r} was logged; there is {', '.join(known)}")
+    raise ConfigError(f"no {name!r} was logged; there is {', '.join(known)}", hint=LOGGED)
 
 
 def write(spec: TableSpec, points: Sequence[Point], caption: Sequence[str], form: str) -> str:

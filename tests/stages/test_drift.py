@@ -73,6 +73,8 @@ def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
     assert "drift" not in without
     assert {**record, "drift": 0}["metrics"] == without["metrics"]
     found = record["drift"]
+    assert execute(specs, replace(plain, curve=True))[-1]["drift"] == found, "made anew for the curve"
+    assert execute(specs, plain)[-1]["drift"] == found, "and kept"
     assert found["steps"] == [0, 4, 8, 12, 16, 20]
     logged = [line["health"] for line in lines_of(curved, specs[-1])]
     for name in FIGURES:
