@@ -199,10 +199,16 @@ class ADEC(dec.DEC):
             self.turns.is_begun.fill_(True)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """DEC's figures, mean D(x) and D(x_hat), and whether D has been too sure to teach the encoder anything."""
+        """DEC's figures, mean D(x) and D(x_hat), whether D was ever too sure to teach the encoder anything, and D's own
+        steps before the clustering.
+        """
         real, fake = self.judgement.tolist()
-        is_inactive = float(self.sure_steps >= INACTIVE)
-        return {**super().health(embedding), "D_real": real, "D_fake": fake, "adversarial_inactive": is_inactive}
+        return super().health(embedding) | {
+            "D_real": real,
+            "D_fake": fake,
+            "adversarial_inactive": float(self.sure_steps >= INACTIVE),
+            "steps_alone": float(self.turns.alone),
+        }
 
     def self_loss(self, x: Tensor, z: Tensor) -> Tensor:
         """The adversarial term of L_E."""
