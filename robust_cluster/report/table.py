@@ -28,6 +28,7 @@ NONE = "none"  # how a table writes a setting without a value
 REMARKS = 4  # places that a remark on the paper's numbers names
 MARKS = {
     "collapsed": "ᶜ",
+    "adversarial term inactive": "ᵈ",
     "not imperceptible": "ⁱ",
     "masked": "ᵐ",
     "no better than noise": "ⁿ",

@@ -181,7 +181,8 @@ class ADEC(dec.DEC):
         """Keep the means of D(x) and D(x_hat), (n, 1), and count steps in a row with D sure of most samples."""
         self._judged.append(torch.stack([real.mean(), fake.mean()]))
         is_sure = ((fake < 1 - SURE).float().mean() > 0.5) | ((real > SURE).float().mean() > 0.5)
-        self.sure_steps.copy_((self.sure_steps + 1) * is_sure)
+        goes_on = is_sure | (self.sure_steps >= INACTIVE)  # once inactive, told to the end
+        self.sure_steps.copy_((self.sure_steps + 1) * goes_on)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Take the targets anew, or end the discriminator's lone phase, in which no embedding changes."""
