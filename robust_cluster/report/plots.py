@@ -259,7 +259,7 @@ def cloud_points(clouds: Mapping[str, "Cloud"]) -> list[Point]:
 
 
 def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "Figure":
-    """A scatter per run, coloured by class (by cluster without labels), with a cross at each cluster's mean."""
+    """A scatter per run, coloured by class (by cluster without labels), with a cross at each centroid."""
     with style():
         from matplotlib.figure import Figure
 
@@ -277,7 +277,7 @@ def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "F
         for axes in grid[len(clouds) :]:
             axes.set_axis_off()
         colours = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
-        figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × cluster means", fontsize=9, x=0.02, ha="left")
+        figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × centroids", fontsize=9, x=0.02, ha="left")
     return figure
 
 

@@ -279,7 +279,7 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_class(load_figure: Loa
     assert np.asarray(dots.get_offsets()).tolist() == [[0, 0], [1, 2], [3, 4]]
     assert np.asarray(dots.get_array()).tolist() == [0, 1, 1]
     assert len(np.asarray(crosses.get_offsets())) == 2
-    assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × cluster means"
+    assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × centroids"
     assert plots.cloud_points(clouds)[1] == {"panel": "one", "x": 1.0, "y": 2.0, "class": 1, "row": 6}
 
 
