@@ -308,7 +308,8 @@ def _methods(
     settings = {**table.get("set", {}), **entry.get("set", {})}
     shown = labels.get("model", {})
     more = {key: entry[key] for key in ("defense", "published_only") if key in entry}
-    more["on"] = {**table.get("on", {}), **entry.get("on", {})}
+    common, own_on = table.get("on", {}), entry.get("on", {})
+    more["on"] = {name: {**common.get(name, {}), **own_on.get(name, {})} for name in {**common, **own_on}}
     return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, **more) for m in entry["models"]]
 
 

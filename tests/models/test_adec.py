@@ -208,6 +208,10 @@ def test_at_first_the_discriminator_alone_learns_for_whole_epochs(waiting: ADEC,
     take(waiting, batch, optimizers)
     assert moved(waiting, before) == {"discriminator", "decoder"}
     assert int(waiting.turns.taken) == 1
+    waiting.changed.fill_(1)
+    for taken, reason in ((99_999, None), (100_000, "100,000 steps")):
+        waiting.turns.taken.fill_(taken)
+        assert waiting.stop_reason() == reason
 
 
 def test_a_discriminator_that_tells_them_apart_needs_no_more_time(waiting: ADEC, batch: Batch, digits: Dataset) -> None:

@@ -41,6 +41,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 SURE = 0.999  # a discriminator this sure of most samples gives the encoder no gradient
 INACTIVE = 1000  # steps in a row
+MOST_STEPS = 100_000  # after which the clustering ends with its epoch (sec. 5); those of D alone are not counted
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,10 @@ class ADEC(dec.DEC):
         is_over = int(self.turns.alone) >= config.discriminator_epochs * (n // config.cluster.batch(n))
         if is_over or float(self.judgement[0] - self.judgement[1]) > config.discriminator_gap:
             self.turns.is_begun.fill_(True)
+
+    def stop_reason(self) -> str | None:
+        """As DEC's, or the paper's number of steps was taken."""
+        return "100,000 steps" if int(self.turns.taken) >= MOST_STEPS else super().stop_reason()
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """DEC's figures, mean D(x) and D(x_hat), whether D was ever too sure to teach the encoder anything, and D's own
