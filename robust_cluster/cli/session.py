@@ -32,14 +32,19 @@ NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet"
 class Session:
     """One command at work. `given`: the settings of this command, as records name them.
 
-    `failures` collects the sentences of runs that failed while others went on.
+    `curve`: whether clusterings log one, as --curve asks. `failures` collects the sentences of runs that failed while
+    others went on.
     """
 
     options: RunOptions
     given: Mapping[str, Any]
     force: bool = False
+    curve: bool = False
     failures: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)  # keys of runs that failed
+
+    def __post_init__(self) -> None:
+        self.curve = self.curve or self.options.curve
 
     @cached_property
     def err(self) -> "Console":
@@ -78,8 +83,10 @@ class Session:
 
     def state(self, spec: RunSpec, *, asked: bool) -> str:
         """What will be done about a run: "done", "resumes" or "to run"."""
-        if self.store.record(spec) is not None:
-            return "to run" if asked and self.force else "done"
+        from robust_cluster.stages.chain import lacks_curve
+
+        if (record := self.store.record(spec)) is not None:
+            return "to run" if asked and (self.force or (self.curve and lacks_curve(record))) else "done"
         return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
 
     def show_plan(self, plans: Sequence[Plan]) -> None:
@@ -119,7 +126,7 @@ class Session:
             progress=progress,
             force=self.force,
             overrides=self.given,
-            curve=o.curve,
+            curve=self.curve,
         )
         records: list[Record] = []
         for plan in plans:

@@ -69,7 +69,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
 
     spec = load_spec(options.name)
     given = overrides(ctx, options)
-    session = Session(options, given)
+    session = Session(options, given, curve=options.records is None and needs_curve(spec))
     keys: set[str] | None = None
     records: Sequence[Record]
     if options.records:
@@ -94,6 +94,15 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     session.end()
     if is_empty:
         raise MissingResultError(f"No run of {options.name} exists for the profile {options.profile}")
+
+
+def needs_curve(spec: "TableSpec") -> bool:
+    """Whether the table is a figure of what only --curve logs."""
+    if spec.figure is None or spec.figure.kind != "learning":
+        return False
+    from robust_cluster.stages.drift import FIGURES
+
+    return not set(FIGURES).isdisjoint(spec.figure.logged)
 
 
 def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:

@@ -34,6 +34,7 @@ PANEL = (3.4, 2.8)  # inches
 LABEL = 1.1  # inches left of a row of images
 MOST_ABREAST = 3  # panels
 LETTERS = 12  # of a legend in an inch
+LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
 DOTS = 10  # colours of a scatter that repeat beyond
 
 
@@ -119,7 +120,7 @@ def axes_of(spec: TableSpec) -> frozenset[str]:
 def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple[float, float, float]]:
     """x, trailing mean and value of each line, None left out. Raises: ConfigError for what was not logged."""
     if not lines:
-        raise ConfigError(f"no {name!r} was logged: the run had no epoch")
+        raise ConfigError(f"no {name!r} was logged: the run had no epoch", hint=LOGGED)
     values = [logged(line, name) for line in lines]
     steps = accumulate(int(line["steps"]) for line in lines)
     places = steps if drawing.x == "iteration" else (int(line["epoch"]) for line in lines)
@@ -148,7 +149,7 @@ def logged(line: Line, name: str) -> float | None:
             value: float | None = group[name]
             return value
     known = sorted({key for group in groups for key, value in group.items() if not isinstance(value, Mapping)})
-    raise ConfigError(f"no {name!r} was logged; there is {', '.join(known)}")
+    raise ConfigError(f"no {name!r} was logged; there is {', '.join(known)}", hint=LOGGED)
 
 
 def write(spec: TableSpec, points: Sequence[Point], caption: Sequence[str], form: str) -> str:
@@ -258,7 +259,7 @@ def cloud_points(clouds: Mapping[str, "Cloud"]) -> list[Point]:
 
 
 def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "Figure":
-    """A scatter per run, coloured by class (by cluster without labels), with a cross at each cluster's mean."""
+    """A scatter per run, coloured by class (by cluster without labels), with a cross at each centroid."""
     with style():
         from matplotlib.figure import Figure
 
@@ -276,7 +277,7 @@ def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "F
         for axes in grid[len(clouds) :]:
             axes.set_axis_off()
         colours = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
-        figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × cluster means", fontsize=9, x=0.02, ha="left")
+        figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × centroids", fontsize=9, x=0.02, ha="left")
     return figure
 
 

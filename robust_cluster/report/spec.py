@@ -31,7 +31,8 @@ class Method:
     """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
 
     `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
-    `on`: data set -> more settings that the source gives for it, and its "latent_dim" there.
+    `on`: data set -> more settings that the source gives for it, and its "latent_dim" there; before those, profile ->
+    more settings in it. A table's own `on` is that of all its methods. "none" is a setting without a value.
     `published_only`: a method of the source that is not ours, of which there are no runs.
     """
 
@@ -226,7 +227,7 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
     methods = [method for method in spec.methods if method.published_only == published_only]
     found = []
     for method, data, latent_dim, choice in product(methods, axes.data, axes.latent_dim, swept):
-        here = dict(method.on.get(data.name, {}))
+        here = {**method.on.get(profile, {}), **method.on.get(data.name, {})}
         along = {"data": data, "latent_dim": latent_dim, **choice}
         # a re-attack sweeps its own attack only, but any setting of the defense before it
         own = {k: v for k, v in choice.items() if method.stage != "reattack" or k.startswith("attack.")}
@@ -272,7 +273,7 @@ def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mappi
     file = path.name
     is_figure = path.stem.endswith(FIGURE)
     own = ("figure",) if is_figure else ()
-    check_keys(content, file, required=required + own, optional=("attack", "defense", "set", "notes"))
+    check_keys(content, file, required=required + own, optional=("attack", "defense", "set", "on", "notes"))
     choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
     spec = TableSpec(
         name=path.stem.removesuffix(FIGURE),
@@ -306,7 +307,9 @@ def _methods(
     choose(stage, STAGES, kind=f"stage of {file}")
     settings = {**table.get("set", {}), **entry.get("set", {})}
     shown = labels.get("model", {})
-    more = {key: entry[key] for key in ("defense", "on", "published_only") if key in entry}
+    more = {key: entry[key] for key in ("defense", "published_only") if key in entry}
+    common, own_on = table.get("on", {}), entry.get("on", {})
+    more["on"] = {name: {**common.get(name, {}), **own_on.get(name, {})} for name in {**common, **own_on}}
     return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, **more) for m in entry["models"]]
 
 
@@ -366,7 +369,7 @@ def choose(value: str, allowed: Collection[str], *, kind: str) -> None:
 def _check_axes(spec: TableSpec, file: str) -> None:
     known = {data.name for profile in spec.profiles.values() for data in profile.data}
     for name in (name for method in spec.methods for name in method.on):
-        choose(name, known, kind=f"data set of {file} [methods.on]:")
+        choose(name, known | set(spec.profiles), kind=f"data set of {file} [methods.on]:")
     for name, profile in spec.profiles.items():
         axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
         shared = spec.rows + spec.columns

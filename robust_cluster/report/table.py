@@ -24,9 +24,11 @@ Runs = Mapping[int, Sequence[Record]]  # seed -> the seed's records, one per att
 Labels = tuple[str, ...]
 
 WHOLE = "all"  # how a record calls the worst case over an ensemble's members
+NONE = "none"  # how a table writes a setting without a value
 REMARKS = 4  # places that a remark on the paper's numbers names
 MARKS = {
     "collapsed": "ᶜ",
+    "adversarial term inactive": "ᵈ",
     "not imperceptible": "ⁱ",
     "masked": "ᵐ",
     "no better than noise": "ⁿ",
@@ -278,9 +280,17 @@ def _answers(run: Mapping[str, Any], request: CellRequest) -> bool:
         return False
     # a swept setting of this stage says nothing about the same setting of the stages before it
     return all(
-        _setting(run["parent"] if path in request.own_settings else run, path) == value
+        _holds(run["parent"] if path in request.own_settings else run, path, value, request.attack)
         for path, value in request.settings.items()
     )
+
+
+def _holds(run: Mapping[str, Any], path: str, value: Any, attack: str | None) -> bool:
+    """Whether a setting has this value throughout the lineage, but in attacks that are not the asked one."""
+    allowed = (value, None) if value == NONE else (value,)
+    stages = [_flat(stage["settings"]) for stage in _lineage(run) if stage["attack"] in (None, attack)]
+    found = [stage[path] for stage in stages if path in stage]
+    return bool(found) and all(one in allowed for one in found)
 
 
 def _lineage(run: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:

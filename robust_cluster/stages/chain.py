@@ -244,9 +244,17 @@ def check_known(group: str, tree: Mapping[str, Any], known: set[str]) -> None:
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
     """The records of the runs, in order; those that are done are read, the others carried out.
 
-    With `context.force` the last run is made anew, its ancestors are not.
+    With `context.force` the last run is made anew, and with `context.curve` one that has none; its ancestors are not.
     """
-    return [carry_out(spec, context, again=context.force and spec is specs[-1]) for spec in specs]
+    records = [carry_out(spec, context) for spec in specs[:-1]]
+    done = context.store.record(specs[-1])
+    again = context.force or (context.curve and lacks_curve(done))
+    return [*records, carry_out(specs[-1], context, again=again)]
+
+
+def lacks_curve(record: Mapping[str, Any] | None) -> bool:
+    """Whether this is the record of a clustering that was finished without a curve."""
+    return record is not None and record["spec"]["stage"] == "cluster" and "drift" not in record
 
 
 def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.evaluate import Metrics, Watch, cluster_health, embed, in_portions, scores
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
+FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term inactive"}  # figure of the health -> flag
+
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a clustering run: clean scores, health, how the training ended."""
@@ -87,7 +89,7 @@ def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
         predicted = model.labels(embedding.z).cpu().numpy()
         metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
         metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder() else None
-    return {"metrics": metrics, "health": health, "flags": ["collapsed"] if health["collapsed"] else []}
+    return {"metrics": metrics, "health": health, "flags": [flag for name, flag in FLAGS.items() if health.get(name)]}
 
 
 def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:

@@ -114,10 +114,17 @@ def matched_targets(labels: Labels | None, predicted: Predicted, n_clusters: int
 def columns(start: Figures, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures by name, of the model before its first step and after each logged epoch, with the steps done by then.
 
-    "mean": theirs over the epochs, without the start, which methods of one pretraining share.
+    "mean": theirs over the epochs, without the start, which methods of one pretraining share. The start is after the
+    steps that are no part of the clustering, of which a model that has such logs how many there were: "steps_alone".
     """
     done = np.cumsum([line["steps"] for line in lines]).tolist()
-    logged = [(steps, line["health"]) for steps, line in zip(done, lines, strict=True) if "delta_FR" in line["health"]]
+    logged = []
+    for steps, health in zip(done, (line["health"] for line in lines), strict=True):
+        own = steps - int(health.get("steps_alone", 0))
+        if "delta_FR" in health and own:
+            logged.append((own, health))
+        elif "delta_FR" in health:
+            start = health
     values = {name: [health[name] for _, health in logged] for name in FIGURES}
     kept = {name: [value for value in column if value is not None] for name, column in values.items()}
     means = {name: sum(column) / len(column) if column else None for name, column in kept.items()}

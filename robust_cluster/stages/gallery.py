@@ -21,13 +21,14 @@ from robust_cluster.stages.evaluate import embed, in_portions
 from robust_cluster.stages.sheet import CHANNELS, check_digest
 
 MOST = 10_000  # points of a scatter
+ALIKE = 0.999  # share of equal labels; rounding may turn a few
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """An embedding in two dimensions: points (n, 2), their classes or clusters (n,), cluster centres (K, 2).
+    """An embedding in two dimensions: points (n, 2), their classes or clusters (n,), centroids (K, 2).
 
     `rows` (n,): their places in the data set. `axes`: what the two dimensions are.
     """
@@ -101,27 +102,40 @@ def mapped(shown: Portrait, space: str) -> Tensor:
 
 
 def cloud(shown: Portrait, space: str, last: int) -> Cloud:
-    """The embedding as it is in two dimensions, else its first two principal components, with the clusters' means.
+    """The embedding as it is in two dimensions, else its first two principal components, with the centroids.
 
     Of the `last` rows of the data (0: all), at most 10,000, evenly spaced. A component's largest weight is positive.
     """
     z = mapped(shown, space).double().cpu().numpy()
+    labels, n = shown.labels, len(z)
+    centers = centroids(shown, z)
     axes = ("1", "2")
     if z.shape[1] != 2:
-        centered = z - z.mean(axis=0)
+        middle = z.mean(axis=0)
+        centered = z - middle
         values, vectors = np.linalg.eigh(centered.T @ centered)
         basis = vectors[:, ::-1][:, :2]
         basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])])
         shares = values[::-1][:2] / max(values.sum(), np.finfo(float).tiny)
-        z = centered @ basis
+        z, centers = centered @ basis, (centers - middle) @ basis
         axes = tuple(f"component {i} ({share:.0%})" for i, share in enumerate(shares, start=1))  # type: ignore[assignment]
-    labels, n = shown.labels, len(z)
-    centers = np.array([z[labels == k].mean(axis=0) for k in np.unique(labels)], np.float32)
     first = max(0, n - last) if last else 0
     rows = np.linspace(first, n - 1, min(MOST, n - first)).astype(np.int64)
     has_classes = shown.context.labels is not None
     classes = shown.classes if has_classes else labels
-    return Cloud(z[rows].astype(np.float32), classes[rows], centers, rows, axes, has_classes)
+    return Cloud(z[rows].astype(np.float32), classes[rows], centers.astype(np.float32), rows, axes, has_classes)
+
+
+def centroids(shown: Portrait, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The model's own centres (K, t) where its labels are those of the nearest of them to points (n, t); else, as for
+    mixtures and for centres in another space, the clusters' means.
+    """
+    own, labels = getattr(shown.model, "centers", None), shown.labels
+    if isinstance(own, Tensor) and own.shape[1] == points.shape[1]:
+        nearest_own = torch.cdist(torch.from_numpy(points), own.detach().double().cpu()).argmin(dim=1).numpy()
+        if (nearest_own == labels).mean() > ALIKE:
+            return own.detach().double().cpu().numpy()
+    return np.array([points[labels == k].mean(axis=0) for k in np.unique(labels)])
 
 
 def surest(shown: Portrait, count: int) -> list[Strip]:

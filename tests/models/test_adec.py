@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,11 @@ from robust_cluster.models.autoencoder.adec import ADEC, Config
 from robust_cluster.models.base import ClusterModel, Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
 from robust_cluster.nn.dec import clustering_kl
+from robust_cluster.report.table import MARKS
+from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
+from robust_cluster.stages.cluster import FLAGS, describe_model
+from robust_cluster.stages.context import Context
 from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
@@ -203,6 +208,10 @@ def test_at_first_the_discriminator_alone_learns_for_whole_epochs(waiting: ADEC,
     take(waiting, batch, optimizers)
     assert moved(waiting, before) == {"discriminator", "decoder"}
     assert int(waiting.turns.taken) == 1
+    waiting.changed.fill_(1)
+    for taken, reason in ((99_999, None), (100_000, "100,000 steps")):
+        waiting.turns.taken.fill_(taken)
+        assert waiting.stop_reason() == reason
 
 
 def test_a_discriminator_that_tells_them_apart_needs_no_more_time(waiting: ADEC, batch: Batch, digits: Dataset) -> None:
@@ -232,7 +241,7 @@ def test_the_epochs_judgement_is_logged(waiting: ADEC, batch: Batch, digits: Dat
 
 @pytest.mark.parametrize(("real", "fake", "is_sure"), [(0.5, 1e-4, True), (0.9999, 0.5, True), (0.99, 0.01, False)])
 def test_a_discriminator_sure_of_most_samples_for_a_thousand_steps_is_told(
-    model: ADEC, digits: Dataset, real: float, fake: float, is_sure: bool
+    model: ADEC, digits: Dataset, tmp_path: Path, real: float, fake: float, is_sure: bool
 ) -> None:
     embedding = embed(model, digits.views)
     sure, unsure = torch.full((6, 1), real), torch.full((6, 1), 0.5)
@@ -242,8 +251,12 @@ def test_a_discriminator_sure_of_most_samples_for_a_thousand_steps_is_told(
     assert model.health(embedding)["adversarial_inactive"] == 0
     model.judge(sure, faked)
     assert model.health(embedding)["adversarial_inactive"] == float(is_sure)
-    model.judge(unsure, unsure)
-    assert model.health(embedding)["adversarial_inactive"] == 0
+    for _ in range(2):
+        model.judge(unsure, unsure)
+    assert model.health(embedding)["adversarial_inactive"] == float(is_sure), "told to the end"
+    flags = describe_model(model, Context(RunStore(tmp_path), digits, device="cpu"))["flags"]
+    assert ("adversarial term inactive" in flags) == is_sure
+    assert set(FLAGS.values()) <= set(MARKS)
 
 
 def test_a_resumed_run_goes_on_in_the_same_turn(model: ADEC, build: Build, batch: Batch) -> None:

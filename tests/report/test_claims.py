@@ -198,6 +198,7 @@ def test_every_claim_of_the_checkout_compares_runs_that_its_tables_ask_for(profi
     assert {verdict.outcome for verdict in verdicts} == {"not enough runs"}
     assert {verdict.claim.name for verdict in verdicts} == {claim.name for claim in claims}, "no claim without data"
     assert len({claim.name for claim in claims}) == len(claims)
+    assert {"lpvdn1", "lpvdn2"} <= {claim.above.table for claim in claims if "LPVDN" in claim.says}
     for claim in claims:
         for side in (claim.above, claim.below):
             asked = [r for r in requests(load_spec(side.table), profile) if r.place["method"] == side.method]

@@ -214,7 +214,7 @@ def test_a_record_that_keeps_the_figures_needs_no_log() -> None:
 
 
 def test_what_was_not_logged_is_named_with_what_was(load_figure: Load) -> None:
-    with pytest.raises(ConfigError, match="no 'ACC' was logged; there is epoch, flip, kl, loss, steps"):
+    with pytest.raises(ConfigError, match=r"no 'ACC' was logged; there is epoch, flip, kl, loss, steps .* --curve"):
         plots.logged(log([0.5])[0], "ACC")
     spec = load_figure(LEARNING)
     with pytest.raises(ConfigError, match="no 'flip' was logged: the run had no epoch"):
@@ -279,7 +279,7 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_class(load_figure: Loa
     assert np.asarray(dots.get_offsets()).tolist() == [[0, 0], [1, 2], [3, 4]]
     assert np.asarray(dots.get_array()).tolist() == [0, 1, 1]
     assert len(np.asarray(crosses.get_offsets())) == 2
-    assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × cluster means"
+    assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × centroids"
     assert plots.cloud_points(clouds)[1] == {"panel": "one", "x": 1.0, "y": 2.0, "class": 1, "row": 6}
 
 

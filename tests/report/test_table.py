@@ -130,6 +130,16 @@ def test_a_pinned_setting_or_given_keys_choose_between_two_runs(load_toy: Load, 
     assert value(build(load_toy(), records, profile="smoke", keys={records[1]["key"]})).mean == pytest.approx(20.0)
 
 
+def test_a_pinned_setting_holds_for_the_attack_before_a_defense_too_and_may_have_no_value(
+    load_toy: Load, record: Make
+) -> None:
+    for pinned, value_of, other in (("40", 40.0, 20.0), ('"none"', None, 40.0)):
+        spec = load_toy((REATTACK[0], f'{REATTACK[1]}\nset = {{ "attack.gamma" = {pinned} }}'))
+        for gamma, met_gamma, n in ((value_of, value_of, 1), (value_of, other, 0), (other, value_of, 0)):
+            made = record("reattack", gamma=gamma, met_gamma=met_gamma, metrics={"ACC*": 0.5})
+            assert value(build(spec, [made], profile="smoke")).n == n
+
+
 def test_the_same_run_twice_is_one_run(load_toy: Load, record: Make) -> None:
     one = record(metrics={"ACC*": 0.5})
     assert value(build(load_toy(), [one, dict(one)], profile="smoke")).n == 1

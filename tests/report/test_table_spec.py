@@ -9,7 +9,9 @@ from robust_cluster.report import spec as report_spec
 from robust_cluster.report.compare import load_published
 from robust_cluster.report.spec import TableSpec, load_spec, requests, table_names, tables_folder
 from robust_cluster.runs.spec import DataRef
+from robust_cluster.stages import methods
 from robust_cluster.stages.profiles import PROFILES
+from robust_cluster.stages.settings import nested
 
 Load = Callable[..., TableSpec]
 RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"}
@@ -90,15 +92,20 @@ def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new
     assert sentence in str(caught.value)
 
 
-def test_a_method_may_have_settings_and_a_dimension_of_its_own_on_one_data_set(load_toy: Load) -> None:
-    own = '[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\n'
+def test_a_data_set_or_profile_may_have_settings_and_a_dimension_of_its_own(
+    load_toy: Load,
+) -> None:
+    own = '[methods.on.one]\n"model.lr" = 4\n[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\n'
     spec = load_toy(
+        ("[axes]\n", '[on.digits]\n"model.j" = 7\n\n[axes]\n'),
         ("[[methods]]\n", '[[methods]]\nset = { "model.lr" = 1, "model.k" = 1 }\n'),
         ('[[cells]]\nlabel = "ACC"', f'{own}[[cells]]\nlabel = "ACC"'),
         ("[profile.one]\n", '[profile.one]\nlatent_dim = [64]\nset = { "model.k" = 3 }\n'),
     )
     found = {(r.data.name, r.latent_dim, r.settings["model.lr"], r.settings["model.k"]) for r in requests(spec, "one")}
-    assert found == {("stl10", 5, 2, 3), ("digits", 64, 1, 3)}
+    assert found == {("stl10", 5, 2, 3), ("digits", 64, 4, 3)}
+    assert {(r.data.name, r.settings["model.lr"]) for r in requests(spec, "smoke")} == {("stl10", 2), ("digits", 1)}
+    assert {(r.data.name, r.settings.get("model.j")) for r in requests(spec, "one")} == {("stl10", None), ("digits", 7)}
 
 
 def test_methods_of_the_paper_alone_ask_for_no_runs(load_toy: Load) -> None:
@@ -191,6 +198,19 @@ def test_terms_that_an_ablation_leaves_out_have_weight_0() -> None:
         asked = [r for r in requests(load_spec("lpvdn3"), profile) if r.data.name in ("digits", "reuters")]
         weights = {r.place["method"]: (r.settings["model.alpha0"], r.settings["model.alpha1"]) for r in asked}
         assert weights == {"G+MI+LP": (1, weight), "G+LP": (0, weight), "G+MI": (1, 0), "G": (0, 0)}
+
+
+def test_the_autoencoder_of_k_means_is_that_of_the_other_rows() -> None:
+    for name in ("lpvdn1", "lpvdn2", "adec1"):
+        for profile in ("paper", "cpu"):
+            asked = {r.model: r for r in requests(load_spec(name), profile) if r.model in ("ae_kmeans", "dec")}
+            found = {
+                model: methods.resolve("models", model, profile, nested(r.settings)["model"])
+                for model, r in asked.items()
+            }
+            assert found["ae_kmeans"].hidden == found["dec"].hidden == (500, 500, 2000)
+            assert found["ae_kmeans"].n_init == 10
+            assert found["ae_kmeans"].pretrain.epochs == (100 if profile == "paper" else 50)
 
 
 def test_starred_rows_have_adecs_pretraining_interval_and_images() -> None:

@@ -73,10 +73,14 @@ def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
     assert "drift" not in without
     assert {**record, "drift": 0}["metrics"] == without["metrics"]
     found = record["drift"]
-    assert found["steps"] == [0, 4, 8, 12, 16, 20]
+    assert execute(specs, replace(plain, curve=True))[-1]["drift"] == found, "made anew for the curve"
+    assert execute(specs, plain)[-1]["drift"] == found, "and kept"
+    lone = 2 * (model == "adec")  # epochs of its discriminator, before the clustering
+    assert found["steps"] == [0, 4, 8, 12, 16, 20][: 1 + EPOCHS - lone]
     logged = [line["health"] for line in lines_of(curved, specs[-1])]
     for name in FIGURES:
-        assert found[name][1:] == [health[name] for health in logged]
+        assert found[name][1:] == [health[name] for health in logged[lone:]]
+        assert not lone or found[name][0] == logged[lone - 1][name]
     start = curved.new_model(specs[-1])
     begin(start, specs[-1], curved)
     labels = start.labels(embed(start, few_digits.views).z).numpy()
@@ -245,3 +249,13 @@ def test_epochs_that_were_logged_without_the_curve_are_left_out() -> None:
     assert found["delta_FD"] == [0.75, None, -0.25]
     assert (found["mean"]["delta_FD"], found["mean"]["delta_FR"]) == (-0.25, 0.5)
     assert columns(start, lines[:1])["mean"] == dict.fromkeys(FIGURES)
+
+
+def test_a_curve_begins_after_the_steps_that_are_no_part_of_the_clustering() -> None:
+    values = [(0.5, 3), (0.25, 6), (-0.5, 6), (-0.25, 6)]
+    lines = [{"steps": 3, "health": {**dict.fromkeys(FIGURES, v), "steps_alone": float(n)}} for v, n in values]
+    for seen in (lines, [{"steps": 3, "health": {}}, *lines[1:]]):
+        found = columns(dict.fromkeys(FIGURES, 0.75), seen)
+        assert found["steps"] == [0, 3, 6]
+        assert found["delta_FD"] == [0.25, -0.5, -0.25]
+        assert found["mean"]["delta_FD"] == -0.375

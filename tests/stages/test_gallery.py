@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,6 +72,17 @@ def test_an_embedding_is_shown_in_its_first_two_principal_components(digits_port
     for k, center in enumerate(cloud.centers):
         np.testing.assert_allclose(center, (expected * signs)[labels == k].mean(axis=0), atol=1e-3)
     assert np.array_equal(cloud.classes, digits_portrait.classes)
+
+
+def test_centroids_are_the_models_own_and_means_where_its_labels_are_not_of_the_nearest(
+    digits_portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, z = digits_portrait.model, digits_portrait.z.double().numpy()
+    moved = cast(Tensor, model.centers) * 1.05
+    monkeypatch.setitem(model._buffers, "centers", moved)
+    np.testing.assert_allclose(gallery.centroids(digits_portrait, z), moved.double().numpy())
+    monkeypatch.setattr(type(model), "labels", lambda self, z: torch.arange(len(z)) % 2)
+    np.testing.assert_allclose(gallery.centroids(digits_portrait, z), [z[::2].mean(axis=0), z[1::2].mean(axis=0)])
 
 
 def test_two_dimensions_are_shown_as_they_are_and_only_the_last_rows_where_asked(digits_portrait: Portrait) -> None:

@@ -41,6 +41,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 SURE = 0.999  # a discriminator this sure of most samples gives the encoder no gradient
 INACTIVE = 1000  # steps in a row
+MOST_STEPS = 100_000  # after which the clustering ends with its epoch (sec. 5); those of D alone are not counted
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class ADEC(dec.DEC):
         """Keep the means of D(x) and D(x_hat), (n, 1), and count steps in a row with D sure of most samples."""
         self._judged.append(torch.stack([real.mean(), fake.mean()]))
         is_sure = ((fake < 1 - SURE).float().mean() > 0.5) | ((real > SURE).float().mean() > 0.5)
-        self.sure_steps.copy_((self.sure_steps + 1) * is_sure)
+        goes_on = is_sure | (self.sure_steps >= INACTIVE)  # once inactive, told to the end
+        self.sure_steps.copy_((self.sure_steps + 1) * goes_on)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Take the targets anew, or end the discriminator's lone phase, in which no embedding changes."""
@@ -198,11 +200,21 @@ class ADEC(dec.DEC):
         if is_over or float(self.judgement[0] - self.judgement[1]) > config.discriminator_gap:
             self.turns.is_begun.fill_(True)
 
+    def stop_reason(self) -> str | None:
+        """As DEC's, or the paper's number of steps was taken."""
+        return "100,000 steps" if int(self.turns.taken) >= MOST_STEPS else super().stop_reason()
+
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """DEC's figures, mean D(x) and D(x_hat), and whether D has been too sure to teach the encoder anything."""
+        """DEC's figures, mean D(x) and D(x_hat), whether D was ever too sure to teach the encoder anything, and D's own
+        steps before the clustering.
+        """
         real, fake = self.judgement.tolist()
-        is_inactive = float(self.sure_steps >= INACTIVE)
-        return {**super().health(embedding), "D_real": real, "D_fake": fake, "adversarial_inactive": is_inactive}
+        return super().health(embedding) | {
+            "D_real": real,
+            "D_fake": fake,
+            "adversarial_inactive": float(self.sure_steps >= INACTIVE),
+            "steps_alone": float(self.turns.alone),
+        }
 
     def self_loss(self, x: Tensor, z: Tensor) -> Tensor:
         """The adversarial term of L_E."""
