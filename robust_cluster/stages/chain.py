@@ -253,8 +253,10 @@ def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
 
 
 def lacks_curve(record: Mapping[str, Any] | None) -> bool:
-    """Whether this is the record of a clustering that was finished without a curve."""
-    return record is not None and record["spec"]["stage"] == "cluster" and "drift" not in record
+    """Whether this is the record of a clustering that was trained, and finished without a curve."""
+    if record is None or record["spec"]["stage"] != "cluster" or "drift" in record:
+        return False
+    return bool(record["training"]["epochs"])
 
 
 def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:

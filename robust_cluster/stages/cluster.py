@@ -43,7 +43,8 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     with precision("highest"):
         model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
-    drifts = {"drift": drift.columns(at_start(spec, context), run.lines())} if context.curve else {}
+    lines = run.lines() if context.curve else []
+    drifts = {"drift": drift.columns(at_start(spec, context), lines)} if lines else {}
     description = describe_model(model, context)
     description["metrics"] |= refit_scores(model, context, own_seed(spec))
     return {**record(context, spec, summary), **description, **drifts}
