@@ -6,7 +6,7 @@ the batch a score depends on its composition. Gradients may come from reduced pr
 scores never.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -68,12 +68,17 @@ class Scorer:
         order = torch.randperm(n, generator=generator(seed_for(0, "scored batches", context.dataset.ref.label)))
         self.rows = order[:most] if rows is None else rows.cpu()
         self.surface = replace(surface, memory=None)
-        self.batches = [batch_of(context.views, rows) for rows in portions(self.rows.to(context.torch_device))]
+        self.views, self.parts = context.views, portions(self.rows.to(context.torch_device))
         self.truth = None if context.labels is None else context.labels[self.rows.numpy()]
         self.n_clusters = context.info.n_clusters
         with torch.no_grad():
             self.embeddings: list[Embedding] = [self.surface.encode(batch.views) for batch in self.batches]
         self.clean = self.outcome(lambda batch: batch.views, Budget())
+
+    @property
+    def batches(self) -> Iterator[Batch]:
+        """The batches, each cut out of the data as it is needed: all of them would be a copy of the data."""
+        return (batch_of(self.views, rows) for rows in self.parts)
 
     def outcome(self, move: Move, budget: Budget) -> Outcome:
         """What a move, clipped to the budget, does; gradients are the move's own affair."""
@@ -110,7 +115,18 @@ def versions() -> dict[str, int]:
 
 
 def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
-    """Scores of the held rows: clean, attacked, under every control; those of the seen rows with the suffix _seen.
+    """Scores of the held rows: clean, attacked, under every control; those of the seen rows with the suffix _seen."""
+    found = held_scores(trial, is_final=is_final)
+    if trial.seen is not trial.held:
+        seen = Scorer(trial.surface, trial.seen)
+        attacked = seen.attacked(seen.outcome(partial(trial.attacker.perturb, seen.surface), trial.attacker.budget))
+        both = scores(seen.truth, seen.clean.labels, seen.n_clusters) | attacked
+        found |= {f"{name}_seen": value for name, value in both.items() if name != "chance"}
+    return found, {}
+
+
+def held_scores(trial: Trial, *, is_final: bool) -> Metrics:
+    """Scores of the held rows: clean, attacked, under every control.
 
     Blind noise has no controls: it is one. A defense's record does without PGD, which knows nothing of the original
     attacker: its re-attack has it.
@@ -132,12 +148,7 @@ def score(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
         found |= noise(trial, scorer, move)
     if is_final and not trial.attacker.blind:
         found |= pgd(trial)
-    if trial.seen is not trial.held:
-        seen = Scorer(trial.surface, trial.seen)
-        attacked = seen.attacked(seen.outcome(partial(trial.attacker.perturb, seen.surface), budget))
-        both = scores(seen.truth, seen.clean.labels, seen.n_clusters) | attacked
-        found |= {f"{name}_seen": value for name, value in both.items() if name != "chance"}
-    return found, {}
+    return found
 
 
 def refit(scorer: Scorer, moved: Outcome, seed: int) -> Metrics:
