@@ -23,7 +23,9 @@ Record = Mapping[str, Any]
 PLAIN_SECONDS = 5.0  # least time between two plain progress lines
 PLAIN_WIDTH = 200  # columns of a result that is piped: nothing is cut off
 HEADLINES = {  # metric -> what it is multiplied by when shown
-    **dict.fromkeys(("ACC", "NMI", "ACC*", "ACC*_clean_map", "NMI*", "flip", "noise_flip"), 100),
+    **dict.fromkeys(
+        ("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*", "flip", "noise_flip"), 100
+    ),
     "D": 1,
     **dict.fromkeys(("certified_share", "abstained", "ACC_certified"), 100),
     "median_radius": 1,

@@ -14,7 +14,7 @@ import typer
 from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.runs.spec import DataRef, Normalize, Split
+from robust_cluster.runs.spec import DataRef, Normalize
 
 if TYPE_CHECKING:
     from robust_cluster.data.base import Places
@@ -195,7 +195,12 @@ class StageOptions(RunOptions):
     subset: Subset = None
     clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
     split: Annotated[
-        Split | None, option("--split", help="halves: train on one, attack the other; as is for several views.")
+        str | None,
+        option(
+            "--split",
+            metavar="halves|none|N/M",
+            help="Train on one half, attack the other, as is for several views; or on the first N and last M.",
+        ),
     ] = None
     label_column: LabelColumn = None
     text_column: TextColumn = None

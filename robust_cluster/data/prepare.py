@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data import files, multiview, sparse, store
+from robust_cluster.data import files, multiview, sparse, split, store
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw, Stored
 from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
@@ -22,7 +22,7 @@ from robust_cluster.data.sparse import Matrix, SparseView
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
-from robust_cluster.runs.spec import DataRef, Normalize, Split
+from robust_cluster.runs.spec import DataRef, Normalize
 
 Array = npt.NDArray[np.generic]
 Rows = npt.NDArray[np.int64]
@@ -48,8 +48,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     """
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
-    if ref.split not in (None, *get_args(Split)):
-        raise UnknownNameError("split", str(ref.split), get_args(Split))
+    split.check(ref.split)
     is_gone = path is not None and not path.exists()  # its name alone may be another file's
     entry = None if fresh or is_gone else store.prepared(ref, places, sources(ref, places, path=path))
     if entry is not None:
@@ -97,11 +96,11 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     return Dataset(ref, info, _stored(views), labels, raw.source)
 
 
-def half(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
-    """H1, which models train on, or H2, which attacks train and score on; the data set itself where it is not split."""
-    if dataset.ref.split != "halves":
+def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
+    """What models train on, or what attacks train and score on; the data set itself where it is not split."""
+    if not split.divides(dataset.ref.split):
         return dataset
-    return subset(dataset, multiview.halves(dataset.info.n_samples)[which - 1])
+    return subset(dataset, split.parts(dataset.ref.split, dataset.ref.name, dataset.info.n_samples)[which - 1])
 
 
 def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
@@ -375,7 +374,8 @@ def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int, hint: str) 
     n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
     if n_clusters is None:
         raise ConfigError(f"{ref.name} has no labels, so the number of clusters must be given", hint=hint)
-    most, name = (n_samples // 2, "n_samples / 2") if ref.split == "halves" else (n_samples, "n_samples")
+    most = len(split.parts(ref.split, ref.name, n_samples)[0])
+    name = "samples to train on" if split.divides(ref.split) else "n_samples"
     if not 2 <= n_clusters <= most:
         raise ConfigError(
             f"n_clusters must be in [2, {name}] = [2, {most}], got {n_clusters}",

@@ -10,6 +10,9 @@ from robust_cluster.nn.sparse import scipy_csr
 def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tensor, Tensor, float]:
     """Centres (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
 
+    That distance is no less than float32's precision times the mean of z^2 (times 1 where z is 0), so that samples that
+    lie on their centres have soft labels too.
+
     scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d), dense or in torch's
     CSR layout, which is never made dense.
     """
@@ -20,7 +23,9 @@ def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tenso
         fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(points)
     centers = torch.as_tensor(fitted.cluster_centers_, dtype=z.dtype, device=z.device)
     labels = torch.as_tensor(fitted.labels_, dtype=torch.int64, device=z.device)
-    return centers, labels, float(fitted.inertia_) / z.numel()
+    energy = float((z.values() if z.layout == torch.sparse_csr else z).detach().double().square().sum()) / z.numel()
+    least = torch.finfo(torch.float32).eps * (energy or 1.0)
+    return centers, labels, max(float(fitted.inertia_) / z.numel(), least)
 
 
 def center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:

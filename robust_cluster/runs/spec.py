@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Normalize = Literal["alrdc", "adec", "none"]
-Split = Literal["halves", "none"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,8 @@ class DataRef:
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
     `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec").
     `n_clusters`: given where there are no labels. Paths are not part of it.
-    `split`: "halves" trains models on one half and attacks on the other; "none", as None, uses all rows for both.
+    `split`: "halves" trains models on one half and attacks on the other, "N/M" trains on the first N rows and attacks
+    the last M; "none", as None, uses all rows for both.
     `size`: pixels a side of images; a folder's are resized to it, others pooled. `subset`: the classes that are kept.
     `label_column`, `text_column`: of a user's table or corpus.
     """
@@ -30,7 +30,7 @@ class DataRef:
     flatten: bool = False
     normalize: Normalize = "alrdc"
     n_clusters: int | None = None
-    split: Split | None = None
+    split: str | None = None
     size: int | None = None
     subset: str | None = None
     label_column: str | None = None

@@ -30,7 +30,7 @@ def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of an attack or re-attack run."""
     if spec.parent is None:
         raise ConfigError("an attack needs a trained model before it")
-    context = context.half(2)
+    context = context.part(2)
     with precision("highest"):
         model = context.trained_model(spec.parent)
         description = describe_model(model, context)
@@ -67,7 +67,7 @@ def audit(spec: RunSpec, context: Context, *, rows: int = checks.FULL_ROWS) -> l
     if finished is None or spec.parent is None:
         hint = f"the same rc {spec.stage} resumes it"
         raise MissingResultError(f"The run {spec.directory} is not finished", hint=hint)
-    context = context.half(2)
+    context = context.part(2)
     with precision("highest"):
         model = context.trained_model(spec.parent)
         seen, held = parts(spec, context)

@@ -11,6 +11,7 @@ import torch
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.audit import checks
 from robust_cluster.audit.base import Certificate, Check, Evidence, When
+from robust_cluster.data import split
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import ConfigError
 from robust_cluster.metrics.flips import flip_rate
@@ -111,8 +112,8 @@ def scored_samples(trial: Trial, recorded: Mapping[str, Any]) -> int | None:
 
     A defense is scored as the attack that it meets, which may be on fewer rows than there are.
     """
-    if recorded["spec"]["stage"] == "cluster" and trial.held.dataset.ref.split == "halves":
-        return None  # trained and scored on one half, attacked on the other
+    if recorded["spec"]["stage"] == "cluster" and split.divides(trial.held.dataset.ref.split):
+        return None  # trained and scored on one part, attacked on the other
     found: int = recorded["metrics"].get("samples") or recorded["data"]["n_samples"]
     return found
 

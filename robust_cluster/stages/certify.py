@@ -78,7 +78,7 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a certify run: shares certified by radius, and each point's radius and smoothed label."""
     if spec.parent is None:
         raise ConfigError("a certificate needs a trained model before it")
-    context = context.half(2)
+    context = context.part(2)
     config = settings.build(Config, spec.settings["certify"], "certify")
     if config.space == "input" and context.info.box is None:
         context.progress.note(f"{context.info.name} has no known range of values: sigma is in the units a model sees")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from robust_cluster import discover
+from robust_cluster.data import split
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, UnknownNameError
@@ -66,7 +67,8 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
         raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
     config = methods.resolve("models", request.model, request.profile, groups["model"])
     kind = methods.method_class(discover.load("models", request.model))
-    learned = replace(info, n_samples=info.n_samples // 2) if request.data.split == "halves" else info
+    rows, _ = split.parts(request.data.split, info.name, info.n_samples)
+    learned = replace(info, n_samples=len(rows))
     kind.check(config, learned)
     runs: list[RunSpec] = []
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from robust_cluster.data import split
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
@@ -20,7 +21,8 @@ FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term ina
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a clustering run: clean scores, health, how the training ended."""
-    context = context.half(1)
+    held = context.part(2)
+    context = context.part(1)
     model = context.new_model(spec)
     if run.load_state() is None:  # a resumed run has its start behind it
         with precision("highest"):
@@ -46,7 +48,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     lines = run.lines() if context.curve else []
     drifts = {"drift": drift.columns(at_start(spec, context), lines)} if lines else {}
     description = describe_model(model, context)
-    description["metrics"] |= refit_scores(model, context, own_seed(spec))
+    description["metrics"] |= refit_scores(model, context, own_seed(spec)) | held_scores(model, held)
     return {**record(context, spec, summary), **description, **drifts}
 
 
@@ -102,6 +104,16 @@ def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:
     assert labels is not None  # such methods give them
     found = scores(context.labels, labels.cpu().numpy(), context.info.n_clusters)
     return {f"{name}_refit": found[name] for name in ("ACC", "NMI", "ARI")}
+
+
+def held_scores(model: ClusterModel, held: Context) -> Metrics:
+    """ACC_held, NMI_held and ARI_held: scores of the rows that were kept from the training, matched by themselves."""
+    if not split.divides(held.dataset.ref.split):
+        return {}
+    with precision("highest"):
+        predicted = model.labels(embed(model, held.views).z).cpu().numpy()
+    found = scores(held.labels, predicted, held.info.n_clusters)
+    return {f"{name}_held": found[name] for name in ("ACC", "NMI", "ARI")}
 
 
 def reconstruction_error(model: ClusterModel, context: Context) -> float:

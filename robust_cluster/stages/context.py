@@ -60,10 +60,10 @@ class Context:
         """For stages/evaluate and the diagnostics of stages/drift and stages/gallery only."""
         return self.dataset.labels
 
-    def half(self, which: Literal[1, 2]) -> "Context":
-        """This context on H1, where models train, or on H2, where they are attacked; itself for data without halves."""
-        half = prepare.half(self.dataset, which)
-        return self if half is self.dataset else replace(self, dataset=half)
+    def part(self, which: Literal[1, 2]) -> "Context":
+        """This context on what models train on (1) or on what is attacked (2); itself for data that are not split."""
+        part = prepare.part(self.dataset, which)
+        return self if part is self.dataset else replace(self, dataset=part)
 
     def rows(self, rows: npt.NDArray[np.int64]) -> "Context":
         """This context on some of its rows."""

@@ -34,9 +34,9 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     original = context.trained_attack(attack_spec, surface)
     before = [fingerprint(part) for part in networks(original)]
     with precision(spec.precision):
-        summary = train(spec, run, context.half(1), surface)
+        summary = train(spec, run, context.part(1), surface)
     run.save_model(model.state_dict())
-    context = context.half(2)
+    context = context.part(2)
     description = describe_model(model, context)
     with precision("highest"):
         seen, held = parts(attack_spec, context)

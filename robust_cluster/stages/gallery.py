@@ -79,7 +79,7 @@ def portrait(spec: RunSpec, context: Context) -> Portrait:
     Raises: CheckpointError, DataError when the data are not those of the run.
     """
     check_digest(spec, context)
-    context = context.half(1)
+    context = context.part(1)
     model = context.trained_model(spec).eval().requires_grad_(False)
     with precision("highest"), torch.no_grad():
         z = embed(model, context.views).z

@@ -11,7 +11,7 @@ from robust_cluster.stages.loop import Task, fit, trained_parts
 
 def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a pretraining run; its checkpoint is the part that the method hands on."""
-    context = context.half(1)
+    context = context.part(1)
     model = context.new_model(spec)
     optimizers = model.optimizers("pretrain")
     batches = context.batches(model.schedule("pretrain"), spec)

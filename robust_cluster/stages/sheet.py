@@ -102,7 +102,7 @@ def sheet(spec: RunSpec, context: Context, count: int) -> Sheet:
     check_attack(spec)
     check_data(spec, context)
     check_parent(spec, context)
-    context = context.half(2)
+    context = context.part(2)
     with precision("highest"):
         model = context.trained_model(spec.parent)
         bn = spec.settings["attack"].get("bn", "eval")

@@ -10,7 +10,7 @@ import torch
 from robust_cluster import discover
 from robust_cluster.data import multiview
 from robust_cluster.data.base import Dataset, Places
-from robust_cluster.data.prepare import available, digest, half, load
+from robust_cluster.data.prepare import available, digest, load, part
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
 
@@ -297,22 +297,31 @@ def test_several_views_are_split_in_halves_one_is_not_unless_asked(places: Place
 
 def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole(places: Places) -> None:
     data = prepared(places, two_views())
-    first, second = half(data, 1), half(data, 2)
-    for part, rows in zip((first, second), multiview.halves(12), strict=True):
-        assert part.info.n_samples == len(part.views[0]) == 6
-        assert torch.equal(part.views[1], data.views[1][rows])
+    first, second = part(data, 1), part(data, 2)
+    for half, rows in zip((first, second), multiview.halves(12), strict=True):
+        assert half.info.n_samples == len(half.views[0]) == 6
+        assert torch.equal(half.views[1], data.views[1][rows])
         assert data.labels is not None
-        assert np.array_equal(part.labels, data.labels[rows])  # type: ignore[arg-type]
-        assert part.info.sha256 == data.info.sha256
+        assert np.array_equal(half.labels, data.labels[rows])  # type: ignore[arg-type]
+        assert half.info.sha256 == data.info.sha256
     whole = prepared(places, two_views(), split="none")
-    assert half(whole, 2) is whole
+    assert part(whole, 2) is whole
 
 
 def test_a_half_must_hold_as_many_samples_as_there_are_clusters(places: Places) -> None:
-    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, n_samples / 2\] = \[2, 6\], got 7"):
+    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples to train on\] = \[2, 6\], got 7"):
         prepared(places, two_views(), n_clusters=7)
-    with pytest.raises(UnknownNameError, match="split 'halfs'"):
-        prepared(places, two_views(), split="halfs")
+
+
+def test_the_first_rows_train_and_the_last_are_kept(places: Places) -> None:
+    data = prepared(places, two_views(), split="7/3")
+    for half, rows in zip((part(data, 1), part(data, 2)), (slice(0, 7), slice(9, 12)), strict=True):
+        assert torch.equal(half.views[0], data.views[0][rows])
+    for wrong in ("halfs", "7", "0/3", "7/-3"):
+        with pytest.raises(ConfigError, match=f"split must be halves, none, or N/M .*, got {wrong}"):
+            prepared(places, two_views(), split=wrong)
+    with pytest.raises(ConfigError, match=r"--split 7/6 takes 13 samples, mine has 12"):
+        prepared(places, two_views(), split="7/6")
 
 
 def test_adec_makes_the_mean_square_of_all_values_1(places: Places) -> None:

@@ -1,7 +1,11 @@
 """k-means and the soft labels of its centres, against scikit-learn."""
 
+import warnings
+
+import pytest
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -35,3 +39,16 @@ def test_log_labels_are_the_logarithms_of_the_soft_labels_and_finite_where_those
     assert center_posterior(far, centers, variance)[0, 1] == 0
     # ||z - m_0||^2 = 100, ||z - m_1||^2 = 1600
     torch.testing.assert_close(log_center_posterior(far, centers, variance)[0, 1], torch.tensor(-750.0))
+
+
+@pytest.mark.parametrize(
+    "z", [torch.tensor([[0.0, 0.0], [10.0, 10.0]]).repeat(5, 1), torch.ones(6, 2), torch.zeros(6, 2)]
+)
+def test_samples_that_lie_on_their_centres_have_soft_labels(z: Tensor) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer points than clusters: what a collapse looks like
+        centers, labels, variance = kmeans(z, 2, n_init=1, seed=0)
+    soft = center_posterior(z, centers, torch.tensor(variance))
+    assert torch.allclose(soft.sum(dim=1), torch.ones(len(z)))
+    if len(z.unique(dim=0)) == 2:
+        assert torch.equal(soft.argmax(dim=1), labels)

@@ -84,7 +84,7 @@ def victim(context: Context, chain: dict[str, Record]) -> ClusterModel:
 
 
 def scorer_of(victim: ClusterModel, context: Context, bn: Any = "eval", **more: Any) -> Scorer:
-    return Scorer(Surface(victim, "input", bn=bn), context.half(2), **more)
+    return Scorer(Surface(victim, "input", bn=bn), context.part(2), **more)
 
 
 def test_models_train_on_one_half_and_are_attacked_on_a_fifth_of_the_other(chain: dict[str, Record]) -> None:
@@ -106,17 +106,17 @@ def test_the_threat_model_says_what_the_attacker_has_seen(chain: dict[str, Recor
 
 def test_the_halves_of_a_context_are_those_of_the_data(context: Context, data: Dataset) -> None:
     for which, rows in zip((1, 2), halves(200), strict=True):
-        half = context.half(which)  # type: ignore[arg-type]
+        half = context.part(which)  # type: ignore[arg-type]
         assert torch.equal(half.views[1], data.views[1][rows])
         assert half.labels is not None
         assert data.labels is not None
         assert np.array_equal(half.labels, data.labels[rows])
     whole = replace(context, dataset=replace(data, ref=DataRef("pair", split="none")))
-    assert whole.half(1) is whole
+    assert whole.part(1) is whole
 
 
 def test_rows_held_back_are_no_attackers_and_the_same_for_every_method(context: Context) -> None:
-    half = context.half(2)
+    half = context.part(2)
     seen, held = parts(specs(context, "attack")[-1], half)
     _, again = parts(specs(context, "attack", model="simvc", seed=3)[-1], half)
     together = torch.cat([seen.views[0], held.views[0]]).flatten(1).sum(dim=1).sort().values
@@ -149,7 +149,7 @@ def test_every_control_stands_beside_the_attack(chain: dict[str, Record]) -> Non
 
 def test_a_scorers_clean_labels_are_the_models_own(victim: ClusterModel, context: Context) -> None:
     scorer = scorer_of(victim, context)
-    half = context.half(2)
+    half = context.part(2)
     with torch.no_grad():
         labels = victim.labels(victim.encode(half.views).z).numpy()
     assert np.array_equal(scorer.clean.labels, labels[scorer.rows.numpy()])
@@ -212,7 +212,7 @@ def test_pgd_ascends_the_attacks_own_terms_and_the_models_labels(
 ) -> None:
     ascended: list[Any] = []
     monkeypatch.setattr(input_space, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
-    surface, half = Surface(victim, "input"), context.half(2)
+    surface, half = Surface(victim, "input"), context.part(2)
     attack = ViewGan(Config(terms="con"), surface)
     input_space.pgd(Trial(attack, surface, specs(context, "attack")[-1], half, half))
     assert ascended == [attack.objective, input_space.OBJECTIVES["assignment"]] * 2
@@ -242,7 +242,7 @@ def test_a_defense_from_the_beginning_lets_the_model_do_what_it_does_between_epo
 def test_a_restarted_model_begins_as_the_clustering_did(victim: ClusterModel, context: Context) -> None:
     spec = specs(context, "defend")[-1]
     model = copy.deepcopy(victim).requires_grad_(True)
-    restart(model, spec, context.half(1))
+    restart(model, spec, context.part(1))
     fresh = context.new_model(spec.ancestor("cluster"))
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items())
     assert any(not torch.equal(value, victim.state_dict()[name]) for name, value in model.state_dict().items())

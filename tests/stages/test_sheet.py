@@ -57,14 +57,14 @@ class Finished:
     def scorer(self, name: str, bn: Any = None) -> Scorer:
         """The scoring of the run, or with another batch norm."""
         spec = self.specs[name]
-        context = self.context.half(2)
+        context = self.context.part(2)
         assert spec.parent is not None
         mode = bn or spec.settings["attack"]["bn"]
         surface = frozen_surface(context.trained_model(spec.parent), "input", None, mode)
         return Scorer(surface, parts(spec, context)[1])
 
     def outcome(self, name: str, scorer: Scorer) -> Outcome:
-        attacker = self.context.half(2).trained_attack(self.specs[name], scorer.surface)
+        attacker = self.context.part(2).trained_attack(self.specs[name], scorer.surface)
         return scorer.outcome(partial(attacker.perturb, scorer.surface), attacker.budget)
 
 
@@ -156,7 +156,7 @@ def test_fewer_columns_are_the_first_of_all(finished: Finished) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_images_are_rows_of_the_scored_data_and_stay_within_the_budget(finished: Finished, name: str) -> None:
     found = finished.sheet(name)
-    held = parts(finished.specs[name], finished.context.half(2))[1]
+    held = parts(finished.specs[name], finished.context.part(2))[1]
     assert held.labels is not None
     assert np.array_equal(found.own, held.labels[found.rows])
     for view, clean, delta, moved in zip(held.views, found.clean, found.delta, found.moved, strict=True):
