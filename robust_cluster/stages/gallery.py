@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robust_cluster.errors import ConfigError, DataError, ShapeError
+from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.evaluate import embed, in_portions
-from robust_cluster.stages.sheet import CHANNELS, check_digest
+from robust_cluster.stages.sheet import check_digest, check_image, image_shape
 
 MOST = 10_000  # points of a scatter
 ALIKE = 0.999  # share of equal labels; rounding may turn a few
@@ -208,12 +208,8 @@ def images(view: Tensor, context: Context) -> Floats:
     Vectors of a square length become squares; values without bounds are divided by the largest of the data.
     Raises: ShapeError for what is no image.
     """
-    shape = context.info.shapes[0]
-    if len(shape) == 1:
-        side = round(shape[0] ** 0.5)
-        shape = (1, side, side)
-    if len(shape) != 3 or shape[0] not in CHANNELS or np.prod(shape) != np.prod(context.info.shapes[0]):
-        raise ShapeError(f"only images can be drawn, or vectors of a square length; {context.info.name} has {shape}")
+    check_image(context.info, context.info.shapes[0])
+    shape = image_shape(context.info.shapes[0])
     top = context.info.bounds[1] if context.info.bounds else max(float(context.views[0][:].max()), 1e-12)
     pixels: Floats = (view.reshape(-1, *shape) / top).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
     return pixels

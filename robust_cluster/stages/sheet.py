@@ -4,6 +4,7 @@ Every sample is moved and labelled in the batch and with the batch norm in which
 the batch a label depends on its composition.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.data.base import Views
+from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, ShapeError
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.flips import flip_rate
@@ -34,11 +35,11 @@ Ints = npt.NDArray[np.int64]
 class Sheet:
     """m misled samples in the order of the data set, and how many there are of them.
 
-    `clean`, `moved`: (m, C, H, W) of each view, pixels in [0, 1]. `rows` (m,): their places among the scored samples.
-    `own`, `found` (m,): the true class and that of the cluster under the attack, -1 where the cluster has none; without
-    labels (`has_classes` False) the clusters before and under the attack. `n_before`: how many of the `n_misled` of
-    `n_scored` samples were in a wrong cluster without the attack. `flip`: share of the scored samples that changed
-    cluster, in [0, 1].
+    `clean`, `moved`: (m, C, H, W) of each view, valid pixels in [0, 1], `eps` in the same unit. `rows` (m,): their
+    places among the scored samples. `own`, `found` (m,): the true class and that of the cluster under the attack, -1
+    where the cluster has none; without labels (`has_classes` False) the clusters before and under the attack.
+    `n_before`: how many of the `n_misled` of `n_scored` samples were in a wrong cluster without the attack. `flip`:
+    share of the scored samples that changed cluster, in [0, 1].
     """
 
     spec: RunSpec
@@ -122,7 +123,7 @@ def sheet(spec: RunSpec, context: Context, count: int) -> Sheet:
     is_misled = judge.mapping[predicted] != judge.own
     return Sheet(
         spec=spec,
-        eps=attacker.budget.eps,
+        eps=attacker.budget.eps / context.info.unit,
         clean=stacked(samples, "clean", context),
         moved=stacked(samples, "moved", context),
         rows=np.array([sample.row for sample in samples], np.int64),
@@ -161,9 +162,16 @@ def arrays(views: Views) -> tuple[Images, ...]:
 def stacked(samples: list[Sample], name: str, context: Context) -> tuple[Images, ...]:
     """The `clean` or `moved` images of the samples, (m, C, H, W) of each view, m = 0 too."""
     return tuple(
-        np.array([getattr(sample, name)[v] for sample in samples], np.float32).reshape(-1, *shape)
+        np.array([getattr(sample, name)[v] for sample in samples], np.float32).reshape(-1, *image_shape(shape))
+        / np.float32(context.info.unit)
         for v, shape in enumerate(context.info.shapes)
     )
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(1, side, side) of vectors of a square length, else the shape itself."""
+    side = math.isqrt(shape[0])
+    return (1, side, side) if shape == (side**2,) else shape
 
 
 def check_digest(spec: RunSpec, context: Context) -> None:
@@ -177,11 +185,18 @@ def check_digest(spec: RunSpec, context: Context) -> None:
 def check_data(spec: RunSpec, context: Context) -> None:
     """Nothing, when the data are the run's and can be drawn. Raises: DataError, ShapeError."""
     check_digest(spec, context)
-    info = context.info
-    for shape in info.shapes:
-        if len(shape) != 3 or shape[0] not in CHANNELS:
-            allowed = "views of (channels, height, width) with 1 or 3 channels"
-            raise ShapeError(f"images can only be drawn of {allowed}, {info.name} has {shape}")
+    for shape in context.info.shapes:
+        check_image(context.info, shape)
+    if context.info.box is None or context.info.box[0] != 0:
+        raise DataError(f"images can only be drawn of values in [0, top], {context.info.name} has no such range")
+
+
+def check_image(info: DataInfo, shape: tuple[int, ...]) -> None:
+    """Nothing, when samples of this shape can be drawn. Raises: ShapeError."""
+    found = image_shape(shape)
+    if len(found) != 3 or found[0] not in CHANNELS:
+        allowed = "of (channels, height, width) with 1 or 3 channels, or of vectors of a square length"
+        raise ShapeError(f"images can only be drawn {allowed}, {info.name} has {shape}")
 
 
 def check_parent(spec: RunSpec, context: Context) -> None:

@@ -262,11 +262,13 @@ def test_other_data_are_refused(finished: Finished) -> None:
         sheet(finished.specs["eval"], context, 1)
 
 
-@pytest.mark.parametrize("shape", [(256,), (2, 16, 16)])
+@pytest.mark.parametrize("shape", [(250,), (2, 16, 16)])
 def test_what_is_no_image_is_refused(finished: Finished, shape: tuple[int, ...]) -> None:
     info = replace(finished.dataset.info, shapes=((1, 16, 16), shape))
     context = replace(finished.context, dataset=replace(finished.dataset, info=info))
-    with pytest.raises(ShapeError, match=r"only be drawn of views of .* with 1 or 3 channels, noisy:bars has"):
+    with pytest.raises(
+        ShapeError, match=r"only be drawn of .* with 1 or 3 channels, or of vectors of a square length, noisy:bars has"
+    ):
         sheet(finished.specs["eval"], context, 1)
 
 
@@ -286,3 +288,16 @@ def test_a_model_that_was_trained_anew_since_is_refused(finished: Finished) -> N
             sheet(spec, finished.context, 1)
     finally:
         path.write_text(content)
+
+
+def test_flattened_images_become_images_again_in_the_unit_of_their_pixels(digits: Dataset, tmp_path: Path) -> None:
+    context = Context(RunStore(tmp_path), digits, "smoke", device="cpu", threads=1)
+    overrides = {"attack.norm": "linf", "attack.eps": 0.2, "attack.steps": 2, "attack.rows": 40}
+    request = Request("attack", digits.ref, "kmeans", attack="pgd", profile="smoke", overrides=overrides)
+    specs = chain.plan(request, digits.info)
+    chain.execute(specs, context)
+    found = sheet(specs[-1], context, 3)
+    assert found.eps == pytest.approx(0.2)
+    assert found.clean[0].shape[1:] == (1, 8, 8)
+    assert np.abs(found.delta[0]).max() == pytest.approx(0.2, abs=1e-5)
+    assert 0.9 < found.clean[0].max() <= 1 + 1e-6
