@@ -166,7 +166,7 @@ class RunOptions:
     threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
     data_dir: DataDir = None
-    curve: Annotated[bool, option("--curve", help="Log ACC, NMI and ADEC's gradient cosines while clustering.")] = False
+    curve: Annotated[bool, option("--curve", help="Log ACC, NMI and, clustering, ADEC's gradient cosines.")] = False
     no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
     dry_run: Annotated[bool, option("--dry-run", help="Only print the plan.")] = False
     quiet: Quiet = False

@@ -31,7 +31,7 @@ class Context:
     """Where the runs are, the data in memory, the device, and who is told of the progress.
 
     `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record. `curve`: log
-    ACC, NMI and gradient cosines after each epoch of a clustering, which changes no number of it.
+    ACC and NMI after each epoch of a pretraining, and gradient cosines too of a clustering; it changes no number.
     """
 
     store: RunStore

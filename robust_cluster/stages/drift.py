@@ -1,4 +1,5 @@
-"""Feature randomness and feature drift while clustering (ADEC, 2019, Eqs. 5-6), and ACC and NMI beside them.
+"""Feature randomness and feature drift while clustering (ADEC, 2019, Eqs. 5-6), and ACC and NMI beside them, which are
+logged while pretraining too.
 
 Delta_FR is the cosine of the encoder's gradients of its whole objective and of the clustering loss with true labels in
 place of targets; Delta_FD that of the clustering loss and of the self-supervised one. Gradients of means over the clean
@@ -6,7 +7,7 @@ data, a fixed random subset of at most 10,000 rows, at one state of the paramete
 nothing trains, stops or chooses by it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from robust_cluster.data.base import Batch, Labels
 from robust_cluster.metrics.accuracy import accuracy, match
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.gradients import cosine, term_gradients
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
@@ -26,6 +28,7 @@ from robust_cluster.stages.evaluate import Predicted, batch_of, embed, finite
 
 ROWS = 10_000  # at most
 CHUNK = 1_024  # rows of one gradient
+STARTS = 20  # of k-means while pretraining
 FIGURES = ("ACC", "NMI", "delta_FR", "delta_FD", "gradient_ratio")
 Figures = dict[str, float | None]
 
@@ -85,6 +88,26 @@ class Curve:
             "delta_FD": finite(float(cosine(totals["pseudo"], own))),
             "gradient_ratio": finite(float(own.norm() / totals["pseudo"].norm())) if "self" in totals else None,
         }
+
+
+def pretraining_scores(model: ClusterModel, spec: RunSpec, context: Context) -> Callable[[], Figures]:
+    """A question for ACC and NMI of k-means (20 starts, as DynAE of ADEC's first author) on the embedding as it is now.
+
+    None without labels. Takes no random number that training would.
+    """
+    seed = seed_for(spec.seed, "drift", spec.model, spec.data.label)
+
+    def scores() -> Figures:
+        if context.labels is None:
+            return label_scores(None, np.empty(0, np.int64))
+        training = model.training
+        model.eval()
+        with precision("highest"):
+            _, found, _ = kmeans(embed(model, context.views).z, context.info.n_clusters, n_init=STARTS, seed=seed)
+        model.train(training)
+        return label_scores(context.labels, found.cpu().numpy())
+
+    return scores
 
 
 def label_scores(labels: Labels | None, predicted: Predicted) -> Figures:

@@ -76,15 +76,15 @@ class Batches:
 class Task:
     """What `fit` trains: a step, everything whose state a resumed run needs, and what to log besides the losses.
 
-    `after_epoch`: more to do after each epoch with the same batches (the alternating attacker). `watch`: label-free
-    figures for the epoch's log line. `stop_reason`: why to end before the schedule does, None to go on.
+    `after_epoch`: more to do after each epoch with the same batches (the alternating attacker). `watch`: more
+    figures for the log line of an epoch. `stop_reason`: why to end before the schedule does, None to go on.
     """
 
     title: str
     step: Step
     state: Mapping[str, Stateful]
     after_epoch: Callable[[int, Batches], dict[str, float]] = field(default=lambda epoch, batches: {})
-    watch: Callable[[], dict[str, float]] = dict
+    watch: Callable[[], Mapping[str, Any]] = dict
     stop_reason: Callable[[], str | None] = lambda: None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
+from robust_cluster.stages import drift
 from robust_cluster.stages.context import Context, record
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
@@ -19,6 +20,7 @@ def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         title=f"pretrain {spec.model}",
         step=lambda batch: model.step(batch, "pretrain", optimizers),
         state=trained_parts(model, optimizers),
+        watch=drift.pretraining_scores(model, spec, context) if context.curve else dict,
     )
     with precision(spec.precision):
         summary = fit(task, batches, run, context.progress)

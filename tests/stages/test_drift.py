@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from robust_cluster.data.base import Batch, Dataset, Labels
@@ -70,6 +71,7 @@ def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
     specs = specs_of(model, few_digits)
     without, record = (execute(specs, context)[-1] for context in (plain, curved))
     assert trained(plain, specs[-1]) == trained(curved, specs[-1])
+    assert trained(plain, specs[0]) == trained(curved, specs[0])
     assert "drift" not in without
     assert {**record, "drift": 0}["metrics"] == without["metrics"]
     found = record["drift"]
@@ -95,6 +97,29 @@ def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
     else:
         assert all(-1 <= value <= 1 for value in found["delta_FD"])
         assert all(value > 0 for value in found["gradient_ratio"])
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_pretraining_logs_the_scores_of_k_means_on_its_embedding(
+    few_digits: Dataset, tmp_path: Path, labelled: bool
+) -> None:
+    data = few_digits if labelled else replace(few_digits, labels=None)
+    context = context_of(tmp_path, data, curve=True)
+    spec = specs_of("dec", data)[0]
+    execute([spec], context)
+    logged = [line["health"] for line in lines_of(context, spec)]
+    assert [set(health) for health in logged] == [{"ACC", "NMI"}] * len(logged)
+    if not labelled:
+        assert set(logged[-1].values()) == {None}
+        return
+    model = context.new_model(spec)
+    model.pretrained().load_state_dict(context.store.load_model(spec))
+    z = embed(model.eval(), data.views).z.numpy()
+    found = max(
+        (KMeans(10, n_init=20, random_state=seed).fit(z) for seed in range(3)), key=lambda fitted: -fitted.inertia_
+    )
+    assert logged[-1]["ACC"] == pytest.approx(accuracy(cast(Labels, data.labels), found.labels_), abs=0.05)
+    assert logged[0]["ACC"] != logged[-1]["ACC"]
 
 
 class Killed(BaseException):
