@@ -330,7 +330,7 @@ def test_the_discriminators_see_the_same_perturbation_detached_and_answer_anew_a
     assert not answers[1].equal(answers[2])
 
 
-@pytest.mark.parametrize("bn", ["eval", "batch"])
+@pytest.mark.parametrize("bn", [pytest.param("eval", marks=pytest.mark.slow), "batch"])
 def test_training_moves_representations_further(simvc: ClusterModel, rows: Batch, bn: BatchNormMode) -> None:
     surface = Surface(simvc, "input", bn=bn)
     attack = attacker(surface, bn=bn, eps=0.2, gan_weight=0.0)

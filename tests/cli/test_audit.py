@@ -45,6 +45,7 @@ def test_a_run_to_transfer_from_must_be_there() -> None:
     assert "There is no finished attack run with the key '123456789abc'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
     done = rc(f"attack {KMEANS} {LINF} --eps 0,0.1,0.2 --rows 60")
     assert done.exit_code == 0

@@ -11,7 +11,7 @@ import torch
 
 from robust_cluster.data import files
 from robust_cluster.data.base import Dataset, Places
-from robust_cluster.data.prepare import digest, half, load, subset
+from robust_cluster.data.prepare import digest, load, part, subset
 from robust_cluster.data.sparse import SparseView, canonical, view_of
 from robust_cluster.errors import DataError, ShapeError
 from robust_cluster.runs.spec import DataRef
@@ -75,7 +75,7 @@ def test_a_sparse_file_is_prepared_like_its_dense_form(places: Places, ref: dict
     assert sparse.info.scale == dense.info.scale
     assert sparse.info.mean_square == pytest.approx(dense.info.mean_square, rel=1e-6)
     for which in (1, 2):
-        assert torch.equal(view(half(sparse, which))[:], half(dense, which).views[0])  # type: ignore[arg-type]
+        assert torch.equal(view(part(sparse, which))[:], part(dense, which).views[0])  # type: ignore[arg-type]
     rows = np.array([1, 3, 5])
     assert torch.equal(view(subset(sparse, rows))[:], dense.views[0][torch.from_numpy(rows)])
 

@@ -409,6 +409,7 @@ def test_the_mitigator_compares_the_clean_pass_with_the_moved_one(
     assert terms["mitigator"] > 1e-4
 
 
+@pytest.mark.slow
 def test_without_weight_the_mitigator_changes_no_bit_and_with_weight_it_does(surface: Surface, rows: Batch) -> None:
     after = {}
     for gamma in (None, 0.0, 5.0):

@@ -247,9 +247,8 @@ def test_one_cluster_has_a_loss_and_one_label() -> None:
     assert model.labels(model.encode(batch.views).z).unique().tolist() == [0]
 
 
-@pytest.mark.parametrize(
-    "name", ["vade", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vae_kmeans", "lpvdn"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vade", "vae_kmeans", "lpvdn"])
 def test_four_blobs_are_found(tmp_path: Path, name: str) -> None:
     random = np.random.default_rng(0)
     labels = np.arange(400) % 4

@@ -23,7 +23,7 @@ def info_of(ref: DataRef) -> DataInfo:
     shape = (2048,) if ref.name in RESNET else SHAPES.get(ref.name, (1, 28, 28))
     views = 2 if ref.name.startswith(TWO_VIEWS) else 1
     shapes = ((math.prod(shape),) if ref.flatten else shape,) * views
-    return DataInfo(ref.name, shapes, 10_000, 10, (0.0, 1.0), 1.0, "0" * 64)
+    return DataInfo(ref.name, shapes, 70_000, 10, (0.0, 1.0), 1.0, "0" * 64)
 
 
 def planned(asked: CellRequest, profile: str) -> RunSpec:

@@ -104,7 +104,9 @@ def usual(surface: Surface, points: list[Views]) -> Tensor:
     return torch.stack(passes).mode(dim=0).values
 
 
-@pytest.mark.parametrize("fake", FAKES)
+@pytest.mark.parametrize(
+    "fake", [fake if fake == "quantiser" else pytest.param(fake, marks=pytest.mark.slow) for fake in FAKES]
+)
 def test_a_fake_defense_is_broken_with_a_large_gap(
     victim: ClusterModel, context: Context, reattack: Callable[..., Trial], fake: str
 ) -> None:

@@ -288,6 +288,7 @@ def test_a_trained_generator_does_more_than_noise_and_its_own_start(clustered: C
         assert metrics["ACC*"] <= metrics["ACC*_noise"] - 0.02
 
 
+@pytest.mark.slow
 def test_the_same_attack_on_one_view_works_unchanged(tmp_path: Path, data: Dataset) -> None:
     info = replace(data.info, name="single", shapes=data.info.shapes[:1])
     single = replace(data, ref=DataRef("single"), info=info, views=data.views[:1])
