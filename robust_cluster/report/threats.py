@@ -40,7 +40,9 @@ def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> Non
                 if f"attack.{term}" in request.own_settings:
                     continue
                 is_met = term == "knowledge" and record["spec"]["stage"] == "defend"
-                key = (column, term, is_met, request.data.label if term in OF_DATA else None)
+                own_data = request.data.label if term in OF_DATA else None
+                own_metric = form.label if term == "stage" else None  # a row's label says whether it is fitted anew
+                key = (column, term, is_met, own_data, own_metric)
                 other, first = seen.setdefault(key, (value, row))
                 if other != value:
                     differing.setdefault(first, []).append(f"{term} {other} and {value}")

@@ -106,3 +106,10 @@ def test_a_swept_radius_is_the_tables_own(load_toy: Load, record: Make) -> None:
         one["spec"]["settings"] = {"attack": {"eps": eps}}
         records.append({**one, "key": str(eps)})
     build(spec, records, profile="smoke")
+
+
+def test_rows_of_clusters_fitted_anew_may_stand_under_rows_that_keep_them(load_toy: Load, record: Make) -> None:
+    both = load_toy(('values = ["D"]', 'values = ["ACC*_refit"]'))
+    build(both, [attacked(record, "kmeans"), attacked(record, "convae")], profile="smoke")
+    with pytest.raises(ConfigError, match="stage frozen and adaptive"):
+        build(both, [attacked(record, "kmeans"), attacked(record, "convae", stage="adaptive")], profile="smoke")
