@@ -189,8 +189,10 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
             if plan[-1].key in done:
                 session.err.print(f"result in {session.store.path(plan[-1])}")
     session.end()
-    is_standard = bool(records) and "radii" in records[-1]
-    following = f"rc audit {session.store.path(plans[-1][-1])}" if is_standard else next_command(stage, ctx)
+    if records and "radii" in records[-1]:  # of the standard evaluation
+        following = f"rc audit {session.store.path(plans[-1][-1])}"
+    else:
+        following = next_command(stage, ctx, requests[-1][0])
     session.err.print(f"next: {following}")
 
 
@@ -284,11 +286,11 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
     ]
 
 
-def next_command(stage: Stage, ctx: typer.Context) -> str:
+def next_command(stage: Stage, ctx: typer.Context, request: "Request") -> str:
     """The command of the next stage with the options that this one was given, as it would be typed."""
     later = STAGES[STAGES.index(stage) + 1 : STAGES.index("certify")]
     root = ctx.find_root().command
-    words = ["rc", later[0]] if later else ["rc", "ls", "runs"]
+    words = ["rc", later[0]] if later and can_follow(later[0], request) else ["rc", "ls", "runs"]
     taken = {p.name: p for p in root.commands[words[1]].params}  # type: ignore[attr-defined]
     for parameter in ctx.command.params:
         name = parameter.name or ""
@@ -297,6 +299,18 @@ def next_command(stage: Stage, ctx: typer.Context) -> str:
             continue
         words += _typed(parameter.opts[0], ctx.params[name])
     return shlex.join(words)
+
+
+def can_follow(stage: Stage, request: "Request") -> bool:
+    """Whether the model of a request that was met has this next stage: not every one can be defended."""
+    from robust_cluster.stages import chain
+
+    try:
+        if stage == "defend":
+            chain.check_defendable(request)
+    except ConfigError:
+        return False
+    return True
 
 
 def _typed(flag: str, value: Any) -> list[str]:

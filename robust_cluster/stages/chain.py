@@ -57,6 +57,20 @@ class Request:
     exact: bool = False
 
 
+def check_defendable(request: Request) -> None:
+    """Whether a defense can train the model on. Raises: ConfigError, UnknownNameError."""
+    config = methods.resolve("models", request.model, request.profile, checked_groups(request)["model"])
+    if config.cluster.epochs == 0:
+        raise ConfigError(
+            f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
+        )
+    if not methods.method_class(discover.load("models", request.model)).descends_losses:
+        raise ConfigError(
+            f"{request.model} trains networks against each other: no defense, which descends one loss, can train it on",
+            hint="--model convae, or comvc for several views",
+        )
+
+
 def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     """The runs it takes, oldest first; the last is the one asked for.
 
@@ -96,15 +110,8 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     is_defended = request.stage in ("defend", "reattack") or (
         request.stage == "certify" and request.defense != UNDEFENDED
     )
-    if is_defended and config.cluster.epochs == 0:
-        raise ConfigError(
-            f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
-        )
-    if is_defended and not kind.descends_losses:
-        raise ConfigError(
-            f"{request.model} trains networks against each other: no defense, which descends one loss, can train it on",
-            hint="--model convae, or comvc for several views",
-        )
+    if is_defended:
+        check_defendable(request)
     if request.stage == "pretrain" and not kind.has_pretraining(config):
         raise ConfigError(f"{request.model} has no pretraining", hint=f"rc cluster --model {request.model}")
     if kind.has_pretraining(config):

@@ -275,6 +275,12 @@ def test_a_verb_ends_with_numbers_place_and_next_command(carried_out: list[str])
     )
 
 
+@pytest.mark.parametrize(("model", "following"), [("convae", "rc defend --model convae"), ("kmeans", "rc ls runs")])
+def test_a_defense_follows_where_the_model_can_be_defended(carried_out: list[str], model: str, following: str) -> None:
+    result = rc(f"attack --model {model} --data digits --profile smoke")
+    assert result.stderr.splitlines()[-1].startswith(f"next: {following}")
+
+
 def test_what_exists_is_not_run_again_unless_forced(carried_out: list[str]) -> None:
     rc(f"cluster {GRAPH}")
     rc(f"cluster {GRAPH}")
