@@ -13,14 +13,14 @@ import typer
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, places, sweeps
-from robust_cluster.errors import ConfigError, MissingResultError, StoreError
+from robust_cluster.errors import ConfigError, MissingResultError, RobustClusterError, StoreError
 from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robust_cluster.data.base import Dataset
+    from robust_cluster.data.base import DataInfo, Dataset
     from robust_cluster.stages.chain import Request
 
 Plan = list[RunSpec]  # oldest first, the asked run last
@@ -192,7 +192,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     if records and "radii" in records[-1]:  # of the standard evaluation
         following = f"rc audit {session.store.path(plans[-1][-1])}"
     else:
-        following = next_command(stage, ctx, requests[-1][0])
+        following = next_command(stage, ctx, replace(requests[-1][0], data=dataset.ref), dataset.info)
     session.err.print(f"next: {following}")
 
 
@@ -286,11 +286,16 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
     ]
 
 
-def next_command(stage: Stage, ctx: typer.Context, request: "Request") -> str:
-    """The command of the next stage with the options that this one was given, as it would be typed."""
+def next_command(stage: Stage, ctx: typer.Context, request: "Request", info: "DataInfo") -> str:
+    """The command of the next stage with the options that this one was given, as it would be typed.
+
+    Where there is none, or the model does not have it with what was asked for, a list of what there is instead.
+    """
     later = STAGES[STAGES.index(stage) + 1 : STAGES.index("certify")]
+    if not later or not can_be_planned(replace(request, stage=later[0]), info):
+        return "rc ls attacks" if later[:1] == ("attack",) else "rc ls runs"
     root = ctx.find_root().command
-    words = ["rc", later[0]] if later and can_follow(later[0], request) else ["rc", "ls", "runs"]
+    words = ["rc", later[0]]
     taken = {p.name: p for p in root.commands[words[1]].params}  # type: ignore[attr-defined]
     for parameter in ctx.command.params:
         name = parameter.name or ""
@@ -301,14 +306,13 @@ def next_command(stage: Stage, ctx: typer.Context, request: "Request") -> str:
     return shlex.join(words)
 
 
-def can_follow(stage: Stage, request: "Request") -> bool:
-    """Whether the model of a request that was met has this next stage: not every one can be defended."""
+def can_be_planned(request: "Request", info: "DataInfo") -> bool:
+    """Whether the model, the attack and the defense of a request go together."""
     from robust_cluster.stages import chain
 
     try:
-        if stage == "defend":
-            chain.check_defendable(request)
-    except ConfigError:
+        chain.plan(request, info)
+    except RobustClusterError:
         return False
     return True
 

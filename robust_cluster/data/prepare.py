@@ -72,8 +72,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         views = [*construct(_dense(ref.name, views), labels)]
     if ref.size is not None:
         views = [_pooled(ref, view) for view in views]
-    if ref.split is None and len(views) > 1:
-        ref = replace(ref, split="halves")
+    ref = replace(ref, split=ref.decided_split(len(views)))
     n_clusters = _n_clusters(ref, n_classes, n_samples, raw.label_hint)
     if ref.flatten:
         views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
@@ -306,8 +305,7 @@ def check(name: str, raw: Raw) -> None:
 
 def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
     """A prepared data set with the number of clusters and the split of `ref`. Raises: ConfigError."""
-    if ref.split is None and len(stored.views) > 1:
-        ref = replace(ref, split="halves")
+    ref = replace(ref, split=ref.decided_split(len(stored.views)))
     n_classes = None if stored.labels is None else int(stored.labels.max()) + 1
     n_clusters = _n_clusters(ref, n_classes, stored.info.n_samples, "--clusters K")
     return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))

@@ -4,14 +4,14 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from robust_cluster.nn.sparse import scipy_csr
+from robust_cluster.nn.sparse import column_variance, scipy_csr
 
 
 def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tensor, Tensor, float]:
     """Centres (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
 
-    That distance is no less than float32's precision times the mean of z^2 (times 1 where z is 0), so that samples that
-    lie on their centres have soft labels too.
+    That distance is no less than float32's precision times the variance of z (times 1 where that is 0), so that samples
+    that lie on their centres have soft labels too.
 
     scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d), dense or in torch's
     CSR layout, which is never made dense.
@@ -23,8 +23,8 @@ def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tenso
         fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(points)
     centers = torch.as_tensor(fitted.cluster_centers_, dtype=z.dtype, device=z.device)
     labels = torch.as_tensor(fitted.labels_, dtype=torch.int64, device=z.device)
-    energy = float((z.values() if z.layout == torch.sparse_csr else z).detach().double().square().sum()) / z.numel()
-    least = torch.finfo(torch.float32).eps * (energy or 1.0)
+    float32 = torch.finfo(torch.float32)
+    least = max(float32.eps * (float(column_variance(z.detach()).mean()) or 1.0), float32.tiny)
     return centers, labels, max(float(fitted.inertia_) / z.numel(), least)
 
 
@@ -42,5 +42,11 @@ def log_center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor
 
 
 def _log_densities(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
-    squares = centers.square().sum(dim=1) - 2 * z @ centers.T  # less ||z||^2, which no softmax over k sees
-    return -0.5 * squares / variance
+    """-||z - m_k||^2 / (2 variance) but for a term that is equal for all k, which no softmax sees.
+
+    About the mean of the centres: far from the origin ||m_k||^2 - 2 z m_k has no digits left.
+    """
+    middle = centers.mean(dim=0)
+    around = centers - middle
+    products = z @ around.T - middle @ around.T if z.layout == torch.sparse_csr else (z - middle) @ around.T
+    return -0.5 * (around.square().sum(dim=1) - 2 * products) / variance

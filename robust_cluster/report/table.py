@@ -236,7 +236,7 @@ def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[
         index[run["stage"], run["model"], run["latent_dim"], run["seed"]].append(record)
     for request in asked:
         candidates = index[request.stage, request.model, request.latent_dim, request.seed]
-        answers = {record["key"]: record for record in candidates if _answers(record["spec"], request)}
+        answers = {record["key"]: record for record in candidates if _answers(record, request)}
         if len(answers) > 1:
             own = [record for record in answers.values() if _is_by_default(record, request)]
             if len(own) != 1:
@@ -267,9 +267,13 @@ def _is_by_default(record: Record, request: CellRequest) -> bool:
     return True
 
 
-def _answers(run: Mapping[str, Any], request: CellRequest) -> bool:
+def _answers(record: Record, request: CellRequest) -> bool:
+    run = record["spec"]
     named = {"name", "limit", "flatten", "normalize", "size", "subset"}
     if any(run["data"].get(key) != value for key, value in asdict(request.data).items() if key in named):
+        return False
+    split = request.data.decided_split(len(record["data"]["shapes"]))
+    if (run["data"].get("split") or "none") != (split or "none"):
         return False
     if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
         return False

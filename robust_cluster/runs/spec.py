@@ -38,15 +38,20 @@ class DataRef:
 
     @property
     def label(self) -> str:
-        """A short name for folders and tables: `mnist10k-vector`, `fashion-mnist-10000`."""
+        """A short name for folders and tables: `mnist10k-vector`, `fashion-mnist-10000`, `mnist-50000+10000`."""
         parts = [
             self.name.replace(":", "-"),
             f"only-{re.sub(r'[^A-Za-z0-9]+', '.', self.subset)[:40]}" if self.subset else "",
             f"{self.size}px" if self.size else "",
             "vector" if self.flatten else "",
             str(self.limit) if self.limit else "",
+            self.split.replace("/", "+") if self.split and "/" in self.split else "",
         ]
         return "-".join(part for part in parts if part)
+
+    def decided_split(self, n_views: int) -> str | None:
+        """The split of data of so many views: where it is left open, halves for several (AR-DMVC), none for one."""
+        return "halves" if self.split is None and n_views > 1 else self.split
 
 
 @dataclass(frozen=True)

@@ -57,20 +57,6 @@ class Request:
     exact: bool = False
 
 
-def check_defendable(request: Request) -> None:
-    """Whether a defense can train the model on. Raises: ConfigError, UnknownNameError."""
-    config = methods.resolve("models", request.model, request.profile, checked_groups(request)["model"])
-    if config.cluster.epochs == 0:
-        raise ConfigError(
-            f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
-        )
-    if not methods.method_class(discover.load("models", request.model)).descends_losses:
-        raise ConfigError(
-            f"{request.model} trains networks against each other: no defense, which descends one loss, can train it on",
-            hint="--model convae, or comvc for several views",
-        )
-
-
 def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     """The runs it takes, oldest first; the last is the one asked for.
 
@@ -110,8 +96,15 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     is_defended = request.stage in ("defend", "reattack") or (
         request.stage == "certify" and request.defense != UNDEFENDED
     )
-    if is_defended:
-        check_defendable(request)
+    if is_defended and config.cluster.epochs == 0:
+        raise ConfigError(
+            f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
+        )
+    if is_defended and not kind.descends_losses:
+        raise ConfigError(
+            f"{request.model} trains networks against each other: no defense, which descends one loss, can train it on",
+            hint="--model convae, or comvc for several views",
+        )
     if request.stage == "pretrain" and not kind.has_pretraining(config):
         raise ConfigError(f"{request.model} has no pretraining", hint=f"rc cluster --model {request.model}")
     if kind.has_pretraining(config):
@@ -254,16 +247,19 @@ def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
     """The records of the runs, in order; those that are done are read, the others carried out.
 
     With `context.force` the last run is made anew, and with `context.curve` one that has none; its ancestors are not.
+    A pretraining logs its curve only where it is itself the last: k-means after every epoch takes its time.
     """
-    records = [carry_out(spec, context) for spec in specs[:-1]]
+    records = [
+        carry_out(spec, replace(context, curve=context.curve and spec.stage != "pretrain")) for spec in specs[:-1]
+    ]
     done = context.store.record(specs[-1])
     again = context.force or (context.curve and lacks_curve(done))
     return [*records, carry_out(specs[-1], context, again=again)]
 
 
 def lacks_curve(record: Mapping[str, Any] | None) -> bool:
-    """Whether this is the record of a clustering that was trained, and finished without a curve."""
-    if record is None or record["spec"]["stage"] != "cluster" or "drift" in record:
+    """Whether this is the record of a pretraining or clustering that was trained, and finished without a curve."""
+    if record is None or record["spec"]["stage"] not in ("pretrain", "cluster") or "drift" in record:
         return False
     return bool(record["training"]["epochs"])
 

@@ -50,9 +50,7 @@ class Curve:
     """
 
     def __init__(self, model: ClusterModel, spec: RunSpec, context: Context) -> None:
-        n = context.info.n_samples
-        order = torch.randperm(n, generator=generator(seed_for(0, "drift", spec.data.label)))
-        rows = order[:ROWS].sort().values
+        rows = fixed_rows(spec, context)
         self.model, self.views = model, context.views
         self.rows = rows.to(context.torch_device)
         self.labels = None if context.labels is None else context.labels[rows.numpy()]
@@ -90,24 +88,37 @@ class Curve:
         }
 
 
+def fixed_rows(spec: RunSpec, context: Context) -> Tensor:
+    """Ascending rows (at most `ROWS`,) that figures are of, drawn by the data set alone."""
+    order = torch.randperm(context.info.n_samples, generator=generator(seed_for(0, "drift", spec.data.label)))
+    return order[:ROWS].sort().values
+
+
 def pretraining_scores(model: ClusterModel, spec: RunSpec, context: Context) -> Callable[[], Figures]:
     """A question for ACC and NMI of k-means (20 starts, as DynAE of ADEC's first author) on the embedding as it is now.
 
     None without labels. Takes no random number that training would.
     """
     seed = seed_for(spec.seed, "drift", spec.model, spec.data.label)
+    shown = context.rows(fixed_rows(spec, context).numpy())
 
     def scores() -> Figures:
-        if context.labels is None:
+        if shown.labels is None:
             return label_scores(None, np.empty(0, np.int64))
         training = model.training
         model.eval()
         with precision("highest"):
-            _, found, _ = kmeans(embed(model, context.views).z, context.info.n_clusters, n_init=STARTS, seed=seed)
+            _, found, _ = kmeans(embed(model, shown.views).z, context.info.n_clusters, n_init=STARTS, seed=seed)
         model.train(training)
-        return label_scores(context.labels, found.cpu().numpy())
+        return label_scores(shown.labels, found.cpu().numpy())
 
     return scores
+
+
+def pretraining_columns(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """ACC and NMI after each logged epoch of a pretraining, with the steps done by then."""
+    steps = np.cumsum([line["steps"] for line in lines]).tolist()
+    return {"steps": steps, **{name: [line["health"].get(name) for line in lines] for name in ("ACC", "NMI")}}
 
 
 def label_scores(labels: Labels | None, predicted: Predicted) -> Figures:

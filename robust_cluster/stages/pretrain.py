@@ -25,4 +25,5 @@ def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     with precision(spec.precision):
         summary = fit(task, batches, run, context.progress)
     run.save_model(model.pretrained().state_dict())
-    return {**record(context, spec, summary), "metrics": {}, "health": {}, "flags": []}
+    drifts = {"drift": drift.pretraining_columns(run.lines())} if context.curve else {}
+    return {**record(context, spec, summary), "metrics": {}, "health": {}, "flags": [], **drifts}

@@ -42,7 +42,13 @@ def carried_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         done.append(f"{spec.stage} {spec.seed}")
-        return {"profile": context.profile, "metrics": METRICS, "flags": ["collapsed"], "training": {"loss": 1.5}}
+        return {
+            "profile": context.profile,
+            "data": {"shapes": [[64]]},
+            "metrics": METRICS,
+            "flags": ["collapsed"],
+            "training": {"loss": 1.5},
+        }
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
     monkeypatch.setattr(os, "fsync", lambda file: None)  # a power cut is tested with the store
@@ -275,9 +281,17 @@ def test_a_verb_ends_with_numbers_place_and_next_command(carried_out: list[str])
     )
 
 
-@pytest.mark.parametrize(("model", "following"), [("convae", "rc defend --model convae"), ("kmeans", "rc ls runs")])
-def test_a_defense_follows_where_the_model_can_be_defended(carried_out: list[str], model: str, following: str) -> None:
-    result = rc(f"attack --model {model} --data digits --profile smoke")
+@pytest.mark.parametrize(
+    ("asked", "following"),
+    [
+        ("attack --model convae --data digits", "rc defend --model convae"),
+        ("attack --model kmeans --data digits", "rc ls runs"),
+        ("attack --model convae --data digits --attack gaussian_pollution", "rc ls runs"),
+        ("cluster --model simvc --data noisy:digits-28", "rc ls attacks"),
+    ],
+)
+def test_what_is_next_can_be_run(carried_out: list[str], asked: str, following: str) -> None:
+    result = rc(f"{asked} --profile smoke")
     assert result.stderr.splitlines()[-1].startswith(f"next: {following}")
 
 
@@ -570,7 +584,13 @@ def test_the_curve_of_a_clustering_is_asked_for_by_a_flag_and_not_repeated_for_w
 
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         asked.append(context.curve)
-        return {"profile": context.profile, "metrics": METRICS, "flags": [], "training": {"loss": 1.5}}
+        return {
+            "profile": context.profile,
+            "data": {"shapes": [[64]]},
+            "metrics": METRICS,
+            "flags": [],
+            "training": {"loss": 1.5},
+        }
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
     result = rc("cluster --model kmeans --data digits --profile smoke --curve --runs-dir one")

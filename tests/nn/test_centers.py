@@ -42,7 +42,13 @@ def test_log_labels_are_the_logarithms_of_the_soft_labels_and_finite_where_those
 
 
 @pytest.mark.parametrize(
-    "z", [torch.tensor([[0.0, 0.0], [10.0, 10.0]]).repeat(5, 1), torch.ones(6, 2), torch.zeros(6, 2)]
+    "z",
+    [
+        torch.tensor([[0.0, 0.0], [10.0, 10.0]]).repeat(5, 1),
+        torch.ones(6, 2),
+        torch.zeros(6, 2),
+        torch.full((6, 2), 1e-20),
+    ],
 )
 def test_samples_that_lie_on_their_centres_have_soft_labels(z: Tensor) -> None:
     with warnings.catch_warnings():
@@ -52,3 +58,14 @@ def test_samples_that_lie_on_their_centres_have_soft_labels(z: Tensor) -> None:
     assert torch.allclose(soft.sum(dim=1), torch.ones(len(z)))
     if len(z.unique(dim=0)) == 2:
         assert torch.equal(soft.argmax(dim=1), labels)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_far_from_the_origin_soft_labels_are_as_sharp_as_at_it(offset: float) -> None:
+    z = torch.randn(300, 3) + torch.tensor([offset, 0.0, 0.0])
+    centers, labels, variance = kmeans(z, 4, n_init=3, seed=0)
+    assert variance == pytest.approx(float((z - centers[labels]).square().mean()), rel=1e-3)
+    exact = -0.5 * torch.cdist(z.double(), centers.double()).square() / variance
+    torch.testing.assert_close(
+        center_posterior(z, centers, torch.tensor(variance)), exact.softmax(dim=1).float(), atol=1e-4, rtol=1e-4
+    )

@@ -96,6 +96,7 @@ def make_record(
     flags: tuple[str, ...] = (),
     loss: float = 1.0,
     profile: str = "smoke",
+    n_views: int = 1,
     **choices: Any,
 ) -> dict[str, Any]:
     """A run's record; choices: data, model, latent_dim, seed, attack_seed, mode, gamma (own), met_gamma (chain)."""
@@ -104,6 +105,7 @@ def make_record(
         "key": spec.key,
         "spec": spec.to_json(),
         "profile": profile,
+        "data": {"shapes": [[3, 96, 96]] * n_views},
         "metrics": metrics or {},
         "flags": list(flags),
         "training": {"loss": loss},

@@ -156,11 +156,22 @@ def test_the_same_run_twice_is_one_run(load_toy: Load, record: Make) -> None:
         {"data": DataRef("stl10", limit=100)},
         {"data": DataRef("stl10", flatten=True)},
         {"data": DataRef("stl10", normalize="none")},
+        {"data": DataRef("stl10", split="400/100")},
+        {"data": DataRef("stl10", split="halves")},
+        {"data": DataRef("stl10", split="none"), "n_views": 2},
     ],
 )
 def test_a_run_outside_the_axes_is_no_cell(load_toy: Load, record: Make, choices: dict[str, Any]) -> None:
     grid = build(load_toy(), [record(**{"stage": "attack", "metrics": {"ACC*": 0.5}, **choices})], profile="smoke")
     assert "8 of 8 cells not run (–); 0 of 16 runs found." in grid.caption
+
+
+@pytest.mark.parametrize(("split", "n_views"), [("none", 1), (None, 1), ("halves", 2)])
+def test_the_split_that_is_decided_by_default_is_the_tables(
+    load_toy: Load, record: Make, split: str | None, n_views: int
+) -> None:
+    one = record(metrics={"ACC*": 0.5}, data=DataRef("stl10", split=split), n_views=n_views)
+    assert value(build(load_toy(), [one], profile="smoke")).mean == 50.0
 
 
 def test_a_run_of_another_attack_is_no_cell(load_toy: Load, record: Make) -> None:

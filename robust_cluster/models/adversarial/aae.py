@@ -194,7 +194,7 @@ class AAE(ClusterModel):
         if not self.n_soft:
             centers, _, variance = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
             self.centers.copy_(centers)
-            self.variance.fill_(max(variance, 1e-12))
+            self.variance.fill_(variance)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Mean D of the codes per discriminator, 0.5 where they pass for draws; the mean variance of z, then 1."""

@@ -68,7 +68,7 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
         if phase == "cluster":
             centers, _, variance = kmeans(embed().z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
             self.centers.copy_(centers)
-            self.variance.fill_(max(variance, 1e-12))
+            self.variance.fill_(variance)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Centres are the means of what is assigned to them; one that holds nothing stays."""

@@ -193,7 +193,7 @@ class MultiVAE(ClusterModel):
         z = self.corners(embed().z)
         centers, _, variance = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
         self.centers.copy_(centers)
-        self.variance.fill_(max(variance, 1e-12))  # 0 when every sample is its own centre's copy
+        self.variance.fill_(variance)
         self.is_fitted.fill_(True)
 
     def health(self, embedding: Embedding) -> dict[str, float]:

@@ -226,7 +226,7 @@ class SEM(ClusterModel):
         """Set centres and variance to those of k-means on z (n, V * projected)."""
         centers, _, variance = kmeans(z, self.info.n_clusters, n_init=n_init, seed=seed)
         self.centers.copy_(centers)
-        self.variance.fill_(max(variance, 1e-12))  # 0 when every sample is its own centre's copy
+        self.variance.fill_(variance)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """The mean weight of a pair of different views."""

@@ -124,5 +124,5 @@ class LPVDN(vade.VaDE):
             s = self.f_lp(embed().z)
         centers, _, variance = kmeans(s, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
         self.centers.copy_(centers)
-        self.variance.fill_(max(variance, 1e-12))  # 0 when every sample is its own centre's copy
+        self.variance.fill_(variance)
         self.is_fitted.fill_(True)

@@ -93,7 +93,7 @@ class VAEKMeans(ClusterModel):
         if phase == "cluster":
             centers, _, variance = kmeans(embed().z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
             self.centers.copy_(centers)
-            self.variance.fill_(max(variance, 1e-12))  # 0 when every sample is its own centre's copy
+            self.variance.fill_(variance)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """The posterior's mean standard deviation: 1 in dimensions that collapsed to the prior."""
