@@ -60,7 +60,6 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         rows = _rows_of_classes(ref, raw.labels)
     _check_values(ref.name, raw.views, rows)
     labels = None if raw.labels is None else _number_labels(ref.name, raw.labels[rows])
-    n_classes = None if labels is None else int(labels.max()) + 1
     limited = _limited_rows(ref, labels, len(rows))
     rows, labels = rows[limited], None if labels is None else labels[limited]
     n_samples = len(rows)
@@ -73,7 +72,7 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
     if ref.size is not None:
         views = [_pooled(ref, view) for view in views]
     ref = replace(ref, split=ref.decided_split(len(views)))
-    n_clusters = _n_clusters(ref, n_classes, n_samples, raw.label_hint)
+    n_clusters = _n_clusters(ref, labels, n_samples, raw.label_hint)
     if ref.flatten:
         views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
     if views[0].ndim > 2 and ref.normalize == "adec":
@@ -306,8 +305,7 @@ def check(name: str, raw: Raw) -> None:
 def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
     """A prepared data set with the number of clusters and the split of `ref`. Raises: ConfigError."""
     ref = replace(ref, split=ref.decided_split(len(stored.views)))
-    n_classes = None if stored.labels is None else int(stored.labels.max()) + 1
-    n_clusters = _n_clusters(ref, n_classes, stored.info.n_samples, "--clusters K")
+    n_clusters = _n_clusters(ref, stored.labels, stored.info.n_samples, "--clusters K")
     return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))
 
 
@@ -367,18 +365,28 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Rows:
     return np.sort(np.concatenate(chosen))
 
 
-def _n_clusters(ref: DataRef, n_classes: int | None, n_samples: int, hint: str) -> int:
-    """`ref.n_clusters`, by default the number of classes. Raises: ConfigError."""
+def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) -> int:
+    """`ref.n_clusters`, by default the number of classes. Raises: ConfigError, also for a split that leaves too few."""
+    n_classes = None if labels is None else int(labels.max()) + 1
     n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
     if n_clusters is None:
         raise ConfigError(f"{ref.name} has no labels, so the number of clusters must be given", hint=hint)
-    most = len(split.parts(ref.split, ref.name, n_samples)[0])
-    name = "samples to train on" if split.divides(ref.split) else "n_samples"
+    learned, kept = split.parts(ref.split, ref.name, n_samples)
+    most = min(len(learned), len(kept))
+    is_divided = split.divides(ref.split)
     if not 2 <= n_clusters <= most:
+        name = "samples of each part" if is_divided else "n_samples"
         raise ConfigError(
             f"n_clusters must be in [2, {name}] = [2, {most}], got {n_clusters}",
-            hint="--clusters K or --limit N",
+            hint="--clusters K, --limit N or --split N/M" if is_divided else "--clusters K or --limit N",
         )
+    if is_divided and ref.split != "halves" and labels is not None and n_classes is not None:  # halves are drawn
+        n_learned = len(np.unique(labels[learned]))
+        if n_learned < min(n_classes, n_clusters):
+            raise ConfigError(
+                f"the rows of {ref.name} that models would train on have {n_learned} of its {n_classes} classes",
+                hint="shuffle the rows of the file, or --split none",
+            )
     return n_clusters
 
 

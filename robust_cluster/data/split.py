@@ -1,4 +1,8 @@
-"""Which rows models train on and which are kept from them: two halves (AR-DMVC), or the first N and last M (DCAN)."""
+"""Which rows models train on and which are kept from them: two halves (AR-DMVC), or the first N and last M (DCAN).
+
+What prepares the data sees all rows: the constant of `--normalize`, and the pairs of a noisy two-view construction,
+where the second view of a row is made of another row of its class, from either part (AR-DMVC's protocol).
+"""
 
 import re
 

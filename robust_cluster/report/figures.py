@@ -129,7 +129,10 @@ def images(sheet: "Sheet") -> "Figure":
 
 
 def image_rows(sheet: "Sheet") -> list[tuple[str, Pixels]]:
-    """Label and pixels (m, H, W, C) in [0, 1] of each row of images: three per view."""
+    """Label and pixels (m, H, W, C) in [0, 1] of each row of images: three per view.
+
+    Gray is no perturbation; one beyond eps, as of Gaussian noise, is shown as one of eps.
+    """
     rows: list[tuple[str, Pixels]] = []
     radius = 2 * sheet.eps or 1.0  # eps 0: a perturbation of 0 is gray
     for number, (clean, delta, moved) in enumerate(zip(sheet.clean, sheet.delta, sheet.moved, strict=True), start=1):

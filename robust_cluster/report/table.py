@@ -456,8 +456,13 @@ def _caption(
     done = [record for found in runs.values() for records in found.values() for record in records]
     if len(done) < len(asked):
         yield f"{empty} of {len(runs)} cells not run (–); {len(done)} of {len(asked)} runs found."
-    if any(measured(record, name) is None for record in done for cell in spec.cells for name in cell.values):
-        yield "A – in a cell that was run: no labels, or D over a dimension of the embedding that is always 0."
+    names = {name for cell in spec.cells for name in cell.values}
+    lacking = {name for name in names if any(measured(record, name) is None for record in done)}
+    if lacking:
+        reasons = ["no rows held out"] if any(name.endswith("_held") for name in lacking) else []
+        if any(not name.endswith("_held") for name in lacking):
+            reasons += ["no labels", "or D over a dimension of the embedding that is always 0"]
+        yield f"A – in a cell that was run: {', '.join(reasons)}."
     flags = {flag for record in done for flag in flags_of(record)}
     if marks := [f"{mark} {flag}" for flag, mark in MARKS.items() if flag in flags]:
         yield f"Marks, for at least one run of the cell: {', '.join(marks)}."

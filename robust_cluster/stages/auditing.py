@@ -104,7 +104,13 @@ def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None
     with torch.no_grad():
         found = [surface.labels(surface.point(batch_of(held.views, part))) for part in rows]
     again = scores(held.labels, torch.cat(found).cpu().numpy(), held.info.n_clusters)
-    return {name: (recorded["metrics"].get(name), again[name]) for name in ("ACC", "NMI")}
+    suffix = "_held" if is_scored_apart(trial, recorded) else ""
+    return {name: (recorded["metrics"].get(f"{name}{suffix}"), again[name]) for name in ("ACC", "NMI")}
+
+
+def is_scored_apart(trial: Trial, recorded: Mapping[str, Any]) -> bool:
+    """Whether the trained model has scores of its own for the rows that were kept from its training."""
+    return recorded["spec"]["stage"] == "cluster" and split.divides(trial.held.dataset.ref.split)
 
 
 def scored_samples(trial: Trial, recorded: Mapping[str, Any]) -> int | None:
@@ -112,8 +118,8 @@ def scored_samples(trial: Trial, recorded: Mapping[str, Any]) -> int | None:
 
     A defense is scored as the attack that it meets, which may be on fewer rows than there are.
     """
-    if recorded["spec"]["stage"] == "cluster" and split.divides(trial.held.dataset.ref.split):
-        return None  # trained and scored on one part, attacked on the other
+    if is_scored_apart(trial, recorded):
+        return trial.held.info.n_samples if trial.seen is trial.held else None  # else an attacker learned from others
     found: int = recorded["metrics"].get("samples") or recorded["data"]["n_samples"]
     return found
 

@@ -21,8 +21,7 @@ FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term ina
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a clustering run: clean scores, health, how the training ended."""
-    held = context.part(2)
-    context = context.part(1)
+    whole, context = context, context.part(1)
     model = context.new_model(spec)
     if run.load_state() is None:  # a resumed run has its start behind it
         with precision("highest"):
@@ -48,7 +47,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     lines = run.lines() if context.curve else []
     drifts = {"drift": drift.columns(at_start(spec, context), lines)} if lines else {}
     description = describe_model(model, context)
-    description["metrics"] |= refit_scores(model, context, own_seed(spec)) | held_scores(model, held)
+    description["metrics"] |= refit_scores(model, context, own_seed(spec)) | held_scores(model, whole)
     return {**record(context, spec, summary), **description, **drifts}
 
 
@@ -106,10 +105,11 @@ def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:
     return {f"{name}_refit": found[name] for name in ("ACC", "NMI", "ARI")}
 
 
-def held_scores(model: ClusterModel, held: Context) -> Metrics:
+def held_scores(model: ClusterModel, whole: Context) -> Metrics:
     """ACC_held, NMI_held and ARI_held: scores of the rows that were kept from the training, matched by themselves."""
-    if not split.divides(held.dataset.ref.split):
+    if not split.divides(whole.dataset.ref.split):
         return {}
+    held = whole.part(2)
     with precision("highest"):
         predicted = model.labels(embed(model, held.views).z).cpu().numpy()
     found = scores(held.labels, predicted, held.info.n_clusters)

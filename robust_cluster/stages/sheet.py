@@ -57,7 +57,7 @@ class Sheet:
 
     @property
     def delta(self) -> tuple[Images, ...]:
-        """The perturbation of each view, (m, C, H, W), in [-eps, eps]."""
+        """The perturbation of each view, (m, C, H, W): in [-eps, eps] in an L-infinity ball, beyond it elsewhere."""
         return tuple(moved - clean for clean, moved in zip(self.clean, self.moved, strict=True))
 
 

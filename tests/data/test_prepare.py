@@ -309,7 +309,7 @@ def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole
 
 
 def test_a_half_must_hold_as_many_samples_as_there_are_clusters(places: Places) -> None:
-    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples to train on\] = \[2, 6\], got 7"):
+    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples of each part\] = \[2, 6\], got 7"):
         prepared(places, two_views(), n_clusters=7)
 
 

@@ -100,7 +100,7 @@ def test_the_terms_are_the_weighted_information_and_locality_of_one_draw(lpvdn: 
 
 
 def test_the_perplexity_is_a_hundredth_of_the_batch_but_at_least_2(lpvdn: LPVDN) -> None:
-    assert [lpvdn.perplexity(n) for n in (1000, 800, 400, 50)] == [10, 8, 4, 2]
+    assert [lpvdn.config.perplexity(n) for n in (1000, 800, 400, 50)] == [10, 8, 4, 2]
 
 
 def test_the_locality_term_reaches_the_encoder_through_f_lp_alone(lpvdn: LPVDN, batch: Batch) -> None:
@@ -230,10 +230,12 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, Any], message: st
         Config(**values)
 
 
-def test_a_perplexity_above_the_batch_is_refused_before_anything_is_trained(build: Build) -> None:
+def test_a_perplexity_above_the_batch_is_refused_before_anything_is_trained(digits: Dataset) -> None:
+    wanted = {"model.perplexity_share": 0.999}
+    request = Request("cluster", digits.ref, "lpvdn", profile="smoke", overrides=wanted)
     with pytest.raises(ConfigError, match=r"perplexity must be in \[1, batch - 1\] = \[1, 255\], got 255\.7"):
-        build("lpvdn", perplexity_share=0.999)
-    assert build("lpvdn", perplexity_share=0.999, alpha1=0.0)
+        plan(request, digits.info)
+    assert plan(replace(request, overrides={**wanted, "model.alpha1": 0.0}), digits.info)
 
 
 def test_one_cluster_has_a_loss_and_one_label() -> None:

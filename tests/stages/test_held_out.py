@@ -1,12 +1,13 @@
 """Models of data with a split train on the first part alone, and are scored on what was kept from them too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from robust_cluster.data.base import Places
+from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.runs.spec import DataRef
@@ -45,5 +46,30 @@ def test_an_attack_is_on_the_rows_that_were_kept(context: Context) -> None:
 
 def test_there_must_be_as_many_rows_to_train_on_as_clusters(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=np.eye(6), y=np.arange(6) % 3)
-    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples to train on\] = \[2, 2\], got 3"):
+    with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples of each part\] = \[2, 2\], got 3"):
         load(DataRef("mine", split="2/4"), Places(data_dir=tmp_path))
+
+
+def test_rows_in_order_of_class_are_not_divided(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.eye(9), y=np.arange(9) // 3)
+    message = "the rows of mine that models would train on have 2 of its 3 classes"
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(DataRef("mine", split="6/3"), Places(data_dir=tmp_path))
+    assert caught.value.hint == "shuffle the rows of the file, or --split none"
+    assert load(DataRef("mine", split="6/3", n_clusters=2), Places(data_dir=tmp_path)).info.n_clusters == 2
+
+
+def test_the_audit_finds_the_scores_of_the_rows_that_were_kept(context: Context) -> None:
+    overrides = {"attack.norm": "linf", "attack.eps": 1.0}
+    request = Request("attack", context.dataset.ref, "kmeans", attack="noise", profile="smoke", overrides=overrides)
+    record = execute(plan(request, context.info), context)[-1]
+    finding = next(finding for finding in record["audit"] if finding["name"] == "clean reproduction")
+    assert finding["status"] == "pass"
+
+
+def test_a_part_too_small_for_a_batch_can_be_attacked(digits: Dataset, tmp_path: Path) -> None:
+    data = replace(digits, ref=replace(digits.ref, split="1700/12"))
+    context = Context(RunStore(tmp_path), data, "smoke", device="cpu")
+    few = {"model.pretrain.epochs": 1, "model.cluster.epochs": 1, "attack.norm": "linf", "attack.eps": 0.1}
+    request = Request("attack", data.ref, "lpvdn", attack="noise", latent_dim=4, profile="smoke", overrides=few)
+    assert execute(plan(request, data.info), context)[-1]["metrics"]["samples"] == 12

@@ -63,6 +63,10 @@ class Config(vade.Config):
                 hint="--set model.perplexity_share=0.01",
             )
 
+    def perplexity(self, n: int) -> float:
+        """The perplexity of P over a batch of n."""
+        return max(LEAST_PERPLEXITY, self.perplexity_share * n)
+
 
 class LPVDN(vade.VaDE):
     """VaDE with a discriminator of pairs and a locality network, both unused where their weight is 0."""
@@ -71,9 +75,6 @@ class LPVDN(vade.VaDE):
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        if config.alpha1:
-            n = config.cluster.batch(info.n_samples)
-            check_perplexity(self.perplexity(n), n)
         inputs = math.prod(info.shapes[0])
         with torch.random.fork_rng(devices=[]):  # what VaDE draws later does not depend on what is built here
             torch.default_generator.manual_seed(int(torch.randint(2**31, ())))
@@ -86,9 +87,13 @@ class LPVDN(vade.VaDE):
         self.variance: Tensor
         self.is_fitted: Tensor
 
-    def perplexity(self, n: int) -> float:
-        """The perplexity of P over a batch of n."""
-        return max(LEAST_PERPLEXITY, self.config.perplexity_share * n)
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, where a batch has enough samples for the perplexity. Raises: ConfigError."""
+        super().check(config, info)
+        if config.alpha1:
+            n = config.cluster.batch(info.n_samples)
+            check_perplexity(config.perplexity(n), n)
 
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K) whose argmax is the centre nearest to f_lp(z); VaDE's until k-means is fitted."""
@@ -112,7 +117,7 @@ class LPVDN(vade.VaDE):
             information = pair_information(self.discriminator, z, batch.views[0])
             terms["information"] = config.alpha0 * config.mi_scale * information
         if config.alpha1:
-            p = joint_probabilities(embedding.z, self.perplexity(len(batch)))
+            p = joint_probabilities(embedding.z, self.config.perplexity(len(batch)))
             terms["locality"] = config.alpha1 * locality_kl(p, self.f_lp(embedding.z))
         return terms
 
