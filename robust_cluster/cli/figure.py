@@ -155,8 +155,7 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
                 if kind == "learning"
                 else plots.swept_points(grid)
             )
-            shown = "mean" if kind == "heat" else "mean ± sample standard deviation"
-            figure = plots.draw(spec, options.profile, points, f"{note}; {shown} over {grid.n_seeds} seeds")
+            figure = plots.draw(spec, options.profile, points, f"{note}; {plots.statistic(spec, grid.n_seeds)}")
         else:
             figure, points = pictured(spec, answers, note, options)
     figures.save(figure, output)

@@ -7,6 +7,7 @@ those runs logged. Embeddings and samples come as arrays, which stages/gallery.p
 import csv
 import io
 import json
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, product
@@ -32,8 +33,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 DASHES = ("-", "--", ":", "-.")
 PANEL = (3.4, 2.8)  # inches
 LABEL = 1.1  # inches left of a row of images
-MOST_ABREAST = 3  # panels
-LETTERS = 12  # of a legend in an inch
+MOST_ABREAST = 3  # panels; four stand two by two
+LETTERS = 12  # of a legend or title in an inch
 LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
 DOTS = 10  # colours of a scatter that repeat beyond
 
@@ -79,6 +80,16 @@ def drawing_of(spec: TableSpec) -> Drawing:
     return spec.figure
 
 
+def statistic(spec: TableSpec, n_seeds: int) -> str:
+    """What a drawn value is, over so many seeds."""
+    drawing = drawing_of(spec)
+    over = "one seed" if n_seeds == 1 else f"mean over {n_seeds} seeds"
+    if drawing.kind != "heat" and n_seeds > 1:
+        over = f"mean ± sample standard deviation over {n_seeds} seeds"
+    smooth = f"; trailing mean of {drawing.smooth} epochs" if drawing.smooth > 1 else ""
+    return f"{over}{smooth}{'; in brackets the mean without it' if smooth and drawing.average else ''}"
+
+
 def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Line]]]) -> list[Point]:
     """A point per epoch of a curve: mean and std over its runs of the trailing mean, and `raw`, the mean without it.
 
@@ -90,7 +101,7 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
         panel, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
         for name in drawing.logged:
             for x, smooth, raw in series(lines, name, drawing):
-                found[f"{panel}{name}", curve, x].append((smooth, raw))
+                found[f"{panel}{spec.symbol(name)}", curve, x].append((smooth, raw))
     return [
         {
             "panel": panel,
@@ -174,17 +185,17 @@ def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "
     with style():
         from matplotlib.figure import Figure
 
-        width = min(len(panels), MOST_ABREAST)
-        height = -(-len(panels) // width)
+        height, width = arrangement(len(panels))
         size = max(NARROWEST, PANEL[0] * width), PANEL[1] * height + 1.0
+        colours = colours_of(points)
         figure = Figure(figsize=size, layout="constrained")
         grid = np.ravel(figure.subplots(height, width, squeeze=False))
         for axes, (title, inside) in zip(grid, panels.items(), strict=False):
-            axes.set_title(title)
+            axes.set_title(textwrap.fill(title, int(size[0] / width * LETTERS)))
             if drawing.kind == "heat":
                 draw_heat(axes, spec, profile, inside)
             else:
-                draw_lines(axes, spec, profile, inside)
+                draw_lines(axes, spec, profile, inside, colours)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         figure.suptitle(f"{spec.title}\n{note}", fontsize=9, x=0.02, ha="left", wrap=True)
@@ -195,17 +206,35 @@ def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "
     return figure
 
 
-def draw_lines(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point]) -> None:
+def arrangement(count: int) -> tuple[int, int]:
+    """Rows and columns of so many panels."""
+    width = 2 if count == 4 else min(count, MOST_ABREAST)
+    return -(-count // width), width
+
+
+def colours_of(points: Sequence[Point]) -> dict[str, str]:
+    """The colour of each curve, the same in every panel; the metrics of one method or setting share theirs."""
+    found: dict[str, str] = {}
+    for panel in dict.fromkeys(point["panel"] for point in points):
+        inside = [point for point in points if point["panel"] == panel]
+        n_metrics = len({point["metric"] for point in inside})
+        curves = [curve for curve in dict.fromkeys(point["curve"] for point in inside) if curve not in found]
+        first = len(set(found.values()))
+        found |= {curve: COLOURS[(first + i // n_metrics) % len(COLOURS)] for i, curve in enumerate(curves)}
+    return found
+
+
+def draw_lines(
+    axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point], colours: Mapping[str, str]
+) -> None:
     """A curve per method, or per setting, with a band of one standard deviation where there are several seeds."""
     drawing = drawing_of(spec)
-    curves = list(dict.fromkeys(point["curve"] for point in points))
     metrics = list(dict.fromkeys(point["metric"] for point in points))
-    for curve in curves:
+    for curve in dict.fromkeys(point["curve"] for point in points):
         own = [point for point in points if point["curve"] == curve]
         known = [point for point in own if point["mean"] is not None]
-        number, dash = curves.index(curve) // len(metrics), metrics.index(own[0]["metric"])
+        dash, colour = metrics.index(own[0]["metric"]), colours[curve]
         x, mean, std = (np.array([point[key] or 0.0 for point in known]) for key in ("x", "mean", "std"))
-        colour = COLOURS[number % len(COLOURS)]
         is_long = drawing.kind == "learning"
         label = f"{curve} (mean {fmean(p['raw'] for p in known):.3g})" if drawing.average and known else curve
         axes.plot(x, mean, color=colour, linestyle=DASHES[dash % 4], marker="" if is_long else ".", label=label)
@@ -217,16 +246,20 @@ def draw_lines(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Poi
     if drawing.kind == "lines":
         name_places(axes.xaxis, spec, profile, drawing.x)
     if drawing.xlim:
-        axes.set_xlim(*drawing.xlim)
+        low, high = drawing.xlim
+        last = max(point["x"] for point in points)
+        is_short = drawing.kind == "learning" and low < last < high  # the run ends before the paper's axis does
+        axes.set_xlim(low, last if is_short else high)
     if drawing.ylim:
         axes.set_ylim(*drawing.ylim)
 
 
 def name_places(axis: Any, spec: TableSpec, profile: str, name: str) -> None:
-    """Ticks at the values of an axis that are no numbers, which stand at 0, 1, ..."""
+    """Ticks at the values of an axis that are no numbers, which stand at 0, 1, ..., or that has a logarithmic scale."""
     values = spec.profile(profile).along(name)
-    if not all(isinstance(value, int | float) for value in values):
+    if drawing_of(spec).log or not all(isinstance(value, int | float) for value in values):
         axis.set_ticks(along(values), labels=spec.values(name, spec.profile(profile)))
+        axis.set_ticks([], minor=True)
 
 
 def draw_heat(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point]) -> None:
@@ -261,10 +294,11 @@ def cloud_points(clouds: Mapping[str, "Cloud"]) -> list[Point]:
 def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "Figure":
     """A scatter per run, coloured by class (by cluster without labels), with a cross at each centroid."""
     with style():
+        from matplotlib.cm import tab10
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
 
-        width = min(len(clouds), MOST_ABREAST)
-        height = -(-len(clouds) // width)
+        height, width = arrangement(len(clouds))
         figure = Figure(figsize=(max(NARROWEST, PANEL[0] * width), 3.4 * height + 0.8), layout="constrained")
         grid = np.ravel(figure.subplots(height, width, squeeze=False))
         for axes, (title, cloud) in zip(grid, clouds.items(), strict=False):
@@ -277,6 +311,20 @@ def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "F
         for axes in grid[len(clouds) :]:
             axes.set_axis_off()
         colours = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
+        shown = sorted({int(own) for cloud in clouds.values() for own in cloud.classes})
+        if len(shown) <= DOTS:
+            entries = [
+                Line2D([], [], color=tab10(own % DOTS), marker="o", markersize=4, linestyle="", label=str(own))
+                for own in shown
+            ]
+            figure.legend(
+                handles=entries,
+                loc="outside lower center",
+                ncol=len(shown),
+                frameon=False,
+                columnspacing=0.8,
+                handletextpad=0.0,
+            )
         figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × centroids", fontsize=9, x=0.02, ha="left")
     return figure
 

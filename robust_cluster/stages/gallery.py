@@ -109,7 +109,7 @@ def cloud(shown: Portrait, space: str, last: int) -> Cloud:
     z = mapped(shown, space).double().cpu().numpy()
     labels, n = shown.labels, len(z)
     centers = centroids(shown, z)
-    axes = ("1", "2")
+    axes = ("dimension 1", "dimension 2")
     if z.shape[1] != 2:
         middle = z.mean(axis=0)
         centered = z - middle

@@ -137,6 +137,40 @@ def test_the_axes_may_be_logarithmic_and_limited(load_figure: Load, record: Make
     grid = build(spec, [record(gamma=20.0, metrics={"D": 0.5})], profile="smoke")
     axes = plots.draw(spec, "smoke", plots.swept_points(grid), "").axes[1]
     assert (axes.get_xscale(), axes.get_xlim(), axes.get_ylim()) == ("log", (10, 100), (0, 1))
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["20", "40", "80"]
+    assert list(axes.get_xticks(minor=True)) == []
+
+
+def point(panel: str, curve: str, x: float) -> dict[str, Any]:
+    return {"panel": panel, "curve": curve, "metric": "", "x": x, "mean": 0.5, "std": None, "n": 1, "raw": 0.5}
+
+
+def test_a_curve_has_one_colour_in_every_panel_and_four_panels_stand_two_by_two(load_figure: Load) -> None:
+    points = [point("a", "one", 5), point("b", "two", 5), point("c", "two", 5), point("d", "one", 5)]
+    figure = plots.draw(load_figure(LEARNING), "smoke", points, "")
+    colours = [axes.get_lines()[0].get_color() for axes in figure.axes]
+    assert colours[0] == colours[3] != colours[1] == colours[2]
+    assert [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes] == [(2, 2)] * 4  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("last", "shown"), [(200, 200), (9000, 5000)])
+def test_an_axis_ends_where_a_short_run_does(load_figure: Load, last: float, shown: float) -> None:
+    spec = load_figure(f"{LEARNING}xlim = [0, 5000]")
+    figure = plots.draw(spec, "smoke", [point("a", "one", 5), point("a", "one", last)], "")
+    assert figure.axes[0].get_xlim() == (0, shown)
+
+
+@pytest.mark.parametrize(
+    ("section", "n_seeds", "said"),
+    [
+        (LINES, 3, "mean ± sample standard deviation over 3 seeds"),
+        (LINES, 1, "one seed"),
+        (HEAT, 3, "mean over 3 seeds"),
+        (f"{LEARNING}smooth = 10\naverage = true", 1, "one seed; trailing mean of 10 epochs; in brackets the mean"),
+    ],
+)
+def test_what_is_drawn_is_said(load_figure: Load, section: str, n_seeds: int, said: str) -> None:
+    assert plots.statistic(load_figure(section), n_seeds).startswith(said)
 
 
 def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, record: Make) -> None:
@@ -280,6 +314,7 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_class(load_figure: Loa
     assert np.asarray(dots.get_array()).tolist() == [0, 1, 1]
     assert len(np.asarray(crosses.get_offsets())) == 2
     assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × centroids"
+    assert [entry.get_text() for entry in figure.legends[0].get_texts()] == ["0", "1"]
     assert plots.cloud_points(clouds)[1] == {"panel": "one", "x": 1.0, "y": 2.0, "class": 1, "row": 6}
 
 
