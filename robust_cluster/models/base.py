@@ -141,6 +141,10 @@ class ClusterModel(nn.Module, ABC):
         """Whether this configuration of the method starts from a pretraining run."""
         return cls.pretrained_by is not None
 
+    def training_labels(self) -> Tensor | None:
+        """Labels (n,) that the training gave its own rows, for methods that label other points in another way."""
+        return None
+
     def pretrained(self) -> nn.Module:
         """The part of the network that pretraining trains and hands on; default: all of it."""
         return self

@@ -6,7 +6,7 @@ does not: that it was copied, or cannot be.
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from robust_cluster.errors import DataError
@@ -15,6 +15,7 @@ from robust_cluster.runs.spec import DataRef
 
 Place = tuple[str, str, int | None, str]
 COLUMNS = ["data", "model", "latent_dim", "metric", "value", "notes"]
+PARTS = {"mnist10k": "mnist", "noisy:mnist10k": "noisymnist"}  # a data set of ours -> the source's that it is a part of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Published:
     def has(self, data: DataRef) -> bool:
         """Whether the source used this data set, whole."""
         return data.limit is None and any(name == data.name for name, *_ in self.cells)
+
+    def whole(self, data: DataRef) -> DataRef:
+        """The data set that these data are a part of, themselves where they are none."""
+        return replace(data, name=PARTS.get(data.name, data.name), limit=None)
 
     def value(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> float | None:
         """The published number, None where there is none."""

@@ -16,7 +16,7 @@ from rich.text import Text
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.metrics.bootstrap import Interval
 from robust_cluster.report.intervals import shown_changes
-from robust_cluster.report.table import MARKS, Cell, Grid, Labels, Value, difference, long_rows
+from robust_cluster.report.table import MARKS, WHOLE_SET, Cell, Grid, Labels, Value, difference, long_rows
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 MISSING = "–"
@@ -107,24 +107,36 @@ def _spread(cell: Cell) -> str:
     return f"{joined}{change}{marks} (n={' / '.join(dict.fromkeys(counts))})"
 
 
-def _texts(cell: Cell, grid: Grid) -> list[str]:
-    """The cell's text, with the paper's number and the difference beside it where they are asked for."""
+def _texts(cell: Cell, grid: Grid) -> dict[str, str]:
+    """The cell's text, "ours", with "paper", its number, and "difference" beside it where they are asked for."""
     full = 1 if grid.spec.statistic == "best_loss" else grid.n_seeds
     ours = _spread(cell) if grid.intervals and any(v.n for v in cell.values) else _ours(cell, full)
     if not grid.compare:
-        return [ours]
+        return {"ours": ours}
     digits = cell.format.digits
     paper = _join(_printed(value, digits) for value in cell.values)
     change = _join(_number(difference(value), f"+z.{digits}f") for value in cell.values)
-    return [ours, paper if cell.comparable else NOT_AVAILABLE, change]
+    if not cell.comparable:
+        whole = _join(_starred(_number(value.whole, f".{digits}f"), value) for value in cell.values)
+        paper = NOT_AVAILABLE if whole == MISSING else whole + WHOLE_SET
+    return {"ours": ours, "paper": paper, "difference": change}
+
+
+def _parts(grid: Grid, column: Labels) -> tuple[str, ...]:
+    """What a column shows of `_texts`: the paper's number only where it has one, the difference where one is taken."""
+    cells = [grid.cells[row, column] for row in grid.rows]
+    if not grid.compare or {_texts(cell, grid)["paper"] for cell in cells} <= {MISSING, NOT_AVAILABLE}:
+        return ("ours",)
+    return ("ours", "paper", "difference") if any(cell.comparable for cell in cells) else ("ours", "paper")
 
 
 def _columns(grid: Grid) -> list[Labels]:
     """The heading of every text column, one label per level."""
-    named = [
-        tuple(_heading(grid, a, label) for a, label in zip(grid.spec.columns, c, strict=True)) for c in grid.columns
-    ]
-    return [(*column, part) for column in named for part in ("ours", "paper", "difference")] if grid.compare else named
+    headings = []
+    for column in grid.columns:
+        named = tuple(_heading(grid, axis, label) for axis, label in zip(grid.spec.columns, column, strict=True))
+        headings += [(*named, part) for part in _parts(grid, column)] if grid.compare else [named]
+    return headings
 
 
 def _heading(grid: Grid, axis: str, label: str) -> str:
@@ -135,10 +147,12 @@ def _body(grid: Grid) -> list[tuple[list[str], list[str]]]:
     """(row labels, cell texts) per row; a label that repeats the row above is blank."""
     lines = []
     above: Labels = ()
+    parts = {column: _parts(grid, column) for column in grid.columns}
     for row in grid.rows:
         shown = [_heading(grid, axis, label) for axis, label in zip(grid.spec.rows, row, strict=True)]
         heads = ["" if row[: i + 1] == above[: i + 1] else label for i, label in enumerate(shown)]
-        lines.append((heads, [text for column in grid.columns for text in _texts(grid.cells[row, column], grid)]))
+        texts = {column: _texts(grid.cells[row, column], grid) for column in grid.columns}
+        lines.append((heads, [texts[column][part] for column in grid.columns for part in parts[column]]))
         above = row
     return lines
 

@@ -25,9 +25,12 @@ Labels = tuple[str, ...]
 
 WHOLE = "all"  # how a record calls the worst case over an ensemble's members
 NONE = "none"  # how a table writes a setting without a value
+WHOLE_SET = "‡"  # marks a paper's number
 REMARKS = 4  # places that a remark on the paper's numbers names
+LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster must that counts as used
 MARKS = {
     "collapsed": "ᶜ",
+    "components lost": "ᵍ",
     "adversarial term inactive": "ᵈ",
     "not imperceptible": "ⁱ",
     "masked": "ᵐ",
@@ -51,8 +54,9 @@ AUDITS: Mapping[Mark, str] = {
 class Value:
     """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed.
 
-    `note`: what there is to say of the paper's number, or stands in its place. `interval`: of the mean, and `change`:
-    of the attacked number minus the clean one, both where they were asked for and can be had.
+    `paper`: the source's number for these data, `whole` for the data set that they are a part of. `note`: what there
+    is to say of the paper's number, or stands in its place. `interval`: of the mean, and `change`: of the attacked
+    number minus the clean one, both where they were asked for and can be had.
     """
 
     metric: str
@@ -63,6 +67,7 @@ class Value:
     note: str = ""
     interval: Interval | None = None
     change: Interval | None = None
+    whole: float | None = None
 
 
 @dataclass(frozen=True)
@@ -344,6 +349,8 @@ def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Publ
     known = [flag for flag in MARKS if flag in flags]
     method, dim = request.place["method"], request.latent_dim
     printed = partial(published.value, request.data, method=method, latent_dim=dim)
+    is_same, whole = published.has(request.data), published.whole(request.data)
+    of_whole = partial(published.value, whole, method=method, latent_dim=dim)
     noted = partial(published.note, request.data, method=method, latent_dim=dim)
     values = []
     for metric in form.values:
@@ -357,14 +364,20 @@ def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Publ
                 # a paper prints its ordinary re-attack, not the worst of several
                 paper=printed(metric=metric) if form.attackers == "mean" else None,
                 note=noted(metric=metric) if form.attackers == "mean" else "",
+                whole=of_whole(metric=metric) if form.attackers == "mean" and not is_same else None,
             )
         )
-    return Cell(form, tuple(values), (*known, *sorted(flags.difference(known))), published.has(request.data))
+    return Cell(form, tuple(values), (*known, *sorted(flags.difference(known))), is_same)
 
 
 def flags_of(record: Record) -> list[str]:
-    """A record's flags and what its audit says; an attack from before there were audits has none of the latter."""
-    return [*record["flags"], *([AUDITS[mark(record["audit"])]] if "audit" in record else [])]
+    """A record's flags, what its audit says (an attack from before there were audits has none), and whether a mixture
+    lost components, which labels of k-means beside it do not show.
+    """
+    found = [*record["flags"], *([AUDITS[mark(record["audit"])]] if "audit" in record else [])]
+    if (record.get("health") or {}).get("smallest_component", 1.0) < LEAST:
+        found.append("components lost")
+    return found
 
 
 def _over_attackers(records: Sequence[Record], metric: str, *, form: CellFormat) -> float | None:
@@ -481,7 +494,13 @@ def _caption(
     yield from axes.notes
     yield from spec.notes
     if compared is not None:
-        yield "Difference: ours minus the paper's."
+        wholes = [value.whole for cell in compared.values() if not cell.comparable for value in cell.values]
+        if any(cell.comparable for cell in compared.values()):
+            yield "Difference: ours minus the paper's."
+        elif not any(whole is not None for whole in wholes):
+            yield "The paper has no number for these data."
+        if any(whole is not None for whole in wholes):
+            yield f"{WHOLE_SET}: of the whole data set, of which ours is a part: no difference is taken."
         yield from _remarks(compared)
     yield from _provenance(done)
     yield f"Source: {spec.source}."

@@ -47,7 +47,9 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     lines = run.lines() if context.curve else []
     drifts = {"drift": drift.columns(at_start(spec, context), lines)} if lines else {}
     description = describe_model(model, context)
-    description["metrics"] |= refit_scores(model, context, own_seed(spec)) | held_scores(model, whole)
+    description["metrics"] |= refit_scores(model, context, own_seed(spec)) | training_scores(model, context)
+    description["metrics"] |= held_scores(model, whole)
+    description["health"]["label_change"] = label_change(run)
     return {**record(context, spec, summary), **description, **drifts}
 
 
@@ -103,6 +105,22 @@ def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:
     assert labels is not None  # such methods give them
     found = scores(context.labels, labels.cpu().numpy(), context.info.n_clusters)
     return {f"{name}_refit": found[name] for name in ("ACC", "NMI", "ARI")}
+
+
+def training_scores(model: ClusterModel, context: Context) -> Metrics:
+    """ACC_training, NMI_training and ARI_training: scores of the labels that the training itself gave its rows."""
+    with precision("highest"):
+        labels = model.training_labels()
+    if labels is None:
+        return {}
+    found = scores(context.labels, labels.cpu().numpy(), context.info.n_clusters)
+    return {f"{name}_training": found[name] for name in ("ACC", "NMI", "ARI")}
+
+
+def label_change(run: Run) -> float | None:
+    """The share of the watched rows that changed cluster in the last epoch, None where there were fewer than two."""
+    change: float | None = next((line["health"].get("label_change") for line in reversed(run.lines())), None)
+    return change
 
 
 def held_scores(model: ClusterModel, whole: Context) -> Metrics:

@@ -167,8 +167,8 @@ def outputs(models: Sequence[tuple[str, Portrait]]) -> list[Strip]:
 def neighbors(models: Sequence[tuple[str, Portrait]], space: str, query: tuple[int, ...], count: int) -> list[Strip]:
     """A sample of class query[0] whose nearest by pixels are mostly of query[1], and the nearest to it by each measure.
 
-    The first such sample in the data set; Euclidean distances. A model without `space` is compared by its z.
-    Raises: DataError without labels or such a sample.
+    The first such sample in the data set, else the one with the most of them; Euclidean distances. A model without
+    `space` is compared by its z. Raises: DataError without labels or such a sample.
     """
     shown = models[0][1]
     pixels = flat([view[:] for view in shown.context.views])
@@ -181,11 +181,20 @@ def neighbors(models: Sequence[tuple[str, Portrait]], space: str, query: tuple[i
 
 
 def ambiguous(pixels: Tensor, classes: Ints, query: tuple[int, ...], count: int) -> int:
-    """The first row of class query[0] of whose `count` nearest by pixels more than half are of query[1]."""
+    """The first row of class query[0] of whose `count` nearest by pixels more than half are of query[1].
+
+    Where there is none, the row with the most of them. Raises: DataError where no row has any.
+    """
+    most, best = 0, -1
     for row in np.flatnonzero(classes == query[0]).tolist():
-        if (classes[nearest(pixels, row, count)] == query[1]).sum() > count / 2:
-            return int(row)
-    raise DataError(f"no sample of class {query[0]} is surrounded by class {query[1]}")
+        found = int((classes[nearest(pixels, row, count)] == query[1]).sum())
+        if found > most:
+            most, best = found, row
+        if found > count / 2:
+            break
+    if best < 0:
+        raise DataError(f"no sample of class {query[0]} has one of class {query[1]} among its {count} nearest")
+    return best
 
 
 def nearest(points: Tensor, row: int, count: int) -> Ints:

@@ -111,6 +111,11 @@ def test_after_an_epoch_come_gamma_y_the_mixture_and_u(rows: Batch) -> None:
     assert health["residual"] == pytest.approx((y - f).norm(dim=1).mean().item(), rel=1e-3)
     assert health["label_agreement"] == pytest.approx((model.labels(y) == model.labels(f)).float().mean().item())
     assert health["smallest_weight"] == pytest.approx(gamma.mean(dim=0).min().item())
+    assert torch.equal(model.training_labels(), model.assign(y).argmax(dim=1))  # type: ignore[arg-type]
+
+
+def test_a_model_that_was_loaded_has_no_labels_of_its_training() -> None:
+    assert small().training_labels() is None
 
 
 def test_without_a_round_behind_it_the_codes_are_those_of_the_batch_itself(rows: Batch) -> None:

@@ -191,6 +191,13 @@ def test_vectors_cannot_be_rotated(field: str) -> None:
     assert str(caught.value.hint).startswith(f"--set model.{field}=none, or model.image_shape=[1,28,28]")
 
 
+@pytest.mark.parametrize("model", ["dec", "idec", "adec"])
+def test_that_is_found_before_anything_is_pretrained(digits: Dataset, model: str) -> None:
+    request = Request("cluster", digits.ref, model, profile="smoke", overrides={"model.augment_clustering": True})
+    with pytest.raises(ConfigError, match="augment_clustering rotates and shifts images"):
+        plan(request, digits.info)
+
+
 def test_vectors_that_are_flattened_images_move_as_the_images_do() -> None:
     flat, batch = replace(IMAGES, shapes=((64,),)), images()
     rows = []

@@ -15,6 +15,7 @@ from robust_cluster.report.spec import TableSpec, load_spec
 from robust_cluster.report.table import MARKS, Grid, build
 from robust_cluster.runs.spec import DataRef
 
+Load = Callable[..., TableSpec]
 Make = Callable[..., dict[str, Any]]
 
 MARKDOWN = r"""**Toy**
@@ -119,6 +120,31 @@ def test_latex_headings_of_two_levels_span_their_columns() -> None:
     assert r"D\_norm" in text(build(load_spec("gamma"), [], profile="paper"), "latex")
 
 
+def test_a_part_of_the_papers_data_stands_beside_its_number_for_the_whole_without_a_difference(
+    load_toy: Load, record: Make
+) -> None:
+    part = load_toy(('"stl10"', '{ name = "stl10", limit = 100 }'))
+    shown = text(
+        build(part, [record(data=DataRef("stl10", limit=100), metrics={"ACC": 0.8})], profile="smoke", compare=True),
+        "markdown",
+    )
+    head, _, *lines = (line for line in shown.splitlines() if line.startswith("|"))
+    assert "d = 64, paper" in head
+    assert "difference" not in head
+    assert any("84.7 / 78.1\\*‡" in line for line in lines)
+    assert "‡: of the whole data set, of which ours is a part: no difference is taken." in shown
+
+
+def test_data_that_the_paper_has_no_number_for_get_no_columns_for_it(load_toy: Load, record: Make) -> None:
+    own = load_toy(('"stl10"', '"mnist10k"'))
+    shown = text(
+        build(own, [record(data=DataRef("mnist10k"), metrics={"ACC": 0.8})], profile="smoke", compare=True), "markdown"
+    )
+    assert "d = 64, ours" in shown
+    assert "paper |" not in shown
+    assert "The paper has no number for these data." in shown
+
+
 def test_csv_has_one_row_per_number(compared: Grid) -> None:
     rows = list(csv.DictReader(io.StringIO(text(compared, "csv"))))
     assert len(rows) == 8 * 3  # places x (ACC, ACC*, D)
@@ -136,6 +162,7 @@ def test_csv_has_one_row_per_number(compared: Grid) -> None:
         "difference": "-18.1",
         "note": "",
         "flags": "unconverged",
+        "whole": "",
     }
 
 

@@ -356,6 +356,15 @@ def test_a_cell_is_marked_by_what_the_audit_says_and_a_check_that_was_not_run_is
     assert any(f"{MARKS[flag]} {flag}" in line for line in grid.caption)
 
 
+@pytest.mark.parametrize(("share", "flags"), [(0.0099, ("components lost",)), (0.01, ())])
+def test_a_cell_is_marked_where_a_mixture_lost_components(
+    load_toy: Load, record: Make, share: float, flags: tuple[str, ...]
+) -> None:
+    one = {**record(metrics={"ACC*": 0.5}), "health": {"smallest_component": share}}
+    grid = build(load_toy(), [one], profile="smoke")
+    assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].flags == flags
+
+
 def test_attacks_without_an_audit_are_counted(load_toy: Load, record: Make) -> None:
     grid = build(load_toy(), [record(metrics={"ACC*": 0.5})], profile="smoke")
     assert "1 of 1 attacks have no audit (rc audit RUN)." in grid.caption

@@ -252,6 +252,7 @@ def test_t15_the_victim_clusters_the_digits(chain: dict[str, Record]) -> None:
     assert metrics(chain["cluster"])["ACC"] >= 0.70
     assert chain["cluster"]["health"]["collapsed"] is False
     assert "collapsed" not in chain["cluster"]["flags"]
+    assert 0 <= chain["cluster"]["health"]["label_change"] < 0.5
 
 
 def test_t15_the_attack_lowers_acc_by_five_points_and_stays_invisible(chain: dict[str, Record]) -> None:

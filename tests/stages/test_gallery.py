@@ -92,7 +92,7 @@ def test_two_dimensions_are_shown_as_they_are_and_only_the_last_rows_where_asked
         cloud = gallery.cloud(flat, "z", 50)
         assert np.array_equal(cloud.points, flat.z.numpy()[150:])
         assert cloud.rows.tolist() == list(range(150, 200))
-        assert cloud.axes == ("1", "2")
+        assert cloud.axes == ("dimension 1", "dimension 2")
         assert len(gallery.cloud(flat, "z", 5000).points) == 200
 
 
@@ -176,8 +176,9 @@ def test_the_query_is_the_first_of_its_class_that_the_other_class_surrounds() ->
     pixels = torch.tensor([[0.0], [10.0], [0.1], [0.2], [10.1], [10.2], [10.3]])
     classes = np.array([4, 4, 4, 4, 9, 9, 4])
     assert gallery.ambiguous(pixels, classes, (4, 9), 3) == 1
-    with pytest.raises(DataError, match="no sample of class 9 is surrounded by class 0"):
+    with pytest.raises(DataError, match="no sample of class 9 has one of class 0 among its 3 nearest"):
         gallery.ambiguous(pixels, classes, (9, 0), 3)
+    assert gallery.ambiguous(pixels, classes, (9, 4), 2) == 4, "nobody is surrounded: one of two is the most"
 
 
 def test_a_model_without_a_decoder_has_no_outputs(digits_portrait: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,3 +73,13 @@ def test_a_part_too_small_for_a_batch_can_be_attacked(digits: Dataset, tmp_path:
     few = {"model.pretrain.epochs": 1, "model.cluster.epochs": 1, "attack.norm": "linf", "attack.eps": 0.1}
     request = Request("attack", data.ref, "lpvdn", attack="noise", latent_dim=4, profile="smoke", overrides=few)
     assert execute(plan(request, data.info), context)[-1]["metrics"]["samples"] == 12
+
+
+def test_labels_that_only_training_rows_have_are_scored_beside_the_models(digits: Dataset, tmp_path: Path) -> None:
+    few = {"model.pretrain.epochs": 1, "model.cluster.epochs": 2, "model.hidden": [16]}
+    context = Context(RunStore(tmp_path), digits, "smoke", device="cpu")
+    request = Request("cluster", digits.ref, "dc_gmm", latent_dim=4, profile="smoke", overrides=few)
+    record = execute(plan(request, digits.info), context)[-1]
+    metrics = record["metrics"]
+    assert {name for name in metrics if name.endswith("_training")} == {"ACC_training", "NMI_training", "ARI_training"}
+    assert (metrics["ACC_training"] != metrics["ACC"]) == (record["health"]["label_agreement"] < 1)

@@ -7,8 +7,9 @@ y_i = (rho I + sum_k gamma_ik Sigma_k^-1)^-1 (rho (f(x_i) - u_i) + sum_k gamma_i
 M    pi, mu, Sigma of y under gamma, Sigma + 1e-5 I;  then  u_i += (y_i - f(x_i)) / 2
 Constants and AdaDelta are those of the authors' MATLAB script, whose networks are inside its weight files: here
 D-500-500-2000-d with a sigmoid at the code, pretrained without noise. The script keeps the round of the best ACC, which
-takes labels; here the last one counts. Labels are the mixture's at f(x), so that any point has one; the script's are
-those at y (`health` tells how many agree).
+takes labels; here the last one counts. Labels are the mixture's at f(x), so that any point has one, as attacks need.
+The method's own are those at y, which only training rows have: they are scored beside (ACC_training), and `health`
+tells how many agree.
 """
 
 import math
@@ -89,6 +90,10 @@ class DCGMM(ClusterModel):
     def decode(self, z: Tensor) -> Views:
         """One view (n, *shape)."""
         return (self.decoder(z).unflatten(1, self.shape),)
+
+    def training_labels(self) -> Tensor | None:
+        """Labels (n,) of the mixture at y, None for a model that was loaded."""
+        return self.labels(self.memory["codes"].get_buffer("y")) if self.memory else None
 
     def assign(self, z: Tensor) -> Tensor:
         """gamma (n, K) at z."""

@@ -129,6 +129,11 @@ class DEC(ClusterModel):
     config: Config
     critic: nn.Sequential
 
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, where the data are images if they are to be augmented. Raises: ConfigError."""
+        augmented_phases(config, info)
+
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
         shape = single_view(info)
