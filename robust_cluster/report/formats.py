@@ -132,10 +132,12 @@ def _parts(grid: Grid, column: Labels) -> tuple[str, ...]:
 
 def _columns(grid: Grid) -> list[Labels]:
     """The heading of every text column, one label per level."""
+    parts = {column: _parts(grid, column) for column in grid.columns}
+    has_paper = any(len(shown) > 1 for shown in parts.values())
     headings = []
-    for column in grid.columns:
+    for column, shown in parts.items():
         named = tuple(_heading(grid, axis, label) for axis, label in zip(grid.spec.columns, column, strict=True))
-        headings += [(*named, part) for part in _parts(grid, column)] if grid.compare else [named]
+        headings += [(*named, part) for part in shown] if has_paper else [named]
     return headings
 
 

@@ -15,9 +15,11 @@ BLOCKS = re.findall(r"<!-- table:(\w+-\w+) -->", README.read_text(encoding="utf-
 
 
 def block(name: str) -> str:
-    """The Markdown of TABLE-PROFILE from the records in tables/results."""
+    """The Markdown of TABLE-PROFILE from the records in tables/results, with the paper's numbers where it has any."""
     table, profile = name.split("-")
-    return str(render(build(load_spec(table), load_results(ROOT / "tables" / "results"), profile=profile), "markdown"))
+    is_published = (ROOT / "tables" / f"{table}.published.csv").exists()
+    records = load_results(ROOT / "tables" / "results")
+    return str(render(build(load_spec(table), records, profile=profile, compare=is_published), "markdown"))
 
 
 def test_the_readme_shows_results() -> None:
