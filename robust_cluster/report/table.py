@@ -31,6 +31,7 @@ LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster
 MARKS = {
     "collapsed": "ᶜ",
     "components lost": "ᵍ",
+    "settings not the method's own": "ʰ",
     "adversarial term inactive": "ᵈ",
     "not imperceptible": "ⁱ",
     "masked": "ᵐ",
@@ -125,6 +126,7 @@ def build(
     published = load_published(spec.name, spec.folder) if compare else Published({})
     runs: dict[Labels, dict[int, list[Record]]] = {}
     cells: dict[tuple[Labels, Labels], Cell] = {}
+    departed: set[str] = set()
     selected = list(select(asked, usable))
     threats.check(spec, [(request, record) for request, record in zip(asked, selected, strict=True) if record])
     for request, record in zip(asked, selected, strict=True):
@@ -136,10 +138,12 @@ def build(
         found = runs.get(place_key, {})
         if spec.statistic == "best_loss":
             found = _best(found)
+        other = {path for records in found.values() for record in records for path in departures(record, request)}
+        departed |= other
         for form in spec.cells:
             place = {**request.place, "metric": form.label}
             at = tuple(place[axis] for axis in spec.rows), tuple(place[axis] for axis in spec.columns)
-            cell = _cell(form, found, request=request, published=published)
+            cell = _cell(form, found, request=request, published=published, is_own=not other)
             cells[at] = _spread(cell, found) if intervals else cell
     return Grid(
         spec=spec,
@@ -153,6 +157,8 @@ def build(
                 runs=runs,
                 compared=cells if published.cells else None,
                 spread=cells if intervals else None,
+                flags={flag for cell in cells.values() for flag in cell.flags},
+                departed=departed,
             )
         ),
         rows=tuple(product(*(spec.values(axis, axes) for axis in spec.rows))),
@@ -243,7 +249,7 @@ def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[
         candidates = index[request.stage, request.model, request.latent_dim, request.seed]
         answers = {record["key"]: record for record in candidates if _answers(record, request)}
         if len(answers) > 1:
-            own = [record for record in answers.values() if _is_by_default(record, request)]
+            own = [record for record in answers.values() if not departures(record, request)]
             if len(own) != 1:
                 raise _ambiguous(request, list(answers.values()))
             yield own[0]
@@ -251,25 +257,28 @@ def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[
             yield next(iter(answers.values()), None)
 
 
-def _is_by_default(record: Record, request: CellRequest) -> bool:
-    """Whether a run has its methods' own settings, under its profile, wherever the request asks for none."""
-    from robust_cluster.stages import methods, settings  # late: they load torch, and few tables come here
+def departures(record: Record, request: CellRequest) -> list[str]:
+    """The settings in which a run differs from its methods' own under its profile, where the request asks for none.
 
+    A method that is no longer there, or no longer takes what it is asked, is named itself.
+    """
+    from robust_cluster.stages import methods, settings  # late: they load torch
+
+    found: list[str] = []
     run, asked = record["spec"], settings.nested({**request.settings, **request.own_settings})
     named: tuple[tuple[Kind, str | None], ...] = (
         ("models", request.model), ("attacks", request.attack), ("defenses", request.defense)
     )  # fmt: skip
     for kind, name in named:
-        if name is not None:
+        if name not in (None, UNDEFENDED):
             group = kind.removesuffix("s")
             try:
                 config = methods.resolve(kind, name, record["profile"], asked.get(group, {}))
-            except RobustClusterError:  # the method is no longer there, or no longer takes this
-                return False
+            except RobustClusterError:
+                return [name]
             own = _flat({group: methods.plain(config)})
-            if any(_has_setting(run, path) and _setting(run, path) != value for path, value in own.items()):
-                return False
-    return True
+            found += [path for path, value in own.items() if _has_setting(run, path) and _setting(run, path) != value]
+    return found
 
 
 def _answers(record: Record, request: CellRequest) -> bool:
@@ -344,8 +353,9 @@ def _ambiguous(request: CellRequest, answers: Sequence[Record]) -> ConfigError:
     )
 
 
-def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Published) -> Cell:
+def _cell(form: CellFormat, runs: Runs, *, request: CellRequest, published: Published, is_own: bool) -> Cell:
     flags = {flag for records in runs.values() for record in records for flag in flags_of(record)}
+    flags |= set() if is_own else {"settings not the method's own"}
     known = [flag for flag in MARKS if flag in flags]
     method, dim = request.place["method"], request.latent_dim
     printed = partial(published.value, request.data, method=method, latent_dim=dim)
@@ -454,6 +464,8 @@ def _caption(
     runs: Mapping[Labels, Runs],
     compared: Mapping[tuple[Labels, Labels], Cell] | None,
     spread: Mapping[tuple[Labels, Labels], Cell] | None,
+    flags: Collection[str],
+    departed: Collection[str],
 ) -> Iterator[str]:
     axes = spec.profile(profile)
     over = f"{len(axes.seed)} seed{'s' if len(axes.seed) > 1 else ''}"
@@ -472,13 +484,12 @@ def _caption(
     names = {name for cell in spec.cells for name in cell.values}
     lacking = {name for name in names if any(measured(record, name) is None for record in done)}
     if lacking:
-        reasons = ["no rows held out"] if any(name.endswith("_held") for name in lacking) else []
-        if any(not name.endswith("_held") for name in lacking):
-            reasons += ["no labels", "or D over a dimension of the embedding that is always 0"]
-        yield f"A – in a cell that was run: {', '.join(reasons)}."
-    flags = {flag for record in done for flag in flags_of(record)}
+        reasons = dict.fromkeys(why_missing(name) for name in sorted(lacking, key=lambda name: (name == "D", name)))
+        yield f"A – in a cell that was run: {', or '.join(reasons)}."
     if marks := [f"{mark} {flag}" for flag, mark in MARKS.items() if flag in flags]:
         yield f"Marks, for at least one run of the cell: {', '.join(marks)}."
+    if departed:
+        yield f"Not as the method's profile has it now: {', '.join(sorted(departed))}."
     attacked = [record for record in done if record["spec"]["stage"] in ("attack", "reattack")]
     if bare := sum("audit" not in record for record in attacked):
         yield f"{bare} of {len(attacked)} attacks have no audit (rc audit RUN)."
@@ -504,6 +515,15 @@ def _caption(
         yield from _remarks(compared)
     yield from _provenance(done)
     yield f"Source: {spec.source}."
+
+
+def why_missing(metric: str) -> str:
+    """Why a run that was made may not have this metric."""
+    if metric == "D":
+        return "D over a dimension of the embedding that is always 0"
+    if metric.endswith("_held"):
+        return "no rows held out"
+    return "a method without such labels" if metric.endswith(("_refit", "_training")) else "no labels"
 
 
 def _remarks(cells: Mapping[tuple[Labels, Labels], Cell]) -> Iterator[str]:

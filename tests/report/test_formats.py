@@ -32,7 +32,7 @@ MARKDOWN = r"""**Toy**
 |  |  | D | – | – |
 
 Mean±sample standard deviation over 2 seeds; a cell with fewer says so. 5 of 8 cells not run (–); 4 of 16 runs found. \
-A – in a cell that was run: no labels, or D over a dimension of the embedding that is always 0. \
+A – in a cell that was run: no labels. \
 Marks, for at least one run of the cell: ᵘ unconverged. 4 of 4 attacks have no audit (rc audit RUN). \
 Source: Nobody & Co., 2020.
 """.replace("\\\n", "")

@@ -117,6 +117,18 @@ def test_of_two_runs_the_one_with_the_methods_own_setting_is_the_cells(load_toy:
     assert value(build(pinned, records, profile="smoke")).mean == pytest.approx(20.0)
 
 
+def test_a_run_with_another_setting_than_the_methods_own_is_marked_where_the_table_leaves_it_open(
+    load_toy: Load, record: Make
+) -> None:
+    one = record(gamma=20.0, metrics={"ACC*": 0.2})
+    grid = build(load_toy(), [one], profile="smoke")
+    assert value(grid).mean == pytest.approx(20.0)
+    assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].flags == ("settings not the method's own",)
+    assert "Not as the method's profile has it now: attack.gamma." in grid.caption
+    pinned = load_toy(('stage = "attack"\n', 'stage = "attack"\nset = { "attack.gamma" = 20 }\n'))
+    assert build(pinned, [one], profile="smoke").cells[("STL-10", "ConvAE", "ACC"), ("64",)].flags == ()
+
+
 def test_of_two_runs_of_a_method_that_is_no_longer_there_none_is_taken(load_toy: Load, record: Make) -> None:
     spec = load_toy(('"kmeans", "convae"', '"gone"'))
     with pytest.raises(ConfigError, match="Two runs answer one cell"):
