@@ -59,14 +59,6 @@ def test_rows_in_order_of_class_are_not_divided(tmp_path: Path) -> None:
     assert load(DataRef("mine", split="6/3", n_clusters=2), Places(data_dir=tmp_path)).info.n_clusters == 2
 
 
-def test_the_audit_finds_the_scores_of_the_rows_that_were_kept(context: Context) -> None:
-    overrides = {"attack.norm": "linf", "attack.eps": 1.0}
-    request = Request("attack", context.dataset.ref, "kmeans", attack="noise", profile="smoke", overrides=overrides)
-    record = execute(plan(request, context.info), context)[-1]
-    finding = next(finding for finding in record["audit"] if finding["name"] == "clean reproduction")
-    assert finding["status"] == "pass"
-
-
 def test_a_part_too_small_for_a_batch_can_be_attacked(digits: Dataset, tmp_path: Path) -> None:
     data = replace(digits, ref=replace(digits.ref, split="1700/12"))
     context = Context(RunStore(tmp_path), data, "smoke", device="cpu")
