@@ -28,9 +28,10 @@ def info_of(ref: DataRef) -> DataInfo:
 
 def planned(asked: CellRequest, profile: str) -> RunSpec:
     """The run that `rc table` makes for a request."""
+    info = info_of(asked.data)
     request = Request(
         asked.stage,
-        asked.data,
+        replace(asked.data, split=asked.data.decided_split(len(info.shapes))),  # as it is once loaded
         asked.model,
         latent_dim=asked.latent_dim,
         attack=asked.attack or "latent_net",
@@ -38,7 +39,6 @@ def planned(asked: CellRequest, profile: str) -> RunSpec:
         profile=profile,
         overrides=asked.settings,
     )
-    info = info_of(asked.data)
     last = plan(request, info)[-1]
     if not asked.own_settings:
         return last
