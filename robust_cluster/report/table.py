@@ -523,6 +523,8 @@ def why_missing(metric: str) -> str:
         return "D over a dimension of the embedding that is always 0"
     if metric.endswith("_held"):
         return "no rows held out"
+    if metric.endswith(("_transferred", "_adaptive")):
+        return "a model without a defense"
     return "a method without such labels" if metric.endswith(("_refit", "_training")) else "no labels"
 
 

@@ -410,3 +410,22 @@ def test_certificates_of_a_model_before_and_after_its_defense_are_told_apart(loa
     grid = build(spec, certificates(record), profile="smoke")
     assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].values[0].mean == 90
     assert grid.cells[("STL-10", "ConvAE+", "ACC"), ("64",)].values[0].mean == 40
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        ("ACC*", "no labels"),
+        ("ACC_held", "no rows held out"),
+        ("ACC_refit", "a method without such labels"),
+        ("ACC_training", "a method without such labels"),
+        ("flip_transferred", "a model without a defense"),
+        ("D", "D over a dimension of the embedding that is always 0"),
+    ],
+)
+def test_the_caption_says_why_a_run_may_lack_a_number(load_toy: Load, record: Make, metric: str, reason: str) -> None:
+    spec = load_toy(
+        ('values = ["ACC", "ACC*"]', f'values = ["{metric}"]'), ('values = ["D"]', f'values = ["{metric}"]')
+    )
+    grid = build(spec, [record(metrics={"NMI": 0.5})], profile="smoke")
+    assert f"A – in a cell that was run: {reason}." in grid.caption
