@@ -39,8 +39,10 @@ class Drifting(Protocol):
 
     def gradient_parameters(self) -> list[nn.Parameter]: ...
     def gradient_losses(self, batch: Batch, true_targets: Tensor) -> dict[str, Tensor]:
-        """Means over the batch: "pseudo", "sup", "unsup" and, where there is one, "self"."""
+        """Means over the batch: "pseudo", "sup" and, where there is one, "self"."""
         ...
+
+    def loss_weights(self) -> tuple[float, float]: ...  # of "pseudo" and "self" in the encoder's whole objective
 
 
 class Curve:
@@ -80,11 +82,13 @@ class Curve:
                 losses = model.gradient_losses(batch_of(self.views, self.rows[part]), true_targets[part])
                 for name, gradient in term_gradients(losses, parameters).items():
                     totals[name] = totals.get(name, 0) + gradient * (len(part) / len(self.rows))
-        own = totals.get("self", torch.zeros_like(totals["pseudo"]))
+        pseudo = totals["pseudo"]
+        own = totals.get("self", torch.zeros_like(pseudo))
+        whole = model.loss_weights()[0] * pseudo + model.loss_weights()[1] * own
         return {
-            "delta_FR": finite(float(cosine(totals["sup"], totals["unsup"]))),
-            "delta_FD": finite(float(cosine(totals["pseudo"], own))),
-            "gradient_ratio": finite(float(own.norm() / totals["pseudo"].norm())) if "self" in totals else None,
+            "delta_FR": finite(float(cosine(totals["sup"], whole))),
+            "delta_FD": finite(float(cosine(pseudo, own))),
+            "gradient_ratio": finite(float(own.norm() / pseudo.norm())) if "self" in totals else None,
         }
 
 

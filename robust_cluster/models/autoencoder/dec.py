@@ -288,18 +288,16 @@ class DEC(ClusterModel):
     def gradient_losses(self, batch: Batch, true_targets: Tensor) -> Losses:
         """The losses whose gradients ADEC's Eqs. 5-6 compare, on clean samples; nothing trains on them.
 
-        "pseudo": KL to the targets; "sup": the same to `true_targets` (n, K), one-hot rows of matched classes; "unsup":
-        the whole objective of the encoder; "self": its self-supervised part, where it has one.
+        "pseudo": KL to the targets; "sup": the same to `true_targets` (n, K), one-hot rows of matched classes; "self":
+        the self-supervised loss of the encoder, where it has one.
         """
         x = self.autoencoder.rows(batch.views[0])
         z = self.autoencoder.encoder(x)
-        pseudo = clustering_kl(self.targets_of(batch, z), self.assign(z))
+        soft_labels = self.assign(z)
         own = self.self_loss(x, z)
-        weights = self.loss_weights()
         return {
-            "pseudo": pseudo,
-            "sup": clustering_kl(true_targets, self.assign(z)),
-            "unsup": pseudo if own is None else weights[0] * pseudo + weights[1] * own,
+            "pseudo": clustering_kl(self.targets_of(batch, z), soft_labels),
+            "sup": clustering_kl(true_targets, soft_labels),
         } | ({} if own is None else {"self": own})
 
     def self_loss(self, x: Tensor, z: Tensor) -> Tensor | None:
