@@ -151,8 +151,11 @@ class Attack(ABC):
         return
 
     @classmethod
-    def check_data(cls, info: DataInfo) -> None:
-        """Nothing, for data that it can move points of; asked before anything is trained. Raises: ConfigError."""
+    def check_data(cls, info: DataInfo, config: Any) -> None:
+        """Nothing, for data that its `Config` lets it move points of; asked before anything is trained.
+
+        Raises: ConfigError.
+        """
         return
 
     @property

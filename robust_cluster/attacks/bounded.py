@@ -227,8 +227,7 @@ class BoundedAttack(Attack):
     def __init__(self, config: BoundedConfig, surface: Surface) -> None:
         info = surface.model.info
         self.check_model(type(surface.model))
-        if info.n_clusters < 2:
-            raise ConfigError(f"an attack moves samples to another cluster, so it needs 2, got K = {info.n_clusters}")
+        self.check_data(info, config)
         self.space = config.space
         self._budget = bounded_budget(config, info)
         self.bn = config.bn
@@ -244,6 +243,13 @@ class BoundedAttack(Attack):
                 " it takes part in clean tables and in attacks that fit it anew",
                 hint="another --model",
             )
+
+    @classmethod
+    def check_data(cls, info: DataInfo, config: BoundedConfig) -> None:
+        """Nothing, for two clusters or more and a radius and views that the data have. Raises: ConfigError."""
+        if info.n_clusters < 2:
+            raise ConfigError(f"an attack moves samples to another cluster, so it needs 2, got K = {info.n_clusters}")
+        bounded_budget(config, info)
 
     def check_surface(self, surface: Surface) -> None:
         """Nothing, for a surface in the attack's space and batch-norm mode. Raises: ConfigError."""

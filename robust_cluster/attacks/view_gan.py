@@ -102,9 +102,9 @@ class ViewGan(Attack):
         self.optimizer_discriminators = adam(self.discriminators.parameters(), config.schedule.lr)
 
     @classmethod
-    def check_data(cls, info: DataInfo) -> None:
+    def check_data(cls, info: DataInfo, config: Config) -> None:
         """Nothing, for images of a known range of values. Raises: ConfigError, ShapeError."""
-        pixel_budget(None, info)
+        pixel_budget(config.eps, info)
         for shape in info.shapes:
             image_shape(shape)
 

@@ -113,8 +113,8 @@ class ClusterModel(nn.Module, ABC):
     opponent of its networks learns in `step` alone.
     `scores_refit`: a clustering's record also has the scores of `refit_labels` (ACC_refit, ...), beside other labels.
     `straight_through`: gradients pass a rounding as if it were not there, so that they are no slopes of the function.
-    `is_identity`: the embedding of one view is that view; for sparse data `start`, `assign`, `labels` and `health` then
-    get the whole data set's z in torch's CSR layout.
+    `is_identity`: the embedding is the data, views side by side, so there is no latent space to move points in.
+    `takes_csr`: `start`, `assign`, `labels` and `health` get a whole data set of one sparse view in torch's CSR layout.
     """
 
     version: ClassVar[int] = 1
@@ -125,6 +125,7 @@ class ClusterModel(nn.Module, ABC):
     scores_refit: ClassVar[bool] = False
     straight_through: ClassVar[bool] = False
     is_identity: ClassVar[bool] = False
+    takes_csr: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
         super().__init__()

@@ -25,7 +25,6 @@ from robust_cluster.nn.objectives import margin
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.stages import adaptive
-from robust_cluster.stages.certify import check_latent
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.evaluate import Details, Metrics, Predicted, attacked_scores, batch_of, finite, scores
 from robust_cluster.stages.input_space import portions
@@ -68,7 +67,6 @@ class Probe:
         self.n_clusters = context.info.n_clusters
         with torch.no_grad():
             self.clean: list[Views] = [self.surface.point(batch) for batch in self.batches]
-            check_latent(self.surface, self.clean[0], self.batches[0].views)
             self.own: list[Tensor] = [self.surface.labels(point) for point in self.clean]
         self.labels: Predicted = torch.cat(self.own).cpu().numpy()
 

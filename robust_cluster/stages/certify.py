@@ -29,7 +29,6 @@ from robust_cluster.metrics.certificate import (
     check_draws,
     radius_cap,
 )
-from robust_cluster.nn.layers import flat
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.runs.spec import RunSpec
@@ -141,12 +140,11 @@ def noise_unit(config: Config, info: DataInfo) -> float:
 def certificates(surface: Surface, context: Context, rows: Tensor, *, config: Config, seed: int) -> Certificates:
     """The certificates of some rows (m,) of the data.
 
-    Each row has noise of its own, whatever other rows are certified. Raises: ConfigError where there is no embedding.
+    Each row has noise of its own, whatever other rows are certified.
     """
     batch = batch_of(context.views, rows.to(context.torch_device))
     with torch.no_grad():
         points = surface.point(batch)
-    check_latent(surface, points, batch.views)
     sigma = config.sigma * noise_unit(config, context.info)
     top, counts = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
     title = f"certify {type(surface.model).__name__}, {config.samples:,} draws a point"
@@ -163,13 +161,6 @@ def certificates(surface: Surface, context: Context, rows: Tensor, *, config: Co
     finally:
         context.progress.stop()
     return certify(top, counts, config.samples, alpha=config.alpha, sigma=config.sigma)
-
-
-def check_latent(surface: Surface, points: Views, views: Views) -> None:
-    """Nothing, unless the points in latent space are but the views side by side. Raises: ConfigError."""
-    data = flat(views)
-    if surface.space == "latent" and points[0].shape == data.shape and torch.equal(points[0], data):
-        raise ConfigError("this model clusters the data themselves: it has no latent space", hint="--space input")
 
 
 def cluster_counts(surface: Surface, point: Views, n: int, *, sigma: float, random: torch.Generator) -> Tensor:

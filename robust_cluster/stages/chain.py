@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from robust_cluster import discover
+from robust_cluster.attacks.base import Space
 from robust_cluster.data import split
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
@@ -19,7 +20,7 @@ from robust_cluster.stages.context import Context
 from robust_cluster.stages.defend import defend
 from robust_cluster.stages.pretrain import pretrain
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import nested
+from robust_cluster.stages.settings import build, nested
 
 STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "pretrain": pretrain,
@@ -126,7 +127,8 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     met = attack_before(request)
     asked = attack_fields(request, request.attack, groups["attack"])
     before = asked if met == request.attack else attack_fields(request, met, {})
-    check_attacks(request, kind, info, met=met, before=before)
+    attacks = {name: found["settings"]["attack"] for name, found in ((request.attack, asked), (met, before))}
+    check_attacks(request, kind, info, attacks, met)
     if request.stage == "attack":
         add("attack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
         return runs
@@ -153,6 +155,7 @@ def certify_fields(request: Request, model: type[ClusterModel], values: Mapping[
             hint="--model kmeans",
         )
     config = certify.config_of(dict(values), request.profile)
+    check_space(request.model, model, config.space)
     return {"settings": {"certify": methods.plain(config)}, "versions": {"certify": certify.VERSION}}
 
 
@@ -197,16 +200,24 @@ def version(kind: Kind, name: str) -> int:
 
 
 def check_attacks(
-    request: Request, model: type[ClusterModel], info: DataInfo, *, met: str, before: Mapping[str, Any]
+    request: Request,
+    model: type[ClusterModel],
+    info: DataInfo,
+    attacks: Mapping[str, Mapping[str, Any]],
+    met: str,
 ) -> None:
     """Nothing, when the attacks can attack model and data and the defense can follow the one it meets.
 
-    `met`: the attack that the defense meets, with its fields `before`. Raises: ConfigError, ShapeError.
+    `attacks`: settings by name, among them `met`, the attack that the defense meets. Raises: ConfigError, ShapeError.
     """
-    for attacker in (methods.method_class(discover.load("attacks", name)) for name in {request.attack, met}):
+    for name, values in attacks.items():
+        module = discover.load("attacks", name)
+        attacker = methods.method_class(module)
         attacker.check_model(model)
-        attacker.check_data(info)
-    space = methods.attack_space(met, before["settings"]["attack"])
+        if attacker.bounded:
+            check_space(request.model, model, methods.attack_space(name, values))
+        attacker.check_data(info, build(module.Config, values, "attack"))
+    space = methods.attack_space(met, attacks[met])
     spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
     if request.stage != "attack" and space not in spaces:
         allowed = " and ".join(spaces)
@@ -214,6 +225,12 @@ def check_attacks(
             f"{request.defense} defends against attacks in {allowed} space, {met} is in {space} space",
             hint="another --attack or --defense",
         )
+
+
+def check_space(name: str, model: type[ClusterModel], space: Space) -> None:
+    """Nothing, for a space that a standard attack or a certificate has on this model. Raises: ConfigError."""
+    if space == "latent" and model.is_identity:
+        raise ConfigError(f"{name} clusters the data themselves: it has no latent space", hint="--space input")
 
 
 def checked_groups(request: Request) -> dict[str, dict[str, Any]]:

@@ -80,7 +80,7 @@ def embed(model: ClusterModel, views: Stored) -> Embedding:
 
 def stays_sparse(model: ClusterModel, views: Stored) -> bool:
     """Whether the embedding of the whole data set is its only view, which is sparse."""
-    return model.is_identity and len(views) == 1 and isinstance(views[0], SparseView)
+    return model.takes_csr and len(views) == 1 and isinstance(views[0], SparseView)
 
 
 def batch_of(views: Stored, rows: Tensor) -> Batch:

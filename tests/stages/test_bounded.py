@@ -108,8 +108,6 @@ def test_the_threat_model_has_the_radius_in_pixels_and_in_units_of_the_model(att
     assert threat["eps_model"] == pytest.approx(0.1 * 16 * few.info.scale)  # digits are counts of 0 to 16
     assert threat["box"] == [0.0, pytest.approx(16 * few.info.scale)]
     assert threat["queries"] >= 200
-    with pytest.raises(ConfigError, match=r"clusters the data themselves: it has no latent space \(--space input\)"):
-        attacked(space="latent", norm="l2", eps=1.0)
 
 
 def test_the_threat_model_states_a_radius_for_each_view_and_the_rows_that_were_learned_from(attacked: Attacked) -> None:

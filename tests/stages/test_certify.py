@@ -292,11 +292,6 @@ def test_an_embedding_is_certified_in_its_own_units(few_digits: Dataset, tmp_pat
     assert found.radius.shape == (1,)
 
 
-def test_a_model_without_an_embedding_has_no_latent_space(few_digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"clusters the data themselves: it has no latent space \(--space input\)"):
-        run("kmeans", few_digits, tmp_path, **{"certify.space": "latent"})
-
-
 def test_a_model_that_labels_no_new_points_is_refused_before_anything_runs(
     few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

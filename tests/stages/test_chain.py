@@ -230,6 +230,29 @@ def test_what_does_not_exist_is_refused_before_anything_runs(ask: Any, fields: d
         ),
         ({"stage": "cluster", "model": "aecoddc"}, {"n_samples": 98}, "the clustering loss needs batches of at least"),
         ({"overrides": {"defense.schedule.batch_size": 9}}, {}, "AR-DMVC needs batches of at least n_clusters = 10"),
+        (
+            {"stage": "attack", "attack": "apgd", "overrides": {"attack.space": "latent"}},
+            {},
+            "an embedding has no range of values, so its radius has no default",
+        ),
+        (
+            {"stage": "attack", "attack": "apgd", "overrides": {"attack.views": [2]}},
+            {},
+            "views must be in 0 to 1, got 2",
+        ),
+        ({"stage": "attack", "attack": "apgd"}, {"n_clusters": 1}, "an attack moves samples to another cluster"),
+        *(
+            (
+                {"stage": stage, "model": model, "attack": "apgd", "defense": "none", "overrides": overrides},
+                {},
+                f"{model} clusters the data themselves: it has no latent space",
+            )
+            for model in ("kmeans", "gmm")
+            for stage, overrides in (
+                ("attack", {"attack.space": "latent", "attack.norm": "l2", "attack.eps": 1.0}),
+                ("certify", {"certify.space": "latent"}),
+            )
+        ),
     ],
 )
 def test_data_and_methods_that_do_not_fit_are_refused_before_anything_is_trained(

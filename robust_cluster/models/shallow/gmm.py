@@ -7,7 +7,7 @@ singular on images.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -43,6 +43,8 @@ class Config(ModelConfig):
 
 class GMM(ClusterModel):
     """The embedding is the data; soft labels are the components' posterior."""
+
+    is_identity: ClassVar[bool] = True
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)

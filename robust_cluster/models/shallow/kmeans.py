@@ -31,6 +31,7 @@ class KMeansModel(ClusterModel):
     """The embedding is the data; soft labels are those of one spherical Gaussian per centre."""
 
     is_identity: ClassVar[bool] = True
+    takes_csr: ClassVar[bool] = True
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
