@@ -320,6 +320,15 @@ def test_health_is_worked_out_from_codes_weights_and_sizes(rows: Batch) -> None:
     assert moved["discriminator_displacement"] == 0
 
 
+def test_health_tells_how_many_entries_of_the_codes_are_at_the_ends_of_tanh(rows: Batch) -> None:
+    model = begun(rows)
+    z = torch.tensor([0.95, -0.95, 0.85, 0.0]).repeat(4, model.latent_dim // 4)
+    with torch.no_grad():
+        assert model.health(Embedding(z, ()))["saturated"] == 0.5
+        linear = begun(rows, latent_act="linear")
+        assert "saturated" not in linear.health(embed(linear, rows.views))
+
+
 def test_the_game_stands_at_minus_2_ln_2_when_d_tells_nothing_apart(rows: Batch) -> None:
     model = begun(rows)
     nn.init.zeros_(model.discriminator[-1].weight)  # type: ignore[arg-type]

@@ -50,6 +50,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"hidden": (64,), "pretrain": {"epochs": 20}, "cluster": {"epochs": 10, "steps_per_epoch": 25}},
     "cpu": {"pretrain": {"batch_size": 300}},  # the published nets are small; the steps are the mode's
 }
+SATURATED = 0.9  # beyond it a tanh hardly moves
 EDGE = 0.999  # a tanh code never leaves (-1, 1): a draw that does would tell D at once
 START_ROWS = 10_000  # codes that the first k-means sees
 
@@ -275,6 +276,7 @@ class DCAN(ClusterModel):
     def health(self, embedding: Embedding) -> dict[str, float]:
         """What a collapse shows in: variance, its share of the start, the smallest cluster; and how the game stands.
 
+        `saturated` is the share of all codes' entries at the ends of tanh, where all of them together may be driven.
         Displacements are ||w - w_0|| / ||w_0||. `game_value` is L with fixed noise: -2 ln 2 = -1.386 when D tells
         nothing apart, which an untrained D does not either.
         """
@@ -283,6 +285,8 @@ class DCAN(ClusterModel):
         sizes = torch.bincount(self.mixture.labels(z), minlength=self.info.n_clusters)
         noise = torch.randn(z.shape, generator=generator(0)).to(z)
         value = -discriminator_loss(self.discriminator(z), self.discriminator(self.real(z, noise)))
+        is_tanh = self.config.latent_act == "tanh"
+        ends = {"saturated": float((z.abs() > SATURATED).float().mean())} if is_tanh else {}
         return {
             "latent_variance": float(variance),
             "latent_variance_share": float(variance / self.start_variance.clamp_min(1e-12)),
@@ -290,7 +294,7 @@ class DCAN(ClusterModel):
             "encoder_displacement": float(self.get_buffer("encoder_displacement")),
             "discriminator_displacement": float(self.get_buffer("discriminator_displacement")),
             "game_value": float(value),
-        }
+        } | ends
 
 
 def image_shape(shape: tuple[int, ...], config: Config) -> tuple[int, int, int] | None:
