@@ -15,11 +15,11 @@ MADE_UP = {"data": {"shapes": [[64]]}, "flags": [], "training": {"seconds": 1.0}
 
 @pytest.fixture
 def store() -> RunStore:
-    """Made-up runs of Table 1 on 10,000 images: LPVDN 10 to 12 points above VaDE, VaDE and DEC alike."""
+    """Made-up runs of Table 1 on 10,000 images, three seeds: LPVDN 10 to 12 points above VaDE, VaDE and DEC alike."""
     store = RunStore(Path("runs"))
     for asked in requests(load_spec("lpvdn1"), "cpu"):
         accuracy = {"LPVDN": 0.9 + 0.01 * asked.seed, "VaDE": 0.8, "DEC": 0.8}.get(asked.place["method"])
-        if accuracy is None:
+        if accuracy is None or asked.seed > 2:
             continue
         given = {key.removeprefix("model."): value for key, value in asked.settings.items()}
         base = {name: getattr(asked, name) for name in ("data", "model", "latent_dim", "seed")}
