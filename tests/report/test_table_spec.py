@@ -228,6 +228,7 @@ def test_starred_rows_have_adecs_pretraining_interval_and_images() -> None:
         assert found == {tuple(map(str, expected))}
         own = {tuple(map(str, map(r.settings.get, keys[1:]))) for r in asked if r.data.name == name}
         assert own == {tuple(map(str, expected[1:]))}, "the same pretrained network for all"
+    assert {r.settings["model.alpha"] for r in asked} == {"unit"}, "the paper's"
 
 
 def test_dcan_has_the_papers_network_on_each_data_set() -> None:

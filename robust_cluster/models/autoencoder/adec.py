@@ -9,7 +9,8 @@ until E D(x) - E D(x_hat) exceeds 0.5 or for five passes, in whole epochs of T s
 phase; these steps are no part of the 100,000. Pretraining: `dec`'s, by default "acai" with rotated and shifted images.
 
 Our choices where the paper is silent: D's layers, T, M = T/2, D's pretraining, means over batch and dimensions. Of the
-paper's alpha in [0, 1] (mode "paper") a critic can learn the mean alone; here it is folded to [0, 1/2], as in ACAI.
+paper's alpha in [0, 1] (mode "paper", and the tables of ADEC) a critic can learn the mean alone, with which it still
+tells mixes from what was decoded unmixed; by default alpha is folded to [0, 1/2], as in ACAI.
 Theorem 2 prints the gradient of the adversarial term with the wrong sign; autograd has the right one.
 """
 
