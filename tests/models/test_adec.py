@@ -1,6 +1,7 @@
 """ADEC's three networks and its centres each move by their own loss, in their order and turn."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -141,8 +142,12 @@ def test_encoder_decoder_discriminator_and_centers_move_in_this_order(model: ADE
     assert order == [(name, {name}) for name in ("encoder", "decoder", "discriminator", "centers")]
 
 
-def test_a_joint_step_is_four_updates_each_on_what_the_one_before_left(model: ADEC, build: Build, batch: Batch) -> None:
+@pytest.mark.parametrize("weight", [1.0, 1 / 256])
+def test_a_joint_step_is_four_updates_each_on_what_the_one_before_left(
+    model: ADEC, build: Build, batch: Batch, weight: float
+) -> None:
     """Worked with an autograd of its own on a copy of the model."""
+    model.config = dataclasses.replace(model.config, adversarial_weight=weight)
     lr = model.config.cluster.lr
     optimizers = model.optimizers("cluster")
     model.turns.taken.fill_(2)
@@ -159,9 +164,8 @@ def test_a_joint_step_is_four_updates_each_on_what_the_one_before_left(model: AD
                 value -= lr * gradient
 
     z = encoder(x)
-    descend(
-        clustering_kl(targets, other.assign(z)) + generator_loss(discriminator(decoder(z)), "saturating"), "encoder"
-    )
+    fooling = generator_loss(discriminator(decoder(z)), "saturating")
+    descend(clustering_kl(targets, other.assign(z)) + weight * fooling, "encoder")
     descend(F.mse_loss(decoder(encoder(x)), x), "decoder")
     descend(discriminator_loss(discriminator(decoder(encoder(x))), discriminator(x)), "discriminator")
     descend(clustering_kl(targets, other.assign(encoder(x))), "centers")
@@ -290,6 +294,7 @@ def test_m_is_half_of_t_unless_it_is_given() -> None:
         ({"phase_steps": 0}, r"phase_steps must be in \[1, steps_per_epoch / 2\] = \[1, 70\], got 0", "=70"),
         ({"cluster": Schedule()}, "which is T, must be a number >= 2, got None", "steps_per_epoch=140"),
         ({"cluster": Schedule(steps_per_epoch=1)}, "which is T, must be a number >= 2, got 1", "steps_per_epoch=140"),
+        ({"adversarial_weight": -1.0}, "adversarial_weight must be >= 0, got -1.0", None),
         ({"discriminator_lr": 0.0}, "discriminator_lr must be > 0, got 0.0", None),
         ({"discriminator_epochs": -1}, "discriminator_epochs must be >= 0, got -1", None),
         ({"discriminator_gap": -1.0}, "discriminator_gap must be >= 0, got -1.0", None),

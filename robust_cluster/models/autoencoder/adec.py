@@ -8,9 +8,10 @@ taken anew every T >= 2M steps, so that no check of the labels finds an encoder 
 until E D(x) - E D(x_hat) exceeds 0.5 or for five passes, in whole epochs of T steps, so that P is taken after a joint
 phase; these steps are no part of the 100,000. Pretraining: `dec`'s, by default "acai" with rotated and shifted images.
 
-Our choices where the paper is silent: D's layers, T, M = T/2, D's pretraining, means over batch and dimensions. Of the
-paper's alpha in [0, 1] (mode "paper", and the tables of ADEC) a critic can learn the mean alone, with which it still
-tells mixes from what was decoded unmixed; by default alpha is folded to [0, 1/2], as in ACAI.
+Our choices where the paper is silent: D's layers, T, M = T/2, D's pretraining, means over batch and dimensions (in
+Eq. 10 KL may be a sum: `adversarial_weight`). Of the paper's alpha in [0, 1] (mode "paper", and the tables of ADEC) a
+critic can learn the mean alone, with which it still tells mixes from what was decoded unmixed; by default alpha is
+folded to [0, 1/2], as in ACAI.
 Theorem 2 prints the gradient of the adversarial term with the wrong sign; autograd has the right one.
 """
 
@@ -53,6 +54,7 @@ class Config(dec.Config):
     pretraining: Literal["vanilla", "denoising", "acai"] = "acai"  # REUTERS-10K: vanilla, 2 epochs
     pretrain: Schedule = field(default_factory=lambda: Schedule(batch_size=256, **dec.ACAI_PRETRAINING))
     adv_loss: Game = "saturating"  # log(1 - D), or -log D for the encoder
+    adversarial_weight: float = 1.0  # of this in L_E; 1/256 is Eq. 10 with KL a sum over a batch of 256
     phase_steps: int | None = None  # M; None: T // 2
     discriminator_epochs: int = 5  # passes over the data in which D learns alone, at most
     discriminator_gap: float = 0.5  # E D(x) - E D(x_hat) that ends this
@@ -64,7 +66,7 @@ class Config(dec.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(0, self, "discriminator_epochs", "discriminator_gap")
+        check_at_least(0, self, "adversarial_weight", "discriminator_epochs", "discriminator_gap")
         if self.discriminator_lr <= 0:
             raise ConfigError(f"discriminator_lr must be > 0, got {self.discriminator_lr}")
         steps = self.cluster.steps_per_epoch
@@ -130,8 +132,8 @@ class ADEC(dec.DEC):
         }
 
     def fooling(self, fake: Tensor) -> Tensor:
-        """The encoder's part of the game for logits (n, 1) of decoded samples."""
-        return generator_loss(fake, self.config.adv_loss)
+        """The encoder's part of the game, weighted, for logits (n, 1) of decoded samples."""
+        return self.config.adversarial_weight * generator_loss(fake, self.config.adv_loss)
 
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
         """One for each network and one for the centres; Adam for the discriminator by itself."""
@@ -218,8 +220,12 @@ class ADEC(dec.DEC):
         }
 
     def self_loss(self, x: Tensor, z: Tensor) -> Tensor:
-        """The adversarial term of L_E."""
-        return self.fooling(self.discriminator(self.autoencoder.decoder(z)))
+        """The adversarial term of L_E, without its weight."""
+        return generator_loss(self.discriminator(self.autoencoder.decoder(z)), self.config.adv_loss)
+
+    def loss_weights(self) -> tuple[float, float]:
+        """(1, the weight of the adversarial term)."""
+        return 1.0, self.config.adversarial_weight
 
 
 def descend_at(loss: Tensor, optimizer: Optimizer) -> None:
