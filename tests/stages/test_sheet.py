@@ -28,7 +28,7 @@ from robust_cluster.stages.input_space import Outcome, Scorer
 from robust_cluster.stages.sheet import Judge, Sheet, sheet
 
 MODEL = {"model.cluster.epochs": 6, "model.cluster.lr": 0.003}
-GAN = {"attack.schedule.epochs": 4, "attack.schedule.lr": 0.003, "attack.eps": 0.4, "attack.train_share": 0.5}
+GAN = {"attack.schedule.epochs": 6, "attack.schedule.lr": 0.003, "attack.eps": 0.6, "attack.train_share": 0.5}
 ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "eval": ("view_gan", GAN),
     "batch": ("view_gan", {**GAN, "attack.bn": "batch"}),
@@ -175,7 +175,7 @@ def test_an_attack_that_oversteps_its_budget_is_cut_as_in_the_run(
     monkeypatch.setattr(ViewGan, "perturb", lambda attack, surface, batch: tuple(view + 0.9 for view in batch.views))
     found = sheet(finished.specs["eval"], finished.context, ALL)
     for clean, moved in zip(found.clean, found.moved, strict=True):
-        np.testing.assert_allclose(moved, (clean + 0.4).clip(0, 1), atol=1e-6)
+        np.testing.assert_allclose(moved, (clean + GAN["attack.eps"]).clip(0, 1), atol=1e-6)
 
 
 def test_a_learned_perturbation_is_what_the_saved_generators_make(finished: Finished) -> None:
@@ -184,7 +184,7 @@ def test_a_learned_perturbation_is_what_the_saved_generators_make(finished: Fini
     attacker: Any = finished.context.trained_attack(finished.specs["eval"], surface)
     for generator, clean, moved in zip(attacker.generators, found.clean, found.moved, strict=True):
         with torch.no_grad():
-            delta = 0.4 * torch.tanh(generator(torch.from_numpy(clean))).numpy()
+            delta = GAN["attack.eps"] * torch.tanh(generator(torch.from_numpy(clean))).numpy()
         np.testing.assert_allclose(moved, (clean + delta).clip(0, 1), atol=1e-5)
 
 
