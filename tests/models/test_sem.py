@@ -79,7 +79,7 @@ def test_the_contrastive_term_weighs_all_ordered_pairs_of_views_with_themselves_
     terms = model.losses(rows, "cluster", outputs)
     assert list(terms) == ["contrastive", "reconstruction"]
     assert terms["contrastive"].item() == pytest.approx(expected, rel=1e-5)
-    errors = [float((x - seen).square().mean()) for x, seen in zip(rows.views, outputs.decoded, strict=True)]
+    errors = [(x - seen).square().mean().item() for x, seen in zip(rows.views, outputs.decoded, strict=True)]
     assert terms["reconstruction"].item() == pytest.approx(sum(errors), rel=1e-5)
     torch.testing.assert_close(model.losses(rows, "cluster"), terms)
 

@@ -217,7 +217,7 @@ def test_many_rows_are_pulled_as_each_alone() -> None:
     mixture.means.copy_(torch.tensor([[-1.0], [1.0]]))
     point = torch.linspace(-2, 2, PORTION + 3).unsqueeze(1)
     gamma = torch.stack([point[:, 0] < 0, point[:, 0] >= 0], dim=1).float()
-    torch.testing.assert_close(mixture.pull(point, gamma, 3.0), (3 * point + point.sign()) / 4)
+    torch.testing.assert_close(mixture.pull(point, gamma, 3.0), (3 * point + gamma @ mixture.means) / 4)
 
 
 def test_a_lloyd_pass_is_one_of_scikit_learns_and_leaves_an_empty_centre() -> None:
