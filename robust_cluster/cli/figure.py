@@ -155,7 +155,7 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
                 if kind == "learning"
                 else plots.swept_points(grid)
             )
-            figure = plots.draw(spec, options.profile, points, f"{note}; {plots.statistic(spec, grid.n_seeds)}")
+            figure = plots.draw(spec, options.profile, points, f"{note}; {plots.statistic(spec, points)}")
         else:
             figure, points = pictured(spec, answers, note, options)
     figures.save(figure, output)

@@ -142,6 +142,10 @@ class ClusterModel(nn.Module, ABC):
         """Whether this configuration of the method starts from a pretraining run."""
         return cls.pretrained_by is not None
 
+    def knows_labels(self) -> bool:
+        """Whether `labels` are already those that the method gives; not before `finish` where that alone fits them."""
+        return True
+
     def training_labels(self) -> Tensor | None:
         """Labels (n,) that the training gave its own rows, for methods that label other points in another way."""
         return None

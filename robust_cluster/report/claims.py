@@ -49,7 +49,9 @@ class Side:
 class Claim:
     """That `above` exceeds `below` in `metric` by more than `margin`, in the metric's own units.
 
-    `where`: swept setting -> the values that count, by default all. `test`: paired t, or signs of the differences.
+    `where`: swept setting -> the values that count, by default all. `minus`: swept settings at which each side's own
+    value is taken off first, so that what is compared is gained or lost since. `test`: paired t, or signs of the
+    differences.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Claim:
     margin: float = 0.0
     test: Test = "t"
     where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    minus: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def comparison(self) -> str:
@@ -70,7 +73,9 @@ class Claim:
             for side in (self.above, self.below)
         ]
         margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
-        return f"{self.metric}: {' > '.join(sides)}{margin}"
+        start = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in self.minus.items())
+        since = f" minus its own at {start}" if start else ""
+        return f"{self.metric}{since}: {' > '.join(sides)}{margin}"
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def judge(
 
 
 def _verdicts(claim: Claim, records: Sequence[Record], profile: str, folder: Path | None) -> Iterator[Verdict]:
-    above, below = (values(claim, side, records, profile, folder=folder) for side in (claim.above, claim.below))
+    above, below = (gained(claim, side, records, profile, folder=folder) for side in (claim.above, claim.below))
     for data in (name for name in above if name in below):
         seeds = sorted(above[data].keys() & below[data].keys())
         gains = [above[data][seed] - below[data][seed] for seed in seeds]
@@ -137,15 +142,35 @@ def _verdicts(claim: Claim, records: Sequence[Record], profile: str, folder: Pat
         yield Verdict(claim, data, "holds" if holds else "does not hold", effect, len(gains), p)
 
 
-def values(claim: Claim, side: Side, records: Iterable[Record], profile: str, *, folder: Path | None = None) -> Values:
+def gained(claim: Claim, side: Side, records: Sequence[Record], profile: str, *, folder: Path | None = None) -> Values:
+    """The value of each data set and seed of one side, less its own at the settings of `minus` where there are some."""
+    found = values(claim, side, records, profile, claim.where, folder=folder)
+    if not claim.minus:
+        return found
+    start = values(claim, side, records, profile, claim.minus, folder=folder)
+    return {
+        data: {seed: value - start[data][seed] for seed, value in seeds.items() if seed in start[data]}
+        for data, seeds in found.items()
+    }
+
+
+def values(
+    claim: Claim,
+    side: Side,
+    records: Iterable[Record],
+    profile: str,
+    where: Mapping[str, Sequence[Any]],
+    *,
+    folder: Path | None = None,
+) -> Values:
     """The value of each data set and seed of one side, none for a seed that lacks a run or the metric."""
     spec = load_spec(side.table, folder)
     methods = [method.label for method in spec.methods if not method.published_only]
     if side.method not in methods:
         raise UnknownNameError(f"method of {side.table}", side.method, methods)
-    for key in claim.where:
+    for key in where:
         choose(key, spec.profile(profile).sweep, kind=f"sweep of {side.table}")
-    asked = [r for r in requests(spec, profile) if r.place["method"] == side.method and _counts(r, claim.where)]
+    asked = [r for r in requests(spec, profile) if r.place["method"] == side.method and _counts(r, where)]
     found: dict[str, dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
     for request, record in zip(asked, select(asked, records), strict=True):
         value = None if record is None else measured(record, claim.metric)

@@ -80,38 +80,56 @@ def drawing_of(spec: TableSpec) -> Drawing:
     return spec.figure
 
 
-def statistic(spec: TableSpec, n_seeds: int) -> str:
-    """What a drawn value is, over so many seeds."""
+def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
+    """What a drawn value is, over as many seeds as the points have."""
     drawing = drawing_of(spec)
-    over = "one seed" if n_seeds == 1 else f"mean over {n_seeds} seeds"
-    if drawing.kind != "heat" and n_seeds > 1:
-        over = f"mean ± sample standard deviation over {n_seeds} seeds"
-    smooth = f"; trailing mean of {drawing.smooth} epochs" if drawing.smooth > 1 else ""
-    return f"{over}{smooth}{'; in brackets the mean without it' if smooth and drawing.average else ''}"
+    counts = [point["n"] for point in points if point["n"]]
+    least, most = min(counts, default=0), max(counts, default=0)
+    seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    over = "one seed" if most == 1 else f"mean over {seeds}"
+    if drawing.kind != "heat" and most > 1:
+        over = f"mean ± sample standard deviation over {seeds}"
+    is_broken = drawing.kind == "learning" and least < most
+    return "; ".join(
+        [
+            over,
+            *(["dashed where some have ended"] if is_broken else []),
+            *([f"trailing mean of {drawing.smooth} epochs"] if drawing.smooth > 1 else []),
+            *(["in brackets the mean over each run's epochs, then over runs"] if drawing.average else []),
+        ]
+    )
 
 
 def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Line]]]) -> list[Point]:
-    """A point per epoch of a curve: mean and std over its runs of the trailing mean, and `raw`, the mean without it.
+    """A point per epoch of a curve: mean and std, over the runs that came so far, of the trailing mean.
 
-    A figure that is None in a line is left out there. Raises: ConfigError when a run has not logged it.
+    `average`, the same in all points of a curve: each run's mean over its epochs, without the start and untrailed, as
+    its record has it, then the mean over runs. A figure that is None in a line is left out there.
+    Raises: ConfigError when a run has not logged it.
     """
     drawing = drawing_of(spec)
-    found: dict[tuple[str, str, float], list[tuple[float, float]]] = defaultdict(list)
+    found: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    averages: dict[tuple[str, str], list[float]] = defaultdict(list)
     for request, lines in logs:
-        panel, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
+        place, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
         for name in drawing.logged:
-            for x, smooth, raw in series(lines, name, drawing):
-                found[f"{panel}{spec.symbol(name)}", curve, x].append((smooth, raw))
+            panel = f"{place}{spec.symbol(name)}"
+            known = list(series(lines, name, drawing))
+            for i, (x, _) in enumerate(known):
+                found[panel, curve, x].append(fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]))
+            trained = [value for x, value in known if x]
+            if trained:
+                averages[panel, curve].append(fmean(trained))
     return [
         {
             "panel": panel,
             "curve": curve,
             "metric": "",
             "x": x,
-            "mean": fmean(smooth for smooth, _ in values),
-            "std": stdev(smooth for smooth, _ in values) if len(values) > 1 else None,
+            "mean": fmean(values),
+            "std": stdev(values) if len(values) > 1 else None,
             "n": len(values),
-            "raw": fmean(raw for _, raw in values),
+            "average": fmean(own) if (own := averages[panel, curve]) else None,
         }
         for (panel, curve, x), values in sorted(found.items(), key=lambda item: (*order(found, item[0]), item[0][2]))
     ]
@@ -128,16 +146,14 @@ def axes_of(spec: TableSpec) -> frozenset[str]:
     return frozenset(spec.rows + spec.columns)
 
 
-def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple[float, float, float]]:
-    """x, trailing mean and value of each line, None left out. Raises: ConfigError for what was not logged."""
+def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple[float, float]]:
+    """x, 0 at the start, and value of each line, None left out. Raises: ConfigError for what was not logged."""
     if not lines:
         raise ConfigError(f"no {name!r} was logged: the run had no epoch", hint=LOGGED)
     values = [logged(line, name) for line in lines]
     steps = accumulate(int(line["steps"]) for line in lines)
     places = steps if drawing.x == "iteration" else (int(line["epoch"]) for line in lines)
-    known = [(float(x), float(value)) for x, value in zip(places, values, strict=True) if value is not None]
-    for i, (x, value) in enumerate(known):
-        yield x, fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]), value
+    return ((float(x), float(value)) for x, value in zip(places, values, strict=True) if value is not None)
 
 
 def recorded(record: Mapping[str, Any], names: Sequence[str]) -> list[Line] | None:
@@ -234,10 +250,16 @@ def draw_lines(
         own = [point for point in points if point["curve"] == curve]
         known = [point for point in own if point["mean"] is not None]
         dash, colour = metrics.index(own[0]["metric"]), colours[curve]
-        x, mean, std = (np.array([point[key] or 0.0 for point in known]) for key in ("x", "mean", "std"))
-        is_long = drawing.kind == "learning"
-        label = f"{curve} (mean {fmean(p['raw'] for p in known):.3g})" if drawing.average and known else curve
-        axes.plot(x, mean, color=colour, linestyle=DASHES[dash % 4], marker="" if is_long else ".", label=label)
+        x, mean, std, n = (np.array([point[key] or 0.0 for point in known]) for key in ("x", "mean", "std", "n"))
+        if drawing.kind == "learning":
+            average = known[0]["average"] if drawing.average and known else None
+            label = curve if average is None else f"{curve} (mean {average:.3g})"
+            is_whole = n == n.max(initial=0)
+            axes.plot(x, np.where(is_whole, mean, np.nan), color=colour, label=label)
+            if not is_whole.all():  # a jump there may be another run's absence
+                axes.plot(x, np.where(is_whole, np.nan, mean), color=colour, linestyle="--")
+        else:
+            axes.plot(x, mean, color=colour, linestyle=DASHES[dash % 4], marker=".", label=curve)
         if std.any():
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
     axes.set_xlabel(spec.symbol(drawing.x))

@@ -118,8 +118,13 @@ def training_scores(model: ClusterModel, context: Context) -> Metrics:
 
 
 def label_change(run: Run) -> float | None:
-    """The share of the watched rows that changed cluster in the last epoch, None where there were fewer than two."""
-    change: float | None = next((line["health"].get("label_change") for line in reversed(run.lines())), None)
+    """The share of samples that changed cluster in the last epoch, None where fewer than two had labels.
+
+    Of all samples where the model counts these, as DEC's family does to stop by it, else of the watched ones.
+    """
+    lines = run.lines()
+    health = lines[-1]["health"] if lines else {}
+    change: float | None = health.get("labels_changed", health.get("label_change"))
     return change
 
 

@@ -152,8 +152,8 @@ def matched_targets(labels: Labels | None, predicted: Predicted, n_clusters: int
 def columns(start: Figures, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures by name, of the model before its first step and after each logged epoch, with the steps done by then.
 
-    "mean": theirs over the epochs, without the start, which methods of one pretraining share. The start is after the
-    steps that are no part of the clustering, of which a model that has such logs how many there were: "steps_alone".
+    "mean": theirs over the epochs, without the start, where nothing is clustered yet. The start is after the steps that
+    are no part of the clustering, of which a model that has such logs how many there were: "steps_alone".
     """
     done = np.cumsum([line["steps"] for line in lines]).tolist()
     logged = []

@@ -155,7 +155,10 @@ class Watch:
         self.before: Tensor | None = None
 
     def __call__(self) -> dict[str, Any]:
-        """The figures of `cluster_health` and "label_change" in [0, 1], None after the first epoch."""
+        """The figures of `cluster_health` and "label_change" in [0, 1].
+
+        That is None after the first epoch, and while the model does not know its labels.
+        """
         training = self.model.training
         self.model.eval()
         embedding = embed(self.model, self.views)
@@ -163,7 +166,8 @@ class Watch:
         with torch.no_grad():
             labels = self.model.labels(embedding.z)
         self.model.train(training)
-        change = None if self.before is None else float((labels != self.before).float().mean())
+        before = self.before if self.model.knows_labels() else None
+        change = None if before is None else float((labels != before).float().mean())
         self.before = labels
         return {**health, "label_change": change}
 

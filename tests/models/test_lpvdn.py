@@ -148,7 +148,9 @@ def test_labels_are_k_means_on_s_and_can_be_told_from_z_alone(lpvdn: LPVDN, digi
     z = embed(lpvdn, digits.views).z
     gamma = lpvdn.prior.log_responsibilities(z).exp()
     assert lpvdn.assign(z).equal(gamma)  # until k-means is fitted
+    assert not lpvdn.knows_labels()
     lpvdn.finish("cluster", lambda: embed(lpvdn, digits.views), seed=3)
+    assert lpvdn.knows_labels()
     with torch.no_grad():
         s = lpvdn.f_lp(z)
     expected = KMeans(10, n_init=10, random_state=3).fit_predict(s.numpy()).tolist()
@@ -162,6 +164,7 @@ def test_labels_are_k_means_on_s_and_can_be_told_from_z_alone(lpvdn: LPVDN, digi
 def test_without_the_locality_term_labels_are_the_components(build: Build, digits: Dataset) -> None:
     model = cast(LPVDN, build("lpvdn", alpha1=0.0))
     model.start("cluster", lambda: embed(model, digits.views), seed=3)
+    assert model.knows_labels()
     model.finish("cluster", lambda: embed(model, digits.views), seed=3)
     z = embed(model, digits.views).z
     assert model.labels(z).equal(model.prior.log_responsibilities(z).argmax(dim=1))

@@ -148,7 +148,9 @@ def test_labels_are_k_means_on_one_hot_code_and_means(pair: Dataset) -> None:
     z = embed(model, pair.views).z
     before = model.labels(z)
     assert before.equal(z[:, :10].argmax(dim=1))
+    assert not model.knows_labels()
     model.finish("cluster", lambda: embed(model, pair.views), seed=4)
+    assert model.knows_labels()
     rounded = np.concatenate([np.eye(10)[z[:, :10].argmax(dim=1).numpy()], z[:, 10:].numpy()], axis=1)
     expected = KMeans(10, n_init=2, random_state=4).fit_predict(rounded.astype(np.float32))
     assert model.labels(z).tolist() == expected.tolist()

@@ -54,7 +54,9 @@ def test_the_largest_soft_label_is_k_means_label_on_the_mean(build: Build, digit
     model = build("vae_kmeans", n_init=2)
     z = embed(model, digits.views).z
     torch.testing.assert_close(model.assign(z), torch.full((1797, 10), 0.1))  # not fitted yet
+    assert not model.knows_labels()
     model.finish("cluster", lambda: embed(model, digits.views), seed=3)
+    assert model.knows_labels()
     expected = KMeans(10, n_init=2, random_state=3).fit_predict(z.numpy()).tolist()
     assert model.labels(z).tolist() == expected
     torch.testing.assert_close(model.log_assign(z), model.assign(z).log())

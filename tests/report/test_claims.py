@@ -121,6 +121,23 @@ def test_only_the_values_of_a_sweep_that_are_asked_for_count(swept: TableSpec, r
         judge([replace(CLAIM, where={"attack.gama": [20]})], records, "smoke", folder=swept.folder)
 
 
+def test_what_is_lost_since_a_start_counts_by_seed(swept: TableSpec, record: Make) -> None:
+    """ConvAE is above at 40 as it was at 20, but loses 0.3, 0.2 and 0.25 where k-means loses 0.1."""
+    records = runs(record, [0.9, 0.8, 0.85, 0.9], [0.5, 0.4, 0.3], gamma=20.0)
+    records += runs(record, [0.6, 0.6, 0.6], [0.4, 0.3, 0.2, 0.1], gamma=40.0)
+    claim = replace(CLAIM, where={"attack.gamma": [40]})
+    assert judge([claim], records, "smoke", folder=swept.folder)[0].effect == pytest.approx(0.3)
+    since = replace(claim, minus={"attack.gamma": [20]})
+    verdict = judge([since], records, "smoke", folder=swept.folder)[0]
+    assert (verdict.n, verdict.outcome, verdict.effect) == (3, "does not hold", pytest.approx(-0.15))
+    row = rows([verdict])[0]
+    assert row["compares"] == "ACC* minus its own at attack.gamma 20: ConvAE (toy) > kmeans (toy)"
+    other = replace(since, above=since.below, below=since.above)
+    assert judge([other], records, "smoke", folder=swept.folder)[0].outcome == "holds"
+    with pytest.raises(UnknownNameError, match=r"Unknown sweep of toy 'attack.gama'"):
+        judge([replace(claim, minus={"attack.gama": [20]})], records, "smoke", folder=swept.folder)
+
+
 @pytest.mark.parametrize(("margin", "outcome"), [(0.05, "holds"), (0.2, "does not hold"), (-0.02, "holds")])
 def test_a_margin_must_be_exceeded_clearly(toy: TableSpec, record: Make, margin: float, outcome: str) -> None:
     records = runs(record, [0.9, 0.8, 0.7], [0.8, 0.65, 0.58])

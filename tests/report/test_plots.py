@@ -16,6 +16,7 @@ from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.report import figures, plots
 from robust_cluster.report.spec import TableSpec, figure_names, load_spec, requests, table_names
 from robust_cluster.report.table import Grid, build
+from robust_cluster.stages import drift
 from robust_cluster.stages.gallery import Cloud, Strip
 
 Load = Callable[..., TableSpec]
@@ -141,8 +142,9 @@ def test_the_axes_may_be_logarithmic_and_limited(load_figure: Load, record: Make
     assert list(axes.get_xticks(minor=True)) == []
 
 
-def point(panel: str, curve: str, x: float) -> dict[str, Any]:
-    return {"panel": panel, "curve": curve, "metric": "", "x": x, "mean": 0.5, "std": None, "n": 1, "raw": 0.5}
+def point(panel: str, curve: str, x: float, n: int = 1) -> dict[str, Any]:
+    named = {"panel": panel, "curve": curve, "metric": ""}
+    return {**named, "x": x, "mean": 0.5, "std": None, "n": n, "average": 0.5}
 
 
 def test_a_curve_has_one_colour_in_every_panel_and_four_panels_stand_two_by_two(load_figure: Load) -> None:
@@ -161,16 +163,20 @@ def test_an_axis_ends_where_a_short_run_does(load_figure: Load, last: float, sho
 
 
 @pytest.mark.parametrize(
-    ("section", "n_seeds", "said"),
+    ("section", "counts", "said"),
     [
-        (LINES, 3, "mean ± sample standard deviation over 3 seeds"),
-        (LINES, 1, "one seed"),
-        (HEAT, 3, "mean over 3 seeds"),
-        (f"{LEARNING}smooth = 10\naverage = true", 1, "one seed; trailing mean of 10 epochs; in brackets the mean"),
+        (LINES, [3, 3, 0], "mean ± sample standard deviation over 3 seeds"),
+        (LINES, [3, 1], "mean ± sample standard deviation over 1 to 3 seeds"),
+        (LINES, [1, 1, 0], "one seed"),
+        (HEAT, [3], "mean over 3 seeds"),
+        (LEARNING, [2, 2, 1], "mean ± sample standard deviation over 1 to 2 seeds; dashed where some have ended"),
+        (f"{LEARNING}smooth = 10\naverage = true", [1], "one seed; trailing mean of 10 epochs; in brackets the mean"),
     ],
 )
-def test_what_is_drawn_is_said(load_figure: Load, section: str, n_seeds: int, said: str) -> None:
-    assert plots.statistic(load_figure(section), n_seeds).startswith(said)
+def test_what_is_drawn_is_said(load_figure: Load, section: str, counts: list[int], said: str) -> None:
+    """Over as many seeds as there are runs, not as many as the table asks for."""
+    points = [point("a", "one", x, n) for x, n in enumerate(counts)]
+    assert plots.statistic(load_figure(section), points).startswith(said)
 
 
 def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, record: Make) -> None:
@@ -219,10 +225,34 @@ def test_a_learning_curve_is_the_mean_over_seeds_of_trailing_means_against_itera
     assert [(p["panel"], p["curve"]) for p in points] == [("STL-10, flip", "ConvAE, d = 64, γ = 20")] * 3
     assert [p["x"] for p in points] == [5, 10, 15]
     assert [p["mean"] for p in points] == [2.0, (0.5 + 4) / 2, 1.5]
-    assert [p["raw"] for p in points] == [2.0, 2.5, 2.0]
+    assert [p["average"] for p in points] == [(1 + 4) / 2] * 3, "of the runs' own means, however long they are"
     assert [p["n"] for p in points] == [2, 2, 1]
     assert points[0]["std"] == pytest.approx(4 / math.sqrt(2))
     assert points[2]["std"] is None
+
+
+def test_a_learning_curve_is_dashed_where_fewer_runs_go_on(load_figure: Load) -> None:
+    spec = load_figure(LEARNING)
+    points = plots.logged_points(spec, logs_of(spec, [0.0, 1.0, 2.0], [4.0, 4.0]))
+    (axes,) = plots.draw(spec, "smoke", points, "").axes
+    shared, alone = axes.get_lines()
+    assert (shared.get_linestyle(), alone.get_linestyle()) == ("-", "--")
+    np.testing.assert_array_equal(shared.get_ydata(), [2.0, 2.5, np.nan])
+    np.testing.assert_array_equal(alone.get_ydata(), [np.nan, np.nan, 2.0])
+    assert shared.get_color() == alone.get_color()
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["ConvAE, d = 64, γ = 20"]
+
+
+def test_the_average_of_a_curve_is_that_of_its_record(load_figure: Load) -> None:
+    """Without the start, which the curve itself shows."""
+    spec = load_figure(LEARNING)
+    lines = [{"epoch": 0, "steps": 0, "flip": 9.0}, *log([1.0, None, 2.0])]
+    ((request, _),) = logs_of(spec, [])
+    points = plots.logged_points(spec, [(request, lines)])
+    assert [(p["x"], p["average"]) for p in points] == [(0, 1.5), (5, 1.5), (15, 1.5)]
+    health = [dict.fromkeys(drift.FIGURES, value) for value in (1.0, None, 2.0)]
+    record = drift.columns(dict.fromkeys(drift.FIGURES, 9.0), [{"steps": 5, "health": figures} for figures in health])
+    assert record["mean"] == dict.fromkeys(drift.FIGURES, 1.5)
 
 
 def test_epochs_are_counted_where_they_are_asked_for_and_none_is_left_out(load_figure: Load) -> None:

@@ -7,7 +7,7 @@ import pytest
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.report import spec as report_spec
 from robust_cluster.report.compare import load_published
-from robust_cluster.report.spec import TableSpec, load_spec, requests, table_names, tables_folder
+from robust_cluster.report.spec import TableSpec, figure_names, load_spec, requests, table_names, tables_folder
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
 from robust_cluster.stages.profiles import PROFILES
@@ -229,6 +229,20 @@ def test_starred_rows_have_adecs_pretraining_interval_and_images() -> None:
         own = {tuple(map(str, map(r.settings.get, keys[1:]))) for r in asked if r.data.name == name}
         assert own == {tuple(map(str, expected[1:]))}, "the same pretrained network for all"
     assert {r.settings["model.alpha"] for r in asked} == {"unit"}, "the paper's"
+
+
+@pytest.mark.parametrize("profile", ["paper", "cpu", "smoke"])
+def test_tables_and_figures_of_adec_ask_for_the_same_runs(profile: str) -> None:
+    """One method on one data set with one seed has one set of settings, wherever it is shown."""
+    names = [name for name in [*table_names(), *figure_names()] if name.startswith("adec")]
+    asked = [(name, request) for name in names for request in requests(load_spec(name), profile)]
+    found: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for name, request in asked:
+        settings = {**request.settings, **request.own_settings}
+        place = request.place["method"], request.place["data"], str(request.seed), str(settings.get("model.gamma"))
+        found.setdefault(place, {}).setdefault(json.dumps(settings, sort_keys=True), []).append(name)
+    assert len(names) == 4 + 9
+    assert not [users for users in found.values() if len(users) > 1]
 
 
 def test_dcan_has_the_papers_network_on_each_data_set() -> None:

@@ -120,6 +120,10 @@ class MultiVAE(ClusterModel):
             return alpha / alpha.sum(dim=1, keepdim=True)
         return center_posterior(self.corners(z), self.centers, self.variance)
 
+    def knows_labels(self) -> bool:
+        """Not before k-means: until then they are the discrete code's."""
+        return bool(self.is_fitted)
+
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite once k-means is fitted."""
         if not self.is_fitted:

@@ -99,6 +99,10 @@ class LPVDN(vade.VaDE):
         """Soft labels (n, K) whose argmax is the centre nearest to f_lp(z); VaDE's until k-means is fitted."""
         return center_posterior(self.f_lp(z), self.centers, self.variance) if self.is_fitted else super().assign(z)
 
+    def knows_labels(self) -> bool:
+        """Not before k-means on s: until then they are VaDE's."""
+        return bool(self.is_fitted) or not self.config.alpha1
+
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite."""
         if not self.is_fitted:

@@ -68,6 +68,10 @@ class VAEKMeans(ClusterModel):
         """Soft labels (n, K) whose argmax is the nearest centre; all equal until k-means is fitted."""
         return center_posterior(z, self.centers, self.variance)
 
+    def knows_labels(self) -> bool:
+        """Not before k-means: all centres are 0 until then."""
+        return bool(self.centers.any())
+
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite."""
         return log_center_posterior(z, self.centers, self.variance)
