@@ -210,7 +210,8 @@ def test_vectors_that_are_flattened_images_move_as_the_images_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "given"), [((64,), (8, 8)), ((64,), (1, 7, 8)), ((1, 8, 8), (1, 4, 16)), ((1, 8, 8), (8, 8))]
+    ("shape", "given"),
+    [((64,), (8, 8)), ((64,), (1, 7, 8)), ((64,), (-1, 8, -8)), ((1, 8, 8), (1, 4, 16)), ((1, 8, 8), (8, 8))],
 )
 def test_an_image_shape_that_the_samples_do_not_have_is_refused(shape: tuple[int, ...], given: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"image_shape must be \(channels, height, width\) of toy's samples .*, got"):

@@ -314,7 +314,7 @@ def image_shape(config: Config, info: DataInfo) -> tuple[int, ...]:
     shape, given = single_view(info), config.image_shape
     if len(shape) == 3 and given in ((), shape):
         return shape
-    if given and (len(given) != 3 or math.prod(given) != shape[0]):
+    if given and (len(given) != 3 or min(given) < 1 or math.prod(given) != shape[0]):
         raise ConfigError(
             f"image_shape must be (channels, height, width) of {info.name}'s samples {list(shape)}, got {list(given)}",
             hint="--set model.image_shape=[1,28,28] for vectors of 784",
