@@ -197,12 +197,18 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
 
 
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:
-    """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError, also for one that is given twice."""
+    """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError, also for one that is given twice.
+
+    Only what a re-attack sweeps of its attack can be set too: for the attack that the defense met.
+    """
     radius = budget(options) if stage in ("attack", "reattack") else {}
-    for text in [*(options.set or []), *(options.sweep or [])]:
-        key = text.partition("=")[0].strip()
+    fixed, swept = ([text.partition("=")[0].strip() for text in texts or []] for texts in (options.set, options.sweep))
+    for key in (*fixed, *swept):
         if key in radius:
             raise ConfigError(f"--{key.removeprefix('attack.')} and {key} are one setting", hint="give one of them")
+    for key in swept:
+        if key in fixed and not is_own(stage, key):
+            raise ConfigError(f"--set and --sweep both give {key}", hint="leave one of them out")
     return {**overrides(ctx, options, options.mode), **radius}
 
 
@@ -222,7 +228,7 @@ def stage_requests(
     found: list[tuple[Request, Mapping[str, Any]]] = []
     for seed, values, attack_seed in product(seeds, product(*swept.values()), attack_seeds):
         choice = dict(zip(swept, values, strict=True))
-        own = {key: v for key, v in choice.items() if stage == "reattack" and key.startswith("attack.")}
+        own = {key: v for key, v in choice.items() if is_own(stage, key)}
         request = Request(
             stage=stage,
             data=options.ref,
@@ -239,6 +245,11 @@ def stage_requests(
         )
         found.append((request, own))
     return found
+
+
+def is_own(stage: Stage, key: str) -> bool:
+    """Whether a swept setting is of the re-attack alone, and not of the attack that its defense met."""
+    return stage == "reattack" and key.startswith("attack.")
 
 
 def show_records(records: Sequence[Record], options: StageOptions, *, single: bool) -> None:

@@ -472,7 +472,8 @@ def _caption(
     if spec.statistic == "best_loss":
         yield f"Of {over}, the one with the lowest final loss, which reads no labels."
     elif spread is None:
-        yield f"Mean±sample standard deviation over {over}; a cell with fewer says so."
+        is_alone = len(axes.seed) == 1
+        yield "One seed." if is_alone else f"Mean±sample standard deviation over {over}; a cell with fewer says so."
     if spread is not None:
         yield from spreads.sentences(list(spread.values()), over)
     if len(axes.attack_seed) > 1 and any(request.attack_seed is not None for request in asked):
@@ -551,8 +552,8 @@ def _provenance(records: Sequence[Record]) -> Iterator[str]:
     places = sorted({f"{e['accelerator'] or e['cpu']} ({_threads(e['threads'])})" for e in environments})
     commits = sorted({str(e["commit"])[:7] + ("+" if e["dirty"] else "") for e in environments})
     yield (
-        f"{len(told)} runs of this stage, {minutes:.0f} min of training in all on {', '.join(places)}; "
-        f"commit {', '.join(commits)}."
+        f"{len(told)} run{'s' if len(told) > 1 else ''} of this stage, "
+        f"{minutes:.0f} min of training in all on {', '.join(places)}; commit {', '.join(commits)}."
     )
 
 

@@ -316,6 +316,12 @@ def test_no_run_shows_what_exists_and_exits_with_3_for_the_rest(carried_out: lis
     assert carried_out == []
 
 
+def test_a_setting_is_not_both_set_and_swept() -> None:
+    result = rc("attack --model idec --data digits --set model.gamma=5 --sweep model.gamma=0.1,1 --dry-run")
+    assert result.exit_code == 2
+    assert result.stderr == "error: --set and --sweep both give model.gamma (leave one of them out)\n"
+
+
 def test_a_reattack_has_three_fresh_attackers_and_sweeps_only_its_own_attack(carried_out: list[str]) -> None:
     specs = settings_of(f"reattack {GRAPH} --mode control --set attack.gamma=40 --sweep attack.gamma=20,80")
     again = [spec for spec in specs if spec["stage"] == "reattack"]

@@ -96,6 +96,16 @@ def test_markdown_is_the_golden_text(grid: Grid) -> None:
     assert text(grid, "markdown") == MARKDOWN
 
 
+def test_the_caption_speaks_of_one_seed_and_of_one_run_where_there_is_no_more(
+    load_toy: Callable[..., TableSpec], record: Make
+) -> None:
+    place = {"accelerator": None, "cpu": "a CPU", "threads": 1, "commit": "abcdef0123", "dirty": False}
+    one = {**record(profile="one"), "environment": place, "training": {"loss": 1.0, "seconds": 100.0}}
+    caption = build(load_toy(), [one], profile="one").caption
+    assert caption[0] == "One seed."
+    assert "1 run of this stage, 2 min of training in all on a CPU (1 thread); commit abcdef0." in caption
+
+
 def test_markdown_puts_the_papers_number_and_the_difference_beside_each_cell(compared: Grid) -> None:
     assert COMPARED in text(compared, "markdown")
     assert "Difference: ours minus the paper's." in text(compared, "markdown")
