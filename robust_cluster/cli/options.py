@@ -409,6 +409,8 @@ def sweeps(texts: Iterable[str]) -> dict[str, list[Any]]:
     """Dotted setting -> its values, of `--sweep attack.gamma=20,40`. Raises: ConfigError."""
     found: dict[str, list[Any]] = {}
     for key, right in (_pair(text, "--sweep") for text in texts):
+        if key in found:
+            raise ConfigError(f"--sweep gives {key} twice", hint=f"--sweep {key}=A,B with all values")
         values = (
             value(f"[{right}]") if "[" in right or '"' in right else [value(part.strip()) for part in right.split(",")]
         )

@@ -322,6 +322,11 @@ def test_a_setting_is_not_both_set_and_swept() -> None:
     assert result.stderr == "error: --set and --sweep both give model.gamma (leave one of them out)\n"
 
 
+def test_a_setting_is_swept_once() -> None:
+    with pytest.raises(ConfigError, match=r"--sweep gives attack.sigma twice \(--sweep attack.sigma=A,B"):
+        sweeps(["attack.sigma=0.1", "attack.sigma=0.2"])
+
+
 def test_a_reattack_has_three_fresh_attackers_and_sweeps_only_its_own_attack(carried_out: list[str]) -> None:
     specs = settings_of(f"reattack {GRAPH} --mode control --set attack.gamma=40 --sweep attack.gamma=20,80")
     again = [spec for spec in specs if spec["stage"] == "reattack"]
