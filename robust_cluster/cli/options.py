@@ -70,6 +70,9 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     if not isinstance(settings, Mapping):
         raise ConfigError(f'[set] in {path} must be a table like "model.neighbors" = 3, got {settings!r}')
     ctx.meta[CONFIG_SET] = dict(_dotted(settings))
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            raise ConfigError(f"[{key}] in {path} is no option; settings belong under [set.{key}]")
     known = _fields_by_flag(ctx)
     given = {key.replace("-", "_"): _asoption(value) for key, value in content.items()}
     for key in given:

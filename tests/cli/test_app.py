@@ -193,6 +193,13 @@ def test_a_value_comes_from_flag_then_environment_then_config_then_default() -> 
     assert directories(rc("cluster --dry-run", RC_CONFIG="config.toml")) == directories(config)
 
 
+def test_settings_beside_the_set_table_of_a_config_file_are_refused() -> None:
+    Path("config.toml").write_text("[model]\nalpha0 = 2\n")
+    result = rc("cluster --model lpvdn --data digits --config config.toml --dry-run")
+    assert result.exit_code == 2
+    assert result.stderr == "error: [model] in config.toml is no option; settings belong under [set.model]\n"
+
+
 def test_settings_of_the_config_file_are_replaced_key_by_key(carried_out: list[str]) -> None:
     Path("config.toml").write_text("seed = [0, 1]\n[set]\n'model.neighbors' = 7\n[set.model.cluster]\nepochs = 4\n")
     specs = settings_of(f"cluster {GRAPH} --config config.toml --set model.neighbors=5")
