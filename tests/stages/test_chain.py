@@ -243,6 +243,19 @@ def test_what_does_not_exist_is_refused_before_anything_runs(ask: Any, fields: d
         ({"stage": "attack", "attack": "apgd"}, {"n_clusters": 1}, "an attack moves samples to another cluster"),
         *(
             (
+                {"stage": "cluster", "model": model, "overrides": {"model.output": "sigmoid"}},
+                {"shapes": ((64,),), "bounds": None},
+                "output 'sigmoid' needs data in [0, 1]",
+            )
+            for model in ("vae_kmeans", "vade", "lpvdn")
+        ),
+        (
+            {"stage": "cluster", "model": "dcan", "overrides": {"model.side": 7}},
+            {"shapes": ((64,),)},
+            "side must divide the vectors' length 64, got 7",
+        ),
+        *(
+            (
                 {"stage": stage, "model": model, "attack": "apgd", "defense": "none", "overrides": overrides},
                 {},
                 f"{model} clusters the data themselves: it has no latent space",

@@ -103,6 +103,11 @@ class DCAN(ClusterModel):
     descends_losses: ClassVar[bool] = False
     scores_refit: ClassVar[bool] = True
 
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, for data that can be pooled as asked. Raises: ConfigError."""
+        image_shape(single_view(info), config)
+
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
         self.config: Config = config

@@ -28,7 +28,7 @@ from robust_cluster.models.base import (
     Schedule,
     StepwiseSchedule,
 )
-from robust_cluster.models.variational.vae_kmeans import Output, check_hidden, new_network
+from robust_cluster.models.variational.vae_kmeans import Output, check_hidden, check_output, new_network
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.variational import MixturePrior, component_kl, prior_kl
 
@@ -79,6 +79,11 @@ class VaDE(ClusterModel):
         self.config: Config = config
         self.network = new_network(config.hidden, config.output, info, latent_dim)
         self.prior = MixturePrior(info.n_clusters, latent_dim)
+
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, for data that its decoder can give. Raises: ConfigError."""
+        check_output(config.output, info)
 
     def pretrained(self) -> nn.Module:
         """The autoencoder; its log-variance head is untrained."""

@@ -21,6 +21,7 @@ from robust_cluster.nn.losses import standard_normal_kl
 from robust_cluster.nn.variational import VariationalAutoencoder
 
 Output = Literal["auto", "sigmoid", "linear"]
+UNIT = (0.0, 1.0)  # bounds of data that a sigmoid can give
 QUICK: dict[str, Any] = {"cluster": {"epochs": 40}}
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"hidden": (128, 128), "cluster": {"epochs": 30, "batch_size": 128}},
@@ -54,6 +55,11 @@ class VAEKMeans(ClusterModel):
         self.register_buffer("variance", torch.ones(()))
         self.centers: Tensor
         self.variance: Tensor
+
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Nothing, for data that its decoder can give. Raises: ConfigError."""
+        check_output(config.output, info)
 
     def encode(self, views: Views) -> Embedding:
         """Mean and log-variance of the posterior, each (n, d)."""
@@ -106,16 +112,20 @@ class VAEKMeans(ClusterModel):
 
 
 def new_network(hidden: tuple[int, ...], output: Output, info: DataInfo, latent_dim: int) -> VariationalAutoencoder:
-    """The network for a data set's only view. Raises: ConfigError for multi-view data, or a sigmoid it cannot use."""
-    shape = single_view(info)
-    is_unit = info.bounds == (0.0, 1.0)
-    if output == "sigmoid" and not is_unit:
+    """The network for a data set's only view. Raises: ConfigError as `check_output`."""
+    check_output(output, info)
+    is_bounded = output == "sigmoid" or (output == "auto" and info.bounds == UNIT)
+    return VariationalAutoencoder(single_view(info), latent_dim, hidden, is_bounded=is_bounded)
+
+
+def check_output(output: Output, info: DataInfo) -> None:
+    """Nothing, for data that such a decoder can give. Raises: ConfigError for several views, or a sigmoid elsewhere."""
+    single_view(info)
+    if output == "sigmoid" and info.bounds != UNIT:
         raise ConfigError(
             f"output 'sigmoid' needs data in [0, 1], {info.name} has no such bounds; 'linear' and 'auto' are allowed",
             hint="--set model.output=linear, or images with --flatten --normalize none",
         )
-    is_bounded = output == "sigmoid" or (output == "auto" and is_unit)
-    return VariationalAutoencoder(shape, latent_dim, hidden, is_bounded=is_bounded)
 
 
 def check_hidden(hidden: tuple[int, ...], name: str = "hidden") -> None:
