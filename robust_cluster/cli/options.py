@@ -58,7 +58,8 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """`path`, its content having become the defaults of this command.
 
     Keys are option names, `[set]` holds what `--set` does. One file serves every verb, so a key that only another verb
-    takes is allowed. Raises: ConfigError for a missing or malformed file, UnknownNameError for a key no verb takes.
+    takes is allowed. Raises: ConfigError for a missing or malformed file or settings outside `[set]`, UnknownNameError
+    for a key no verb takes.
     """
     if path is None or ctx.resilient_parsing:
         return path
