@@ -25,13 +25,15 @@ class ConfigError(RobustClusterError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that does not exist, with the nearest one that does; exit code 2."""
+    """A name that does not exist, with the nearest one that does; exit code 2. `group` stands before every name."""
 
-    def __init__(self, kind: str, name: str, allowed: Iterable[str], *, listing: str | None = None) -> None:
+    def __init__(
+        self, kind: str, name: str, allowed: Iterable[str], *, group: str = "", listing: str | None = None
+    ) -> None:
         known = sorted(allowed)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        guess = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-        super().__init__(f"Unknown {kind} {name!r}. {guess}", hint=listing)
+        guess = f"Did you mean {group + near[0]!r}?" if near else f"Known: {', '.join(group + one for one in known)}."
+        super().__init__(f"Unknown {kind} {group + name!r}. {guess}", hint=listing)
 
 
 def check_at_least(minimum: float, config: object, *names: str) -> None:

@@ -220,10 +220,12 @@ def write_text(path: Path, text: str, *, what: str = "numbers") -> None:
 
 def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     """Print a table on stdout; its columns are the keys that any row fills, in order of appearance."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     columns = list(dict.fromkeys(key for row in rows for key, text in row.items() if text))
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    first, *others = columns  # what names a row stays on its line, the rest is wrapped where room is short; none is cut
+    heads = Column(first, no_wrap=True), *(Column(name, overflow="fold") for name in others)
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(row.get(column, "") or "–" for column in columns))
     stdout().print(table)

@@ -1,4 +1,4 @@
-"""`rc ls`: what there is, by name, without importing any of it."""
+"""`rc ls`: what there is, by name, without importing any of it, and the settings of one method."""
 
 import ast
 import json
@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from robust_cluster.cli import console
-from robust_cluster.cli.options import DataDir, Json, Verb, option, places
+from robust_cluster.cli.options import DataDir, Json, Profile, Verb, option, places
 from robust_cluster.discover import PACKAGE, Kind, modules
+from robust_cluster.errors import ConfigError
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
 EXAMPLES = """
 rc ls
 rc ls models
+rc ls models lpvdn
 rc ls data --json
 rc ls runs
 """
@@ -27,13 +29,19 @@ class LsOptions:
     """What `rc ls` takes."""
 
     kind: Annotated[Listed | None, typer.Argument(help="What to list; all without it.", show_default=False)] = None
+    name: Annotated[
+        str | None, typer.Argument(help="A model, attack or defense: list its settings.", show_default=False)
+    ] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
     data_dir: DataDir = None
     json: Json = False
 
 
 def list_names(ctx: typer.Context, options: LsOptions) -> None:
-    """Print the names of one kind, or of all, each with one line on what it is."""
+    """Print the names of one kind, or of all, each with one line on what it is; or the settings of one method."""
+    if options.name is not None:
+        show_settings(options.kind, options.name, as_json=options.json)
+        return
     kinds = [options.kind] if options.kind else get_args(Listed)
     found = [row for kind in kinds for row in rows(kind, options)]
     if options.json:
@@ -42,6 +50,42 @@ def list_names(ctx: typer.Context, options: LsOptions) -> None:
         console.show_rows(found)
     else:
         console.stderr().print(f"no {options.kind or 'names'} found")
+
+
+def show_settings(kind: Listed | None, name: str, *, as_json: bool) -> None:
+    """Print the settings of a method as `--set` takes them, each with the profiles in which it has another value.
+
+    Raises: ConfigError for a kind without settings, UnknownNameError.
+    """
+    if kind not in ("models", "attacks", "defenses"):
+        hint = f"rc data info {name}" if kind == "data" else f"rc ls {kind}"
+        raise ConfigError(f"{kind} have no settings: rc ls {kind} takes no further name", hint=hint)
+    from robust_cluster.stages.methods import listed
+
+    *others, usual = get_args(Profile)
+    found = list(listed(kind, name, (usual, *others)))
+    if as_json:
+        console.show_json(found)
+        return
+    unlike = [profile for profile in reversed(others) if any(row[profile] != row[usual] for row in found)]
+    shown = [
+        {
+            "setting": row["setting"],
+            "allowed": row["allowed"],
+            usual: typed(row[usual]),
+            **{profile: typed(row[profile]) if row[profile] != row[usual] else "–" for profile in unlike},
+            "what": row["what"],
+        }
+        for row in found
+    ]
+    console.show_rows(shown)
+
+
+def typed(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value else json.dumps(value, separators=(",", ":"))
 
 
 def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:

@@ -354,7 +354,7 @@ def value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
-        if text.replace("_", "").replace("-", "").isalnum():
+        if text.translate(str.maketrans("", "", "_-+")).isalnum():
             return text
         raise ConfigError(f'A setting is a number, true, false, "text" or [a, list], got {text!r}') from error
     if set(parsed) != {"value"}:

@@ -154,8 +154,8 @@ class Session:
         return [record for spec in specs.values() if (record := self.store.record(spec)) is not None]
 
     def end(self) -> None:
-        """List what failed. Raises: typer.Exit(1) when anything did."""
-        for failure in self.failures:
+        """List what failed, each sentence once. Raises: typer.Exit(1) when anything did."""
+        for failure in dict.fromkeys(self.failures):
             console.show_error(failure)
         if self.failures:
             raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """`rc table`: a paper's table from our runs, running what is missing; `rc table claims`: what papers claim of them."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -26,6 +25,7 @@ rc table table1 --profile cpu --intervals --from tables/results
 rc table claims --profile cpu --from tables/results
 """
 CLAIMS = "claims"
+OF_RUNS = ("set", "curve", "dry_run", "save_records")  # options that say something of what is run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +73,13 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     keys: set[str] | None = None
     records: Sequence[Record]
     if options.records:
-        refuse(ctx, ("set", "seed"), "--from shows the records as they are")
+        refuse(ctx, (*OF_RUNS, "seed"), "--from shows the records as they are")
         records = load_results(options.records)
     else:
         asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)
         check_free(given, asked, spec)
         if options.seed is not None:
-            chosen = integers(options.seed, "--seed")
-            asked = [request for request in asked if request.seed in chosen]
+            asked = of_seeds(asked, integers(options.seed, "--seed"), options)
         records, keys = [], set()
         for _, group in groupby(asked, key=lambda request: request.data):
             plans, found = run_data(list(group), session)
@@ -89,6 +88,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
             if options.save_records:
                 save(session.lineage(plans), options.save_records / f"{options.profile}.json")
         if options.dry_run:
+            session.end()
             return
     is_empty = show_table(spec, records, keys, options)
     session.end()
@@ -108,16 +108,16 @@ def needs_curve(spec: "TableSpec") -> bool:
 def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:
     """Raises: ConfigError when an option was typed that has nothing to say here."""
     if typed := [name for name in names if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]:
-        raise ConfigError(f"{reason}: it takes no --{typed[0]}")
+        raise ConfigError(f"{reason}: it takes no --{typed[0].replace('_', '-')}")
 
 
 def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     """Print what becomes of every claim. Raises: MissingResultError, after that, when none has enough runs."""
-    from robust_cluster.report.claims import judge, load_claims, rows
+    from robust_cluster.report.claims import LEGEND, judge, load_claims, rows
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
 
-    refuse(ctx, ("set", "seed", "compare", "intervals"), "claims are judged by the runs that exist")
+    refuse(ctx, (*OF_RUNS, "seed", "compare", "intervals"), "claims are judged by the runs that exist")
     if options.format not in ("terminal", "json"):
         raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
@@ -127,6 +127,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     else:
         shown = ("claim", "compares", "data", "outcome", "effect", "n", "p")
         console.show_rows([{key: plain(row[key]) for key in shown} for row in found])
+        console.stdout().print(f"\n{LEGEND}")
     if all(row["outcome"] == "not enough runs" for row in found):
         raise MissingResultError(
             f"No claim has enough runs for the profile {options.profile}", hint="rc table NAME makes those of a table"
@@ -136,6 +137,16 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
 def plain(value: str | float | None) -> str:
     """A word as it is, a number in four digits, nothing for None."""
     return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def of_seeds(asked: "Sequence[CellRequest]", seeds: Sequence[int], options: TableOptions) -> "list[CellRequest]":
+    """The requests of some seeds. Raises: ConfigError for a seed that the table has not."""
+    known = sorted({request.seed for request in asked})
+    for seed in seeds:
+        if seed not in known:
+            has = ", ".join(map(str, known))
+            raise ConfigError(f"{options.name} has no seed {seed} in profile {options.profile}: its seeds are {has}")
+    return [request for request in asked if request.seed in seeds]
 
 
 def check_free(given: Mapping[str, Any], asked: "Sequence[CellRequest]", spec: "TableSpec") -> None:
@@ -183,8 +194,10 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
 
 
 def save(records: Sequence[Record], path: Path) -> None:
-    """Put the records into a JSON file, beside those of other runs that it has. Raises: StoreError."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    """Put the records into a JSON file, beside those of other runs that it has. Raises: StoreError, DataError."""
+    from robust_cluster.report.table import read_records
+
+    known = read_records(path) if path.exists() else []
     merged = {record["key"]: record for record in [*known, *records]}
     console.write_json(path, sorted(merged.values(), key=lambda r: (r["spec"]["stage"], r["spec"]["model"], r["key"])))
 

@@ -32,6 +32,10 @@ Test = Literal["t", "sign"]
 Outcome = Literal["holds", "does not hold", "not enough runs"]
 LEAST = 3  # pairs
 LEVEL = 0.05  # one-sided
+LEGEND = (
+    "effect: the first method's value minus the second's, a mean over the n seeds that both have (an ACC is a share).\n"
+    f"holds: above the claim's margin with one-sided p < {LEVEL:g}; not enough runs: fewer than {LEAST} seeds."
+)
 OVER: dict[str, Callable[[Iterable[float]], float]] = {"mean": fmean, "max": max, "min": min}
 Values = dict[str, dict[int, float]]  # data set as tables write it -> seed -> value
 

@@ -218,17 +218,24 @@ def load_results(folder: Path) -> list[Record]:
         raise MissingResultError(f"There is no folder of results {folder}")
     found: dict[str, Record] = {}
     for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-        except ValueError as error:
-            raise DataError(f"{path} is not valid JSON: {error}") from error
-        for record in content if isinstance(content, list) else [content]:
-            if not isinstance(record, dict) or not {"key", "spec", "profile", "metrics"} <= record.keys():
-                raise DataError(f"{path} holds something else than run records (key, spec, profile, metrics, ...)")
+        for record in read_records(path):
             if record["key"] in found:
                 raise DataError(f"Run {record['key']} is in {folder} twice, the second time in {path.name}")
             found[record["key"]] = record
     return list(found.values())
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a JSON file, which holds one or a list of them. Raises: DataError for a file of something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+    records = content if isinstance(content, list) else [content]
+    for record in records:
+        if not isinstance(record, dict) or not {"key", "spec", "profile", "metrics"} <= record.keys():
+            raise DataError(f"{path} holds something else than run records (key, spec, profile, metrics, ...)")
+    return records
 
 
 def _refuse(constant: str) -> float:

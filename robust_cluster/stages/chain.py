@@ -257,7 +257,7 @@ def check_known(group: str, tree: Mapping[str, Any], known: set[str]) -> None:
     """
     for name in tree.get(group, {}):
         if name not in known:
-            raise UnknownNameError("setting", f"{group}.{name}", (f"{group}.{one}" for one in known))
+            raise UnknownNameError("setting", name, known, group=f"{group}.")
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """From a method's name and plain settings to its object, and from a user's choices to those settings."""
 
 import inspect
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.data.base import DataInfo
 from robust_cluster.defenses.base import Defense
 from robust_cluster.discover import Kind
+from robust_cluster.errors import UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import settings
 
@@ -69,7 +71,25 @@ def resolve(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -
     values: dict[str, Any] = {}
     for layer in layers:
         values = settings.merge(values, layer)
-    return settings.build(module.Config, values, kind.removesuffix("s"))
+    try:
+        return settings.build(module.Config, values, group_of(kind))
+    except UnknownNameError as error:
+        error.hint = f"rc ls {kind} {name}"
+        raise
+
+
+def group_of(kind: Kind) -> str:
+    """What stands before the settings of the methods of a kind: "model" for "models"."""
+    return kind.removesuffix("s")
+
+
+def listed(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Every setting of a method: its dotted path, what it may be, its value in each profile, what it is."""
+    configs = {profile: resolve(kind, name, profile, {}) for profile in profiles}
+    for path, allowed, comment in settings.listed(type(configs[profiles[0]]), group_of(kind)):
+        get = operator.attrgetter(path.partition(".")[2])
+        values = {profile: get(config) for profile, config in configs.items()}
+        yield {"setting": path, "allowed": allowed, **values, "what": comment}
 
 
 def plain(config: Any) -> dict[str, Any]:

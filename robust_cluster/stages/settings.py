@@ -1,8 +1,13 @@
 """From layers of plain values to a method's frozen `Config`, each value checked against the field's type."""
 
+import ast
+import inspect
+import io
 import math
+import textwrap
+import tokenize
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -48,7 +53,7 @@ def replace(instance: T, values: Mapping[str, Any], path: str) -> T:
     current = {f.name: getattr(instance, f.name) for f in fields(instance)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in current:
-            raise UnknownNameError("setting", f"{path}.{name}", (f"{path}.{known}" for known in current))
+            raise UnknownNameError("setting", name, current, group=f"{path}.")
         current[name] = checked(value, hints[name], current[name], f"{path}.{name}")
     return type(instance)(**current)
 
@@ -78,3 +83,41 @@ def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{path} must be {hint.__name__}, got {value!r}")
     return value
+
+
+def listed(config: type, path: str) -> Iterator[tuple[str, str, str]]:
+    """Of every setting of a config: its dotted path, what it may be and the comment beside it in the source."""
+    hints, comments = get_type_hints(config), beside(config)
+    for known in fields(config):
+        hint, name = hints[known.name], f"{path}.{known.name}"
+        if is_dataclass(hint):
+            yield from listed(hint, name)  # type: ignore[arg-type]
+        else:
+            yield name, allowed(hint), comments[known.name]
+
+
+def allowed(hint: Any) -> str:
+    """What a field of a type may be, in the words of `--set`: "plain|star", "number|none", "[integer, ...]"."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return "|".join(map(str, get_args(hint)))
+    if origin in (Union, types.UnionType):
+        return f"{allowed(get_args(hint)[0])}|none"
+    if origin is tuple:
+        return f"[{allowed(get_args(hint)[0])}, ...]"
+    return {bool: "true|false", int: "integer", float: "number", str: "text"}[hint]
+
+
+def beside(config: type) -> dict[str, str]:
+    """Field -> its comments in the source of a config or, where that has none, of the class that it inherits from."""
+    found: dict[str, str] = {}
+    for owner in filter(is_dataclass, reversed(config.__mro__)):
+        source = textwrap.dedent(inspect.getsource(owner))
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                text = "; ".join(comments[line] for line in lines if line in comments)
+                found[node.target.id] = text or found.get(node.target.id, "")
+    return found

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from robust_cluster import discover
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import attack, cluster, console, defend, ls, pretrain, reattack, table
 from robust_cluster.cli.options import Profile, integers, sweeps, value
@@ -24,9 +25,10 @@ from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError, NonFiniteError, StoreError
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import chain
+from robust_cluster.stages import chain, methods
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.profiles import PROFILES
+from robust_cluster.stages.settings import nested
 from tests.cli.command import rc
 
 VERBS = [module.VERB for module in (pretrain, cluster, attack, defend, reattack, table, ls)]
@@ -91,7 +93,7 @@ def test_the_help_of_a_verb_leads_with_its_examples(verb: Any) -> None:
 def test_every_example_of_the_help_runs_as_typed(example: str) -> None:
     words = example.removeprefix("rc ").replace("tables/results", "results")
     Path("results").mkdir()
-    dry = "" if words.startswith("ls") else " --dry-run"
+    dry = "" if words.startswith("ls") or "--from" in words else " --dry-run"
     result = rc(words + dry)
     assert (result.exit_code == 3) if "--from" in words else (result.exit_code == 0), result.stderr
 
@@ -123,7 +125,11 @@ def test_the_version_is_printed() -> None:
         ("cluster --model graph --data digitz", "error: Unknown data set 'digitz'. Did you mean 'digits'?"),
         ("table tabel1", "error: Unknown table 'tabel1'. Did you mean 'table1'? (rc ls tables)"),
         ("clutser", "error: No such command 'clutser'. Did you mean 'cluster'?"),
-        (f"cluster {GRAPH} --set model.neigbors=3", "error: Unknown setting 'model.neigbors'. Did you mean"),
+        (
+            f"cluster {GRAPH} --set model.neigbors=3",
+            "error: Unknown setting 'model.neigbors'. Did you mean 'model.neighbors'? (rc ls models graph)",
+        ),
+        (f"cluster {GRAPH} --set model.gamma=3", "error: Unknown setting 'model.gamma'. Known: model.bandwidth, "),
         (
             f"cluster {GRAPH} --set modle.neighbors=3",
             "error: Unknown setting 'modle'. ",
@@ -158,7 +164,7 @@ def test_a_dry_run_can_be_read_by_scripts(tmp_path: Path) -> None:
 
 
 def test_records_that_are_only_shown_take_no_settings() -> None:
-    for option in ("--set attack.gamma=40", "--seed 0"):
+    for option in ("--set attack.gamma=40", "--seed 0", "--curve", "--dry-run", "--save-records x"):
         result = rc(f"table table1 --profile cpu --from {Path(__file__).parents[2] / 'tables/results'} {option}")
         assert result.exit_code == 2
         assert f"it takes no {option.split()[0]}" in result.stderr
@@ -459,6 +465,33 @@ def test_what_a_table_decides_cannot_be_set(carried_out: list[str], words: str, 
     assert rc("table table1 --profile smoke --set attack.gamma=40 --dry-run").exit_code == 0
 
 
+def test_a_seed_that_a_table_lacks_is_named() -> None:
+    result = rc("table table1 --profile smoke --seed 0,7 --dry-run")
+    assert result.exit_code == 2
+    assert result.stderr == "error: table1 has no seed 7 in profile smoke: its seeds are 0, 1\n"
+
+
+def test_the_plan_of_a_table_says_once_what_cannot_be_planned() -> None:
+    result = rc("table table1 --profile smoke --set model.neighbors=5 --dry-run")
+    assert result.exit_code == 1
+    refused = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.partition(":")[2].split()[1] for line in refused] == [
+        "kmeans",
+        "ae_kmeans",
+        "convae",
+        "mie",
+    ]  # two seeds each
+
+
+def test_records_are_not_put_into_a_damaged_file(carried_out: list[str]) -> None:
+    Path("kept").mkdir()
+    Path("kept/smoke.json").write_text('[{"key": ')
+    result = rc("table table1 --profile smoke --quiet --save-records kept")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: kept/smoke.json is not valid JSON")
+    assert Path("kept/smoke.json").read_text() == '[{"key": '
+
+
 def test_a_table_without_any_run_is_printed_with_dashes_and_exit_code_3() -> None:
     result = rc("table table1 --profile smoke --no-run --format markdown")
     assert result.exit_code == 3
@@ -509,6 +542,46 @@ def test_ls_lists_every_name_with_what_it_is() -> None:
     assert drawn.isdisjoint(row["name"] for row in found if row["kind"] == "tables")
     assert {row["name"]: row["state"] for row in json.loads(rc("ls data --json").stdout)}["digits"] == "ready"
     assert "'modells' is not one of 'models', 'data'" in rc("ls modells").stderr
+
+
+def test_ls_lists_the_settings_of_a_method_with_their_comments() -> None:
+    rows = {row["setting"]: row for row in json.loads(rc("ls models lpvdn --json").stdout)}
+    assert rows["model.alpha0"]["what"] == "weight of L_MI; Table 4"
+    assert rows["model.pretrain.batch_size"]["what"].startswith("samples;")  # of the group's class
+    hidden = rows["model.hidden"]
+    assert (hidden["allowed"], hidden["paper"], hidden["smoke"]) == ("[integer, ...]", [500, 500, 2000], [128, 128])
+    assert hidden["what"].startswith("widths of the encoder")  # inherited from VaDE
+    heads, *lines = rc("ls models lpvdn").stdout.splitlines()
+    assert heads.split() == ["setting", "allowed", "paper", "cpu", "short", "smoke", "what"]
+    assert any(line.split()[:6] == ["model.pretrain.epochs", "integer", "50", "100", "100", "20"] for line in lines)
+    assert any(line.split()[:6] == ["model.alpha0", "number", "1.0", "–", "–", "–"] for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["models", "attacks", "defenses"])
+def test_every_setting_that_ls_lists_can_be_set_to_what_it_shows(kind: discover.Kind) -> None:
+    for name in names(kind):
+        usual = methods.resolve(kind, name, "paper", {})
+        listed = list(methods.listed(kind, name, ["paper"]))
+        given = {row["setting"]: value(ls.typed(row["paper"])) for row in listed}
+        group = nested(given)[kind.removesuffix("s")]
+        assert methods.resolve(kind, name, "paper", group) == usual
+        for row in listed:
+            if "|" in row["allowed"] and not row["allowed"].endswith("|none"):
+                assert ls.typed(row["paper"]) in row["allowed"].split("|")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("ls tables table1", "error: tables have no settings: rc ls tables takes no further name (rc ls tables)"),
+        ("ls data digits", "(rc data info digits)"),
+        ("ls models lpdvn", "error: Unknown model 'lpdvn'. Did you mean 'lpvdn'? (rc ls models)"),
+    ],
+)
+def test_what_has_no_settings_is_said(words: str, sentence: str) -> None:
+    result = rc(words)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
 
 
 def test_ls_runs_tells_finished_from_unfinished(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

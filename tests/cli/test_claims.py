@@ -32,7 +32,9 @@ def store() -> RunStore:
 def test_claims_are_printed_with_what_was_compared_and_what_came_of_it(store: RunStore) -> None:
     result = rc("table claims --profile cpu")
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = [line.split() for line in result.stdout.splitlines()]
+    table, legend = result.stdout.split("\n\n")
+    assert legend.startswith("effect: the first method's value minus the second's")
+    lines = [line.split() for line in table.splitlines()]
     assert lines[0] == ["claim", "compares", "data", "outcome", "effect", "n", "p"]
     above = [line for line in lines if line[0] == "lpvdn-above-vade"]
     assert [line[-5:] for line in above] == [["(10,000)", "holds", "0.11", "3", "0.001372"]] * 2  # t = 11 sqrt(3)
