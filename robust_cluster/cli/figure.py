@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
+USUAL = 10  # columns of images of one attack
+OF_MODELS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
+OF_COUNT = ("top", "neighbors")  # those whose columns can be counted
 NAMED = 4  # missing runs that a sentence names
 ROUNDING = 0.01  # of the scored samples: another device or number of threads may label so many differently
 EXAMPLES = """
@@ -47,9 +50,9 @@ rc figure certificate runs/certify/convae-digits-d64-s0-*
 SUMMARY = "Draw a paper's figure from runs, or that of one attack or certificate."
 
 
-def few(parameter: typer.CallbackParam, number: int) -> int:
-    """`number`. Raises: ConfigError when a figure cannot have so many columns."""
-    if not 1 <= number <= MOST:
+def few(parameter: typer.CallbackParam, number: int | None) -> int | None:
+    """`number`, where one is given. Raises: ConfigError when a figure cannot have so many columns."""
+    if number is not None and not 1 <= number <= MOST:
         raise ConfigError(f"{parameter.opts[0]} must be in [1, {MOST}], got {number}")
     return number
 
@@ -78,7 +81,9 @@ class FigureOptions:
     format: Annotated[
         Literal["csv", "json"] | None, option("--format", help="Also write what is drawn, beside the picture.")
     ] = None
-    count: Annotated[int, option("--count", callback=few, help="Columns of images.")] = 10
+    count: Annotated[
+        int | None, option("--count", callback=few, help="Columns of images; 10, or as many as the paper's figure has.")
+    ] = None
     data: Annotated[str | None, option("--data", metavar="FILE", help="The run's data, if they are your file.")] = None
     data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
     device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
@@ -138,6 +143,11 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
 
     output = options.output or Path(f"{spec.name}.png")
     figures.check_suffix(output)
+    kind = plots.drawing_of(spec).kind
+    if options.count is not None and kind not in OF_COUNT:
+        raise ConfigError(f"{spec.name} has no columns of images to count", hint="leave out --count")
+    if options.records and kind in OF_MODELS:
+        raise only_records(options)
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
     usable = [record for record in records if record["profile"] == options.profile]
     asked = requests(spec, options.profile)
@@ -146,8 +156,8 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
     if len(missing) == len(asked):
         raise missing_runs(spec, missing, asked, options)
     grid = build(spec, usable, profile=options.profile)
-    note = f"profile {options.profile}, {len(asked) - len(missing)} of {len(asked)} runs"
-    kind = plots.drawing_of(spec).kind
+    n_done = len(asked) - len(missing)
+    note = "; ".join([f"profile {options.profile}, {n_done} of {len(asked)} runs", *plots.collapsed(spec, answers)])
     with figures.style():
         if kind in ("lines", "heat", "learning"):
             points = (
@@ -190,11 +200,18 @@ def missing_runs(
 def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
     """The store that holds a run's files. Raises: ConfigError when only records are given, MissingResultError."""
     if options.records:
-        raise ConfigError(f"{options.name} is drawn of the runs themselves, and --from has their records alone")
+        raise only_records(options)
     store = RunStore(options.runs_dir)
     if not store.path(spec).is_dir():
         raise MissingResultError(f"There is no run in {store.path(spec)}", hint="rc ls runs")
     return store
+
+
+def only_records(options: FigureOptions) -> ConfigError:
+    """The sentence for a figure that is drawn of more than records have."""
+    return ConfigError(
+        f"{options.name} is drawn of the runs themselves, and --from has their records alone", hint="--runs-dir DIR"
+    )
 
 
 def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, Sequence[Record]]]":
@@ -216,6 +233,7 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     from robust_cluster.stages import gallery
 
     drawing = plots.drawing_of(spec)
+    count = options.count or drawing.count
     shown: dict[str, dict[str, Portrait]] = {}
     for panel, curve, portrait in portraits(spec, answers, options):
         shown.setdefault(panel, {}).setdefault(curve, portrait)
@@ -225,13 +243,13 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
         return plots.draw_clouds(spec, clouds, note), plots.cloud_points(clouds)
     sheets: dict[str, list[Strip]] = {}
     if drawing.kind == "top":
-        sheets = {title: gallery.surest(one, drawing.count) for title, one in each.items()}
+        sheets = {title: gallery.surest(one, count) for title, one in each.items()}
     for panel, curves in shown.items() if drawing.kind != "top" else ():
         models, title = list(curves.items()), panel.removesuffix(", ")
         sheets[title] = (
             gallery.outputs(models)
             if drawing.kind == "outputs"
-            else gallery.neighbors(models, drawing.space, drawing.query, drawing.count)
+            else gallery.neighbors(models, drawing.space, drawing.query, count)
         )
     return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
 
@@ -300,7 +318,7 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
 
     check_attack(spec)
     dataset = load(spec, options.data, options.data_dir)
-    found = sheet(spec, Context(store, dataset, device=options.device, threads=options.threads), options.count)
+    found = sheet(spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or USUAL)
     recorded = (store.record(spec) or {})["metrics"]["flip"]
     if abs(found.flip - recorded) > ROUNDING:
         shares = f"{100 * found.flip:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"

@@ -100,6 +100,20 @@ def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
     )
 
 
+def collapsed(spec: TableSpec, answers: Iterable[tuple[CellRequest, Mapping[str, Any] | None]]) -> list[str]:
+    """ "collapsed on MNIST: ADEC (2 of 3)" for each panel with finished runs that use fewer clusters than there are."""
+    panels: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for request, record in answers:
+        if record is not None:
+            panel, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
+            panels[panel.removesuffix(", ")][curve].append("collapsed" in record["flags"])
+    found = []
+    for panel, curves in panels.items():
+        counts = [f"{curve} ({sum(each)} of {len(each)})" for curve, each in curves.items() if any(each)]
+        found += [f"collapsed{panel and f' on {panel}'}: {', '.join(counts)}"] if counts else []
+    return found
+
+
 def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Line]]]) -> list[Point]:
     """A point per epoch of a curve: mean and std, over the runs that came so far, of the trailing mean.
 

@@ -355,7 +355,7 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
     assert [(point["x"], round(point["mean"], 6), point["n"]) for point in points] == [(10, 0.6, 2), (20, 0.7, 2)]
     Path("records").mkdir()
     Path("records/all.json").write_text(json.dumps(store.records()))
-    sentence = "error: tiny is drawn of the runs themselves, and --from has their records alone\n"
+    sentence = "error: tiny is drawn of the runs themselves, and --from has their records alone (--runs-dir DIR)\n"
     assert refused("figure tiny --profile smoke --from records", 2) == sentence
     kept = [{**record, "drift": {"steps": [0, 10], "ACC": [0.3, 0.5]}} for record in store.records()]
     Path("records/all.json").write_text(json.dumps(kept))
@@ -395,6 +395,29 @@ def test_pictures_are_made_from_the_checkpoints_that_rc_table_left(
     assert (result.exit_code, result.stdout, result.stderr) == (0, "tiny.png\ntiny.csv\n", "")
     assert Path("tiny.png").read_bytes().startswith(b"\x89PNG")
     assert len(Path("tiny.csv").read_text().splitlines()) == 1 + count
+
+
+@pytest.mark.slow
+def test_the_columns_of_a_figure_are_its_own_or_the_users(finished_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny(monkeypatch, 'kind = "neighbors"\nquery = [8, 1]\ncount = 3', '"kmeans", "ae_kmeans"')
+    result = rc(f"figure tiny --profile smoke --runs-dir {finished_tiny} --threads 1 --format csv --count 2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(Path("tiny.csv").read_text().splitlines()) == 1 + 1 + 3 * 2
+
+
+def test_columns_are_counted_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = "error: lpvdn_noise has no columns of images to count (leave out --count)\n"
+    assert refused("figure lpvdn_noise --count 5", 2) == expected
+    tiny(monkeypatch, 'kind = "outputs"')
+    assert refused("figure tiny --count 5", 2).startswith("error: tiny has no columns of images to count")
+
+
+@pytest.mark.parametrize("kind", ["scatter", "top", "outputs", "neighbors"])
+def test_a_figure_of_checkpoints_is_not_drawn_from_records(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """That is said before any run is looked for."""
+    tiny(monkeypatch, f'kind = "{kind}"')
+    expected = "error: tiny is drawn of the runs themselves, and --from has their records alone (--runs-dir DIR)\n"
+    assert refused("figure tiny --profile smoke --from nowhere", 2) == expected
 
 
 @pytest.fixture(scope="module")

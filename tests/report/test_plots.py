@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -177,6 +178,16 @@ def test_what_is_drawn_is_said(load_figure: Load, section: str, counts: list[int
     """Over as many seeds as there are runs, not as many as the table asks for."""
     points = [point("a", "one", x, n) for x, n in enumerate(counts)]
     assert plots.statistic(load_figure(section), points).startswith(said)
+
+
+def test_runs_that_collapsed_are_counted_beside_their_curve(load_figure: Load) -> None:
+    spec = load_figure(LINES)
+    asked = requests(spec, "smoke")
+    curve = [request for request in asked if request.place == asked[0].place | {"attack.gamma": ANY}]
+    answers = [(request, {"flags": ["collapsed"] if request is curve[1] else []}) for request in asked]
+    assert plots.collapsed(spec, answers) == [f"collapsed on STL-10: {asked[0].model}, d = 64 (1 of {len(curve)})"]
+    unfinished = [(request, None if request is curve[1] else record) for request, record in answers]
+    assert plots.collapsed(spec, unfinished) == []
 
 
 def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, record: Make) -> None:
