@@ -177,7 +177,7 @@ def attack_fields(request: Request, name: str, values: Mapping[str, Any]) -> dic
     known = {f.name for f in fields(discover.load("attacks", name).Config)}
     for setting in BUDGET:
         if setting in values and setting not in known:
-            what = "penalizes size instead of keeping to a radius" if "eps" not in known else f"has its own {setting}"
+            what = "keeps to no radius" if "eps" not in known else f"has its own {setting}"
             raise ConfigError(f"{name} {what}: attack.{setting} is for standard attacks", hint="--attack ensemble")
     if values.get("view_eps") and (values.get("eps") is not None or values.get("curve")):
         raise ConfigError("view_eps gives each view its radius in place of eps, so there is no curve: leave out --eps")
@@ -223,7 +223,7 @@ def check_attacks(
         allowed = " and ".join(spaces)
         raise ConfigError(
             f"{request.defense} defends against attacks in {allowed} space, {met} is in {space} space",
-            hint="another --attack or --defense",
+            hint=f"another --{'against' if request.stage == 'reattack' else 'attack'} or --defense",
         )
 
 

@@ -22,7 +22,7 @@ LINF = "--attack apgd --norm linf"
         ("--attack apgd --eps 0.1", "eps 0.1 means nothing without a norm (--norm linf or --norm l2)"),
         (LINF, "the norm linf needs a radius (--eps 0.1)"),
         (f"{LINF} --eps 0.1 --set attack.objective=loss", "attack.objective must be one of 'margin', 'kl',"),
-        ("--attack latent_net --norm l2 --eps 1", "latent_net penalizes size instead of keeping to a radius"),
+        ("--attack latent_net --norm l2 --eps 1", "latent_net keeps to no radius"),
         ("--attack view_gan --norm l2 --eps 1", "view_gan has its own norm: attack.norm is for standard attacks"),
         ("--attack transfer --norm linf --eps 0.1", "transfer needs the attack run whose points it takes"),
         ("--attack ensemble --norm linf --eps 0.1 --set 'attack.members=[\"foo\"]'", "Unknown member 'foo'."),
