@@ -116,11 +116,12 @@ def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
 
 
 def finished_runs(root: Path) -> Iterator[dict[str, str]]:
-    """Every finished run with its headline numbers."""
+    """Every finished run with its headline numbers, and what was set when it was made."""
     from robust_cluster.runs.store import RunStore
 
     for record in RunStore(root).records():
-        yield {"key": record["key"], **console.summary(record)}
+        given = " ".join(f"{key}={typed(value)}" for key, value in record.get("overrides", {}).items())
+        yield {"key": record["key"], **run_row(record), "profile": record["profile"], "set": given}
 
 
 def unfinished_runs(root: Path) -> Iterator[dict[str, str]]:
@@ -132,8 +133,17 @@ def unfinished_runs(root: Path) -> Iterator[dict[str, str]]:
             spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             log = path.with_name(LOG)
             epochs = log.read_bytes().count(b"\n") if log.exists() else 0
-            shown = console.summary({"spec": spec, "flags": [f"unfinished, {epochs} epochs"]})
+            shown = run_row({"spec": spec, "flags": [f"unfinished, {epochs} epochs"]})
             yield {"key": path.parent.name.rpartition("-")[2], **shown}
+
+
+def run_row(record: console.Record) -> dict[str, str]:
+    """Column -> text of a run: as the verbs show it, with its data's label, its attack and its defense."""
+    from robust_cluster.runs.spec import RunSpec
+
+    spec = RunSpec.from_json(record["spec"])
+    defense = next((str(one.defense) for one in spec.lineage() if one.defense), "")
+    return {**console.summary(record), "data": spec.data.label, "attack": spec.attack or "", "defense": defense}
 
 
 VERB = Verb(

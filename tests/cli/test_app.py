@@ -46,6 +46,7 @@ def carried_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(f"{spec.stage} {spec.seed}")
         return {
             "profile": context.profile,
+            "overrides": dict(context.overrides),
             "data": {"shapes": [[64]]},
             "metrics": METRICS,
             "flags": ["collapsed"],
@@ -582,6 +583,17 @@ def test_what_has_no_settings_is_said(words: str, sentence: str) -> None:
     result = rc(words)
     assert result.exit_code == 2
     assert sentence in result.stderr
+
+
+def test_ls_runs_tells_what_a_run_was_made_with(carried_out: list[str]) -> None:
+    rc(f"reattack {GRAPH} --limit 500 --attack-seeds 0 --set model.neighbors=5 --set attack.attacker_activation=relu")
+    rows = {row["stage"]: row for row in json.loads(rc("ls runs --json").stdout)}
+    shown = {stage: (row["data"], row["attack"], row["defense"], row["profile"]) for stage, row in rows.items()}
+    assert shown["cluster"] == ("digits-500", "", "", "smoke")
+    assert shown["attack"] == ("digits-500", "latent_net", "", "smoke")
+    assert shown["defend"] == ("digits-500", "", "mutual_info", "smoke")
+    assert shown["reattack"] == ("digits-500", "latent_net", "mutual_info", "smoke")
+    assert rows["reattack"]["set"] == "attack.attacker_activation=relu model.neighbors=5"
 
 
 def test_ls_runs_tells_finished_from_unfinished(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
