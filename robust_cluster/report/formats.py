@@ -29,9 +29,20 @@ LATEX = {
     "±": r"$\pm$",
     "−": r"$-$",
     "–": "--",
+    "×": r"$\times$",
+    "◇": r"$\diamond$",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "α": r"$\alpha$",
     "γ": r"$\gamma$",
     "Δ": r"$\Delta$",
-    "×": r"$\times$",
+    "ε": r"$\varepsilon$",
+    "λ": r"$\lambda$",
+    "μ": r"$\mu$",
+    "μ\u0303": r"$\tilde{\mu}$",
+    "σ": r"$\sigma$",
+    "₀": "$_0$",
+    "₁": "$_1$",
     **{mark: rf"\textsuperscript{{{unicodedata.normalize('NFKC', mark)}}}" for mark in MARKS.values()},
 }
 
@@ -195,7 +206,7 @@ def _latex(grid: Grid) -> str:
         heading.append(" & ".join(heads + parts) + r" \\")
     body: list[str] = []
     for heads, texts in _body(grid):
-        if heads[0] and body:
+        if n_heads > 1 and heads[0] and body:
             body.append(r"\midrule")
         body.append(" & ".join(_escape(text) for text in heads + texts) + r" \\")
     return "\n".join(
@@ -217,7 +228,9 @@ def _latex(grid: Grid) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(LATEX.get(char, char) for char in text)
+    """The text for LaTeX, in ASCII; an accent behind a letter belongs to it."""
+    longest = "|".join(re.escape(key) for key in sorted(LATEX, key=len, reverse=True))
+    return re.sub(longest, lambda found: LATEX[found[0]], text)
 
 
 def _csv(grid: Grid) -> str:

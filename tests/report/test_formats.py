@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from rich.table import Table
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.report.formats import LATEX as LATEX_CHARACTERS
 from robust_cluster.report.formats import render, replace_block
-from robust_cluster.report.spec import TableSpec, load_spec
+from robust_cluster.report.spec import TableSpec, figure_names, load_spec, table_names
 from robust_cluster.report.table import MARKS, Grid, build
 from robust_cluster.runs.spec import DataRef
 
@@ -193,6 +194,22 @@ def test_the_terminal_table_shows_every_cell_and_the_caption(grid: Grid) -> None
     shown = console.export_text()
     for piece in ("STL-10", "d = 128", "85.0±7.1 / 60.0±14.1*ᵘ", "0.25 (n=1)", "5 of 8 cells not run"):
         assert piece in shown
+
+
+def test_latex_of_every_table_and_figure_is_ascii() -> None:
+    """What pdfLaTeX sets without further packages; among the captions are accents, daggers and Greek letters."""
+    for name in (*table_names(), *figure_names()):
+        spec = load_spec(name)
+        for profile in spec.profiles:
+            latex = text(build(spec, [], profile=profile, compare=True), "latex")
+            assert latex.isascii(), (name, profile, {char for char in latex if not char.isascii()})
+
+
+def test_latex_rules_off_the_groups_of_rows_alone() -> None:
+    latex = text(build(load_spec("dcan2"), [], profile="smoke"), "latex")
+    assert latex.count(r"\midrule") == 1
+    one_label = replace(load_spec("dcan2"), rows=("method",))
+    assert text(build(one_label, [], profile="smoke"), "latex").count(r"\midrule") == 1
 
 
 def test_every_flag_has_a_mark_of_its_own_in_latex() -> None:
