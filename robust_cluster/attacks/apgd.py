@@ -28,7 +28,7 @@ FIRST_CHECK, LEAST_CHECK, SHORTER = 0.22, 0.06, 0.03  # shares of the steps: p_1
 class Config(GradientConfig):
     """Hyper-parameters of the attack; the values are those of the paper."""
 
-    steps: int = 100
+    steps: int = 100  # of each run
     momentum: float = 0.75  # alpha, the share of the new step
     rho: float = 0.75  # share of rising steps below which the step size halves
     relative_step: float = 2.0  # first step size over eps

@@ -37,14 +37,14 @@ class BoundedConfig:
     range; in latent space it is in units of the embedding.
     """
 
-    space: Space = "input"
+    space: Space = "input"  # what is moved: the data, or their embedding
     norm: Norm | None = None  # with eps; the ball of every sample and view
     eps: float | None = None  # None, without a norm: L-infinity, AR-DMVC's radius for the data set, or 0.1
     curve: tuple[float, ...] = ()  # further, smaller radii that the stage measures
     rows: int = 1000  # evenly spaced samples that the stage attacks
-    views: tuple[int, ...] = ()  # numbers from 0 of the views that are moved; none: all
+    views: tuple[int, ...] = ()  # numbers from 0 of the views that are moved; []: all
     view_eps: tuple[float, ...] = ()  # a radius for each view in place of eps; 0 leaves a view as it is
-    bn: BatchNormMode = "eval"  # of the surface it is called on
+    bn: BatchNormMode = "eval"  # batch norm of the model it meets: stored statistics, or each batch's
     source: str = ""  # key of the attack run whose points are transferred
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class BoundedConfig:
 class GradientConfig(BoundedConfig):
     """What the attacks that follow a gradient share."""
 
-    objective: Objective = "margin"
+    objective: Objective = "margin"  # what the steps raise, all of it label-free
     targets: int = 1  # clusters that "targeted" aims at one after the other, the likeliest on the clean point first
     restarts: int = 1  # on the samples that have not flipped yet
     random_start: bool = True  # uniform in the ball

@@ -47,9 +47,9 @@ MEMBERS = (
 class Config(BoundedConfig):
     """Hyper-parameters of the ensemble and, where they have such a one, of its members."""
 
-    members: tuple[str, ...] = MEMBERS
+    members: tuple[str, ...] = MEMBERS  # attacks one after the other, each on what has not flipped
     steps: int = 100  # of each run of a gradient attack
-    restarts: int = 1
+    restarts: int = 1  # of each gradient attack
     targets: int = 9  # clusters that "targeted" aims at; AutoAttack's
     eot: int = 1  # forward passes of a gradient
     queries: int = 1000  # of Square, per sample

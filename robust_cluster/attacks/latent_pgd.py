@@ -25,7 +25,7 @@ class Config:
     """Hyper-parameters of the attack."""
 
     eps: float = 1.0  # L2 radius, units of the embedding
-    steps: int = 40
+    steps: int = 40  # from a random start
     relative_step: float = 2.5  # step size times steps, over eps
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ KINDS = ("uniform", "gaussian", "sign")
 class Config(BoundedConfig):
     """Hyper-parameters of the noise."""
 
-    kind: Kind = "all"
+    kind: Kind = "all"  # of the draws; all: the worst of the three
     draws: int = 100  # R, of each kind
 
     def __post_init__(self) -> None:

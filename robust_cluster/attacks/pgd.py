@@ -34,7 +34,7 @@ PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 4}}
 class Config(GradientConfig):
     """Hyper-parameters of the attack."""
 
-    steps: int = 20
+    steps: int = 20  # of each run
     relative_step: float = 2.0  # step size times steps, over eps
 
     def __post_init__(self) -> None:

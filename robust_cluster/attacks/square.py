@@ -48,7 +48,7 @@ TINY = 1e-12
 class Config(BoundedConfig):
     """Hyper-parameters of the attack."""
 
-    feedback: Feedback = "soft"
+    feedback: Feedback = "soft"  # soft labels are read, or the label alone
     queries: int = 5000  # per sample, the clean point included; AutoAttack's
     first_area: float = 0.8  # share of the coordinates in the first squares; AutoAttack's
 

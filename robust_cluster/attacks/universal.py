@@ -39,7 +39,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 class Config(BoundedConfig):
     """Hyper-parameters of the attack."""
 
-    objective: Objective = "margin"
+    objective: Objective = "margin"  # what the steps raise, all of it label-free
     cap: float | None = 9.0  # most that a sample counts for; Shafahi et al.'s beta. None: no cap
     relative_step: float = 0.1  # step size over eps
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=20, batch_size=128))

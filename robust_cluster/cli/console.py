@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 PLAIN_SECONDS = 5.0  # least time between two plain progress lines
-PLAIN_WIDTH = 200  # columns of a result that is piped: nothing is cut off
+PLAIN_WIDTH = 200  # columns of a result that is piped
+LEAST_WRAPPED = 24  # columns that a wrapped column must have
 HEADLINES = {  # metric -> what it is multiplied by when shown
     **dict.fromkeys(
         ("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*", "flip", "noise_flip"), 100
@@ -219,16 +220,32 @@ def write_text(path: Path, text: str, *, what: str = "numbers") -> None:
 
 
 def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
-    """Print a table on stdout; its columns are the keys that any row fills, in order of appearance."""
+    """Print a table on stdout; its columns are the keys that any row fills, in the order of the rows.
+
+    Nothing is cut: the widest column is wrapped, and on a terminal without room for that each row is a block of lines.
+    """
     from rich.table import Column, Table
 
-    columns = list(dict.fromkeys(key for row in rows for key, text in row.items() if text))
-    first, *others = columns  # what names a row stays on its line, the rest is wrapped where room is short; none is cut
-    heads = Column(first, no_wrap=True), *(Column(name, overflow="fold") for name in others)
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if any(row.get(key) for row in rows)]
+    widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in columns}
+    widest = max(widths, key=lambda name: widths[name])
+    room = stdout().width - sum(widths.values()) - 2 * len(columns)  # left, or lacking
+    if stdout().is_terminal and room + widths[widest] < min(widths[widest], LEAST_WRAPPED):
+        show_blocks(rows, columns)
+        return
+    heads = (Column(name, no_wrap=name != widest, overflow="fold") for name in columns)
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(row.get(column, "") or "–" for column in columns))
     stdout().print(table)
+
+
+def show_blocks(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
+    """Print what names each row on a line, and below it what is known of it."""
+    name, *others = columns
+    for row in rows:
+        known = "  ".join(f"{column}: {row[column]}" for column in others if row.get(column))
+        stdout().print(f"{row.get(name, '')}\n  {known}", soft_wrap=True)
 
 
 def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`rc figure`: a paper's figure from our runs, or a figure of one finished attack or certificate. It runs nothing."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,6 +20,7 @@ from robust_cluster.cli.options import (
     option,
     places,
     positive,
+    refuse,
 )
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
 Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
-USUAL = 10  # columns of images of one attack
-OF_MODELS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
-OF_COUNT = ("top", "neighbors")  # those whose columns can be counted
+COLUMNS = 10  # columns of images of one attack
+OF_CHECKPOINTS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
+COUNTED = ("top", "neighbors")  # those whose columns can be counted
 NAMED = 4  # missing runs that a sentence names
 ROUNDING = 0.01  # of the scored samples: another device or number of threads may label so many differently
 EXAMPLES = """
@@ -101,6 +102,8 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
                 f"{options.name} needs a run's folder",
                 hint=f"rc figure {options.name} runs/{stages_of(options.name)[0]}/...",
             )
+        unused = ("records", "profile", *(("count",) if options.name != "images" else ()))
+        refuse(ctx, unused, f"{options.name} is drawn of one run")
         draw_run(options.run, options)
     elif options.name not in figure_names():
         raise UnknownNameError("figure", options.name, [*figure_names(), *OF_RUN], listing="rc ls figures")
@@ -144,9 +147,9 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
     output = options.output or Path(f"{spec.name}.png")
     figures.check_suffix(output)
     kind = plots.drawing_of(spec).kind
-    if options.count is not None and kind not in OF_COUNT:
+    if options.count is not None and kind not in COUNTED:
         raise ConfigError(f"{spec.name} has no columns of images to count", hint="leave out --count")
-    if options.records and kind in OF_MODELS:
+    if options.records and kind in OF_CHECKPOINTS:
         raise only_records(options)
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
     usable = [record for record in records if record["profile"] == options.profile]
@@ -156,16 +159,15 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
     if len(missing) == len(asked):
         raise missing_runs(spec, missing, asked, options)
     grid = build(spec, usable, profile=options.profile)
-    n_done = len(asked) - len(missing)
-    note = "; ".join([f"profile {options.profile}, {n_done} of {len(asked)} runs", *plots.collapsed(spec, answers)])
+    note = f"profile {options.profile}, {len(asked) - len(missing)} of {len(asked)} runs"
     with figures.style():
         if kind in ("lines", "heat", "learning"):
+            is_learning = kind == "learning"
             points = (
-                plots.logged_points(spec, logs(spec, answers, options))
-                if kind == "learning"
-                else plots.swept_points(grid)
+                plots.logged_points(spec, logs(spec, answers, options)) if is_learning else plots.swept_points(grid)
             )
-            figure = plots.draw(spec, options.profile, points, f"{note}; {plots.statistic(spec, points)}")
+            notes = [note, plots.statistic(spec, points), *(plots.collapsed(spec, answers) if is_learning else [])]
+            figure = plots.draw(spec, options.profile, points, "; ".join(notes))
         else:
             figure, points = pictured(spec, answers, note, options)
     figures.save(figure, output)
@@ -210,7 +212,8 @@ def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
 def only_records(options: FigureOptions) -> ConfigError:
     """The sentence for a figure that is drawn of more than records have."""
     return ConfigError(
-        f"{options.name} is drawn of the runs themselves, and --from has their records alone", hint="--runs-dir DIR"
+        f"{options.name} is drawn of the runs themselves, and --from has their records alone",
+        hint="--runs-dir DIR in place of --from",
     )
 
 
@@ -232,10 +235,15 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     from robust_cluster.report import plots
     from robust_cluster.stages import gallery
 
+    firsts: dict[tuple[str, str], tuple[CellRequest, Record]] = {}
+    for request, record in answers:
+        if record is not None:
+            firsts.setdefault(plots.names_of(spec, request), (request, record))
+    note = "; ".join([note, *plots.collapsed(spec, firsts.values())])
     drawing = plots.drawing_of(spec)
     count = options.count or drawing.count
     shown: dict[str, dict[str, Portrait]] = {}
-    for panel, curve, portrait in portraits(spec, answers, options):
+    for (panel, curve), portrait in portraits(firsts, options):
         shown.setdefault(panel, {}).setdefault(curve, portrait)
     each = {f"{panel}{curve}": one for panel, curves in shown.items() for curve, one in curves.items()}
     if drawing.kind == "scatter":
@@ -254,25 +262,21 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
 
 
-def portraits(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "Iterator[tuple[str, str, Portrait]]":
-    """Panel, curve and model of the first run of each place; data that several runs share are read once."""
-    from robust_cluster.report import plots
+def portraits(
+    runs: "Mapping[tuple[str, str], tuple[CellRequest, Record]]", options: FigureOptions
+) -> "Iterator[tuple[tuple[str, str], Portrait]]":
+    """Panel and curve, and the model of each run; data that several runs share are read once."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.gallery import portrait
 
     datasets: dict[DataRef, Dataset] = {}
-    done: set[tuple[str, str]] = set()
-    for request, record in answers:
-        place = plots.names(spec, {k: v for k, v in request.place.items() if k in plots.axes_of(spec)})
-        if record is None or place in done:
-            continue
-        done.add(place)
+    for place, (_, record) in runs.items():
         run = RunSpec.from_json(record["spec"])
         store = store_of(run, options)
         if run.data not in datasets:
             datasets[run.data] = load(run, options.data, options.data_dir)
         context = Context(store, datasets[run.data], device=options.device, threads=options.threads)
-        yield *place, portrait(run, context)
+        yield place, portrait(run, context)
 
 
 def stages_of(figure: str) -> tuple[Stage, ...]:
@@ -318,7 +322,9 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
 
     check_attack(spec)
     dataset = load(spec, options.data, options.data_dir)
-    found = sheet(spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or USUAL)
+    found = sheet(
+        spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS
+    )
     recorded = (store.record(spec) or {})["metrics"]["flip"]
     if abs(found.flip - recorded) > ROUNDING:
         shares = f"{100 * found.flip:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"

@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,6 +15,7 @@ from robust_cluster.discover import PACKAGE, Kind, modules
 from robust_cluster.errors import ConfigError
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
+LEGEND = "–: as in profile paper. A setting is given as --set SETTING=VALUE."
 EXAMPLES = """
 rc ls
 rc ls models
@@ -58,34 +59,32 @@ def show_settings(kind: Listed | None, name: str, *, as_json: bool) -> None:
     Raises: ConfigError for a kind without settings, UnknownNameError.
     """
     if kind not in ("models", "attacks", "defenses"):
-        hint = f"rc data info {name}" if kind == "data" else f"rc ls {kind}"
-        raise ConfigError(f"{kind} have no settings: rc ls {kind} takes no further name", hint=hint)
-    from robust_cluster.stages.methods import listed
+        raise ConfigError(f"{kind} have no settings: rc ls {kind} takes no name", hint="rc ls models NAME")
+    from robust_cluster.stages.methods import described
+    from robust_cluster.stages.settings import typed
 
     *others, usual = get_args(Profile)
-    found = list(listed(kind, name, (usual, *others)))
+    found = list(described(kind, name, (usual, *others)))
     if as_json:
         console.show_json(found)
         return
-    unlike = [profile for profile in reversed(others) if any(row[profile] != row[usual] for row in found)]
+    columns = [usual, *(one for one in reversed(others) if not all(same(row, one, usual) for row in found))]
     shown = [
         {
             "setting": row["setting"],
             "allowed": row["allowed"],
-            usual: typed(row[usual]),
-            **{profile: typed(row[profile]) if row[profile] != row[usual] else "–" for profile in unlike},
+            **{f"profile {one}": "" if same(row, one, usual) else typed(row[one]) for one in columns},
             "what": row["what"],
         }
         for row in found
     ]
     console.show_rows(shown)
+    console.stdout().print(f"\n{LEGEND}")
 
 
-def typed(value: Any) -> str:
-    """A value as `--set` takes it."""
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) and value else json.dumps(value, separators=(",", ":"))
+def same(row: Mapping[str, Any], profile: str, usual: str) -> bool:
+    """Whether a profile has nothing of its own to show of a setting, or of a group, which has no value."""
+    return profile not in row or (profile != usual and row[profile] == row[usual])
 
 
 def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
@@ -118,6 +117,7 @@ def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
 def finished_runs(root: Path) -> Iterator[dict[str, str]]:
     """Every finished run with its headline numbers, and what was set when it was made."""
     from robust_cluster.runs.store import RunStore
+    from robust_cluster.stages.settings import typed
 
     for record in RunStore(root).records():
         given = " ".join(f"{key}={typed(value)}" for key, value in record.get("overrides", {}).items())

@@ -4,7 +4,7 @@ import inspect
 import math
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -334,6 +334,13 @@ def add(app: typer.Typer, verb: Verb) -> None:
         short_help=verb.summary,
         context_settings={"auto_envvar_prefix": "RC"},
     )(command)
+
+
+def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Raises: ConfigError when an option was typed that has nothing to say here."""
+    flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+    if typed := [name for name in names if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]:
+        raise ConfigError(f"{reason}: it takes no {flags[typed[0]]}")
 
 
 def integers(text: str, flag: str) -> list[int]:

@@ -10,7 +10,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, Verb, integers, offer_tables, option, overrides
+from robust_cluster.cli.options import RunOptions, Verb, integers, offer_tables, option, overrides, refuse
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ rc table table1 --profile cpu --intervals --from tables/results
 rc table claims --profile cpu --from tables/results
 """
 CLAIMS = "claims"
-OF_RUNS = ("set", "curve", "dry_run", "save_records")  # options that say something of what is run
+RUN_ONLY = ("set", "curve", "dry_run", "save_records")  # options that say something of what is run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +73,21 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     keys: set[str] | None = None
     records: Sequence[Record]
     if options.records:
-        refuse(ctx, (*OF_RUNS, "seed"), "--from shows the records as they are")
+        refuse(ctx, (*RUN_ONLY, "seed"), "--from shows the records as they are")
         records = load_results(options.records)
     else:
         asked = sorted(requests(spec, options.profile), key=lambda request: request.data.label)
         check_free(given, asked, spec)
         if options.seed is not None:
             asked = of_seeds(asked, integers(options.seed, "--seed"), options)
+        kept = None if options.dry_run else kept_records(options)
         records, keys = [], set()
         for _, group in groupby(asked, key=lambda request: request.data):
             plans, found = run_data(list(group), session)
             keys.update(plan[-1].key for plan in plans)
             records += found
-            if options.save_records:
-                save(session.lineage(plans), options.save_records / f"{options.profile}.json")
+            if kept is not None:
+                save(session.lineage(plans), kept)
         if options.dry_run:
             session.end()
             return
@@ -105,19 +106,13 @@ def needs_curve(spec: "TableSpec") -> bool:
     return not set(FIGURES).isdisjoint(spec.figure.logged)
 
 
-def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:
-    """Raises: ConfigError when an option was typed that has nothing to say here."""
-    if typed := [name for name in names if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]:
-        raise ConfigError(f"{reason}: it takes no --{typed[0].replace('_', '-')}")
-
-
 def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     """Print what becomes of every claim. Raises: MissingResultError, after that, when none has enough runs."""
     from robust_cluster.report.claims import LEGEND, judge, load_claims, rows
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
 
-    refuse(ctx, (*OF_RUNS, "seed", "compare", "intervals"), "claims are judged by the runs that exist")
+    refuse(ctx, (*RUN_ONLY, "seed", "compare", "intervals"), "claims are judged by the runs that exist")
     if options.format not in ("terminal", "json"):
         raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
@@ -191,6 +186,16 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
     if options.dry_run:
         return plans, []
     return plans, session.existing(plans) if options.no_run else session.run(plans, dataset)
+
+
+def kept_records(options: TableOptions) -> Path | None:
+    """The file of --save-records. Raises: DataError, before anything is run, when it holds something else."""
+    from robust_cluster.report.table import read_records
+
+    path = options.save_records and options.save_records / f"{options.profile}.json"
+    if path and path.exists():
+        read_records(path)
+    return path
 
 
 def save(records: Sequence[Record], path: Path) -> None:

@@ -26,12 +26,12 @@ class Schedule:
     below that of the `window` epochs before it; `window` 0 never ends early. No rule reads labels.
     """
 
-    epochs: int = 50
-    batch_size: int = 256  # samples; never more than a fifth of the data
-    steps_per_epoch: int | None = None
-    window: int = 0  # epochs
-    tolerance: float = 1e-3  # relative improvement
-    lr: float = 1e-3  # Adam's step size
+    epochs: int = 50  # at most; 0: the phase is left out
+    batch_size: int = 256  # samples
+    steps_per_epoch: int | None = None  # draws of a batch in an epoch; None: one pass over the data
+    window: int = 0  # epochs whose mean loss is compared with that of as many before; 0: never ends early
+    tolerance: float = 1e-3  # relative improvement below which that comparison ends the phase
+    lr: float = 1e-3  # step size of the phase's optimizers, where they have none of their own
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "epochs", "window", "tolerance")
@@ -52,8 +52,8 @@ class Schedule:
 class StepwiseSchedule(Schedule):
     """A schedule whose learning rates fall: lr * lr_decay^floor(epoch / lr_epochs), epochs counted from 1."""
 
-    lr_decay: float = 1.0  # in (0, 1]
-    lr_epochs: int = 10
+    lr_decay: float = 1.0  # what lr is multiplied by, in (0, 1]
+    lr_epochs: int = 10  # after each of which many epochs
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,7 +34,9 @@ LEAST = 3  # pairs
 LEVEL = 0.05  # one-sided
 LEGEND = (
     "effect: the first method's value minus the second's, a mean over the n seeds that both have (an ACC is a share).\n"
-    f"holds: above the claim's margin with one-sided p < {LEVEL:g}; not enough runs: fewer than {LEAST} seeds."
+    f"holds: above the claim's margin, one-sided p < {LEVEL:g} of a paired t test, or of the signs where one says so.\n"
+    "does not hold: these runs do not show it, which is no proof of the contrary. "
+    f"not enough runs: fewer than {LEAST} seeds."
 )
 OVER: dict[str, Callable[[Iterable[float]], float]] = {"mean": fmean, "max": max, "min": min}
 Values = dict[str, dict[int, float]]  # data set as tables write it -> seed -> value

@@ -47,6 +47,9 @@ LATEX = {
 }
 
 
+LATEX_TEXT = re.compile("|".join(re.escape(key) for key in sorted(LATEX, key=len, reverse=True)))
+
+
 def render(grid: Grid, format: str) -> str | Table:
     """The grid as text, or as a rich Table for "terminal". Raises: UnknownNameError for another format."""
     match format:
@@ -228,9 +231,8 @@ def _latex(grid: Grid) -> str:
 
 
 def _escape(text: str) -> str:
-    """The text for LaTeX, in ASCII; an accent behind a letter belongs to it."""
-    longest = "|".join(re.escape(key) for key in sorted(LATEX, key=len, reverse=True))
-    return re.sub(longest, lambda found: LATEX[found[0]], text)
+    """The text for LaTeX: what `LATEX` has, a letter with its accent before the letter, and all else as it is."""
+    return LATEX_TEXT.sub(lambda found: LATEX[found[0]], text)
 
 
 def _csv(grid: Grid) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from robust_cluster.errors import ConfigError
 from robust_cluster.report.figures import CELL, GAP, NARROWEST, draw_image, style
 from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
-from robust_cluster.report.table import Grid
+from robust_cluster.report.table import MARKS, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,11 +36,14 @@ LABEL = 1.1  # inches left of a row of images
 MOST_ABREAST = 3  # panels; four stand two by two
 LETTERS = 12  # of a legend or title in an inch
 LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
+LOST = {"lines": "×", "heat": MARKS["collapsed"]}  # marks of a point with a run that collapsed
 DOTS = 10  # colours of a scatter that repeat beyond
 
 
 def swept_points(grid: Grid) -> list[Point]:
-    """A point per number of the grid: panel, curve, its place on the drawn axes, mean, std, n; mean None: no run."""
+    """A point per number of the grid: panel, curve, its place on the drawn axes, mean, std, n, and whether any of its
+    runs collapsed; mean None: no run.
+    """
     spec, axes = grid.spec, grid.spec.profile(grid.profile)
     drawing = drawing_of(spec)
     places = {axis: dict(zip(spec.values(axis, axes), along(axes.along(axis)), strict=True)) for axis in drawing.axes}
@@ -54,7 +57,8 @@ def swept_points(grid: Grid) -> list[Point]:
         for value in shown:
             label = curve if len(shown) == 1 else f"{curve}, {value.metric}"
             named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": value.metric}
-            points.append({**named, **here, "mean": value.mean, "std": value.std, "n": value.n})
+            lost = {"collapsed": "collapsed" in cell.flags}
+            points.append({**named, **here, "mean": value.mean, "std": value.std, "n": value.n, **lost})
     return points
 
 
@@ -71,6 +75,11 @@ def names(spec: TableSpec, at: Mapping[str, str]) -> tuple[str, str]:
     is_alone = len(spec.methods) == 1 and others
     method = [] if is_alone else [at.get("method", spec.methods[0].label)]
     return (f"{at['data']}, " if "data" in at else ""), ", ".join([*method, *others])
+
+
+def names_of(spec: TableSpec, request: CellRequest) -> tuple[str, str]:
+    """The panel and the curve of a run."""
+    return names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
 
 
 def drawing_of(spec: TableSpec) -> Drawing:
@@ -94,6 +103,11 @@ def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
         [
             over,
             *(["dashed where some have ended"] if is_broken else []),
+            *(
+                [f"{LOST[drawing.kind]} where a run collapsed"]
+                if any(point.get("collapsed") for point in points)
+                else []
+            ),
             *([f"trailing mean of {drawing.smooth} epochs"] if drawing.smooth > 1 else []),
             *(["in brackets the mean over each run's epochs, then over runs"] if drawing.average else []),
         ]
@@ -105,7 +119,7 @@ def collapsed(spec: TableSpec, answers: Iterable[tuple[CellRequest, Mapping[str,
     panels: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for request, record in answers:
         if record is not None:
-            panel, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
+            panel, curve = names_of(spec, request)
             panels[panel.removesuffix(", ")][curve].append("collapsed" in record["flags"])
     found = []
     for panel, curves in panels.items():
@@ -125,7 +139,7 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
     found: dict[tuple[str, str, float], list[float]] = defaultdict(list)
     averages: dict[tuple[str, str], list[float]] = defaultdict(list)
     for request, lines in logs:
-        place, curve = names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
+        place, curve = names_of(spec, request)
         for name in drawing.logged:
             panel = f"{place}{spec.symbol(name)}"
             known = list(series(lines, name, drawing))
@@ -274,6 +288,9 @@ def draw_lines(
                 axes.plot(x, np.where(is_whole, np.nan, mean), color=colour, linestyle="--")
         else:
             axes.plot(x, mean, color=colour, linestyle=DASHES[dash % 4], marker=".", label=curve)
+            lost = np.array([point["collapsed"] for point in known], dtype=bool)
+            if lost.any():
+                axes.scatter(x[lost], mean[lost], color=colour, marker="x")
         if std.any():
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
     axes.set_xlabel(spec.symbol(drawing.x))
@@ -303,13 +320,15 @@ def draw_heat(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Poin
     drawing, chosen = drawing_of(spec), spec.profile(profile)
     xs, ys = (along(chosen.along(axis)) for axis in drawing.axes)
     means = np.full((len(ys), len(xs)), np.nan)
+    marks = {}
     for point in points:
         if point["mean"] is not None:
-            means[ys.index(point["y"]), xs.index(point["x"])] = point["mean"]
+            place = ys.index(point["y"]), xs.index(point["x"])
+            means[place], marks[place] = point["mean"], LOST["heat"] if point["collapsed"] else ""
     form = next(cell for cell in spec.cells if points[0]["metric"] in cell.values)
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=form.scale, origin="lower", aspect="auto")
     for (row, column), mean in np.ndenumerate(means):
-        text = "–" if np.isnan(mean) else f"{mean:.{form.digits}f}"
+        text = "–" if np.isnan(mean) else f"{mean:.{form.digits}f}{marks[row, column]}"
         is_dark = mean < form.scale / 2
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="w" if is_dark else "k")
     for axis, name in zip((axes.xaxis, axes.yaxis), drawing.axes, strict=True):

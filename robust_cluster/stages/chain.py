@@ -177,8 +177,8 @@ def attack_fields(request: Request, name: str, values: Mapping[str, Any]) -> dic
     known = {f.name for f in fields(discover.load("attacks", name).Config)}
     for setting in BUDGET:
         if setting in values and setting not in known:
-            what = "keeps to no radius" if "eps" not in known else f"has its own {setting}"
-            raise ConfigError(f"{name} {what}: attack.{setting} is for standard attacks", hint="--attack ensemble")
+            what = "is none" if "eps" not in known else f"has its own {setting}"
+            raise ConfigError(f"attack.{setting} is for standard attacks: {name} {what}", hint="--attack ensemble")
     if values.get("view_eps") and (values.get("eps") is not None or values.get("curve")):
         raise ConfigError("view_eps gives each view its radius in place of eps, so there is no curve: leave out --eps")
     config = methods.plain(methods.resolve("attacks", name, request.profile, values))
@@ -242,22 +242,28 @@ def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
         if group not in GROUPS or not isinstance(values, dict):
             examples = (f"{name}.<field>" for name in GROUPS)
             raise UnknownNameError("setting", group, examples, listing="--set model.neighbors=3")
-    checked: tuple[tuple[Kind, str], ...] = (("attacks", "attack"), ("defenses", "defense"))
-    for kind, group in checked:
-        known = {f.name for name in discover.names(kind) for f in fields(discover.load(kind, name).Config)}
-        check_known(group, tree, known)
+    checked: tuple[tuple[Kind, str, str], ...] = (
+        ("attacks", "attack", request.attack),
+        ("defenses", "defense", request.defense),
+    )
+    for kind, group, chosen in checked:
+        known = {name: {f.name for f in fields(discover.load(kind, name).Config)} for name in discover.names(kind)}
+        listing = f"rc ls {kind} {chosen}" if chosen in known else None
+        check_known(group, tree, set().union(*known.values()), known.get(chosen), listing=listing)
     check_known("certify", tree, {f.name for f in fields(certify.Config)})
     return {group: tree.get(group, {}) for group in GROUPS}
 
 
-def check_known(group: str, tree: Mapping[str, Any], known: set[str]) -> None:
-    """Raises: UnknownNameError for a setting of a group that nothing takes.
+def check_known(
+    group: str, tree: Mapping[str, Any], known: set[str], likely: set[str] | None = None, *, listing: str | None = None
+) -> None:
+    """Raises: UnknownNameError for a setting of a group that nothing takes; `likely`: the names that it may have meant.
 
     Also where the asked stage has no use for it: one file of settings serves every verb.
     """
     for name in tree.get(group, {}):
         if name not in known:
-            raise UnknownNameError("setting", name, known, group=f"{group}.")
+            raise UnknownNameError("setting", name, likely or known, group=f"{group}.", listing=listing)
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:

@@ -83,13 +83,30 @@ def group_of(kind: Kind) -> str:
     return kind.removesuffix("s")
 
 
-def listed(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Every setting of a method: its dotted path, what it may be, its value in each profile, what it is."""
+def described(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for every setting of a method: its dotted path, what it may be, its value in each profile, what it is.
+
+    The row of `mode` also says what each mode sets. Phases that a model does not have are left out.
+    """
+    module, group = discover.load(kind, name), group_of(kind)
     configs = {profile: resolve(kind, name, profile, {}) for profile in profiles}
-    for path, allowed, comment in settings.listed(type(configs[profiles[0]]), group_of(kind)):
-        get = operator.attrgetter(path.partition(".")[2])
-        values = {profile: get(config) for profile, config in configs.items()}
-        yield {"setting": path, "allowed": allowed, **values, "what": comment}
+    first = configs[profiles[0]]
+    lacks = unused_phases(method_class(module), first) if kind == "models" else ()
+    modes = [f"{mode} sets {settings.in_words(values)}" for mode, values in getattr(module, "MODES", {}).items()]
+    for path, allowed, comment in settings.described(first, group):
+        field = path.removeprefix(f"{group}.")
+        if field.partition(".")[0] in lacks:
+            continue
+        get = operator.attrgetter(field)
+        values = {profile: get(config) for profile, config in configs.items()} if allowed != settings.GROUP else {}
+        parts = [comment, *modes] if field == "mode" else [comment]
+        yield {"setting": path, "allowed": allowed, **values, "what": "; ".join(filter(None, parts))}
+
+
+def unused_phases(model: type[ClusterModel], config: Any) -> set[str]:
+    """The phases whose schedules mean nothing to a model of these settings."""
+    unused = set() if model.has_pretraining(config) else {"pretrain"}
+    return unused if config.cluster.epochs else unused | {"cluster"}
 
 
 def plain(config: Any) -> dict[str, Any]:

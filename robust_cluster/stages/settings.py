@@ -3,6 +3,7 @@
 import ast
 import inspect
 import io
+import json
 import math
 import textwrap
 import tokenize
@@ -14,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from robust_cluster.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
+GROUP = "group"  # of settings, among those that `described` names
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
             raise ConfigError(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, got {value!r}")
         return value
     if origin in (Union, types.UnionType):
-        return None if value in (None, "none") else checked(value, get_args(hint)[0], old, path)
+        return None if value in (None, "none", "None") else checked(value, get_args(hint)[0], old, path)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{path} must be a list such as [256, 128], got {value!r}")
@@ -85,15 +87,20 @@ def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
     return value
 
 
-def listed(config: type, path: str) -> Iterator[tuple[str, str, str]]:
-    """Of every setting of a config: its dotted path, what it may be and the comment beside it in the source."""
-    hints, comments = get_type_hints(config), beside(config)
+def described(config: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """Of every setting of a config: its dotted path, what it may be and the comment beside it in the source.
+
+    A group of settings with a comment of its own comes before them, as "group".
+    """
+    hints, comments = get_type_hints(type(config)), field_comments(type(config))
     for known in fields(config):
-        hint, name = hints[known.name], f"{path}.{known.name}"
-        if is_dataclass(hint):
-            yield from listed(hint, name)  # type: ignore[arg-type]
+        value, name = getattr(config, known.name), f"{path}.{known.name}"
+        if is_dataclass(value):
+            if comments[known.name]:
+                yield name, GROUP, comments[known.name]
+            yield from described(value, name)
         else:
-            yield name, allowed(hint), comments[known.name]
+            yield name, allowed(hints[known.name]), comments[known.name]
 
 
 def allowed(hint: Any) -> str:
@@ -108,16 +115,35 @@ def allowed(hint: Any) -> str:
     return {bool: "true|false", int: "integer", float: "number", str: "text"}[hint]
 
 
-def beside(config: type) -> dict[str, str]:
-    """Field -> its comments in the source of a config or, where that has none, of the class that it inherits from."""
+def in_words(values: Mapping[str, Any], prefix: str = "") -> str:
+    """Nested values as they would be set: "optimizer=sgd, cluster.epochs=50"."""
+    return ", ".join(
+        in_words(value, f"{prefix}{name}.") if isinstance(value, Mapping) else f"{prefix}{name}={typed(value)}"
+        for name, value in values.items()
+    )
+
+
+def typed(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value else json.dumps(value, separators=(",", ":"))
+
+
+def field_comments(config: type) -> dict[str, str]:
+    """Field -> the comments above and beside it in the source of a config, or of the nearest base that has some."""
     found: dict[str, str] = {}
     for owner in filter(is_dataclass, reversed(config.__mro__)):
         source = textwrap.dedent(inspect.getsource(owner))
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-        for node in ast.walk(ast.parse(source)):
+        comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
+        (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+        for node in body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-                text = "; ".join(comments[line] for line in lines if line in comments)
+                first = node.lineno
+                while first - 1 in comments and comments[first - 1].line.lstrip().startswith("#"):
+                    first -= 1
+                lines = range(first, (node.end_lineno or node.lineno) + 1)
+                text = "; ".join(comments[line].string.lstrip("# ") for line in lines if line in comments)
                 found[node.target.id] = text or found.get(node.target.id, "")
     return found

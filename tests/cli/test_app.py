@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +29,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import chain, methods
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import nested
+from robust_cluster.stages.settings import nested, typed
 from tests.cli.command import rc
 
 VERBS = [module.VERB for module in (pretrain, cluster, attack, defend, reattack, table, ls)]
@@ -484,13 +485,20 @@ def test_the_plan_of_a_table_says_once_what_cannot_be_planned() -> None:
     ]  # two seeds each
 
 
-def test_records_are_not_put_into_a_damaged_file(carried_out: list[str]) -> None:
+def test_a_plan_keeps_no_records(carried_out: list[str]) -> None:
+    rc("table table1 --profile smoke --quiet")
+    assert rc("table table1 --profile smoke --dry-run --save-records kept").exit_code == 0
+    assert not Path("kept").exists()
+
+
+def test_a_damaged_file_of_records_is_found_before_anything_is_run(carried_out: list[str]) -> None:
     Path("kept").mkdir()
     Path("kept/smoke.json").write_text('[{"key": ')
     result = rc("table table1 --profile smoke --quiet --save-records kept")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: kept/smoke.json is not valid JSON")
     assert Path("kept/smoke.json").read_text() == '[{"key": '
+    assert carried_out == []
 
 
 def test_a_table_without_any_run_is_printed_with_dashes_and_exit_code_3() -> None:
@@ -548,34 +556,68 @@ def test_ls_lists_every_name_with_what_it_is() -> None:
 def test_ls_lists_the_settings_of_a_method_with_their_comments() -> None:
     rows = {row["setting"]: row for row in json.loads(rc("ls models lpvdn --json").stdout)}
     assert rows["model.alpha0"]["what"] == "weight of L_MI; Table 4"
-    assert rows["model.pretrain.batch_size"]["what"].startswith("samples;")  # of the group's class
+    assert rows["model.pretrain.batch_size"]["what"] == "samples"  # of the group's class
+    assert "model.cluster.lr_decay" in rows  # of the class of this group
+    assert rows["model.pretrain"] == {"setting": "model.pretrain", "allowed": "group", "what": "LPVDN's code"}
+    assert "reuters10k sets " in rows["model.mode"]["what"]
+    assert "alpha0=0.01, alpha1=0.001" in rows["model.mode"]["what"]
     hidden = rows["model.hidden"]
     assert (hidden["allowed"], hidden["paper"], hidden["smoke"]) == ("[integer, ...]", [500, 500, 2000], [128, 128])
     assert hidden["what"].startswith("widths of the encoder")  # inherited from VaDE
-    heads, *lines = rc("ls models lpvdn").stdout.splitlines()
-    assert heads.split() == ["setting", "allowed", "paper", "cpu", "short", "smoke", "what"]
+    table, legend = rc("ls models lpvdn").stdout.split("\n\n")
+    assert legend.startswith("–: as in profile paper.")
+    heads, *lines = table.splitlines()
+    assert heads.split()[2:] == ["profile", "paper", "profile", "cpu", "profile", "short", "profile", "smoke", "what"]
     assert any(line.split()[:6] == ["model.pretrain.epochs", "integer", "50", "100", "100", "20"] for line in lines)
     assert any(line.split()[:6] == ["model.alpha0", "number", "1.0", "–", "–", "–"] for line in lines)
 
 
-@pytest.mark.parametrize("kind", ["models", "attacks", "defenses"])
-def test_every_setting_that_ls_lists_can_be_set_to_what_it_shows(kind: discover.Kind) -> None:
-    for name in names(kind):
-        usual = methods.resolve(kind, name, "paper", {})
-        listed = list(methods.listed(kind, name, ["paper"]))
-        given = {row["setting"]: value(ls.typed(row["paper"])) for row in listed}
-        group = nested(given)[kind.removesuffix("s")]
-        assert methods.resolve(kind, name, "paper", group) == usual
-        for row in listed:
-            if "|" in row["allowed"] and not row["allowed"].endswith("|none"):
-                assert ls.typed(row["paper"]) in row["allowed"].split("|")
+def test_ls_leaves_out_the_phases_that_a_model_does_not_have() -> None:
+    assert [row["setting"] for row in json.loads(rc("ls models kmeans --json").stdout)] == ["model.n_init"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in ("models", "attacks", "defenses") for name in names(kind)]
+)
+def test_every_setting_is_listed_says_what_it_is_and_can_be_set_to_what_is_shown(
+    kind: discover.Kind, name: str
+) -> None:
+    usual = methods.resolve(kind, name, "paper", {})
+    rows = [row for row in methods.described(kind, name, ["paper"]) if row["allowed"] != "group"]
+    assert all(row["what"] for row in rows), [row["setting"] for row in rows if not row["what"]]
+    given = nested({row["setting"]: value(typed(row["paper"])) for row in rows})[kind.removesuffix("s")]
+    assert methods.resolve(kind, name, "paper", given) == usual
+    lacks = methods.unused_phases(methods.method_class(discover.load(kind, name)), usual) if kind == "models" else ()
+    known = {name: value for name, value in methods.plain(usual).items() if name not in lacks}
+    shown = {row["setting"]: json.loads(json.dumps(row["paper"])) for row in rows}
+    assert nested(shown)[kind.removesuffix("s")] == known
+    for row in rows:
+        word = {bool: "true|false", int: "integer", float: "number", str: "text"}.get(type(row["paper"]))
+        words = row["allowed"].removesuffix("|none")
+        assert words == word or row["paper"] is None or row["paper"] in words.split("|") or words.startswith("[")
+
+
+def test_rows_are_blocks_on_a_terminal_without_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"name": "first", "size": "1", "what": "long " * 20}, {"name": "second", "size": "", "what": "short"}]
+    shown = {}
+    for width in (120, 60, 20):
+        terminal = partial(Console, width=width, force_terminal=True, color_system=None, highlight=False, markup=False)
+        monkeypatch.setattr(console, "stdout", terminal)
+        console.show_rows(rows)
+        shown[width] = capsys.readouterr().out.splitlines()
+    assert len(shown[120]) == 3
+    assert [line.split()[:2] for line in shown[60]][:2] == [["name", "size"], ["first", "1"]]
+    assert len(shown[60]) > 3, "the widest column is wrapped"
+    assert shown[20] == ["first", "  size: 1  what: " + rows[0]["what"], "second", "  what: short"]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("ls tables table1", "error: tables have no settings: rc ls tables takes no further name (rc ls tables)"),
-        ("ls data digits", "(rc data info digits)"),
+        ("ls tables table1", "error: tables have no settings: rc ls tables takes no name (rc ls models NAME)"),
+        ("ls data digits", "error: data have no settings: rc ls data takes no name (rc ls models NAME)"),
         ("ls models lpdvn", "error: Unknown model 'lpdvn'. Did you mean 'lpvdn'? (rc ls models)"),
     ],
 )

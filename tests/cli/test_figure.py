@@ -250,12 +250,23 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert "Unknown figure 'table1'. Known: " in refused("figure table1", 2), "a table is not drawn"
 
 
+@pytest.mark.parametrize("words", ["curve --count 5", "certificate --from records", "images --profile cpu"])
+def test_a_figure_of_one_run_takes_no_option_of_others(words: str) -> None:
+    name, option, value = words.split()
+    expected = f"error: {name} is drawn of one run: it takes no {option}\n"
+    assert refused(f"figure {name} runs/attack/any {option} {value}", 2) == expected
+
+
 def test_a_run_is_given_for_a_figure_of_a_run_and_for_no_other() -> None:
     assert refused("figure curve", 2) == "error: curve needs a run's folder (rc figure curve runs/attack/...)\n"
     expected = "error: lpvdn_noise is drawn of all its runs (rc figure lpvdn_noise --runs-dir DIR)\n"
     assert refused("figure lpvdn_noise runs/attack/any", 2) == expected
 
 
+ONLY_RECORDS = (
+    "error: tiny is drawn of the runs themselves, and --from has their records alone "
+    "(--runs-dir DIR in place of --from)\n"
+)
 TINY = """
 title = "Tiny"
 source = "Nobody"
@@ -355,8 +366,7 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
     assert [(point["x"], round(point["mean"], 6), point["n"]) for point in points] == [(10, 0.6, 2), (20, 0.7, 2)]
     Path("records").mkdir()
     Path("records/all.json").write_text(json.dumps(store.records()))
-    sentence = "error: tiny is drawn of the runs themselves, and --from has their records alone (--runs-dir DIR)\n"
-    assert refused("figure tiny --profile smoke --from records", 2) == sentence
+    assert refused("figure tiny --profile smoke --from records", 2) == ONLY_RECORDS
     kept = [{**record, "drift": {"steps": [0, 10], "ACC": [0.3, 0.5]}} for record in store.records()]
     Path("records/all.json").write_text(json.dumps(kept))
     assert rc("figure tiny --profile smoke --from records --output a.png").stdout == "a.png\n"
@@ -416,8 +426,7 @@ def test_columns_are_counted_where_there_are_some(monkeypatch: pytest.MonkeyPatc
 def test_a_figure_of_checkpoints_is_not_drawn_from_records(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """That is said before any run is looked for."""
     tiny(monkeypatch, f'kind = "{kind}"')
-    expected = "error: tiny is drawn of the runs themselves, and --from has their records alone (--runs-dir DIR)\n"
-    assert refused("figure tiny --profile smoke --from nowhere", 2) == expected
+    assert refused("figure tiny --profile smoke --from nowhere", 2) == ONLY_RECORDS
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -181,13 +180,28 @@ def test_what_is_drawn_is_said(load_figure: Load, section: str, counts: list[int
 
 
 def test_runs_that_collapsed_are_counted_beside_their_curve(load_figure: Load) -> None:
-    spec = load_figure(LINES)
+    spec = load_figure(LEARNING)
     asked = requests(spec, "smoke")
-    curve = [request for request in asked if request.place == asked[0].place | {"attack.gamma": ANY}]
+    curve = [request for request in asked if plots.names_of(spec, request) == plots.names_of(spec, asked[0])]
     answers = [(request, {"flags": ["collapsed"] if request is curve[1] else []}) for request in asked]
-    assert plots.collapsed(spec, answers) == [f"collapsed on STL-10: {asked[0].model}, d = 64 (1 of {len(curve)})"]
+    name = plots.names_of(spec, asked[0])[1]
+    assert plots.collapsed(spec, answers) == [f"collapsed on STL-10: {name} (1 of {len(curve)})"]
     unfinished = [(request, None if request is curve[1] else record) for request, record in answers]
     assert plots.collapsed(spec, unfinished) == []
+
+
+def test_a_point_with_a_run_that_collapsed_is_marked(load_figure: Load, record: Make) -> None:
+    metrics = {"ACC": 0.9, "ACC*": 0.8, "D": 1.0}
+    found = [record(gamma=20.0, metrics=metrics), record(gamma=40.0, metrics=metrics, flags=["collapsed"])]
+    spec = load_figure(LINES)
+    points = [p for p in plots.swept_points(build(spec, found, profile="smoke")) if p["mean"] is not None]
+    assert {(point["x"], point["collapsed"]) for point in points} == {(20.0, False), (40.0, True)}
+    assert plots.statistic(spec, points).endswith("; × where a run collapsed")
+    axes = plots.draw(spec, "smoke", points, "").axes[0]
+    marked = [np.asarray(dots.get_offsets()).tolist() for dots in axes.collections if len(dots.get_offsets())]
+    assert [place[0] for places in marked for place in places] == [40.0] * len(marked)
+    assert marked
+    assert "collapsed" not in plots.statistic(spec, [point for point in points if not point["collapsed"]])
 
 
 def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, record: Make) -> None:

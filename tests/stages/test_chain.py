@@ -185,7 +185,18 @@ def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context
             {"overrides": {"attack": 3}},
             "Unknown setting 'attack'. Known: attack.<field>, certify.<field>, defense.<field>, model.<field>.",
         ),
-        ({"overrides": {"attack.gama": 3}}, "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
+        (
+            {"overrides": {"attack.gama": 3}},
+            "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?",
+        ),
+        (
+            {"attack": "latent_pgd", "overrides": {"attack.foo": 3}},
+            "Unknown setting 'attack.foo'. Known: attack.eps, attack.relative_step, attack.steps.",
+        ),
+        (
+            {"overrides": {"defense.wieght": 3}},
+            "Unknown setting 'defense.wieght'. Did you mean 'defense.weight'?",
+        ),
         ({"overrides": {"attack.gamma": float("nan")}}, "attack.gamma must be a finite number, got nan"),
         (
             {"stage": "cluster", "overrides": {"attack.gama": 3}},
@@ -214,6 +225,23 @@ def test_what_does_not_exist_is_refused_before_anything_runs(ask: Any, fields: d
         ask(**fields)
     assert caught.value.message == sentence
     assert isinstance(caught.value, UnknownNameError) == sentence.startswith("Unknown")
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"overrides": {"model.gama": 3}}, "rc ls models convae"),
+        ({"overrides": {"attack.gama": 3}}, "rc ls attacks latent_net"),
+        ({"overrides": {"defense.wieght": 3}}, "rc ls defenses mutual_info"),
+        ({"stage": "certify", "defense": "none", "overrides": {"defense.wieght": 3}}, None),
+        ({"stage": "defend", "attack": "apgd"}, "another --attack or --defense"),
+        ({"stage": "reattack", "against": "apgd"}, "another --against or --defense"),
+    ],
+)
+def test_what_is_refused_comes_with_what_to_look_at(ask: Any, fields: dict[str, Any], hint: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ask(**fields)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ class Config(ModelConfig):
     pool: int = 2  # images are averaged over pool x pool pixels, 28 x 28 to 14 x 14; vectors are taken as they are
     side: int | None = None  # rows of gray images that come as vectors (MNIST with --flatten: 28), to be pooled too
     scale: float = 1.0  # multiplies the encoder's input: rows of a large norm drive tanh into its ends
-    latent_act: Literal["tanh", "linear"] = "tanh"
+    latent_act: Literal["tanh", "linear"] = "tanh"  # last activation of the encoder
     assign: Rule = "nearest"  # A.1; "eq22" adds ln psi, beside which the largest cluster may eat the others
     draw: Literal["sample", "mean"] = "sample"  # z* drawn, or eta itself
     adv_loss: Game = "saturating"  # Eq. 18
-    minibatch: int = 16
+    minibatch: int = 16  # rows of a batch that D and G learn from, after EM on all of it
     momentum: float = 0.9  # of both SGDs; the paper names no value
     final_lr: float = 1e-5  # reached geometrically from cluster.lr, of both nets; the paper: "between 1e-3 and 1e-5"
     min_variance: float = 0.25  # of the start, in [0, 1); mode "clean" ends with the first epoch that is below

@@ -54,11 +54,11 @@ class Config(dec.Config):
     pretraining: Literal["vanilla", "denoising", "acai"] = "acai"  # REUTERS-10K: vanilla, 2 epochs
     pretrain: Schedule = field(default_factory=lambda: Schedule(batch_size=256, **dec.ACAI_PRETRAINING))
     adv_loss: Game = "saturating"  # log(1 - D), or -log D for the encoder
-    adversarial_weight: float = 1.0  # of this in L_E; 1/256 is Eq. 10 with KL a sum over a batch of 256
+    adversarial_weight: float = 1.0  # of the encoder's game in L_E; 1/256 is Eq. 10 with KL a sum over a batch of 256
     phase_steps: int | None = None  # M; None: T // 2
     discriminator_epochs: int = 5  # passes over the data in which D learns alone, at most
-    discriminator_gap: float = 0.5  # E D(x) - E D(x_hat) that ends this
-    discriminator_lr: float = 1e-4  # of Adam, for this
+    discriminator_gap: float = 0.5  # mean D(x) - mean D(x_hat) above which D learns alone no longer
+    discriminator_lr: float = 1e-4  # Adam's, while D learns alone
     # steps_per_epoch is T, as in DEC; 715 epochs are 100,100 steps, ten more are room for D's on 70,000 samples
     cluster: Schedule = field(
         default_factory=lambda: Schedule(epochs=725, batch_size=256, steps_per_epoch=140, lr=1e-3)

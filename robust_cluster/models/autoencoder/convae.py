@@ -50,8 +50,8 @@ class Config(ae_kmeans.Config):
 
     mode: Literal["clean", "paper"] = "clean"
     head: tuple[int, ...] = (1024, 1024, 512)  # hidden widths of the softmax head
-    prior_weight: float = 1.0
-    entropy_weight: float = 1.0
+    prior_weight: float = 1.0  # of the KL from the clusters' Gaussians
+    entropy_weight: float = 1.0  # of sum_k y_k log y_k of the soft labels
     head_steps: int = 500  # at most; ends at 99 % agreement with k-means' labels
     cluster: Schedule = field(
         default_factory=lambda: Schedule(epochs=300, batch_size=1000, steps_per_epoch=50, window=10)

@@ -79,7 +79,9 @@ class Config(ModelConfig):
     mode: Literal["plain", "star", "paper"] = "plain"
     hidden: tuple[int, ...] = (500, 500, 2000)  # widths of the encoder; decoder and critic mirror and repeat them
     norm: Literal["unit_energy", "none"] = "unit_energy"  # one factor makes the mean of x^2 over all entries 1
-    pretraining: Literal["vanilla", "denoising", "acai"] = "vanilla"
+    pretraining: Literal["vanilla", "denoising", "acai"] = (
+        "vanilla"  # plain, from inputs with some dropped, or ADEC's, against a critic of mixed codes
+    )
     augment: bool | None = None  # random rotations and shifts while pretraining; None: for acai with images
     image_shape: tuple[int, ...] = ()  # (channels, height, width) of vectors that are flattened images
     corruption: float = 0.2  # share of the inputs that "denoising" drops (DEC, sec. 4)
@@ -88,7 +90,7 @@ class Config(ModelConfig):
     pretrain: Schedule = field(default_factory=lambda: Schedule(epochs=100, batch_size=256, lr=1e-3))
     augment_clustering: bool | None = None  # None: as while pretraining; targets are always those of clean samples
     n_init: int = 20  # k-means restarts (DEC-keras)
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam"] = "sgd"  # of the clustering
     momentum: float = 0.9  # of sgd
     tol: float = 1e-3  # share of changed labels below which training ends; 0 never ends early
     # steps_per_epoch is T: 140 for 70,000 samples, 30 for up to 10,000 (DEC-keras); 20,020 steps

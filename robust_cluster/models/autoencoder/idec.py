@@ -28,7 +28,7 @@ class Config(dec.Config):
 
     gamma: float = 0.1  # the authors' code; ADEC's figures are best at 0.01
     gamma_on: Literal["clustering", "reconstruction"] = "clustering"  # the term that gamma multiplies
-    optimizer: Literal["sgd", "adam"] = "adam"
+    optimizer: Literal["sgd", "adam"] = "adam"  # of the clustering
     # T = 140 for MNIST, 30 for USPS, 3 for REUTERS-10K (the authors' code); 20,020 steps
     cluster: Schedule = field(
         default_factory=lambda: Schedule(epochs=143, batch_size=256, steps_per_epoch=140, lr=1e-3)

@@ -37,8 +37,8 @@ class Config(simvc.Config):
 
     attention_weight: float = 1.0  # of the squared distance between the kernels
     adversarial_weight: float = 10.0  # of the encoders' part of the game
-    attention_lr: float = 1e-4
-    discriminator_lr: float = 1e-3
+    attention_lr: float = 1e-4  # Adam's, of the attention
+    discriminator_lr: float = 1e-3  # Adam's, of the discriminators
     max_norm: float | None = None  # of the gradient of encoders and head
     cluster: Schedule = field(default_factory=lambda: Schedule(epochs=20, batch_size=100, lr=1e-5))
 

@@ -28,7 +28,7 @@ PROFILES: dict[str, dict[str, Any]] = {"smoke": {"n_init": 1}}
 class Config(ModelConfig):
     """Hyper-parameters of the mixture."""
 
-    covariance: Literal["diag", "full"] = "diag"
+    covariance: Literal["diag", "full"] = "diag"  # of every component
     ridge: float = 1e-6  # added to every variance, times the data's mean variance
     max_iter: int = 200  # EM passes
     n_init: int = 10  # restarts from k-means, the highest likelihood counts
