@@ -72,6 +72,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     session = Session(options, given, curve=options.records is None and needs_curve(spec))
     keys: set[str] | None = None
     records: Sequence[Record]
+    every: list[Plan]
     if options.records:
         refuse(ctx, (*RUN_ONLY, "seed"), "--from shows the records as they are")
         records = load_results(options.records)
@@ -81,16 +82,19 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
         if options.seed is not None:
             asked = of_seeds(asked, integers(options.seed, "--seed"), options)
         kept = None if options.dry_run else kept_records(options)
-        records, keys = [], set()
+        records, every = [], []
         for _, group in groupby(asked, key=lambda request: request.data):
             plans, found = run_data(list(group), session)
-            keys.update(plan[-1].key for plan in plans)
+            every += plans
             records += found
             if kept is not None:
                 save(session.lineage(plans), kept)
         if options.dry_run:
+            if options.format == "json":
+                console.show_json(session.planned(every))
             session.end()
             return
+        keys = {plan[-1].key for plan in every}
     is_empty = show_table(spec, records, keys, options)
     session.end()
     if is_empty:

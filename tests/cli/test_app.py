@@ -165,6 +165,14 @@ def test_a_dry_run_can_be_read_by_scripts(tmp_path: Path) -> None:
     assert planned[1]["directory"].startswith("cluster/graph-digits-d64-s0-")
 
 
+def test_the_plan_of_a_table_can_be_read_by_scripts() -> None:
+    result = rc("table table1 --profile smoke --dry-run --json --quiet")
+    planned = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {run["state"] for run in planned} == {"to run"}
+    assert {run["directory"].split("/")[0] for run in planned} == {"pretrain", "cluster", "attack"}
+
+
 def test_records_that_are_only_shown_take_no_settings() -> None:
     for option in ("--set attack.gamma=40", "--seed 0", "--curve", "--dry-run", "--save-records x"):
         result = rc(f"table table1 --profile cpu --from {Path(__file__).parents[2] / 'tables/results'} {option}")
