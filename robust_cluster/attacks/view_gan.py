@@ -54,9 +54,7 @@ class Config:
     """Hyper-parameters of the attack; schedule as in AR-DMVC's code, which trains EAMC to SEM alike."""
 
     mode: Literal["clean", "paper"] = "clean"
-    bn: BatchNormMode = (
-        "eval"  # batch norm of the model while it learns: stored statistics, or each batch's as in the code
-    )
+    bn: BatchNormMode = "eval"  # batch norm of the model while it learns: stored statistics, or each batch's (the code)
     eps: float | None = None  # L-infinity radius in pixels; None: AR-DMVC's for the data set
     terms: Literal["com+con", "com", "con"] = "com+con"  # complementarity and consistency, or one of them
     param: Literal["scaled_tanh", "clamp"] = "scaled_tanh"  # eps tanh(u), or tanh(u) cut to [-eps, eps]
@@ -66,7 +64,7 @@ class Config:
     shift: Literal["squared", "norm"] = "squared"  # ||.||^2 or ||.|| of each sample's change
     reduction: Literal["mean", "sum"] = "mean"  # of the shifts, over the batch
     com_weight: float = 1.0  # of complementarity; the code's 5 times 1/2 in mode "paper"
-    con_weight: float = 1.0  # of consistency; 5 times 1/2 too
+    con_weight: float = 1.0  # of consistency; 5 times 1/2 in mode "paper" too
     penalty: Literal["none", "l2", "hinge"] = "none"  # E sum_v of ||delta^v||, or of max(||delta^v||^2 - radius^2, 0)
     penalty_weight: float = 1.0  # of that penalty
     hinge_radius: float = 1.0  # L2, pixels; the talk's epsilon is its square, for which it gives no value

@@ -40,11 +40,11 @@ def stderr(*, quiet: bool = False) -> "Console":
     return Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
 
 
-def stdout() -> "Console":
-    """Where results go; without a terminal as wide as they need."""
+def stdout(least: int = 0) -> "Console":
+    """Where results go; without a terminal as wide as they need, `least` columns at least."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(PLAIN_WIDTH, least))
 
 
 def sentence(error: Exception) -> tuple[str, int]:
@@ -229,15 +229,15 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if any(row.get(key) for row in rows)]
     widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in columns}
     widest = max(widths, key=lambda name: widths[name])
-    room = stdout().width - sum(widths.values()) - 2 * len(columns)  # left, or lacking
-    if stdout().is_terminal and room + widths[widest] < min(widths[widest], LEAST_WRAPPED):
+    least = sum(widths.values()) + 2 * len(columns) - max(widths[widest] - LEAST_WRAPPED, 0)
+    if stdout().is_terminal and stdout().width < least:
         show_blocks(rows, columns)
         return
     heads = (Column(name, no_wrap=name != widest, overflow="fold") for name in columns)
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(row.get(column, "") or "–" for column in columns))
-    stdout().print(table)
+    stdout(least).print(table)
 
 
 def show_blocks(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:

@@ -33,9 +33,8 @@ PROFILES = {
 class Config:
     """Hyper-parameters of the defense."""
 
-    mode: Literal["frozen", "alternating", "control"] = (
-        "frozen"  # the attacker stays as it was, is trained on, or the steps go without the defense's loss
-    )
+    # the attacker stays as it was, is trained on, or the steps go without the defense's loss
+    mode: Literal["frozen", "alternating", "control"] = "frozen"
     weight: float = 2.5  # of I1 + I2; ALRDC's code
     # the released code runs 1,000 epochs: --set defense.schedule.epochs=1000 --set defense.schedule.window=0
     schedule: Schedule = field(

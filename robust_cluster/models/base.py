@@ -26,7 +26,7 @@ class Schedule:
     below that of the `window` epochs before it; `window` 0 never ends early. No rule reads labels.
     """
 
-    epochs: int = 50  # at most; 0: the phase is left out
+    epochs: int = 50  # at most; 0: no training
     batch_size: int = 256  # samples
     steps_per_epoch: int | None = None  # draws of a batch in an epoch; None: one pass over the data
     window: int = 0  # epochs whose mean loss is compared with that of as many before; 0: never ends early

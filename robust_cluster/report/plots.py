@@ -115,7 +115,7 @@ def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
 
 
 def collapsed(spec: TableSpec, answers: Iterable[tuple[CellRequest, Mapping[str, Any] | None]]) -> list[str]:
-    """ "collapsed on MNIST: ADEC (2 of 3)" for each panel with finished runs that use fewer clusters than there are."""
+    """A note such as "collapsed on MNIST: ADEC (2 of 3)" for each panel with runs that use too few clusters."""
     panels: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for request, record in answers:
         if record is not None:

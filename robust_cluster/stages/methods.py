@@ -91,7 +91,7 @@ def described(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[s
     module, group = discover.load(kind, name), group_of(kind)
     configs = {profile: resolve(kind, name, profile, {}) for profile in profiles}
     first = configs[profiles[0]]
-    lacks = unused_phases(method_class(module), first) if kind == "models" else ()
+    lacks = missing_phases(method_class(module), first) if kind == "models" else ()
     modes = [f"{mode} sets {settings.in_words(values)}" for mode, values in getattr(module, "MODES", {}).items()]
     for path, allowed, comment in settings.described(first, group):
         field = path.removeprefix(f"{group}.")
@@ -103,10 +103,10 @@ def described(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[s
         yield {"setting": path, "allowed": allowed, **values, "what": "; ".join(filter(None, parts))}
 
 
-def unused_phases(model: type[ClusterModel], config: Any) -> set[str]:
-    """The phases whose schedules mean nothing to a model of these settings."""
-    unused = set() if model.has_pretraining(config) else {"pretrain"}
-    return unused if config.cluster.epochs else unused | {"cluster"}
+def missing_phases(model: type[ClusterModel], config: Any) -> set[str]:
+    """The phases that a model has in none of its modes, or by default does not train in."""
+    missing = set() if model.pretrained_by else {"pretrain"}
+    return missing if config.cluster.epochs else missing | {"cluster"}
 
 
 def plain(config: Any) -> dict[str, Any]:

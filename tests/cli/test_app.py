@@ -582,6 +582,8 @@ def test_ls_lists_the_settings_of_a_method_with_their_comments() -> None:
 
 def test_ls_leaves_out_the_phases_that_a_model_does_not_have() -> None:
     assert [row["setting"] for row in json.loads(rc("ls models kmeans --json").stdout)] == ["model.n_init"]
+    listed = {row["setting"] for row in json.loads(rc("ls models infoddc --json").stdout)}
+    assert {"model.pretrain_first", "model.pretrain.epochs"} <= listed, "a setting switches its pretraining on"
 
 
 @pytest.mark.parametrize(
@@ -595,7 +597,7 @@ def test_every_setting_is_listed_says_what_it_is_and_can_be_set_to_what_is_shown
     assert all(row["what"] for row in rows), [row["setting"] for row in rows if not row["what"]]
     given = nested({row["setting"]: value(typed(row["paper"])) for row in rows})[kind.removesuffix("s")]
     assert methods.resolve(kind, name, "paper", given) == usual
-    lacks = methods.unused_phases(methods.method_class(discover.load(kind, name)), usual) if kind == "models" else ()
+    lacks = methods.missing_phases(methods.method_class(discover.load(kind, name)), usual) if kind == "models" else ()
     known = {name: value for name, value in methods.plain(usual).items() if name not in lacks}
     shown = {row["setting"]: json.loads(json.dumps(row["paper"])) for row in rows}
     assert nested(shown)[kind.removesuffix("s")] == known
@@ -612,13 +614,23 @@ def test_rows_are_blocks_on_a_terminal_without_room(
     shown = {}
     for width in (120, 60, 20):
         terminal = partial(Console, width=width, force_terminal=True, color_system=None, highlight=False, markup=False)
-        monkeypatch.setattr(console, "stdout", terminal)
+        monkeypatch.setattr(console, "stdout", lambda least=0, terminal=terminal: terminal())
         console.show_rows(rows)
         shown[width] = capsys.readouterr().out.splitlines()
     assert len(shown[120]) == 3
     assert [line.split()[:2] for line in shown[60]][:2] == [["name", "size"], ["first", "1"]]
     assert len(shown[60]) > 3, "the widest column is wrapped"
     assert shown[20] == ["first", "  size: 1  what: " + rows[0]["what"], "second", "  what: short"]
+
+
+def test_nothing_is_cut_off_where_the_result_is_piped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {f"column {i}": f"{i}".zfill(30) for i in range(12)} | {"what": "word " * 20}
+    console.show_rows([row])
+    shown = capsys.readouterr().out
+    assert all(text in shown for name, text in row.items() if name != "what")
+    assert shown.count("word") == 20
 
 
 @pytest.mark.parametrize(

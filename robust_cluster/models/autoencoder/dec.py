@@ -79,9 +79,8 @@ class Config(ModelConfig):
     mode: Literal["plain", "star", "paper"] = "plain"
     hidden: tuple[int, ...] = (500, 500, 2000)  # widths of the encoder; decoder and critic mirror and repeat them
     norm: Literal["unit_energy", "none"] = "unit_energy"  # one factor makes the mean of x^2 over all entries 1
-    pretraining: Literal["vanilla", "denoising", "acai"] = (
-        "vanilla"  # plain, from inputs with some dropped, or ADEC's, against a critic of mixed codes
-    )
+    # plain, from inputs with some dropped, or ADEC's, against a critic of mixed codes
+    pretraining: Literal["vanilla", "denoising", "acai"] = "vanilla"
     augment: bool | None = None  # random rotations and shifts while pretraining; None: for acai with images
     image_shape: tuple[int, ...] = ()  # (channels, height, width) of vectors that are flattened images
     corruption: float = 0.2  # share of the inputs that "denoising" drops (DEC, sec. 4)

@@ -47,9 +47,7 @@ class Config(ModelConfig):
     code_weight: float = 30.0  # of both capacity terms
     capacity: float = 5.0  # nats that C_y grows to; C_c grows to log K
     capacity_steps: int = 25_000  # until then
-    kl_scale: Literal["original", "framework"] = (
-        "original"  # terms divided by a view's pixels: all, or but the first (DeepMVC)
-    )
+    kl_scale: Literal["original", "framework"] = "original"  # terms over a view's pixels: all, or all but the first
     max_norm: float | None = 10.0  # of the gradient; None in AR-DMVC's code
     n_init: int = 10  # k-means restarts
     cluster: Schedule = field(default_factory=lambda: Schedule(epochs=20, batch_size=64, lr=5e-4))

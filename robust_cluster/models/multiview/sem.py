@@ -51,9 +51,7 @@ class Config(ModelConfig):
     features: int = 512  # dimensions of H^v
     projected: int = 128  # dimensions of Z^v
     temperature: float = 1.0  # divides the cosines
-    weights: Literal["cmi", "mmd"] = (
-        "cmi"  # of the pairs of views in the contrastive loss, by mutual information or discrepancy
-    )
+    weights: Literal["cmi", "mmd"] = "cmi"  # of pairs of views, by mutual information or mean discrepancy
     reconstruct: Literal["plain", "denoising"] = "plain"  # "denoising": of x + N(0, 1)
     rounds: int = 3  # equal parts of the clustering's epochs, between which W is taken anew
     reset_adam: bool = False  # at the start of every epoch of the clustering
