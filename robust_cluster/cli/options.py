@@ -14,7 +14,7 @@ import typer
 from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.runs.spec import DataRef, Normalize
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
 
 if TYPE_CHECKING:
     from robust_cluster.data.base import Places
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 SEPARATORS = ("/", os.sep)
-UNDEFENDED = "none"  # as --defense of rc certify; stages/chain has the same word
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Norm = Literal["linf", "l2"]
@@ -247,6 +246,24 @@ class StageOptions(RunOptions):
             if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
 
+    def settings(self) -> dict[str, Any]:
+        """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --source.
+
+        The largest of several radii is the one that the scores are of, and all are on the curve. Raises: ConfigError.
+        """
+        found: dict[str, Any] = {
+            "attack.norm": self.norm,
+            "attack.space": self.space,
+            "attack.rows": self.rows,
+            "attack.source": self.source and Path(self.source).name.rpartition("-")[2],
+        }
+        if self.eps is not None:
+            radii = numbers(self.eps, "--eps")
+            found["attack.eps"] = max(radii)
+            if len(radii) > 1:
+                found["attack.curve"] = sorted(radii)
+        return {key: given for key, given in found.items() if given is not None}
+
     @property
     def path(self) -> Path | None:
         """The user's own data file, or folder written with a separator, None for a named data set."""
@@ -384,25 +401,6 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
             f"--mode {mode} and --set defense.mode={given['defense.mode']} disagree", hint="give one of them"
         )
     return {**ctx.meta.get(CONFIG_SET, {}), **({"defense.mode": mode} if mode else {}), **given}
-
-
-def budget(options: StageOptions) -> dict[str, Any]:
-    """Dotted setting -> value, of --eps, --norm, --space, --rows and --source. Raises: ConfigError.
-
-    The largest of several radii is the one that the scores are of, and all are on the curve.
-    """
-    found: dict[str, Any] = {
-        "attack.norm": options.norm,
-        "attack.space": options.space,
-        "attack.rows": options.rows,
-        "attack.source": options.source and Path(options.source).name.rpartition("-")[2],
-    }
-    if options.eps is not None:
-        radii = numbers(options.eps, "--eps")
-        found["attack.eps"] = max(radii)
-        if len(radii) > 1:
-            found["attack.curve"] = sorted(radii)
-    return {key: given for key, given in found.items() if given is not None}
 
 
 def numbers(text: str, flag: str) -> list[float]:

@@ -3,6 +3,7 @@
 import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -29,37 +30,65 @@ def method_class(module: ModuleType) -> Any:
     return classes[0]
 
 
+def class_of(kind: Kind, name: str) -> Any:
+    """The class of a method. Raises: UnknownNameError."""
+    return method_class(discover.load(kind, name))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as a run has it: its name, its class, its `Config` with every value decided, its version."""
+
+    name: str
+    cls: Any
+    config: Any
+    version: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings as a run's spec has them."""
+        return settings.plain(self.config)
+
+
+def resolved(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Method:
+    """A method with the settings of a profile and the user's over them. Raises: ConfigError, UnknownNameError."""
+    cls = class_of(kind, name)
+    return Method(name, cls, resolve(kind, name, profile, overrides), cls.version)
+
+
 def new_model(name: str, values: Mapping[str, Any], info: DataInfo, latent_dim: int) -> ClusterModel:
-    """An untrained model; its initialisation comes from torch's generator."""
-    module = discover.load("models", name)
-    model: ClusterModel = method_class(module)(settings.build(module.Config, values, "model"), info, latent_dim)
+    """An untrained model; its initialization comes from torch's generator."""
+    model: ClusterModel = _made("models", name, values, info, latent_dim)
     return model
 
 
 def new_attack(name: str, values: Mapping[str, Any], surface: Surface) -> Attack:
     """An untrained attacker on a surface."""
-    module = discover.load("attacks", name)
-    attack: Attack = method_class(module)(settings.build(module.Config, values, "attack"), surface)
+    attack: Attack = _made("attacks", name, values, surface)
     return attack
+
+
+def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defense:
+    """A defense of the surface's model."""
+    defense: Defense = _made("defenses", name, values, surface)
+    return defense
+
+
+def _made(kind: Kind, name: str, values: Mapping[str, Any], *rest: Any) -> Any:
+    module = discover.load(kind, name)
+    return method_class(module)(settings.build(module.Config, values, group_of(kind)), *rest)
 
 
 def attack_space(name: str, values: Mapping[str, Any] = MappingProxyType({})) -> Space:
     """The space that an attack of these settings, or by default, moves points in."""
-    space: Space = values.get("space") or method_class(discover.load("attacks", name)).space
+    space: Space = values.get("space") or class_of("attacks", name).space
     return space
 
 
 def measured_as(name: str, values: Mapping[str, Any]) -> str:
     """How an attack of these settings is scored: "bounded", or by its space."""
-    is_bounded: bool = method_class(discover.load("attacks", name)).bounded
+    is_bounded: bool = class_of("attacks", name).bounded
     return "bounded" if is_bounded else attack_space(name, values)
-
-
-def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defense:
-    """A defense of the surface's model."""
-    module = discover.load("defenses", name)
-    defense: Defense = method_class(module)(settings.build(module.Config, values, "defense"), surface)
-    return defense
 
 
 def resolve(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Any:
