@@ -29,10 +29,9 @@ NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet"
 
 @dataclass
 class Session:
-    """One command at work. `given`: the settings of this command, as records name them.
+    """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks.
 
-    `curve`: whether clusterings log one, as --curve asks. `failures` collects the sentences of runs that failed while
-    others went on.
+    A run that fails adds its sentence to `failures` and its key to `broken`, and the others go on.
     """
 
     options: RunOptions
@@ -40,7 +39,7 @@ class Session:
     force: bool = False
     curve: bool = False
     failures: list[str] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)  # keys of runs that failed
+    broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.curve = self.curve or self.options.curve
@@ -98,10 +97,9 @@ class Session:
         ]
 
     def run(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
-        """The records of the asked runs, one after another; what others have run is not run again.
+        """The records of the asked runs; what is missing is run, and a plan that needs a failed run is passed over.
 
-        A run that fails leaves the rest alone: its sentence goes to `failures`, and plans that need it are passed over.
-        Raises: StoreError, for no run can be written then.
+        Raises: StoreError, for then no run can be written; also any other error where there is one plan alone.
         """
         from robust_cluster.stages import chain
         from robust_cluster.stages.context import Context
@@ -190,7 +188,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:
     """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError, also for one that is given twice.
 
-    Only what a re-attack sweeps of its attack can be set too: for the attack that the defense met.
+    A re-attack may sweep a setting of the attack that is set too: the attack before the defense has the value set.
     """
     flags = options.settings()
     fixed, swept = ([text.partition("=")[0].strip() for text in texts or []] for texts in (options.set, options.sweep))
@@ -236,7 +234,7 @@ def stage_requests(
 
 
 def is_own(stage: Stage, key: str) -> bool:
-    """Whether a swept setting is of the re-attack alone, and not of the attack that its defense met."""
+    """Whether a swept setting is of the re-attack alone: `--sweep attack.gamma=20,40` leaves the attack before it."""
     return stage == "reattack" and key.startswith("attack.")
 
 
@@ -251,7 +249,7 @@ def show_records(records: Sequence[Record], options: StageOptions, *, single: bo
 
 
 def fresh_attackers(records: Sequence[Record]) -> list[list[Record]]:
-    """The re-attacks that differ in nothing but the attacker's seed, where there are several."""
+    """Groups of two or more re-attacks that differ in the attacker's seed alone."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record["spec"]["stage"] == "reattack":
@@ -261,10 +259,9 @@ def fresh_attackers(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str, str]]:
-    """Two rows for fresh attackers of one model: the mean of their metrics with the flags of any of them, and the one
-    with the lowest ACC*.
+    """Two rows for fresh attackers of one model: the mean with the flags of any of them, and the worst.
 
-    Without labels the worst is the one with the most flips.
+    The worst has the lowest ACC*, or without labels the most flips.
     """
 
     def harm(record: Record) -> float:

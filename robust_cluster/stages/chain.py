@@ -73,7 +73,7 @@ class Request:
 
     def method(self, kind: Kind, name: str, stage: Stage) -> Method:
         """A method as the run of a stage has it. Raises: ConfigError, UnknownNameError."""
-        return methods.resolved(kind, name, self.profile, self.values(kind, name, stage))
+        return methods.method_of(kind, name, self.profile, self.values(kind, name, stage))
 
 
 @dataclass

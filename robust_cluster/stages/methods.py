@@ -1,4 +1,4 @@
-"""From a method's name and plain settings to its object, and from a user's choices to those settings."""
+"""From a method's name and a user's choices to its settings, and from these to its object."""
 
 import inspect
 import operator
@@ -37,7 +37,7 @@ def class_of(kind: Kind, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Method:
-    """A method as a run has it: its name, its class, its `Config` with every value decided, its version."""
+    """A method as a run has it: `config` holds the value of every setting, from the file, the profile or the user."""
 
     name: str
     cls: Any
@@ -50,8 +50,8 @@ class Method:
         return settings.plain(self.config)
 
 
-def resolved(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Method:
-    """A method with the settings of a profile and the user's over them. Raises: ConfigError, UnknownNameError."""
+def method_of(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Method:
+    """A method, with the user's settings over those of a profile. Raises: ConfigError, UnknownNameError."""
     cls = class_of(kind, name)
     return Method(name, cls, resolve(kind, name, profile, overrides), cls.version)
 
@@ -101,7 +101,7 @@ def resolve(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -
 
 
 def group_of(kind: Kind) -> str:
-    """What stands before the settings of the methods of a kind: "model" for "models"."""
+    """The group that the settings of a kind's methods are in: "model" for "models"."""
     return kind.removesuffix("s")
 
 
@@ -126,6 +126,6 @@ def described(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[s
 
 
 def missing_phases(model: type[ClusterModel], config: Any) -> set[str]:
-    """The phases that a model has in none of its modes, or by default does not train in."""
+    """The phases that a model never has ("pretrain" of kmeans) or by default does not train in ("cluster" of it)."""
     missing = set() if model.pretrained_by else {"pretrain"}
     return missing if config.cluster.epochs else missing | {"cluster"}

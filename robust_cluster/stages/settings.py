@@ -112,9 +112,9 @@ def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
 
 
 def described(config: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """Of every setting of a config: its dotted path, what it may be and the comment beside it in the source.
+    """Path, allowed values and comment of every setting: ("model.lr", "number", "step size") for `lr` in path "model".
 
-    A group of settings with a comment of its own comes before them, as "group".
+    A group of settings with a comment in the source comes before them, and may be "group".
     """
     hints, comments = get_type_hints(type(config)), field_comments(type(config))
     for known in fields(config):
@@ -155,7 +155,7 @@ def typed(value: Any) -> str:
 
 
 def field_comments(config: type) -> dict[str, str]:
-    """Field -> the comments above and beside it in the source of a config, or of the nearest base that has some."""
+    """Field -> the comments above and beside it in the source of a config, or of the nearest base with some."""
     found: dict[str, str] = {}
     for owner in filter(is_dataclass, reversed(config.__mro__)):
         source = textwrap.dedent(inspect.getsource(owner))
