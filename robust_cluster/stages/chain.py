@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from robust_cluster import discover
@@ -23,7 +24,7 @@ from robust_cluster.stages.defend import defend
 from robust_cluster.stages.methods import Method
 from robust_cluster.stages.pretrain import pretrain
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import nested, plain
+from robust_cluster.stages.settings import nested, plain, resolve
 
 STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "pretrain": pretrain,
@@ -33,7 +34,7 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "reattack": attack,
     "certify": certify.certify_model,
 }
-CHAIN = tuple(stage for stage in STAGES if stage != "certify")  # each starts from the one before it
+CHAIN: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "certify")  # each starts from the one before
 GROUPS = ("model", "attack", "defense", "certify")
 BUDGET = ("norm", "eps", "space", "rows", "curve")  # settings of every standard attack
 
@@ -111,11 +112,13 @@ class Plan:
     @property
     def following(self) -> Stage | None:
         """The stage that these methods can go on with, e.g. "defend" after "attack"; None where there is none."""
-        later = CHAIN[CHAIN.index(self.request.stage) + 1 :] if self.request.stage in CHAIN else ()
+        later = dict(pairwise(CHAIN)).get(self.request.stage)
         try:
-            return Plan(replace(self.request, stage=later[0], own={}), self.info, [*self.runs]).request.stage
-        except (IndexError, RobustClusterError):
+            if later is not None:
+                Plan(replace(self.request, stage=later, own={}), self.info, [*self.runs])
+        except RobustClusterError:
             return None
+        return later
 
     @cached_property
     def model(self) -> Method:
@@ -211,7 +214,7 @@ def defend_spec(plan: Plan) -> RunSpec:
 
 def certify_spec(plan: Plan) -> RunSpec:
     """The certificate of the clustered or defended model."""
-    config = certify.config_of(plan.request.settings("certify").get("certify", {}), plan.request.profile)
+    config = resolve(certify, plan.request.profile, plan.request.settings("certify").get("certify", {}), "certify")
     check_space(plan.model, config.space)
     return plan.spec(
         "certify", settings={"certify": plain(config)}, versions={"certify": certify.VERSION}, is_exact=True

@@ -383,7 +383,7 @@ def test_a_model_that_labels_only_what_it_was_fitted_on_is_clustered_and_no_more
 ) -> None:
     monkeypatch.setattr(KMeansModel, "transductive", True)
     assert stages(ask("cluster", "kmeans")) == ["cluster"]
-    with pytest.raises(ConfigError, match="kmeans labels only the data that it was fitted on, so a moved point has no"):
+    with pytest.raises(ConfigError, match="labels only the data that it was fitted on, so a moved point has no label"):
         ask(stage, "kmeans")
 
 
