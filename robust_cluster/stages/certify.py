@@ -69,11 +69,6 @@ class Config:
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"samples": 1000, "rows": 200}}
 
 
-def config_of(values: dict[str, Any], profile: str) -> Config:
-    """The settings of a certify run: the profile's, then the user's. Raises: ConfigError, UnknownNameError."""
-    return settings.build(Config, settings.merge(PROFILES.get(profile, {}), values), "certify")
-
-
 def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a certify run: shares certified by radius, and each point's radius and smoothed label."""
     if spec.parent is None:
