@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Gain, Norm, Space, Surface, check_mode, rows_of
+from robust_cluster.attacks.base import Attack, Gain, Space, Surface, check_mode, rows_of
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import torch
 
-from robust_cluster.attacks.base import Attack, Budget, Knowledge, Space, Surface
+from robust_cluster.attacks.base import Attack, Knowledge, Space, Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import check_at_least
 

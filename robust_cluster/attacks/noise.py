@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Knowledge, Surface
+from robust_cluster.attacks.base import Knowledge, Surface
 from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
@@ -21,6 +21,7 @@ from robust_cluster.attacks.bounded import (
     direction,
     draw_in_ball,
 )
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least
 from robust_cluster.nn.draws import normal, signs

@@ -25,7 +25,8 @@ from robust_cluster.attacks.bounded import (
 )
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import Embedding, Schedule
+from robust_cluster.models.base import Embedding
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.objectives import nearest_others
 
 PROFILES: dict[str, dict[str, Any]] = {

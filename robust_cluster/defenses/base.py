@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Protocol
 
 from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.models.base import ClusterModel, Schedule
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.schedule import Schedule
 
 
 class Defense(Protocol):

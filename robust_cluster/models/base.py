@@ -1,6 +1,5 @@
 """What a clustering model is. A method is one file: a frozen `Config` dataclass and exactly one subclass of this."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,62 +7,15 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.optim import adam, descend
 
 Phase = Literal["pretrain", "cluster"]
 Losses = dict[str, Tensor]  # named scalar terms, already weighted: their sum is descended
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and in what portions one phase trains.
-
-    An epoch is one pass over the shuffled data, or, with `steps_per_epoch`, that many independent draws of a batch.
-    Training ends after `epochs`, or when the mean loss of the last `window` epochs is less than `tolerance` (relative)
-    below that of the `window` epochs before it; `window` 0 never ends early. No rule reads labels.
-    """
-
-    epochs: int = 50  # at most; 0: no training
-    batch_size: int = 256  # samples
-    steps_per_epoch: int | None = None  # draws of a batch in an epoch; None: one pass over the data
-    window: int = 0  # epochs whose mean loss is compared with that of as many before; 0: never ends early
-    tolerance: float = 1e-3  # relative improvement below which that comparison ends the phase
-    lr: float = 1e-3  # step size of the phase's optimizers, where they have none of their own
-
-    def __post_init__(self) -> None:
-        check_at_least(0, self, "epochs", "window", "tolerance")
-        check_at_least(1, self, "batch_size", *(["steps_per_epoch"] if self.steps_per_epoch is not None else []))
-        if self.lr <= 0:
-            raise ConfigError(f"lr must be > 0, got {self.lr}")
-
-    def lr_ratio(self, epoch: int) -> float:
-        """What every learning rate is multiplied by before epoch 1, 2, ...; 1 here: `StepwiseSchedule` lowers it."""
-        return 1.0
-
-    def batch(self, n_samples: int) -> int:
-        """Samples per batch for a data set of `n_samples`: `batch_size`, or a fifth of the data if that is smaller."""
-        return max(1, min(self.batch_size, n_samples // 5))
-
-
-@dataclass(frozen=True)
-class StepwiseSchedule(Schedule):
-    """A schedule whose learning rates fall: lr * lr_decay^floor(epoch / lr_epochs), epochs counted from 1."""
-
-    lr_decay: float = 1.0  # what lr is multiplied by, in (0, 1]
-    lr_epochs: int = 10  # after each of which many epochs
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, self, "lr_epochs")
-        if not 0 < self.lr_decay <= 1:
-            raise ConfigError(f"lr_decay must be in (0, 1], got {self.lr_decay}")
-
-    def lr_ratio(self, epoch: int) -> float:
-        """`lr_decay` before every epoch whose number `lr_epochs` divides, else 1."""
-        return self.lr_decay if epoch % self.lr_epochs == 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -233,39 +185,3 @@ class ClusterModel(nn.Module, ABC):
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Label-free figures of the method's own, e.g. the spread of its centres; logged every epoch."""
         return {}
-
-
-class PlainAdam(Adam):
-    """Adam whose steps do not first import PyTorch's compiler, which takes over a second and which nothing here uses.
-
-    The numbers are Adam's: `step` is its own function without the wrapper that tells the compiler to keep out.
-    """
-
-    step = torch.no_grad()(inspect.unwrap(Adam.step))
-
-
-for _method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
-    # The same for what every optimizer does: the compiler would be imported to be told to keep out.
-    _plain = inspect.unwrap(_method)
-    if _plain is not _method and not hasattr(_plain, "__dynamo_disable"):
-        setattr(_plain, "__dynamo_disable", _plain)  # in a class the name would be mangled
-
-
-def adam(parameters: Any, lr: float) -> Adam:
-    """Adam with betas (0.9, 0.999), eps 1e-8, in its fused form where the device has one (CPU, CUDA, MPS)."""
-    return PlainAdam(parameters, lr=lr, fused=True)
-
-
-def descend(terms: Losses, optimizer: Optimizer, *, max_norm: float | None = None) -> dict[str, float]:
-    """One step down the sum of `terms`; returns their values, one transfer from the device for all.
-
-    `max_norm`: the gradient's global L2 norm is cut to it first.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()
-    if max_norm is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, max_norm)
-    optimizer.step()
-    values = torch.stack([term.detach() for term in terms.values()]).tolist()
-    return dict(zip(terms, values, strict=True))

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks import apgd
-from robust_cluster.attacks.base import Attack, Budget, Gain, Surface
+from robust_cluster.attacks.base import Attack, Gain, Surface
 from robust_cluster.attacks.bounded import at_radius
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.models.base import Schedule
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.stages import methods, settings

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Surface, equal_norm_noise
+from robust_cluster.attacks.base import Attack, Surface, equal_norm_noise
 from robust_cluster.attacks.bounded import at_radius
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Labels, Views
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.layers import flat

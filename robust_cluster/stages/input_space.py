@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Gain, Surface
+from robust_cluster.attacks.base import Attack, Gain, Surface
 from robust_cluster.attacks.bounded import Ascent, known
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import climb, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.metrics.flips import flip_rate

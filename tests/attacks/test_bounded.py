@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robust_cluster.attacks import apgd, ensemble, noise, pgd, square, transfer, universal
-from robust_cluster.attacks.base import Attack, Budget, Surface
+from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.attacks.bounded import (
     Ball,
     Best,
@@ -17,6 +17,7 @@ from robust_cluster.attacks.bounded import (
     Known,
     bounded_budget,
 )
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.latent_pgd import Config as LatentConfig
 from robust_cluster.attacks.latent_pgd import LatentPGD
 from robust_cluster.data.base import Batch, DataInfo

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Budget, Knowledge, Norm, Space, Surface
+from robust_cluster.attacks.base import Attack, Knowledge, Space, Surface
 from robust_cluster.attacks.bounded import direction
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.audit.base import Evidence, Predicted
 from robust_cluster.data.base import Batch, DataInfo, Labels, Views
 from robust_cluster.errors import ConfigError

@@ -16,7 +16,8 @@ from torch.optim import SGD, Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.autoencoder.adec import ADEC, Config
-from robust_cluster.models.base import ClusterModel, Schedule
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.report.table import MARKS

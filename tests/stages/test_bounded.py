@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from robust_cluster.attacks import bounded as bounded_attacks
-from robust_cluster.attacks.base import Attack, Budget, Surface
+from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load

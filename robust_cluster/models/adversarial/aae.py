@@ -20,22 +20,14 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    adam,
-    descend,
-)
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import lloyd_pass
+from robust_cluster.nn.optim import adam, descend
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {

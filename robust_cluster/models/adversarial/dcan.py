@@ -26,22 +26,14 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.adversarial.base import SampleSchedule
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    adam,
-    descend,
-)
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.layers import glorot, perceptron
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import HardMixture, Rule
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator
 

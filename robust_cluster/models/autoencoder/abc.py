@@ -16,7 +16,8 @@ from torch import Tensor
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import check_at_least
 from robust_cluster.models.autoencoder import ae_kmeans
-from robust_cluster.models.base import Embedding, Losses, Outputs, Phase, Schedule
+from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.dec import squared_distances
 from robust_cluster.nn.losses import squared_error

@@ -28,11 +28,13 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder import dec
-from robust_cluster.models.base import Embedding, Losses, Phase, Schedule, adam
+from robust_cluster.models.base import Embedding, Losses, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adec import Turns
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.layers import perceptron
+from robust_cluster.nn.optim import adam
 from robust_cluster.nn.perceptrons import uniform_fan_in
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"alpha": "unit"}}

@@ -25,11 +25,13 @@ from torch.optim import Adadelta, Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, adam
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import GaussianMixture
+from robust_cluster.nn.optim import adam
 from robust_cluster.nn.precision import precision
 
 PROFILES: dict[str, dict[str, Any]] = {

@@ -25,23 +25,15 @@ from torch.optim import SGD, Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    adam,
-    descend,
-)
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn import interpolation
 from robust_cluster.nn.adversarial import frozen
 from robust_cluster.nn.augment import random_affine
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.dec import SelfTraining, clustering_kl, student_t
 from robust_cluster.nn.layers import perceptron
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.perceptrons import MirroredAutoencoder, uniform_fan_in
 
 # 130,000 iterations (ADEC, sec. 5)

@@ -21,10 +21,12 @@ from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.losses import standard_normal_kl
 from robust_cluster.nn.multiview import CnnSmallDecoder, CnnSmallEncoder, cnn_small_features
+from robust_cluster.nn.optim import descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"kl_scale": "framework", "max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {

@@ -14,9 +14,11 @@ from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.ddc import ddc_terms, gaussian_kernel
 from robust_cluster.nn.multiview import ClusterHead, CnnSmallEncoder, WeightedMean, cnn_small_features
+from robust_cluster.nn.optim import descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {

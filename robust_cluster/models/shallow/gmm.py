@@ -17,7 +17,8 @@ from torch import Tensor
 
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
+from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.mixture import diagonal_log_joint, full_log_joint
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
+from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import flat
 

@@ -18,16 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    StepwiseSchedule,
-)
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule, StepwiseSchedule
 from robust_cluster.models.variational.vae_kmeans import Output, check_hidden, check_output, new_network
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.variational import MixturePrior, component_kl, prior_kl
