@@ -237,13 +237,8 @@ class BoundedAttack(Attack):
 
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
-        """Nothing, for a method that labels points it was not fitted on. Raises: ConfigError."""
-        if model.transductive:
-            raise ConfigError(
-                f"{model.__name__} labels only the data that it was fitted on, so a moved point has no label;"
-                " it takes part in clean tables and in attacks that fit it anew",
-                hint="another --model",
-            )
+        """Raises: ConfigError for a method that labels no point which it was not fitted on."""
+        model.check_new_points()
 
     @classmethod
     def check_data(cls, info: DataInfo, config: BoundedConfig) -> None:

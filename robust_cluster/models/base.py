@@ -54,40 +54,57 @@ class ModelConfig:
     cluster: Schedule = field(default_factory=Schedule)
 
 
+@dataclass
+class Fit:
+    """What a clustering knows of its own rows beside the model; no checkpoint has it.
+
+    `parts`: modules by name that a half-done run is resumed with, e.g. the targets of every sample. `labels` (n,): what
+    the fit gave its rows, set by transductive methods, and by others where the labels of an embedding are not these.
+    """
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    labels: Tensor | None = None
+
+
 class ClusterModel(nn.Module, ABC):
     """A clustering model: `encode` and `assign` are what every stage, attack and table rests on.
 
-    `version`: raised when the numbers change. `transductive`: labels only the data it was fitted on.
-    `pretrained_by`: the method whose pretraining gives this one's starting weights, None for methods without; methods
-    that are compared "on the same pretrained network" name the same one and share its run.
-    `pretrain_fields`: the fields of `Config` that the pretraining depends on.
-    `descends_losses`: a step down the sum of `losses`, such as defenses take, trains the whole method; not where an
-    opponent of its networks learns in `step` alone.
-    `scores_refit`: a clustering's record also has the scores of `refit_labels` (ACC_refit, ...), beside other labels.
-    `straight_through`: gradients pass a rounding as if it were not there, so that they are no slopes of the function.
-    `is_identity`: the embedding is the data, views side by side, so there is no latent space to move points in.
-    `takes_csr`: `start`, `assign`, `labels` and `health` get a whole data set of one sparse view in torch's CSR layout.
+    A pretraining calls `step` for each batch and keeps `pretrained()`. A clustering calls, in this order:
+
+        start                        once; for methods without epochs it is the whole fit
+        step                         for each batch; a defense calls `losses` and `after_step` in its place
+        after_epoch, health          after each epoch
+        stop_reason                  then too: why to end here
+        finish                       once, e.g. k-means on the trained embedding
+
+    What others ask of the trained model is encode -> assign -> labels; attacks also ask for `log_assign`, `decode` and
+    `consensus`, a clustering's record for `refit_labels`. What a method does not override does nothing.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1  # raised when the numbers change
+    # the method whose pretraining gives the starting weights: methods that name the same one share its run
     pretrained_by: ClassVar[str | None] = None
-    pretrain_fields: ClassVar[tuple[str, ...]] = ()
-    transductive: ClassVar[bool] = False
+    pretrain_fields: ClassVar[tuple[str, ...]] = ()  # of `Config`, those that the pretraining depends on
+    transductive: ClassVar[bool] = False  # has no `assign`, only `fit.labels` of the rows that it was fitted on
+    # whether steps down the sum of `losses`, such as a defense takes, train it all: not where `step` trains an opponent
     descends_losses: ClassVar[bool] = True
-    scores_refit: ClassVar[bool] = False
-    straight_through: ClassVar[bool] = False
-    is_identity: ClassVar[bool] = False
-    takes_csr: ClassVar[bool] = False
+    scores_refit: ClassVar[bool] = False  # its record has scores of `refit_labels` too (ACC_refit, ...), beside others
+    straight_through: ClassVar[bool] = False  # gradients pass a rounding as if it were not there: they are no slopes
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
         super().__init__()
-        self.config = config
-        self.info = info
-        self.latent_dim = latent_dim
+        self.config, self.info, self.latent_dim, self.fit = config, info, latent_dim, Fit()
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for data that it can be trained on; asked before anything is. Raises: ConfigError."""
+        """Look at the data before anything is trained on them. Raises: ConfigError for what it cannot take."""
+
+    @classmethod
+    def check_new_points(cls) -> None:
+        """Say where points that it was not fitted on have no label. Raises: ConfigError for a transductive method."""
+        if cls.transductive:
+            why = "labels only the data that it was fitted on, so a moved point has no label"
+            raise ConfigError(f"{cls.__name__} {why}: there is no attack on it, no defense and no certificate")
 
     @classmethod
     def has_pretraining(cls, config: Any) -> bool:
@@ -98,10 +115,6 @@ class ClusterModel(nn.Module, ABC):
         """Whether `labels` are already those that the method gives; not before `finish` where that alone fits them."""
         return True
 
-    def training_labels(self) -> Tensor | None:
-        """Labels (n,) that the training gave its own rows, for methods that label other points in another way."""
-        return None
-
     def pretrained(self) -> nn.Module:
         """The part of the network that pretraining trains and hands on; default: all of it."""
         return self
@@ -110,9 +123,10 @@ class ClusterModel(nn.Module, ABC):
     def encode(self, views: Views) -> Embedding:
         """Embedding of V views, each (n, *shape_v), without sampling."""
 
-    @abstractmethod
     def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K) of z (n, d); rows sum to 1."""
+        """Soft labels (n, K) of z (n, d); rows sum to 1. All methods have them but the transductive ones."""
+        self.check_new_points()
+        raise NotImplementedError(f"{type(self).__name__}.assign")
 
     def decode(self, z: Tensor) -> Views:
         """Views that the embedding z (n, d) stands for. Raises: ConfigError when the method has no decoder."""
@@ -155,10 +169,6 @@ class ClusterModel(nn.Module, ABC):
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Do what the method does between epochs, e.g. weights taken anew from the embedding of the whole data set."""
-
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """What a resumed clustering needs beside the model, e.g. targets of every sample; no part of its checkpoint."""
-        return {}
 
     def stop_reason(self) -> str | None:
         """Why clustering should end now, asked after each epoch; None to go on. Told by the model's state alone."""

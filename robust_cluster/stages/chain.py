@@ -11,6 +11,7 @@ from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import certify, methods
@@ -118,6 +119,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
     if request.stage == "cluster":
         return runs
+    kind.check_new_points()
     certificate: dict[str, Any] = {}
     if request.stage == "certify":
         certificate = certify_fields(request, kind, groups["certify"])
@@ -147,13 +149,7 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
 
 
 def certify_fields(request: Request, model: type[ClusterModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings and versions fields of a certify run. Raises: ConfigError for a model that labels no new points."""
-    if model.transductive:
-        raise ConfigError(
-            f"{request.model} labels only the data that it was fitted on, and a certificate counts the labels of noisy "
-            "copies; what can be certified is a model that labels new points",
-            hint="--model kmeans",
-        )
+    """The settings and versions fields of a certify run. Raises: ConfigError."""
     config = certify.config_of(dict(values), request.profile)
     check_space(request.model, model, config.space)
     return {"settings": {"certify": methods.plain(config)}, "versions": {"certify": certify.VERSION}}
@@ -229,7 +225,7 @@ def check_attacks(
 
 def check_space(name: str, model: type[ClusterModel], space: Space) -> None:
     """Nothing, for a space that a standard attack or a certificate has on this model. Raises: ConfigError."""
-    if space == "latent" and model.is_identity:
+    if space == "latent" and issubclass(model, Shallow):
         raise ConfigError(f"{name} clusters the data themselves: it has no latent space", hint="--space input")
 
 

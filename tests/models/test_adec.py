@@ -270,8 +270,8 @@ def test_a_resumed_run_goes_on_in_the_same_turn(model: ADEC, build: Build, batch
     again = cast(ADEC, build("adec", phase_steps=2))
     resumed = again.optimizers("cluster")
     again.load_state_dict(model.state_dict())
-    for name, part in model.working_state().items():
-        again.working_state()[name].load_state_dict(part.state_dict())
+    for name, part in model.fit.parts.items():
+        again.fit.parts[name].load_state_dict(part.state_dict())
     for name, optimizer in optimizers.items():
         resumed[name].load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for _ in range(3):

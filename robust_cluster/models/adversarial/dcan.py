@@ -120,7 +120,7 @@ class DCAN(ClusterModel):
             self.register_buffer(name, torch.zeros(()))
         self.start_variance: Tensor
         self.latent_variance: Tensor
-        self.memory: dict[str, nn.Module] = {}  # the nets as clustering found them; not in the checkpoint
+        self.note_nets()
 
     @classmethod
     def has_pretraining(cls, config: Any) -> bool:
@@ -230,29 +230,27 @@ class DCAN(ClusterModel):
             return
         z = embed().z
         self.start_variance.copy_(total_variance(z))
-        self.memory.clear()
-        self.working_state()
+        self.note_nets()
         self.measure(z)
         z = z[torch.randperm(len(z))[:START_ROWS].to(z.device)]
         centers, labels, _ = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
         self.mixture.means.copy_(centers)
         self.mixture.fit(z, labels)
 
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """The nets as clustering found them, which their displacement is measured from."""
-        if not self.memory:
-            for name in ("encoder", "discriminator"):
-                self.memory[name] = copy.deepcopy(getattr(self, name)).requires_grad_(False)
-        return {f"first_{name}": net for name, net in self.memory.items()}
+    def note_nets(self) -> None:
+        """Keep the nets as they are now: their displacement is measured from there."""
+        for name in ("encoder", "discriminator"):
+            self.fit.parts[f"first_{name}"] = copy.deepcopy(getattr(self, name)).requires_grad_(False)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Measure how far the codes have contracted and the nets have moved."""
         self.measure(embed().z)
 
     def measure(self, z: Tensor) -> None:
-        """Note the total variance of all codes z and, where the start is known, the nets' displacement."""
+        """Note the total variance of all codes z and the nets' displacement."""
         self.latent_variance.copy_(total_variance(z))
-        for name, first in self.memory.items():
+        for name in ("encoder", "discriminator"):
+            first = self.fit.parts[f"first_{name}"].to(z.device)
             self.get_buffer(f"{name}_displacement").copy_(displacement(getattr(self, name), first))
 
     def stop_reason(self) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo
@@ -103,17 +103,14 @@ class ADEC(dec.DEC):
         self.register_buffer("sure_steps", torch.zeros((), dtype=torch.int64))  # steps in a row with D sure of most
         self.judgement: Tensor
         self.sure_steps: Tensor
-        self._turns = {"turns": Turns(config.phase_length, is_begun=config.discriminator_epochs == 0)}
+        self.fit.parts["turns"] = Turns(config.phase_length, is_begun=config.discriminator_epochs == 0)
         self._judged: list[Tensor] = []  # of each step of this epoch
 
     @property
     def turns(self) -> Turns:
         """Whose turn it is."""
-        return self._turns["turns"]
-
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """Targets and labels of all samples, and whose turn it is."""
-        return {**super().working_state(), **self._turns}
+        turns: Turns = self.fit.parts["turns"]
+        return turns
 
     def cluster_losses(self, x: Tensor, z: Tensor, targets: Tensor) -> Losses:
         """All terms, each with gradients to the networks that it trains: their sum can be descended as one."""

@@ -70,7 +70,7 @@ class ConvAE(ClusterModel):
 
     version: ClassVar[int] = 2
     pretrained_by: ClassVar[str | None] = "ae_kmeans"
-    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "warmup", "recon_weight", "pretrain")
+    pretrain_fields: ClassVar[tuple[str, ...]] = ae_kmeans.AEKMeans.pretrain_fields
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)

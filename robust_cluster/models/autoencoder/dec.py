@@ -143,17 +143,13 @@ class DEC(ClusterModel):
         self.register_buffer("changed", torch.ones(()))  # share of labels that changed between the last two
         self.frequencies: Tensor
         self.changed: Tensor
-        # in a dict, which keeps it out of the checkpoint
-        self._outside = {"self_training": SelfTraining(info.n_samples, info.n_clusters)}
+        self.fit.parts["self_training"] = SelfTraining(info.n_samples, info.n_clusters)
 
     @property
     def self_training(self) -> SelfTraining:
         """Targets and labels of all samples, on the model's device."""
-        return self._outside["self_training"].to(self.centers.device)
-
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """Targets and labels of all samples."""
-        return {"self_training": self.self_training}
+        kept: SelfTraining = self.fit.parts["self_training"]
+        return kept.to(self.centers.device)
 
     def pretrained(self) -> nn.Module:
         """The autoencoder, with its scale and the seed of k-means."""
