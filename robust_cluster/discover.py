@@ -1,10 +1,11 @@
 """Methods are found by file name: `--model graph` is the one `graph.py` under `models/`. Listing imports nothing."""
 
 import importlib
+import inspect
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from robust_cluster.errors import UnknownNameError
 
@@ -44,3 +45,15 @@ def load(kind: Kind, name: str) -> ModuleType:
             "data set" if kind == "data" else kind.removesuffix("s"), name, known, listing=f"rc ls {kind}"
         )
     return importlib.import_module(known[name])
+
+
+def method_class(module: ModuleType) -> Any:
+    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one."""
+    classes = [
+        member
+        for name, member in inspect.getmembers(module, inspect.isclass)
+        if member.__module__ == module.__name__ and name != "Config"
+    ]
+    if len(classes) != 1:
+        raise LookupError(f"{module.__name__} must define Config and one class, found {classes}")
+    return classes[0]

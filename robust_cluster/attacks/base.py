@@ -16,7 +16,7 @@ from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
 
 Space = Literal["input", "latent"]
-Knowledge = Literal["white", "score", "label", "transfer", "none"]  # of the victim: gradients, log y, labels, ...
+Feedback = Literal["gradient", "score", "label", "none"]  # of the victim: gradients, log y, labels, no answer
 Gain = Callable[[ClusterModel, Embedding, Embedding, Tensor], Tensor]  # f(model, clean, moved, labels) -> (n,)
 
 
@@ -96,23 +96,31 @@ class Attack(ABC):
     version: ClassVar[int] = 1
     space: Space  # of the class: where it moves points unless its config says otherwise
     trained: ClassVar[bool] = False  # a learned generator
-    blind: ClassVar[bool] = False  # knows nothing of the model: it is noise itself, and no noise need stand beside it
     bounded: ClassVar[bool] = False  # a standard attack: its Config is a `BoundedConfig`
-    knowledge: Knowledge = "white"  # what it must know of the victim
+    feedback: Feedback = "gradient"  # what the victim tells it of a point
+    borrows: bool = False  # its points are made on another model, by an attacker that `borrow` hands over
     trained_at: float | None = None  # of one that learns inside a radius: that of its last step, None before the first
     queries: int = 0  # samples that the victim was asked about so far; one forward pass with or without a backward
 
+    @property
+    def blind(self) -> bool:
+        """Whether it knows nothing of any model: it is noise itself, and no noise need stand beside it."""
+        return self.feedback == "none" and not self.borrows
+
+    @property
+    def knowledge(self) -> str:
+        """What it must know of the victim in the words of a record: white, score, label, transfer or none."""
+        words = {"gradient": "white", "none": "transfer" if self.borrows else "none"}
+        return words.get(self.feedback, self.feedback)
+
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
-        """Nothing, for a method that it can attack; asked before anything is trained. Raises: ConfigError."""
+        """Refuse a method that it cannot attack, before anything is trained. Raises: ConfigError."""
         return
 
     @classmethod
     def check_data(cls, info: DataInfo, config: Any) -> None:
-        """Nothing, for data that its `Config` lets it move points of; asked before anything is trained.
-
-        Raises: ConfigError.
-        """
+        """Refuse data of which its `Config` moves no points, before anything is trained. Raises: ConfigError."""
         return
 
     @property
@@ -156,7 +164,7 @@ def equal_norm_noise(delta: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def check_mode(bn: BatchNormMode, surface: Surface) -> None:
-    """Nothing, when the surface's batch norm works as the attack's config says. Raises: ConfigError."""
+    """Refuse a surface whose batch norm works in another way than the attack's config says. Raises: ConfigError."""
     if surface.bn != bn:
         hint = f"--set attack.bn={surface.bn}"
         raise ConfigError(f"the attack is configured for bn = {bn!r}, but its surface has {surface.bn!r}", hint=hint)

@@ -69,7 +69,7 @@ class LatentNet(Attack):
 
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
-        """Nothing, for a method with a decoder. Raises: ConfigError."""
+        """Refuse a method without a decoder. Raises: ConfigError."""
         if not model.has_decoder():
             raise ConfigError(
                 f"latent_net watches the decoded image, and {model.__name__} has no decoder",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from robust_cluster.attacks.base import Knowledge, Surface
+from robust_cluster.attacks.base import Feedback, Surface
 from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
@@ -49,12 +49,9 @@ class Noise(BoundedAttack):
     """Random points of the ball; nothing is learned and no gradient is read."""
 
     version: ClassVar[int] = 1
-    blind: ClassVar[bool] = True
-    knowledge: Knowledge = "none"
-
-    def __init__(self, config: Config, surface: Surface) -> None:
-        super().__init__(config, surface)
-        self.config = config
+    feedback: Feedback = "none"
+    option: ClassVar[str] = "kind"
+    config: Config
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The best of all draws by the margin; samples that have flipped draw no more."""

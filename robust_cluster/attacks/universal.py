@@ -57,10 +57,10 @@ class Universal(BoundedAttack):
 
     version: ClassVar[int] = 1
     trained: ClassVar[bool] = True
+    config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
-        self.config = config
         model = surface.model
         device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
         blank = tuple(torch.zeros(1, *shape, device=device) for shape in model.info.shapes)

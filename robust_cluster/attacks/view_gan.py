@@ -106,7 +106,7 @@ class ViewGan(Attack):
 
     @classmethod
     def check_data(cls, info: DataInfo, config: Config) -> None:
-        """Nothing, for images of a known range of values. Raises: ConfigError, ShapeError."""
+        """Refuse all but images of a known range of values. Raises: ConfigError, ShapeError."""
         pixel_budget(config.eps, info)
         for shape in info.shapes:
             image_shape(shape)

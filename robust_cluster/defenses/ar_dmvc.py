@@ -85,7 +85,7 @@ class ArDmvc:
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
-        """Nothing, for a method and data that AR-DMVC can train on. Raises: ConfigError."""
+        """Refuse a method or data that AR-DMVC cannot train on. Raises: ConfigError."""
         n_views, size = len(info.shapes), config.schedule.batch(info.n_samples)
         if n_views < 2:
             raise ConfigError(

@@ -18,7 +18,7 @@ class Defense(Protocol):
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Any) -> None:
-        """Nothing, for a method and data that it can train on; asked before anything is trained. Raises: ConfigError.
+        """Refuse a method or data that it cannot train on, before anything is trained. Raises: ConfigError.
 
         `info`: what is known of the data that models train on; `config`: the defense's own.
         """

@@ -56,7 +56,7 @@ class MutualInfo:
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
-        """Nothing, for a method with a decoder. Raises: ConfigError."""
+        """Refuse a method without a decoder. Raises: ConfigError."""
         if not model.has_decoder():
             raise ConfigError(
                 f"mutual_info learns from decoded images, and {model.__name__} has no decoder",

@@ -97,11 +97,11 @@ class ClusterModel(nn.Module, ABC):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Look at the data before anything is trained on them. Raises: ConfigError for what it cannot take."""
+        """Refuse data that it cannot be trained on, before anything is. Raises: ConfigError."""
 
     @classmethod
     def check_new_points(cls) -> None:
-        """Say where points that it was not fitted on have no label. Raises: ConfigError for a transductive method."""
+        """Refuse a transductive method, where points that it was not fitted on need labels. Raises: ConfigError."""
         if cls.transductive:
             why = "labels only the data that it was fitted on, so a moved point has no label"
             raise ConfigError(f"{cls.__name__} {why}: there is no attack on it, no defense and no certificate")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks import apgd
-from robust_cluster.attacks.base import Attack, Gain, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Gain, Surface
 from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
@@ -35,7 +35,8 @@ DRAWS = 16  # forward passes of a gradient where the model is random
 class Transferred(Attack):
     """The steps that another attacker takes on another model, taken here, inside this budget."""
 
-    knowledge = "transfer"
+    feedback: Feedback = "none"
+    borrows: bool = True
 
     def __init__(self, attacker: Attack, other: Surface, budget: Budget) -> None:
         self.attacker, self.other, self.space = attacker, other, other.space

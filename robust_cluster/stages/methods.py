@@ -1,10 +1,9 @@
 """From a method's name and plain settings to its object, and from a user's choices to those settings."""
 
-import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 from robust_cluster import discover
@@ -16,17 +15,7 @@ from robust_cluster.errors import UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import settings
 
-
-def method_class(module: ModuleType) -> Any:
-    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one."""
-    classes = [
-        member
-        for name, member in inspect.getmembers(module, inspect.isclass)
-        if member.__module__ == module.__name__ and name != "Config"
-    ]
-    if len(classes) != 1:
-        raise LookupError(f"{module.__name__} must define Config and one class, found {classes}")
-    return classes[0]
+method_class = discover.method_class
 
 
 def new_model(name: str, values: Mapping[str, Any], info: DataInfo, latent_dim: int) -> ClusterModel:

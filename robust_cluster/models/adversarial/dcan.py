@@ -97,7 +97,7 @@ class DCAN(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for data that can be pooled as asked. Raises: ConfigError."""
+        """Refuse data that cannot be pooled as asked. Raises: ConfigError."""
         image_shape(single_view(info), config)
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:

@@ -124,7 +124,7 @@ class DEC(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, where the data are images if they are to be augmented. Raises: ConfigError."""
+        """Refuse vectors where images are to be rotated and shifted. Raises: ConfigError."""
         augmented_phases(config, info)
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:

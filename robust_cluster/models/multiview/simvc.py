@@ -96,7 +96,7 @@ class SiMVC(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for batches of at least as many samples as clusters. Raises: ConfigError."""
+        """Refuse batches of fewer samples than clusters. Raises: ConfigError."""
         schedule, n, n_clusters = config.cluster, info.n_samples, info.n_clusters
         size = schedule.batch(n)
         if size < n_clusters:
@@ -107,7 +107,7 @@ class SiMVC(ClusterModel):
             )
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Nothing to prepare. Raises: ConfigError for batches of fewer samples than clusters."""
+        """Refuse data that were not checked when the run was planned. Raises: ConfigError."""
         if phase == "cluster":
             self.check(self.config, self.info)
 

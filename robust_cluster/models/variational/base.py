@@ -37,7 +37,7 @@ class Variational(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Raises: ConfigError for data that the decoder cannot give."""
+        """Refuse data that the decoder cannot give. Raises: ConfigError."""
         check_output(config.output, info)
 
     def encode(self, views: Views) -> Embedding:
@@ -51,7 +51,7 @@ class Variational(ClusterModel):
 
 
 def check_output(output: Output, info: DataInfo) -> None:
-    """Raises: ConfigError for several views, and for a sigmoid where the data are not in [0, 1]."""
+    """Refuse several views, and a sigmoid where the data are not in [0, 1]. Raises: ConfigError."""
     single_view(info)
     if output == "sigmoid" and info.bounds != UNIT:
         raise ConfigError(
@@ -61,6 +61,6 @@ def check_output(output: Output, info: DataInfo) -> None:
 
 
 def check_hidden(hidden: tuple[int, ...], name: str = "hidden") -> None:
-    """Raises: ConfigError for no widths, and for one below 1."""
+    """Refuse no widths, and one below 1. Raises: ConfigError."""
     if not hidden or min(hidden) < 1:
         raise ConfigError(f"{name} must be a list of widths >= 1 such as [500, 500, 2000], got {list(hidden)}")

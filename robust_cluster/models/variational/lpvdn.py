@@ -89,7 +89,7 @@ class LPVDN(vade.VaDE):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Raises: ConfigError for batches of too few samples for the perplexity, and as VaDE's."""
+        """Refuse what VaDE does, and batches of too few samples for the perplexity. Raises: ConfigError."""
         super().check(config, info)
         if config.alpha1:
             n = config.cluster.batch(info.n_samples)
