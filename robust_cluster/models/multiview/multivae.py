@@ -72,8 +72,8 @@ class MultiVAE(CenterModel):
     config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
-        super().__init__(config, info, latent_dim)
         n_clusters, hidden, n_views = info.n_clusters, config.hidden, len(info.shapes)
+        super().__init__(config, info, n_clusters + n_views * config.continuous)
         sizes = [cnn_small_features(shape) for shape in info.shapes]
         self.encoders = nn.ModuleList(CnnSmallEncoder(shape[0]) for shape in info.shapes)
         self.bodies = nn.ModuleList(nn.Sequential(nn.Linear(size, hidden), nn.ReLU()) for size in sizes)
@@ -89,7 +89,7 @@ class MultiVAE(CenterModel):
             for size, shape in zip(sizes, info.shapes, strict=True)
         )
         self.register_buffer("code_steps", torch.zeros((), dtype=torch.int64))
-        self.add_centers(n_clusters + n_views * config.continuous)
+        self.add_centers(self.latent_dim)
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
         self.code_steps: Tensor
         self.is_fitted: Tensor
