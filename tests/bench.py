@@ -37,14 +37,15 @@ from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.data.sparse import SparseView, canonical, view_of
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.autoencoder.convae import ConvAE
-from robust_cluster.models.base import Schedule, adam, descend
 from robust_cluster.models.multiview import comvc
 from robust_cluster.models.multiview.comvc import CoMVC
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.models.variational import lpvdn
 from robust_cluster.models.variational.lpvdn import LPVDN
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.objectives import margin
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.precision import precision
 from robust_cluster.nn.tsne import joint_probabilities, squared_distances
 from robust_cluster.runs.environment import matmul_error

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks.base import Gain
+from robust_cluster.attacks.ensemble import kinds
 from robust_cluster.audit import probes
 from robust_cluster.audit.base import Evidence, Predicted, Status, Verdict, joined, lightened, not_run, setting
 from robust_cluster.audit.mechanics import UNBOUNDED
@@ -20,7 +21,7 @@ CLIMB = 0.01  # of what the objective climbed
 FLOOR = 0.99  # flips that an attack without a bound must reach
 RADII = (0.25, 0.5, 1.0, 2.0)  # of the audited one
 NOISE_DRAWS = 100  # random points of each sample; Carlini et al. 2019 speak of 10,000
-SQUARE_QUERIES = 500  # a sample
+QUERIES = 500  # a sample, of an attack that sees scores
 TRANSFER_SHARE = 0.005  # of the points
 SWEEP_ROWS = 200
 LISTED = 20  # points that a note names
@@ -275,10 +276,10 @@ def wrong_scores(evidence: Evidence, after: Predicted) -> list[str]:
 def beats_weaker(evidence: Evidence) -> Verdict:
     """No attack that knows less flips more samples, beyond the slack: else gradients are masked.
 
-    White-box attacks stand against Square, against the direction to the nearest other cluster's mean, and against 100
-    random draws of their size; those that see scores or labels against noise. A learned attack, which does not search
-    at a sample, is warned of. Value: the flip rate less the largest of the weaker ones. Source: Carlini et al. 2019;
-    Athalye et al. 2018; AutoAttack's flags.
+    White-box attacks stand against those that see scores (Square), against the direction to the nearest other
+    cluster's mean, and against 100 random draws of their size; those that see scores or labels against noise. A learned
+    attack, which does not search at a sample, is warned of. Value: the flip rate less the largest of the weaker ones.
+    Source: Carlini et al. 2019; Athalye et al. 2018; AutoAttack's flags.
     """
     attacker, n = evidence.attacker, len(evidence)
     if attacker.blind or evidence.knowledge == "none":
@@ -286,13 +287,16 @@ def beats_weaker(evidence: Evidence) -> Verdict:
     if attacker.budget.norm is not None and probes.is_still(evidence):
         return not_run(STILL, needed=False)
     weaker: dict[str, Flags] = {f"{NOISE_DRAWS} random draws": probes.best_noise(evidence, NOISE_DRAWS)}
-    missing = ""
+    missing: list[str] = []
     if attacker.budget.norm is not None and evidence.knowledge == "white":
         if (points := probes.to_other_means(evidence)) is not None:
             weaker["the direction of other means"] = evidence.flips(points)
-        square, missing = other(evidence, "square", {"queries": SQUARE_QUERIES})
-        if square is not None:
-            weaker[f"square with {SQUARE_QUERIES} queries"] = evidence.flips(square)
+        for name in (name for name, kind in kinds().items() if kind.feedback == "score"):
+            points, why_not = other(evidence, name, {"queries": QUERIES})
+            if points is None:
+                missing.append(f"{name}: {why_not}")
+            else:
+                weaker[f"{name} with {QUERIES} queries"] = evidence.flips(points)
     found = evidence.flips(evidence.points)
     value = probes.rate(found) - max(probes.rate(flags) for flags in weaker.values())
     stronger = [f"{name} flips {probes.rate(f):.1%}" for name, f in weaker.items() if probes.exceeds(f, found)]
@@ -300,7 +304,7 @@ def beats_weaker(evidence: Evidence) -> Verdict:
         note = f"{', '.join(stronger)}; the attack {probes.rate(found):.1%}"
         return Verdict("warn" if attacker.trained else "fail", value, 0.0, n, note)
     if missing:
-        return not_run(f"square: {missing}; random draws flip no more")
+        return not_run(f"{'; '.join(missing)}; random draws flip no more")
     return Verdict("pass", value, 0.0, n, ", ".join(f"{name}: {probes.rate(f):.1%}" for name, f in weaker.items()))
 
 

@@ -184,3 +184,22 @@ def lloyd_pass(z: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     counts = F.one_hot(labels, len(centers)).sum(dim=0).unsqueeze(1)
     means = torch.where(counts > 0, sums_by(labels, z, len(centers)) / counts.clamp_min(1), centers)
     return means, (z - means[labels]).square().mean().clamp_min(1e-12)
+
+
+class Codes(nn.Module):
+    """DC-GMM's auxiliary codes y (n, d) and scaled duals u (n, d) of every sample."""
+
+    def __init__(self, n_samples: int, latent_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("y", torch.zeros(n_samples, latent_dim))
+        self.register_buffer("u", torch.zeros(n_samples, latent_dim))
+        self.register_buffer("is_begun", torch.zeros((), dtype=torch.bool))
+        self.y: Tensor
+        self.u: Tensor
+        self.is_begun: Tensor
+
+    def begin(self, z: Tensor) -> None:
+        """Put y on z (n, d) and u on 0."""
+        self.y.copy_(z)
+        self.u.zero_()
+        self.is_begun.fill_(True)

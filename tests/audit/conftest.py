@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Budget, Knowledge, Norm, Space, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Space, Surface
 from robust_cluster.attacks.bounded import direction
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.audit.base import Evidence, Predicted
 from robust_cluster.data.base import Batch, DataInfo, Labels, Views
 from robust_cluster.errors import ConfigError
@@ -131,9 +132,8 @@ def column(flags: Tensor, like: Tensor) -> Tensor:
 class Drawn(Small):
     """Noise that is taken as it falls: it asks the victim nothing."""
 
-    blind: ClassVar[bool] = True
     bounded: ClassVar[bool] = False
-    knowledge: Knowledge = "none"
+    feedback: Feedback = "none"
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         moved = tuple(view + self.budget.eps * torch.randn_like(view) for view in surface.point(batch))

@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from robust_cluster.attacks.base import Feedback
 from robust_cluster.audit import claims
 from robust_cluster.audit.base import Certificate, Evidence, Verdict
 from robust_cluster.data.base import Batch
@@ -103,7 +104,9 @@ def test_a_defense_needs_an_attack_with_its_own_loss(make: Make) -> None:
 
     def beside(evidence: Evidence, **flipped: Any) -> Verdict:
         rows = {name: np.arange(10) < count for name, count in flipped.items()}
-        return claims.adaptive_gap(replace(evidence, record={**evidence.record, "adaptive": gaps(rows)}))
+        known: dict[str, Feedback] = {"apgd": "gradient", "square": "label"}
+        found = gaps(rows, {name: known[name] for name in rows if name in known})
+        return claims.adaptive_gap(replace(evidence, record={**evidence.record, "adaptive": found}))
 
     shown = beside(evidence, apgd=2, transferred=1, adaptive=5)
     assert (shown.status, shown.value) == ("pass", pytest.approx(0.3))

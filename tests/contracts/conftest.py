@@ -12,6 +12,7 @@ from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
+from tests.contracts.choice import PAIR, info_for
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,7 @@ def few() -> Dataset:
 @pytest.fixture
 def data(few: Dataset, pair: Dataset) -> Callable[[str], Dataset]:
     """data(name): 200 samples that the method of that name takes."""
-    return lambda name: pair if ".multiview." in discover.modules("models")[name] else few
+    return lambda name: pair if info_for(name) is PAIR else few
 
 
 @pytest.fixture

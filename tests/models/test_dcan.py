@@ -308,7 +308,7 @@ def test_health_is_worked_out_from_codes_weights_and_sizes(rows: Batch) -> None:
     with torch.no_grad():
         fresh = model.health(Embedding(z, (z,)))
         next(model.encoder.parameters()).mul_(1.5)
-        before, now = model.memory["encoder"], model.encoder
+        before, now = model.fit.parts["first_encoder"], model.encoder
         model.after_epoch("cluster", 1, lambda: Embedding(0.5 * z, ()), seed=0)
         moved = model.health(Embedding(0.5 * z, ()))
     assert fresh["latent_variance"] == pytest.approx(z.var(dim=0, correction=0).sum().item())
