@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robust_cluster.cli import console
-from robust_cluster.cli.options import Device, Verb, data_path, offer, option, places, positive
+from robust_cluster.cli.options import Device, Verb, data_folders, data_path, offer, option, positive
 from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError
 
@@ -74,10 +74,10 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    where = places(options.data_dir, quiet=options.quiet)
+    folders = data_folders(options.data_dir, quiet=options.quiet)
     device = choose(options.device)
-    network = find_network(options.net, options.weights, where)
-    source = find_source(options.images, path, where)
+    network = find_network(options.net, options.weights, folders)
+    source = find_source(options.images, path, folders)
     work = Work(source, network, output, options.pixels, options.batch_size, device)
     if options.force:
         output.unlink(missing_ok=True)

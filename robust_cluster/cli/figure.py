@@ -15,10 +15,10 @@ from robust_cluster.cli.options import (
     Device,
     Profile,
     Verb,
+    data_folders,
     data_path,
     offer_figures,
     option,
-    places,
     positive,
     refuse,
 )
@@ -341,7 +341,7 @@ def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
     if path is None and data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        return prepared(spec.data, places(data_dir), path=path)
+        return prepared(spec.data, data_folders(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error

@@ -96,7 +96,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Places:
+class Folders:
     """Where data files are looked for, first hit wins: `data_dir`, `environment`, the system's folders, the cache.
 
     `data_dir` is --data-dir, `environment` the folder that RC_DATA names. What is in none of them is downloaded into

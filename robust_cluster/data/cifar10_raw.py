@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
+from robust_cluster.data import sources
 from robust_cluster.data.archive import members
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "CIFAR-10, 60,000 images (train, then test), 32x32 in color, 10 classes"
@@ -21,7 +21,7 @@ SHAPE = (3, 32, 32)
 COLLECTION = Collection(
     "cifar10",
     (
-        Published(
+        SourceFile(
             "cifar-10-python.tar.gz",
             "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
             170_498_071,
@@ -30,12 +30,12 @@ COLLECTION = Collection(
     ),
 )
 UNPACKED = (
-    Published("data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
-    Published("data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
-    Published("data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
-    Published("data_batch_4", md5="634d18415352ddfa80567beed471001a"),
-    Published("data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
-    Published("test_batch", md5="40351d587109b95175f43aff81a1287e"),
+    SourceFile("data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
+    SourceFile("data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
+    SourceFile("data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
+    SourceFile("data_batch_4", md5="634d18415352ddfa80567beed471001a"),
+    SourceFile("data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
+    SourceFile("test_batch", md5="40351d587109b95175f43aff81a1287e"),
 )
 FOLDERS = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py")
 # What a batch needs to rebuild its array of bytes, and nothing else: such a pickle can run no code.
@@ -58,15 +58,15 @@ class Arrays(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """The six unpacked batches, or the archive alone, or None."""
-    return where.find(places, Collection("cifar10", UNPACKED, FOLDERS), COLLECTION)
+    return sources.find(folders, Collection("cifar10", UNPACKED, FOLDERS), COLLECTION)
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Images (60000, 3, 32, 32) uint8 and labels 0 to 9. Raises: DataError."""
     names = [file.name for file in UNPACKED]
-    contents = members(find(places) or where.get(places, COLLECTION), names)
+    contents = members(find(folders) or sources.get(folders, COLLECTION), names)
     parts = [read_batch(name, contents[name]) for name in names]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="pickled batches of cifar10")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data import sources
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.mnist import Family, idx_files
 
 DESCRIPTION = "Fashion-MNIST, 70,000 images of clothes (train, then test), 28x28, 10 classes"
@@ -29,11 +29,11 @@ FAMILY = Family(
 COLLECTION = FAMILY.collection(("train", "t10k"))
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """The four files, or None."""
-    return where.find(places, COLLECTION)
+    return sources.find(folders, COLLECTION)
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """All 70,000 images, the 60,000 for training first."""
-    return FAMILY.read(places, ("train", "t10k"))
+    return FAMILY.read(folders, ("train", "t10k"))

@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_cluster import __version__, discover
-from robust_cluster.data import files, prepare, store
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data import files, prepare, sources, store
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.formats import arrays, images
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.sources import Collection, SourceFile
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 
 OTHERWISE = ("densenet", "googlenet", "inception_v3", "mnasnet")  # loaded or fed in ways of their own by torchvision
@@ -156,32 +155,32 @@ class Work:
         }
 
 
-def find_source(text: str, path: Path | None, places: Places) -> Source:
+def find_source(text: str, path: Path | None, folders: Folders) -> Source:
     """The images that a user names: a folder or file `path`, or a name.
 
     A name is a built-in data set, a file in --data-dir or RC_DATA, or an import.
     Raises: UnknownNameError, DataError, ShapeError.
     """
     if path is None and text not in discover.names("data"):
-        own, imported = prepare.own_files(places), store.imports(places)
+        own, imported = prepare.own_files(folders), store.imports(folders)
         if text not in own and text in imported:
-            return Arrays(text, store.read_import(text, places))
+            return Arrays(text, store.read_import(text, folders))
         if text not in own:
             known = {*discover.names("data"), *own, *imported}
             raise UnknownNameError("images", text, known, listing="rc ls data, or a folder/ of yours")
         path = own[text]
     if path is None:
-        return Arrays(text, cast(Raw, discover.load("data", text).read(places)))
+        return Arrays(text, cast(Raw, discover.load("data", text).read(folders)))
     if path.is_dir() and not arrays.is_array_folder(path):
         return Folder(path)
     return Arrays(path.name, files.read(path))
 
 
-def find_network(name: str, weights: str, places: Places) -> Network:
+def find_network(name: str, weights: str, folders: Folders) -> Network:
     """A network of torchvision in eval(), its last linear layer left out.
 
     `weights`: a file with a state_dict; "default" or the name of one of torchvision's sets of weights, found in a
-    folder weights of a place or downloaded; "none" for random ones of seed 0.
+    subfolder weights of one of the folders or downloaded; "none" for random ones of seed 0.
     Raises: UnknownNameError, ConfigError, DataError.
     """
     from torchvision import models  # seconds, and only features need it
@@ -196,7 +195,7 @@ def find_network(name: str, weights: str, places: Places) -> Network:
     wanted = (chosen or sets.DEFAULT).transforms()
     file: Path | None = None
     if weights != UNTRAINED:
-        file = Path(weights) if chosen is None else _published(name, chosen.url, places)
+        file = Path(weights) if chosen is None else _published(name, chosen.url, folders)
         weights = file.name if chosen is None else chosen.name
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
@@ -328,15 +327,15 @@ def _behead(net: nn.Module, name: str) -> int:
     return width
 
 
-def _published(name: str, url: str, places: Places) -> Path:
-    """The file of published weights: in a place, torch's folder of downloads, or downloaded. Raises: DataError."""
+def _published(name: str, url: str, folders: Folders) -> Path:
+    """The file of published weights: found, in torch's folder of downloads, or downloaded. Raises: DataError."""
     file = url.rpartition("/")[2]
-    weights = Collection("weights", (Published(file, url),))
+    weights = Collection("weights", (SourceFile(file, url),))
     torchs = Path(torch.hub.get_dir()) / "checkpoints" / file
     expected = Path(file).stem.rpartition("-")[2]  # torchvision's names end in the first digits of their SHA-256
-    found = where.find(places, weights) or ((torchs,) if torchs.is_file() else None)
+    found = sources.find(folders, weights) or ((torchs,) if torchs.is_file() else None)
     try:
-        (target,) = found or where.download(places, weights)
+        (target,) = found or sources.download(folders, weights)
     except DataError as error:
         raise DataError(
             f"the weights {file} of {name} are not there and could not be downloaded from {url} "

@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data import sources
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.files import read_idx
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.sources import Collection, SourceFile
 from robust_cluster.errors import DataError
 
 Part = Literal["train", "t10k"]
@@ -31,7 +31,7 @@ class Family:
     name: str
     torchvision: str
     first_labels: tuple[int, ...]
-    files: tuple[Published, ...]
+    files: tuple[SourceFile, ...]
     install: str = ""  # another way to get it
 
     def collection(self, parts: tuple[Part, ...]) -> Collection:
@@ -39,13 +39,13 @@ class Family:
         wanted = tuple(file for file in self.files if file.name.startswith(parts))
         return Collection(self.name, wanted, (f"{self.torchvision}/raw",), self.install)
 
-    def find(self, places: Places, parts: tuple[Part, ...]) -> tuple[Path, ...] | None:
+    def find(self, folders: Folders, parts: tuple[Part, ...]) -> tuple[Path, ...] | None:
         """Image and label file of each part, where all of them are in one folder, or None."""
-        return where.find(places, self.collection(parts))
+        return sources.find(folders, self.collection(parts))
 
-    def read(self, places: Places, parts: tuple[Part, ...]) -> Raw:
+    def read(self, folders: Folders, parts: tuple[Part, ...]) -> Raw:
         """Images (n, 28, 28) uint8 and labels of the parts, one after the other. Raises: DataError."""
-        paths = where.get(places, self.collection(parts))
+        paths = sources.get(folders, self.collection(parts))
         pairs = zip(parts, paths[::2], paths[1::2], strict=True)
         images, labels = zip(*(self._read_part(part, left, right) for part, left, right in pairs), strict=True)
         return Raw((np.concatenate(images),), np.concatenate(labels), image=True, source=f"IDX files of {self.name}")
@@ -71,10 +71,10 @@ class Family:
         return images, labels
 
 
-def idx_files(url: str, sizes: tuple[int, ...], md5: tuple[str, ...]) -> tuple[Published, ...]:
+def idx_files(url: str, sizes: tuple[int, ...], md5: tuple[str, ...]) -> tuple[SourceFile, ...]:
     """Image and label file of the train part, then of the test part; sizes in bytes and MD5 in this order."""
     names = (f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-    return tuple(Published(n, url + n, size, digest) for n, size, digest in zip(names, sizes, md5, strict=True))
+    return tuple(SourceFile(n, url + n, size, digest) for n, size, digest in zip(names, sizes, md5, strict=True))
 
 
 FAMILY = Family(
@@ -95,11 +95,11 @@ FAMILY = Family(
 COLLECTION = FAMILY.collection(("train", "t10k"))
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """The four files, or None."""
-    return where.find(places, COLLECTION)
+    return sources.find(folders, COLLECTION)
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """All 70,000 images, the 60,000 for training first."""
-    return FAMILY.read(places, ("train", "t10k"))
+    return FAMILY.read(folders, ("train", "t10k"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from robust_cluster.data import mnist
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.base import Folders, Raw
 
 DESCRIPTION = "MNIST's 10,000 test images, 28x28, 10 classes"
 CITATION = mnist.CITATION
@@ -11,11 +11,11 @@ LICENSE = mnist.LICENSE
 COLLECTION = mnist.FAMILY.collection(("t10k",))
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """Both test files, or None."""
-    return mnist.FAMILY.find(places, ("t10k",))
+    return mnist.FAMILY.find(folders, ("t10k",))
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """The 10,000 test images and labels."""
-    return mnist.FAMILY.read(places, ("t10k",))
+    return mnist.FAMILY.read(folders, ("t10k",))

@@ -14,10 +14,10 @@ import torch
 
 from robust_cluster import discover
 from robust_cluster.data import files, multiview, sparse, split, store
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw, Stored
+from robust_cluster.data.base import DataInfo, Dataset, Folders, Labels, Raw, Stored
 from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
-from robust_cluster.data.places import check_folder
+from robust_cluster.data.sources import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
@@ -32,8 +32,8 @@ LARGEST = float(np.finfo(np.float32).max)
 State = Literal["prepared", "ready", "needs files"]
 
 
-def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool = False) -> Dataset:
-    """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `places.data_dir`.
+def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: bool = False) -> Dataset:
+    """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `folders.data_dir`.
 
     A name "noisy:<name>" is the noisy two-view construction of that single-view set. What a data set's `construct`
     builds, it builds of the rows that `ref.limit` leaves, so that pairs stay within the subset.
@@ -50,10 +50,10 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
     split.check(ref.split)
     is_gone = path is not None and not path.exists()  # its name alone may be another file's
-    entry = None if fresh or is_gone else store.prepared(ref, places, sources(ref, places, path=path))
+    entry = None if fresh or is_gone else store.prepared(ref, folders, source_files(ref, folders, path=path))
     if entry is not None:
         return _as_asked(ref, store.dataset(ref, entry))
-    raw, construct = _read(ref, places, path)
+    raw, construct = _read(ref, folders, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     rows = np.arange(_check_shapes(ref.name, raw))
     if ref.subset is not None:
@@ -112,18 +112,18 @@ def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
     )
 
 
-def available(places: Places) -> list[tuple[str, str, State]]:
-    """Name, description and state of each built-in data set, each import and each file in `places.data_dir`.
+def available(folders: Folders) -> list[tuple[str, str, State]]:
+    """Name, description and state of each built-in data set, each import and each file in `folders.data_dir`.
 
     Reads no data. "prepared": some form of it is mapped into memory when a run asks for that form.
     """
-    prepared = {entry.about["ref"]["name"] for entry in store.entries("prepared", places)}
-    described = dict.fromkeys(store.imports(places), "imported")
-    described |= {name: f"your file {path.name}" for name, path in own_files(places).items()}
+    prepared = {entry.about["ref"]["name"] for entry in store.entries("prepared", folders)}
+    described = dict.fromkeys(store.imports(folders), "imported")
+    described |= {name: f"your file {path.name}" for name, path in own_files(folders).items()}
     rows: list[tuple[str, str, State]] = []
     for name in discover.names("data"):
         module = discover.load("data", name)
-        is_there = module.find(places) is not None
+        is_there = module.find(folders) is not None
         state: State = "prepared" if name in prepared else "ready" if is_there else "needs files"
         rows.append((name, module.DESCRIPTION, state))
         described.pop(name, None)
@@ -131,16 +131,16 @@ def available(places: Places) -> list[tuple[str, str, State]]:
     return rows + [(name, what, "prepared" if name in prepared else "ready") for name, what in own]
 
 
-def sources(ref: DataRef, places: Places, *, path: Path | None = None) -> tuple[Path, ...] | None:
+def source_files(ref: DataRef, folders: Folders, *, path: Path | None = None) -> tuple[Path, ...] | None:
     """The files that `load` would read, () for what ships with a package; None where they are not there."""
     name = ref.name.removeprefix(NOISY)
     if path is not None:
         labels = path.with_name(f"{path.stem}{PAIRED}.npy")
         return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
     if name in discover.names("data"):
-        return cast(tuple[Path, ...] | None, discover.load("data", name).find(places))
-    own = {**store.imports(places), **own_files(places)}
-    return sources(ref, places, path=own[name]) if name in own else None
+        return cast(tuple[Path, ...] | None, discover.load("data", name).find(folders))
+    own = {**store.imports(folders), **own_files(folders)}
+    return source_files(ref, folders, path=own[name]) if name in own else None
 
 
 def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
@@ -161,14 +161,14 @@ def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
     return content.hexdigest()
 
 
-def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Construct | None]:
+def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Construct | None]:
     """The arrays as published, and what builds the views of them. Raises: UnknownNameError with every name there is."""
     name = ref.name.removeprefix(NOISY)
     construct = multiview.noisy if name != ref.name else None
     reading = Reading(ref.label_column, ref.text_column, ref.size)
     if path is not None:
         return files.read(path, reading), construct
-    own = own_files(places)
+    own = own_files(folders)
     built_in = discover.names("data")
     if name in built_in:
         if replace(reading, size=None) != Reading():
@@ -178,12 +178,12 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
         module = discover.load("data", name)
         if construct is not None and hasattr(module, "construct"):
             raise ConfigError(f"{NOISY} needs a single-view data set, {name} has several views", hint="rc ls data")
-        return cast(Raw, module.read(places)), construct or getattr(module, "construct", None)
+        return cast(Raw, module.read(folders)), construct or getattr(module, "construct", None)
     if name in own:
         return files.read(own[name], reading), construct
-    imported = store.imports(places)
+    imported = store.imports(folders)
     if name in imported:
-        return store.read_import(name, places), construct
+        return store.read_import(name, folders), construct
     is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # a name is wanted here
     way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
     if Path(name).is_dir() and not is_file:
@@ -191,10 +191,10 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
     raise UnknownNameError("data set", name, {*built_in, *own, *imported}, listing=f"rc ls data, or {way}")
 
 
-def own_files(places: Places) -> dict[str, Path]:
+def own_files(folders: Folders) -> dict[str, Path]:
     """Name -> path of the user's files, those in --data-dir before those in RC_DATA. Raises: ConfigError."""
-    check_folder(places.data_dir)
-    return {**files.listing(places.environment), **files.listing(places.data_dir)}
+    check_folder(folders.data_dir)
+    return {**files.listing(folders.environment), **files.listing(folders.data_dir)}
 
 
 def _stored(views: Sequence[Floats | Matrix]) -> Stored:

@@ -13,9 +13,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data import sources
+from robust_cluster.data.base import Folders
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
@@ -35,24 +35,24 @@ TOKENS = (  # in the order of DEC's code, which decides the random subset
 COLLECTION = Collection(
     "reuters",
     (
-        Published(TOPICS, f"{URL}a08-topic-qrels/{TOPICS}"),
-        *(Published(name, f"{URL}a12-token-files/{name}") for name in TOKENS),
+        SourceFile(TOPICS, f"{URL}a08-topic-qrels/{TOPICS}"),
+        *(SourceFile(name, f"{URL}a12-token-files/{name}") for name in TOKENS),
     ),
     ("rcv1", "RCV1"),
 )
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """The file of topics and the five of tokens, or None."""
-    return where.find(places, COLLECTION)
+    return sources.find(folders, COLLECTION)
 
 
-def vectors(places: Places) -> tuple[Matrix, npt.NDArray[np.int64]]:
+def vectors(folders: Folders) -> tuple[Matrix, npt.NDArray[np.int64]]:
     """tf-idf (n, d) float32 with rows of squared length d, and root topics 0 to 3, of all documents. Raises: DataError.
 
     The token files are streamed: what is in memory is the counts, about 1.5 GB for all of RCV1 (2.2 kB a document).
     """
-    topics_file, *token_files = where.get(places, COLLECTION)
+    topics_file, *token_files = sources.get(folders, COLLECTION)
     roots = root_topics(topics_file)
     labels: list[int] = []
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import files
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data import files, sources
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.features import UNTRAINED, provenance
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.sources import Collection, SourceFile
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import DataError
 
@@ -18,14 +17,14 @@ NET = "resnet50"
 FILE = f"{NET}.npz"
 
 
-def find(name: str, places: Places) -> tuple[Path, ...] | None:
-    """The feature file `<name>/resnet50.npz` below a place, or None."""
-    return where.find(places, Collection(name, (Published(f"{name}/{FILE}"),)))
+def find(name: str, folders: Folders) -> tuple[Path, ...] | None:
+    """The feature file `<name>/resnet50.npz` below one of the folders, or None."""
+    return sources.find(folders, Collection(name, (SourceFile(f"{name}/{FILE}"),)))
 
 
-def read(name: str, n_samples: int, places: Places) -> Raw:
+def read(name: str, n_samples: int, folders: Folders) -> Raw:
     """Features (n, 2048) and labels. Raises: DataError when there is no file, or it holds something else."""
-    found = find(name, places)
+    found = find(name, folders)
     if found is None:
         raise DataError(
             f"The features of {name} are not there: {name}/{FILE} with x ({n_samples}, {WIDTH}) and y ({n_samples},) "

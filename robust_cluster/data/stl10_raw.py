@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
+from robust_cluster.data import sources
 from robust_cluster.data.archive import members
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "STL-10, 13,000 labelled images (train, then test), 96x96 in color, 10 classes"
@@ -18,7 +18,7 @@ SHAPE = (3, 96, 96)  # channels, columns, rows: as the file has them
 COLLECTION = Collection(
     "stl10",
     (
-        Published(
+        SourceFile(
             "stl10_binary.tar.gz",
             "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
             2_640_397_119,
@@ -27,23 +27,23 @@ COLLECTION = Collection(
     ),
 )
 UNPACKED = (
-    Published("train_X.bin", md5="918c2871b30a85fa023e0c44e0bee87f"),
-    Published("train_y.bin", md5="5a34089d4802c674881badbb80307741"),
-    Published("test_X.bin", md5="7f263ba9f9e0b06b93213547f721ac82"),
-    Published("test_y.bin", md5="36f9794fa4beb8a2c72628de14fa638e"),
+    SourceFile("train_X.bin", md5="918c2871b30a85fa023e0c44e0bee87f"),
+    SourceFile("train_y.bin", md5="5a34089d4802c674881badbb80307741"),
+    SourceFile("test_X.bin", md5="7f263ba9f9e0b06b93213547f721ac82"),
+    SourceFile("test_y.bin", md5="36f9794fa4beb8a2c72628de14fa638e"),
 )
 FOLDERS = ("stl10/stl10_binary", "STL10/stl10_binary", "stl10_binary")
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """The four unpacked files, or the archive alone, or None."""
-    return where.find(places, Collection("stl10", UNPACKED, FOLDERS), COLLECTION)
+    return sources.find(folders, Collection("stl10", UNPACKED, FOLDERS), COLLECTION)
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Images (13000, 3, 96, 96) uint8 and labels 0 to 9. Raises: DataError."""
     names = [file.name for file in UNPACKED]
-    contents = members(find(places) or where.get(places, COLLECTION), names)
+    contents = members(find(folders) or sources.get(folders, COLLECTION), names)
     parts = [read_part(part, contents[f"{part}_X.bin"], contents[f"{part}_y.bin"]) for part in ("train", "test")]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="binary files of stl10")

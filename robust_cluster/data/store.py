@@ -21,8 +21,8 @@ import torch
 from filelock import FileLock
 
 from robust_cluster import discover
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
-from robust_cluster.data.places import hash_of
+from robust_cluster.data.base import DataInfo, Dataset, Folders, Labels, Raw
+from robust_cluster.data.sources import hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
@@ -79,12 +79,12 @@ class Entry:
                 )
 
 
-def prepared(ref: DataRef, places: Places, sources: Sequence[Path] | None) -> Entry | None:
+def prepared(ref: DataRef, folders: Folders, sources: Sequence[Path] | None) -> Entry | None:
     """What `write` kept of `ref`, None where there is nothing or the files that it was made of have changed.
 
     `sources`: the files that it would be read from now; None where they are gone, for which the copy stands in.
     """
-    entry = _entry(_folder(ref, places))
+    entry = _entry(_folder(ref, folders))
     if entry is None or (sources is not None and entry.about["sources"] != fingerprint(sources)):
         return None
     return entry
@@ -100,7 +100,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
     return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"])
 
 
-def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
+def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
     """Keep a data set as it was prepared, in the place of an older one. Raises: DataError when it cannot be written.
 
     Images in [0, 1] that are bytes divided by 255 are kept as bytes, everything else as float32.
@@ -120,10 +120,10 @@ def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
         "source": dataset.source,
         "sources": fingerprint(sources),
     }
-    return _write(_folder(dataset.ref, places), arrays, about)
+    return _write(_folder(dataset.ref, folders), arrays, about)
 
 
-def write_import(name: str, raw: Raw, places: Places, *, force: bool = False) -> Entry:
+def write_import(name: str, raw: Raw, folders: Folders, *, force: bool = False) -> Entry:
     """Keep a user's arrays under a name of theirs, as they were read. Raises: ConfigError, DataError.
 
     `force`: in the place of an older import.
@@ -132,7 +132,7 @@ def write_import(name: str, raw: Raw, places: Places, *, force: bool = False) ->
         raise ConfigError(f"--name must be lower-case letters, digits and . _ -, got {name!r}")
     if name in discover.names("data"):
         raise ConfigError(f"--name {name} is the name of a built-in data set", hint="choose another one")
-    folder = places.cache / "imported" / name
+    folder = folders.cache / "imported" / name
     if folder.exists() and not force:
         raise ConfigError(f"there is an imported data set {name} already", hint="--force replaces it")
     arrays: dict[str, Array] = {}
@@ -150,9 +150,9 @@ def write_import(name: str, raw: Raw, places: Places, *, force: bool = False) ->
     return _write(folder, arrays, about)
 
 
-def read_import(name: str, places: Places) -> Raw:
+def read_import(name: str, folders: Folders) -> Raw:
     """The arrays that were imported under a name, mapped into memory. Raises: DataError."""
-    entry = _entry(places.cache / "imported" / name)
+    entry = _entry(folders.cache / "imported" / name)
     if entry is None:
         raise DataError(f"there is no imported data set {name}", hint="rc data import PATH --name NAME")
     about = entry.about
@@ -168,15 +168,15 @@ def read_import(name: str, places: Places) -> Raw:
     return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"])
 
 
-def entries(kind: Kind, places: Places) -> list[Entry]:
+def entries(kind: Kind, folders: Folders) -> list[Entry]:
     """Every whole folder of a kind, by name."""
-    found = (_entry(path.parent) for path in sorted((places.cache / kind).glob(f"*/{ABOUT}")))
+    found = (_entry(path.parent) for path in sorted((folders.cache / kind).glob(f"*/{ABOUT}")))
     return [entry for entry in found if entry is not None]
 
 
-def imports(places: Places) -> dict[str, Path]:
+def imports(folders: Folders) -> dict[str, Path]:
     """Name -> `about.json` of the imported data sets."""
-    return {entry.folder.name: entry.folder / ABOUT for entry in entries("imported", places)}
+    return {entry.folder.name: entry.folder / ABOUT for entry in entries("imported", folders)}
 
 
 def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
@@ -203,10 +203,10 @@ def _choices(ref: DataRef) -> DataRef:
     return replace(ref, n_clusters=None, split=None)
 
 
-def _folder(ref: DataRef, places: Places) -> Path:
+def _folder(ref: DataRef, folders: Folders) -> Path:
     chosen = _choices(ref)
     content = json.dumps({"version": VERSION, **asdict(chosen)}, sort_keys=True)
-    return places.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return folders.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _entry(folder: Path) -> Entry | None:

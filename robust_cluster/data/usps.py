@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data import sources
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "USPS, 9,298 digits (train, then test), 16x16 images, 10 classes"
@@ -19,21 +19,21 @@ SIDE = 16  # pixels
 COLLECTION = Collection(
     "usps",
     (
-        Published("usps.bz2", URL + "usps.bz2", None, "ec16c51db3855ca6c91edd34d0e9b197"),
-        Published("usps.t.bz2", URL + "usps.t.bz2", None, "8ea070ee2aca1ac39742fdd1ef5ed118"),
+        SourceFile("usps.bz2", URL + "usps.bz2", None, "ec16c51db3855ca6c91edd34d0e9b197"),
+        SourceFile("usps.t.bz2", URL + "usps.t.bz2", None, "8ea070ee2aca1ac39742fdd1ef5ed118"),
     ),
     ("USPS",),
 )
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """The two files, or None."""
-    return where.find(places, COLLECTION)
+    return sources.find(folders, COLLECTION)
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Images (9298, 16, 16) as fractions in [0, 1] and labels 0 to 9. Raises: DataError."""
-    parts = [read_part(path) for path in where.get(places, COLLECTION)]
+    parts = [read_part(path) for path in sources.get(folders, COLLECTION)]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="libsvm files of usps")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.runs.store import RunStore
@@ -12,12 +12,12 @@ from robust_cluster.runs.store import RunStore
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    return load(DataRef("digits"), Places())
+    return load(DataRef("digits"), Folders())
 
 
 @pytest.fixture(scope="session")
 def few_digits() -> Dataset:
-    return load(DataRef("digits", limit=300), Places())
+    return load(DataRef("digits", limit=300), Folders())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError
 from robust_cluster.runs.spec import DataRef
@@ -24,7 +24,7 @@ from robust_cluster.stages.gallery import Portrait, portrait
 @pytest.fixture(scope="module")
 def few() -> Dataset:
     """200 digits as vectors."""
-    return load(DataRef("digits", limit=200), Places())
+    return load(DataRef("digits", limit=200), Folders())
 
 
 def shown(data: Dataset, folder: Path, model: str = "kmeans") -> Portrait:

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock
 
-from robust_cluster.data.base import Places
+from robust_cluster.data.base import Folders
 from robust_cluster.errors import ConfigError, DataError
 
 TIMEOUT = 5.0  # seconds without an answer after which a server is given up
@@ -23,7 +23,7 @@ NO_LICENSE = "not known here; ask its publisher"
 
 
 @dataclass(frozen=True)
-class Published:
+class SourceFile:
     """A file as its publisher gives it out; `md5` and `sha256` in hexadecimal; None: not known.
 
     `size` in bytes tells a user what to expect; whether a file is whole, its checksum says where there is one.
@@ -53,58 +53,58 @@ class Published:
 
 @dataclass(frozen=True)
 class Collection:
-    """Published files that lie in one folder: `name` below a place, one of the other `folders`, or the place itself.
+    """Published files that lie together, such as MNIST's: in the subfolder `name`, in one of `subfolders`, or in none.
 
     A file whose name ends in .gz may also lie there unpacked. `install`: another way to get it, for the sentence.
     """
 
     name: str
-    files: tuple[Published, ...]
-    folders: tuple[str, ...] = ()
+    files: tuple[SourceFile, ...]
+    subfolders: tuple[str, ...] = ()
     install: str = ""
 
     def find(self, root: Path) -> tuple[Path, ...] | None:
         """The paths of all files in the first folder below `root` that has them, in the order of `files`, or None."""
-        for folder in (root / self.name, *(root / name for name in self.folders), root):
+        for folder in (root / self.name, *(root / name for name in self.subfolders), root):
             paths = [next((p for p in _forms(folder / file.name) if p.is_file()), None) for file in self.files]
             if all(paths):
                 return tuple(path for path in paths if path)
         return None
 
 
-def find(places: Places, *collections: Collection) -> tuple[Path, ...] | None:
-    """The files of the first collection that is there, place by place; None when none is. Nothing is downloaded.
+def find(folders: Folders, *collections: Collection) -> tuple[Path, ...] | None:
+    """The files of the first collection that is there, folder by folder; None when none is. Nothing is downloaded.
 
     Raises: ConfigError for a --data-dir that is no folder or cannot be read.
     """
-    check_folder(places.data_dir)
-    return next((f for root in places.roots for c in collections if (f := c.find(root)) is not None), None)
+    check_folder(folders.data_dir)
+    return next((f for root in folders.roots for c in collections if (f := c.find(root)) is not None), None)
 
 
-def get(places: Places, *collections: Collection) -> tuple[Path, ...]:
+def get(folders: Folders, *collections: Collection) -> tuple[Path, ...]:
     """The files of the first collection that is there; else the last one's, downloaded into the cache.
 
     Raises: DataError with the sentence that says what to put where, or that a download is not what was published.
     """
-    return find(places, *collections) or download(places, collections[-1])
+    return find(folders, *collections) or download(folders, collections[-1])
 
 
-def download(places: Places, collection: Collection) -> tuple[Path, ...]:
+def download(folders: Folders, collection: Collection) -> tuple[Path, ...]:
     """The files of a collection in the cache's folder of its name; those that are there are not fetched again.
 
     A download that was cut off goes on where it ended. Raises: DataError.
     """
-    folder = places.cache / collection.name
+    folder = folders.cache / collection.name
     if any(file.url is None for file in collection.files):
         raise absent(collection)
-    if not places.downloads:
+    if not folders.downloads:
         raise absent(collection, " and is downloaded for a run only")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             for file in collection.files:
                 if not (folder / file.name).is_file():
-                    _fetch(file, folder, places)
+                    _fetch(file, folder, folders)
     except (OSError, HTTPException, ValueError) as error:  # also a timeout, no space, a folder that is a file
         raise absent(collection, f" and could not be downloaded ({_reason(error)})") from error
     return tuple(folder / file.name for file in collection.files)
@@ -122,7 +122,7 @@ def absent(collection: Collection, why: str = "") -> DataError:
     )
 
 
-def check(file: Published, path: Path) -> None:
+def check(file: SourceFile, path: Path) -> None:
     """Nothing, when the file at `path` has the published checksum, or the size where that is all that is known.
 
     Raises: DataError naming both values.
@@ -176,11 +176,11 @@ def _forms(path: Path) -> Iterator[Path]:
         yield path.with_suffix("")
 
 
-def _fetch(file: Published, folder: Path, places: Places) -> None:
+def _fetch(file: SourceFile, folder: Path, folders: Folders) -> None:
     """Puts one file into the folder, by way of `<name>.part`. Raises: DataError, OSError, HTTPException."""
     part = folder / f"{file.name}.part"
     if not (part.exists() and file.checksum and _fits(file, part)):
-        _receive(file, part, places)
+        _receive(file, part, folders)
     try:
         check(file, part)
     except DataError:
@@ -189,7 +189,7 @@ def _fetch(file: Published, folder: Path, places: Places) -> None:
     os.replace(part, folder / file.name)
 
 
-def _fits(file: Published, path: Path) -> bool:
+def _fits(file: SourceFile, path: Path) -> bool:
     """Whether a file is what was published."""
     try:
         check(file, path)
@@ -198,7 +198,7 @@ def _fits(file: Published, path: Path) -> bool:
     return True
 
 
-def _receive(file: Published, part: Path, places: Places) -> None:
+def _receive(file: SourceFile, part: Path, folders: Folders) -> None:
     """Writes the rest of a file behind what is there of it. Raises: OSError when it ends early, HTTPException."""
     done = part.stat().st_size if part.exists() else 0
     request = Request(file.url or "", headers={"Range": f"bytes={done}-"} if done else {})
@@ -216,10 +216,10 @@ def _receive(file: Published, part: Path, places: Places) -> None:
         with part.open("ab" if resumed else "wb") as stream:
             while chunk := answer.read(CHUNK):
                 done += stream.write(chunk)
-                if places.progress:
-                    places.progress(file.name, done, total)
-    if places.progress and total is None:
-        places.progress(file.name, done, done)
+                if folders.progress:
+                    folders.progress(file.name, done, total)
+    if folders.progress and total is None:
+        folders.progress(file.name, done, done)
     if length and total is not None and done < total:
         raise OSError(f"{file.name} ended after {done:,} of {total:,} bytes; the same command resumes")
 
