@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from robust_cluster.audit import claims, mechanics, strength
+from robust_cluster.audit import mechanics, strength, validity
 from robust_cluster.audit.base import Check, Evidence, Finding, Verdict, When, not_run
 from robust_cluster.errors import ConfigError
 from robust_cluster.nn.precision import precision
@@ -34,15 +34,15 @@ CHECKS = (
     Check(15, "beats transfer", "warn", "full", strength.beats_transfer),
     Check(16, "per-point worst case", "fail", "full", strength.worst_case),
     Check(17, "hyper-parameter sweep", "warn", "full", strength.sweep),
-    Check(18, "planted point found", "fail", "full", claims.planted),
-    Check(19, "undefended twin breaks", "fail", "full", claims.twin_breaks),
-    Check(20, "adaptive gap", "fail", "full", claims.adaptive_gap),
-    Check(21, "fair use", "fail", "full", claims.fair_use),
-    Check(22, "re-fit control", "fail", "full", claims.refit_control),
-    Check(23, "gradient-free head", "fail", "full", claims.surrogate_agrees),
-    Check(24, "certificate holds", "fail", "full", claims.certificate_holds),
-    Check(25, "seeds and leakage", "fail", "full", claims.seeds_and_leakage),
-    Check(26, "semantics bound", "note", "full", claims.semantics),
+    Check(18, "planted point found", "fail", "full", validity.planted),
+    Check(19, "undefended twin breaks", "fail", "full", validity.twin_breaks),
+    Check(20, "adaptive gap", "fail", "full", validity.adaptive_gap),
+    Check(21, "fair use", "fail", "full", validity.fair_use),
+    Check(22, "re-fit control", "fail", "full", validity.refit_control),
+    Check(23, "gradient-free head", "fail", "full", validity.surrogate_agrees),
+    Check(24, "certificate holds", "fail", "full", validity.certificate_holds),
+    Check(25, "seeds and leakage", "fail", "full", validity.seeds_and_leakage),
+    Check(26, "semantics bound", "note", "full", validity.semantics),
 )
 
 
