@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent
 Kind = Literal["models", "attacks", "defenses", "data"]
 # no method and no data set: an abstraction or shared reading
 RESERVED = {"base", "bounded", "prepare", "files", "multiview", "sparse", "text", "features"}
-RESERVED |= {"sources", "split", "store", "archive", "resnet", "rcv1"}
+RESERVED |= {"sources", "split", "cache", "archive", "resnet", "rcv1"}
 FORMATS = "robust_cluster.data.formats"  # a folder of file formats, which are no data sets either
 NOISY = "noisy:"  # before a data set's name or path: its noisy two-view construction
 

@@ -145,7 +145,7 @@ def info(ctx: typer.Context, options: NameOptions) -> None:
 
 def _facts(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any]:
     """Key -> value of everything that `rc data info` tells. Raises: UnknownNameError, DataError."""
-    from robust_cluster.data import store
+    from robust_cluster.data import cache
     from robust_cluster.data.prepare import available, source_files
     from robust_cluster.data.sources import bytes_in_words
 
@@ -156,8 +156,8 @@ def _facts(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any
     facts: dict[str, Any] = {"name": name, "what": what, "state": state}
     module = _module(name)
     files = source_files(DataRef(name), folders)
-    prepared = [entry for entry in store.entries("prepared", folders) if entry.about["ref"]["name"] == name]
-    current = [one for one in prepared if files is None or one.about["sources"] == store.fingerprint(files)]
+    prepared = [entry for entry in cache.entries("prepared", folders) if entry.about["ref"]["name"] == name]
+    current = [one for one in prepared if files is None or one.about["sources"] == cache.fingerprint(files)]
     whole = next((entry for entry in current if DataRef(**entry.about["ref"]).label == name), None)
     if files is not None and sum(path.stat().st_size for path in files if path.is_file()) <= SMALL:
         facts |= _content(name, folders, options)
@@ -230,7 +230,7 @@ def fetch(ctx: typer.Context, options: NameOptions) -> None:
 
 def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     """Write the arrays that runs with the same choices will map into memory."""
-    from robust_cluster.data import store
+    from robust_cluster.data import cache
     from robust_cluster.data.prepare import load, source_files
     from robust_cluster.data.sources import bytes_in_words
 
@@ -238,10 +238,10 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     # the number of clusters and the split change no array, so that one copy serves every choice of them
     kept = classes(o.subset)
     ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, kept, o.label_column, o.text_column)
-    entry = None if o.force else store.prepared(ref, folders, source_files(ref, folders))
+    entry = None if o.force else cache.prepared(ref, folders, source_files(ref, folders))
     if entry is None:
         data = load(ref, folders, fresh=True)
-        entry = store.write(data, folders, source_files(ref, folders) or ())
+        entry = cache.write(data, folders, source_files(ref, folders) or ())
     else:
         o.say(f"{ref.label} is prepared already (--force prepares it again)")
     facts = {"folder": str(entry.folder), "bytes": entry.size, "sha256": entry.about["info"]["sha256"]}
@@ -256,13 +256,13 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
 
 def import_file(ctx: typer.Context, options: ImportOptions) -> None:
     """Keep a copy of a user's data in the cache under a name."""
-    from robust_cluster.data import files, store
+    from robust_cluster.data import cache, files
     from robust_cluster.data.formats import Reading
     from robust_cluster.data.prepare import check
 
     raw = files.read(options.path, Reading(options.label_column, options.text_column, options.size))
     check(options.name, raw)
-    entry = store.write_import(options.name, raw, options.folders, force=options.force)
+    entry = cache.write_import(options.name, raw, options.folders, force=options.force)
     shapes = ", ".join(" x ".join(map(str, view.shape)) for view in raw.views)
     kind = "images" if raw.image else "vectors"
     labels = "labels" if raw.labels is not None else "no labels"
@@ -288,7 +288,7 @@ def verify(ctx: typer.Context, options: VerifyOptions) -> None:
 def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
     """Data set, file and state of every published file and every stored folder that is there."""
     from robust_cluster import discover
-    from robust_cluster.data import store
+    from robust_cluster.data import cache
 
     seen: set[Path] = set()  # data sets share files
     for known in discover.names("data"):
@@ -300,8 +300,8 @@ def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
                 file = files.get(path.name) or files.get(f"{path.name}.gz")
                 state = _state(file, path) if file else "ok: no checksum is known"
                 yield {"name": known, "file": str(path), "state": state}
-    for kind in store.KINDS:
-        for entry in store.entries(kind, folders):
+    for kind in cache.KINDS:
+        for entry in cache.entries(kind, folders):
             of = entry.about["ref"]["name"] if kind == "prepared" else entry.folder.name
             if name in (None, of):
                 try:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_cluster import __version__, discover
-from robust_cluster.data import files, prepare, sources, store
+from robust_cluster.data import cache, files, prepare, sources
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.formats import arrays, images
 from robust_cluster.data.sources import Collection, SourceFile
@@ -162,9 +162,9 @@ def find_source(text: str, path: Path | None, folders: Folders) -> Source:
     Raises: UnknownNameError, DataError, ShapeError.
     """
     if path is None and text not in discover.names("data"):
-        own, imported = prepare.own_files(folders), store.imports(folders)
+        own, imported = prepare.own_files(folders), cache.imports(folders)
         if text not in own and text in imported:
-            return Arrays(text, store.read_import(text, folders))
+            return Arrays(text, cache.read_import(text, folders))
         if text not in own:
             known = {*discover.names("data"), *own, *imported}
             raise UnknownNameError("images", text, known, listing="rc ls data, or a folder/ of yours")

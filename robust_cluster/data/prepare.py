@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data import files, multiview, sparse, split, store
+from robust_cluster.data import cache, files, multiview, sparse, split
 from robust_cluster.data.base import DataInfo, Dataset, Folders, Labels, Raw, Stored
 from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
@@ -50,9 +50,9 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
     split.check(ref.split)
     is_gone = path is not None and not path.exists()  # its name alone may be another file's
-    entry = None if fresh or is_gone else store.prepared(ref, folders, source_files(ref, folders, path=path))
+    entry = None if fresh or is_gone else cache.prepared(ref, folders, source_files(ref, folders, path=path))
     if entry is not None:
-        return _as_asked(ref, store.dataset(ref, entry))
+        return _as_asked(ref, cache.dataset(ref, entry))
     raw, construct = _read(ref, folders, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     rows = np.arange(_check_shapes(ref.name, raw))
@@ -117,8 +117,8 @@ def available(folders: Folders) -> list[tuple[str, str, State]]:
 
     Reads no data. "prepared": some form of it is mapped into memory when a run asks for that form.
     """
-    prepared = {entry.about["ref"]["name"] for entry in store.entries("prepared", folders)}
-    described = dict.fromkeys(store.imports(folders), "imported")
+    prepared = {entry.about["ref"]["name"] for entry in cache.entries("prepared", folders)}
+    described = dict.fromkeys(cache.imports(folders), "imported")
     described |= {name: f"your file {path.name}" for name, path in own_files(folders).items()}
     rows: list[tuple[str, str, State]] = []
     for name in discover.names("data"):
@@ -139,7 +139,7 @@ def source_files(ref: DataRef, folders: Folders, *, path: Path | None = None) ->
         return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
     if name in discover.names("data"):
         return cast(tuple[Path, ...] | None, discover.load("data", name).find(folders))
-    own = {**store.imports(folders), **own_files(folders)}
+    own = {**cache.imports(folders), **own_files(folders)}
     return source_files(ref, folders, path=own[name]) if name in own else None
 
 
@@ -181,9 +181,9 @@ def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Const
         return cast(Raw, module.read(folders)), construct or getattr(module, "construct", None)
     if name in own:
         return files.read(own[name], reading), construct
-    imported = store.imports(folders)
+    imported = cache.imports(folders)
     if name in imported:
-        return store.read_import(name, folders), construct
+        return cache.read_import(name, folders), construct
     is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # a name is wanted here
     way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
     if Path(name).is_dir() and not is_file:

@@ -20,7 +20,7 @@ from torchvision.transforms import functional as pil
 from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
-from robust_cluster.data import features, files, store
+from robust_cluster.data import cache, features, files
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.features import Arrays, Folder, Network, Work, extract, find_network, find_source
 from robust_cluster.data.prepare import load
@@ -379,6 +379,6 @@ def test_the_names_in_older_files_of_a_transformer_are_known(folders: Folders, t
 
 
 def test_images_that_were_imported_are_found_by_their_name(folders: Folders) -> None:
-    store.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), folders)
+    cache.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), folders)
     assert len(find_source("pets", None, folders)) == len(pixels())
     assert find_source("pets", None, folders).digest == Arrays("x", Raw((pixels(),), None, True, "x")).digest

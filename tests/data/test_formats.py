@@ -16,7 +16,7 @@ import scipy.sparse
 from PIL import Image
 
 from robust_cluster.cli.options import StageOptions, data_path
-from robust_cluster.data import files, prepare, store
+from robust_cluster.data import cache, files, prepare
 from robust_cluster.data.base import Folders
 from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
 from robust_cluster.data.prepare import load
@@ -186,7 +186,7 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
     write(tmp_path / "table.csv", "a,b\n" + "1,2\n" * 50)
     write(tmp_path / "lines.svm", "1 1:0.5\n" * 50)
     folders = Folders(tmp_path, tmp_path / "cache")
-    store.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), folders)
+    cache.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), folders)
     monkeypatch.setattr(memory, "available", lambda: 60)
     with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
         load(DataRef("mine", n_clusters=2), Folders(tmp_path))

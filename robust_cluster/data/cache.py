@@ -39,7 +39,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of an import
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of the store and what its `about.json` says."""
+    """A folder of the cache and what its `about.json` says."""
 
     folder: Path
     about: Mapping[str, Any]

@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 from PIL import Image
 
-from robust_cluster.data import files, store
+from robust_cluster.data import cache, files
 from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import available, load, source_files
 from robust_cluster.data.sparse import SparseView
@@ -41,12 +41,12 @@ def save(folders: Folders, name: str = "mine", **arrays: Any) -> Path:
     return path
 
 
-def prepare(ref: DataRef, folders: Folders) -> store.Entry:
-    return store.write(load(ref, folders, fresh=True), folders, source_files(ref, folders) or ())
+def prepare(ref: DataRef, folders: Folders) -> cache.Entry:
+    return cache.write(load(ref, folders, fresh=True), folders, source_files(ref, folders) or ())
 
 
 def is_prepared(ref: DataRef, folders: Folders) -> bool:
-    return store.prepared(ref, folders, source_files(ref, folders)) is not None
+    return cache.prepared(ref, folders, source_files(ref, folders)) is not None
 
 
 def same(one: Dataset, other: Dataset) -> bool:
@@ -135,7 +135,7 @@ def test_a_prepared_folder_of_images_notices_every_change_in_it(folders: Folders
     (folder / "a/0.png").write_bytes(other)
     os.utime(folder / "a/0.png", ns=(time.st_atime_ns, time.st_mtime_ns - 1))  # older than what it replaces
     assert not is_prepared(ref, folders)
-    assert store.fingerprint([folder / "b/0.png"])[0][:3] == ["0.png", 1, len(other)]  # of a file as ever
+    assert cache.fingerprint([folder / "b/0.png"])[0][:3] == ["0.png", 1, len(other)]  # of a file as ever
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_one(folders: Folders) -> None:
@@ -152,7 +152,7 @@ def test_two_processes_that_prepare_the_same_take_turns(folders: Folders) -> Non
     save(folders)
     whole = load(DataRef("mine"), folders)
     with ThreadPoolExecutor(4) as pool:
-        entries = [one.result() for one in [pool.submit(store.write, whole, folders, ()) for _ in range(8)]]
+        entries = [one.result() for one in [pool.submit(cache.write, whole, folders, ()) for _ in range(8)]]
     assert len({entry.folder for entry in entries}) == 1
     entries[0].verify()
     assert [path.name for path in (folders.cache / "prepared").glob(".new-*")] == []
@@ -161,9 +161,9 @@ def test_two_processes_that_prepare_the_same_take_turns(folders: Folders) -> Non
 def test_an_about_that_is_no_object_gets_a_sentence(folders: Folders) -> None:
     save(folders)
     entry = prepare(DataRef("mine"), folders)
-    (entry.folder / store.ABOUT).write_text("[1]", encoding="utf-8")
+    (entry.folder / cache.ABOUT).write_text("[1]", encoding="utf-8")
     with pytest.raises(DataError, match="must be a JSON object"):
-        store.prepared(DataRef("mine"), folders, ())
+        cache.prepared(DataRef("mine"), folders, ())
 
 
 def test_a_copy_does_not_stand_in_for_a_path_that_is_not_there(folders: Folders, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_changed_and_damaged_copies_are_told_of(folders: Folders) -> None:
 def test_a_copy_of_an_older_version_is_not_used(folders: Folders) -> None:
     save(folders)
     about = prepare(DataRef("mine"), folders).folder / "about.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "version": store.VERSION - 1}))
+    about.write_text(json.dumps({**json.loads(about.read_text()), "version": cache.VERSION - 1}))
     assert not is_prepared(DataRef("mine"), folders)
 
 
@@ -208,7 +208,7 @@ def test_a_copy_appears_whole_or_not_at_all(folders: Folders, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     save(folders)
-    monkeypatch.setattr(store.np, "save", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(cache.np, "save", full)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="cannot be written: No space left on device"):
         prepare(DataRef("mine"), folders)
     assert [path.name for path in (folders.cache / "prepared").iterdir()] == [".lock"]
@@ -217,7 +217,7 @@ def test_a_copy_appears_whole_or_not_at_all(folders: Folders, monkeypatch: pytes
 def test_an_import_is_found_by_its_name_after_its_file_is_gone(folders: Folders) -> None:
     path = save(folders, x=pixels(), y=np.array(["b", "a", "c"] * 4))
     fresh = load(DataRef("mine", flatten=True), folders)
-    store.write_import("kept", files.read(path), folders)
+    cache.write_import("kept", files.read(path), folders)
     path.unlink()
     found = load(DataRef("kept", flatten=True), folders)
     assert (found.info.sha256, found.source) == (fresh.info.sha256, "mine.npz")
@@ -236,16 +236,16 @@ def test_an_import_is_found_by_its_name_after_its_file_is_gone(folders: Folders)
 )
 def test_an_import_takes_a_new_name(folders: Folders, name: str, sentence: str) -> None:
     raw = files.read(save(folders))
-    store.write_import("twice", raw, folders)
+    cache.write_import("twice", raw, folders)
     with pytest.raises(ConfigError) as caught:
-        store.write_import(name, raw, folders)
+        cache.write_import(name, raw, folders)
     assert str(caught.value) == sentence
 
 
 def test_an_import_is_replaced_when_that_is_asked_for(folders: Folders) -> None:
-    store.write_import("mine", files.read(save(folders, x=pixels(), y=LABELS)), folders)
-    store.write_import("mine", files.read(save(folders, x=pixels(seed=1), y=LABELS)), folders, force=True)
-    np.testing.assert_array_equal(store.read_import("mine", folders).views[0], pixels(seed=1))
+    cache.write_import("mine", files.read(save(folders, x=pixels(), y=LABELS)), folders)
+    cache.write_import("mine", files.read(save(folders, x=pixels(seed=1), y=LABELS)), folders, force=True)
+    np.testing.assert_array_equal(cache.read_import("mine", folders).views[0], pixels(seed=1))
 
 
 def test_sparse_data_are_prepared_and_imported_without_becoming_dense(folders: Folders) -> None:
@@ -260,5 +260,5 @@ def test_sparse_data_are_prepared_and_imported_without_becoming_dense(folders: F
     assert isinstance(again.views[0], SparseView)
     assert again.info == fresh.info
     assert torch.equal(again.views[0][:12], fresh.views[0][:12])
-    store.write_import("kept", files.read(folders.data_dir / "thin.npz"), folders)
+    cache.write_import("kept", files.read(folders.data_dir / "thin.npz"), folders)
     assert load(replace(ref, name="kept"), folders).info.sha256 == fresh.info.sha256
