@@ -146,8 +146,8 @@ def data_folders(data_dir: Path | None, *, quiet: bool = False) -> "Folders":
     named = Path(os.environ.get("RC_DATA", "")).expanduser()
     if named.is_absolute() and not named.exists():
         raise ConfigError(f"RC_DATA must be an existing folder (or what --data takes), got {named}")
-    environment = named if os.environ.get("RC_DATA") and named.is_dir() else None
-    found = Folders(data_dir, environment=environment, progress=download_progress(quiet=quiet))
+    rc_data = named if os.environ.get("RC_DATA") and named.is_dir() else None
+    found = Folders(data_dir, rc_data=rc_data, progress=download_progress(quiet=quiet))
     cache = os.environ.get("RC_CACHE")
     return replace(found, cache=Path(cache).expanduser()) if cache else found
 

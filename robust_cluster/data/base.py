@@ -97,16 +97,16 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Folders:
-    """Where data files are looked for, first hit wins: `data_dir`, `environment`, the system's folders, the cache.
+    """Where data files are looked for, first hit wins: `data_dir`, `rc_data`, the system's folders, the cache.
 
-    `data_dir` is --data-dir, `environment` the folder that RC_DATA names. What is in none of them is downloaded into
+    `data_dir` is --data-dir, `rc_data` the folder that RC_DATA names. What is in none of them is downloaded into
     the cache, which also keeps prepared and imported arrays; `progress` is told how far a download is. Without
     `downloads` it is not there.
     """
 
     data_dir: Path | None = None
     cache: Path = Path.home() / ".cache" / "robust_cluster"
-    environment: Path | None = None
+    rc_data: Path | None = None
     system: tuple[Path, ...] = (Path("/usr/share/datasets"), Path("/usr/local/share/datasets"))  # Debian's packages
     progress: Progress | None = field(default=None, compare=False)
     downloads: bool = field(default=True, compare=False)
@@ -114,4 +114,4 @@ class Folders:
     @property
     def roots(self) -> tuple[Path, ...]:
         """The folders in the order in which they are searched."""
-        return tuple(root for root in (self.data_dir, self.environment, *self.system, self.cache) if root is not None)
+        return tuple(root for root in (self.data_dir, self.rc_data, *self.system, self.cache) if root is not None)

@@ -30,7 +30,7 @@ DRAWS = 500  # resamples: the relative error of a standard deviation is 1 / sqrt
 
 
 @dataclass(frozen=True)
-class Rows:
+class Assignments:
     """What one seed's model does to n samples, as numbers >= 0.
 
     Shapes: truth (n,) classes, None without labels; clean (n,) clusters; moved (a, n) clusters under each of `a`
@@ -71,11 +71,11 @@ class Interval:
     samples: int | None
 
 
-Statistic = Callable[[Rows, Ints], Floats]  # of rows and weights (b, n), how often each row is drawn: (b,)
+Statistic = Callable[[Assignments, Ints], Floats]  # of rows and weights (b, n), how often each row is drawn: (b,)
 
 
 def interval(
-    seeds: Sequence[Rows], statistic: Statistic, *, seed: int = 0, bounds: tuple[float, float] = (0.0, 1.0)
+    seeds: Sequence[Assignments], statistic: Statistic, *, seed: int = 0, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:
     """The mean of a statistic over seeds, with its interval, cut to the values that the statistic can have.
 
@@ -129,7 +129,7 @@ def half_width(values: Floats, resampled: Floats | None) -> float:
     return float(np.sqrt(student**2 * of_seeds + normal**2 * of_rows))
 
 
-def same_rows(one: Rows, other: Rows) -> bool:
+def same_rows(one: Assignments, other: Assignments) -> bool:
     """Whether two seeds are scored on the same samples, as far as their classes tell."""
     if one.truth is None or other.truth is None:
         return one.truth is other.truth and len(one.clean) == len(other.clean)
@@ -208,7 +208,7 @@ def statistic(name: str) -> Statistic:
     if name not in STATISTICS:
         raise KeyError(name)
 
-    def of_rows(rows: Rows, weights: Ints) -> Floats:
+    def of_rows(rows: Assignments, weights: Ints) -> Floats:
         if name == "flip":
             return np.asarray(weights @ (rows.moved != rows.clean).mean(axis=0) / weights.sum(axis=1))
         if rows.truth is None:

@@ -9,7 +9,7 @@ def student_t(z: Tensor, centers: Tensor) -> Tensor:
 
     Shapes: z (n, d), centers (K, d); returns (n, K).
     """
-    kernel = 1 / (1 + squared_distances(z, centers))
+    kernel = 1 / (1 + center_distances(z, centers))
     return kernel / kernel.sum(dim=1, keepdim=True)
 
 
@@ -34,7 +34,7 @@ def clustering_kl(targets: Tensor, soft_labels: Tensor) -> Tensor:
     return (torch.xlogy(p, p) - p * soft_labels.clamp_min(tiny).log()).sum(dim=1).mean()
 
 
-def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
+def center_distances(z: Tensor, centers: Tensor) -> Tensor:
     """||z_i - mu_j||^2, (n, K), never negative. Shapes: z (n, d), centers (K, d)."""
     return (z.unsqueeze(1) - centers).square().sum(dim=2)
 

@@ -38,7 +38,7 @@ def joint_probabilities(z: Tensor, perplexity: float) -> Tensor:
     Raises: ConfigError unless 1 <= perplexity <= n - 1.
     """
     check_perplexity(perplexity, len(z))
-    gaps = squared_distances(z).fill_diagonal_(math.inf)
+    gaps = pairwise_squares(z).fill_diagonal_(math.inf)
     gaps -= gaps.amin(dim=1, keepdim=True)  # which no p_j|i sees
     gaps.fill_diagonal_(0)
     exponents = gaps.mul_(-log_precisions(gaps, perplexity).exp().unsqueeze(1))
@@ -122,7 +122,7 @@ class LocalityKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor) -> Tensor:
         """The loss; its gradient is computed along the way."""
-        kernel = squared_distances(s).clamp_min_(0).add_(1).reciprocal_().fill_diagonal_(0)
+        kernel = pairwise_squares(s).clamp_min_(0).add_(1).reciprocal_().fill_diagonal_(0)
         q = kernel / kernel.sum()
         pulls = kernel.mul_(p - q)  # (n, n), how hard j pulls i
         with precision("highest"):
@@ -138,7 +138,7 @@ class LocalityKL(torch.autograd.Function):
         return None, gradient * own
 
 
-def squared_distances(z: Tensor) -> Tensor:
+def pairwise_squares(z: Tensor) -> Tensor:
     """||z_i - z_j||^2, (n, n), as ||z_i||^2 + ||z_j||^2 - 2 z_i z_j' in one product; may be a rounding below 0.
 
     Shape: z (n, d). The product is in float64, except on a device without it (MPS).

@@ -187,7 +187,7 @@ def test_the_folder_in_rc_data_is_searched_after_the_data_dir(tmp_path: Path) ->
     for name in ("first", "second"):
         Path(name).mkdir()
     write_mine("second/theirs.npz")
-    assert data_folders(Path("first")).environment is None
+    assert data_folders(Path("first")).rc_data is None
     found = done("data ls --data-dir first --json", RC_DATA=str(tmp_path / "second")).stdout
     assert "your file theirs.npz" in found
     result = rc("data ls", RC_DATA="/no/such/folder")

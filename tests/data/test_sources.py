@@ -105,14 +105,14 @@ def test_a_download_with_another_checksum_is_refused_and_removed(server: Server,
 
 def test_the_first_place_that_has_all_files_wins(tmp_path: Path) -> None:
     two = Collection("two", (SourceFile("a.gz"), SourceFile("b.gz")), subfolders=("Other/raw",))
-    names = ("data", "environment", "system", "cache")
-    data, environment, system, cache = (tmp_path / name for name in names)
-    for folder in (data, environment, system, cache):
+    names = ("data", "rc_data", "system", "cache")
+    data, rc_data, system, cache = (tmp_path / name for name in names)
+    for folder in (data, rc_data, system, cache):
         folder.mkdir()
-    folders = Folders(data, cache, environment, (system,))
+    folders = Folders(data, cache, rc_data, (system,))
     assert find(folders, two) is None
     (data / "a.gz").touch()  # without b.gz it does not count
-    for folder in (cache / "Other" / "raw", system / "two", environment, data / "two"):
+    for folder in (cache / "Other" / "raw", system / "two", rc_data, data / "two"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "a").touch()  # unpacked
         (folder / "b.gz").touch()

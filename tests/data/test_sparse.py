@@ -11,7 +11,7 @@ import torch
 
 from robust_cluster.data import files
 from robust_cluster.data.base import Dataset, Folders
-from robust_cluster.data.prepare import digest, load, part, subset
+from robust_cluster.data.prepare import digest, load, part, take
 from robust_cluster.data.sparse import SparseView, canonical, view_of
 from robust_cluster.errors import DataError, ShapeError
 from robust_cluster.runs.spec import DataRef
@@ -77,7 +77,7 @@ def test_a_sparse_file_is_prepared_like_its_dense_form(folders: Folders, ref: di
     for which in (1, 2):
         assert torch.equal(view(part(sparse, which))[:], part(dense, which).views[0])  # type: ignore[arg-type]
     rows = np.array([1, 3, 5])
-    assert torch.equal(view(subset(sparse, rows))[:], dense.views[0][torch.from_numpy(rows)])
+    assert torch.equal(view(take(sparse, rows))[:], dense.views[0][torch.from_numpy(rows)])
 
 
 def test_the_digest_of_a_sparse_view_sees_entries_columns_and_shape() -> None:
