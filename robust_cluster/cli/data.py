@@ -294,7 +294,8 @@ def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
     for known in discover.names("data"):
         module = _module(known)
         if name in (None, known) and module is not None and module.COLLECTION is not None:
-            files = {file.name: file for file in (*module.COLLECTION.files, *getattr(module, "UNPACKED", ()))}
+            unpacked = module.UNPACKED.files if hasattr(module, "UNPACKED") else ()
+            files = {file.name: file for file in (*module.COLLECTION.files, *unpacked)}
             for path in [path for path in module.find(folders) or () if path not in seen]:
                 seen.add(path)
                 file = files.get(path.name) or files.get(f"{path.name}.gz")

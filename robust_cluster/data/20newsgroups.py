@@ -8,7 +8,7 @@ import numpy as np
 
 from robust_cluster.data import sources
 from robust_cluster.data.base import Folders, Raw
-from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
 
@@ -70,9 +70,7 @@ def _posts(path: Path, part: str) -> list[tuple[str, str]]:
                 if stream is not None:
                     found.append((folders[-2], folders[-1], stream.read().decode("latin-1")))
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read or is truncated: {error}", hint="delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error
     if not found:
         raise DataError(f"{path} must hold a folder {part} with a folder for each group")
     return [(group, text) for group, _, text in sorted(found)]

@@ -29,7 +29,7 @@ from robust_cluster import __version__, discover
 from robust_cluster.data import cache, files, prepare, sources
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.formats import arrays, images
-from robust_cluster.data.sources import Collection, SourceFile
+from robust_cluster.data.sources import AGAIN, Collection, SourceFile
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 
 OTHERWISE = ("densenet", "googlenet", "inception_v3", "mnasnet")  # loaded or fed in ways of their own by torchvision
@@ -346,7 +346,7 @@ def _published(name: str, url: str, folders: Folders) -> Path:
     if not digest.startswith(expected):
         raise DataError(
             f"{target} is damaged or another file: its SHA-256 must begin {expected}, got {digest[:16]}",
-            hint="delete it and fetch it again",
+            hint=AGAIN,
         )
     return target
 

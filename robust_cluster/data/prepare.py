@@ -19,7 +19,7 @@ from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.sources import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
-from robust_cluster.data.split import Index
+from robust_cluster.data.split import RowNumbers
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
@@ -101,7 +101,7 @@ def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
     return take(dataset, split.parts(dataset.ref.split, dataset.ref.name, dataset.info.n_samples)[which - 1])
 
 
-def take(dataset: Dataset, rows: Index) -> Dataset:
+def take(dataset: Dataset, rows: RowNumbers) -> Dataset:
     """Some rows of a data set; the digest stays that of the whole."""
     index = torch.from_numpy(rows)
     return replace(
@@ -245,7 +245,7 @@ def _needed(view: Array | Matrix, n_rows: int) -> int:
     return n_rows * math.prod(view.shape[1:]) * (view.itemsize * is_part + 4 * is_copied)
 
 
-def _check_values(name: str, views: Sequence[Array | Matrix], rows: Index) -> None:
+def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
     """Raises DataError for what is not a number, not finite in float32, or the same in all of these samples."""
     for index, view in enumerate(views):
         view_name = _view_name(views, index)
@@ -263,7 +263,7 @@ def _check_values(name: str, views: Sequence[Array | Matrix], rows: Index) -> No
             raise DataError(f"{name}: every sample of {view_name} is the same, so there is nothing to cluster")
 
 
-def _portions(view: Array, rows: Index) -> Iterator[Array]:
+def _portions(view: Array, rows: RowNumbers) -> Iterator[Array]:
     """The rows of a view, some at a time: the file that it is mapped from may be larger than memory."""
     count = 1 + view.nbytes // PORTION
     if len(rows) == len(view):
@@ -309,7 +309,7 @@ def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
     return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))
 
 
-def _rows_of_classes(ref: DataRef, labels: Array | None) -> Index:
+def _rows_of_classes(ref: DataRef, labels: Array | None) -> RowNumbers:
     """Ascending rows of the classes that `ref.subset` names. Raises: ConfigError."""
     if labels is None:
         raise ConfigError(f"{ref.name} has no labels, so no classes can be chosen", hint="leave out --subset")
@@ -343,7 +343,7 @@ def _pooled(ref: DataRef, images: Floats | Matrix) -> Floats:
     return means.astype(np.float32)
 
 
-def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Index:
+def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> RowNumbers:
     """Ascending rows of the subset of `ref.limit` samples; the same for every run of a data set.
 
     Classes get equal shares; what a small class cannot fill goes to the larger ones. Raises: ConfigError.
@@ -356,7 +356,7 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Index:
     if labels is None:
         return np.sort(rng.choice(n_samples, ref.limit, replace=False))
     members = sorted((np.flatnonzero(labels == k) for k in range(labels.max() + 1)), key=len)
-    chosen: list[Index] = []
+    chosen: list[RowNumbers] = []
     left = ref.limit
     for done, rows in enumerate(members):  # smallest class first, so that its unfilled share is passed on
         take = min(len(rows), left // (len(members) - done))

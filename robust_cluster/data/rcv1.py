@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from robust_cluster.data import sources
 from robust_cluster.data.base import Folders
-from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
@@ -121,6 +121,4 @@ def _lines(path: Path) -> Iterator[str]:
         with opened(path, "rt", encoding="latin-1") as stream:
             yield from stream
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read or is truncated: {error}", hint="delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error

@@ -20,6 +20,7 @@ from robust_cluster.errors import ConfigError, DataError
 TIMEOUT = 5.0  # seconds without an answer after which a server is given up
 CHUNK = 1 << 20  # bytes
 NO_LICENSE = "not known here; ask its publisher"
+AGAIN = "delete it and fetch it again"  # what to do with a damaged file
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ def absent(collection: Collection, why: str = "") -> DataError:
         f"The data set {collection.name} is not there{why}: it needs {files}{source}",
         hint=f"put them into a folder {collection.name} below the one given as --data-dir{other}",
     )
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """The error for a published file that breaks off or cannot be opened."""
+    return DataError(f"{path} cannot be read or is truncated: {error}", hint=AGAIN)
 
 
 def check(file: SourceFile, path: Path) -> None:

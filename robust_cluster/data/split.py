@@ -12,7 +12,7 @@ import numpy.typing as npt
 from robust_cluster.data.multiview import halves
 from robust_cluster.errors import ConfigError
 
-Index = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 COUNTS = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 
@@ -30,7 +30,7 @@ def divides(split: str | None) -> bool:
     return split not in (None, "none")
 
 
-def parts(split: str | None, name: str, n_samples: int) -> tuple[Index, Index]:
+def parts(split: str | None, name: str, n_samples: int) -> tuple[RowNumbers, RowNumbers]:
     """Ascending rows that models train on, and rows that are kept from them; all rows twice where nothing divides.
 
     Raises: ConfigError when the data set `name` has too few.

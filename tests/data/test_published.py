@@ -8,6 +8,7 @@ import pickle
 import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,10 +62,10 @@ def write(folders: Folders, files: Mapping[str, bytes]) -> Path:
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """A .tar.gz."""
+    """A .tar.gz, its members in another order than the files are listed in, as CIFAR-10's are."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, content in files.items():
+        for name, content in reversed(files.items()):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -187,7 +188,7 @@ def cifar_batch(images: Pixels, labels: list[int]) -> bytes:
 
 def cifar_files() -> tuple[dict[str, bytes], Pixels]:
     images = np.random.default_rng(0).integers(256, size=(12, 3, 32, 32), dtype=np.uint8)
-    names = [file.name for file in cifar10_raw.UNPACKED]
+    names = [file.name for file in cifar10_raw.UNPACKED.files]
     return {name: cifar_batch(images[2 * i : 2 * i + 2], [i, 9 - i]) for i, name in enumerate(names)}, images
 
 
@@ -242,7 +243,7 @@ def test_a_truncated_batch_is_refused(folders: Folders) -> None:
 def test_features_are_found_and_never_made_up(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType
 ) -> None:
-    monkeypatch.setattr(module, "N_SAMPLES", 6)
+    monkeypatch.setattr(module, "read", replace(module.FEATURES, n_samples=6).read)
     with pytest.raises(DataError) as caught:
         load(DataRef(name), folders)
     assert str(caught.value) == (
