@@ -20,6 +20,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Batch, Labels, Views
+from robust_cluster.measure.metric import Metric
 
 Status = Literal["pass", "warn", "fail", "note", "not run"]
 Severity = Literal["fail", "warn", "note"]
@@ -29,6 +30,10 @@ Build = Callable[[Mapping[str, Any]], Attack]
 Predicted = npt.NDArray[np.int64]
 PORTION = 250  # rows moved and labelled at once
 BATCH = 100  # the same where batch norm takes the statistics of the batch: as the stage scores
+
+FLIP = Metric("flip", "attack")
+ACC_MATCHED = Metric("ACC", "attack")
+ACC_KEPT = Metric("ACC", "attack", matching="clean")
 
 LIGHT: Mapping[str, int] = {"steps": 10, "queries": 100, "draws": 10, "restarts": 2}
 """Settings of an attack where what counts is how it works and not how strong it is: at most these."""

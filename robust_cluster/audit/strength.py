@@ -1,6 +1,7 @@
 """Checks 9 to 17: whether a stronger attack was in reach. Minutes, on at most 1,000 points, in an audit."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,9 +11,22 @@ import torch
 
 from robust_cluster.attacks.base import Gain
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Evidence, Predicted, Status, Verdict, joined, lightened, not_run, setting
+from robust_cluster.audit.base import (
+    ACC_KEPT,
+    ACC_MATCHED,
+    FLIP,
+    Evidence,
+    Predicted,
+    Status,
+    Verdict,
+    joined,
+    lightened,
+    not_run,
+    setting,
+)
 from robust_cluster.audit.mechanics import UNBOUNDED
 from robust_cluster.data.base import Views
+from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
 
 POINT = 0.01  # of a flip rate: what "one point" is
@@ -105,7 +119,8 @@ def fewer(evidence: Evidence) -> Evidence:
 
 def learned_converged(evidence: Evidence) -> Verdict:
     """The same of a training log."""
-    log = [point["flip"] for point in evidence.record.get("curve") or [] if point.get("flip") is not None]
+    points = evidence.record.get("curve") or []
+    log = [point[str(FLIP)] for point in points if point.get(str(FLIP)) is not None]
     if len(log) < 2:
         return not_run("the training log has no flip rates")
     value = float(log[-1] - log[len(log) // 2 - 1])
@@ -172,8 +187,8 @@ def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
     """The largest fall of the record's own curve, the best attack at every radius, and what to say of it."""
     best: dict[float, float] = {}
     for line in evidence.record.get("radii") or []:
-        if line.get("flip") is not None:
-            best[line["eps"]] = max(best.get(line["eps"], 0.0), line["flip"])
+        if (found := line.get(str(FLIP))) is not None:
+            best[line["eps"]] = max(best.get(line["eps"], 0.0), found)
     rates = [best[eps] for eps in sorted(best)]
     if len(rates) < 2:
         return None, []
@@ -253,22 +268,22 @@ def wrong_scores(evidence: Evidence, after: Predicted) -> list[str]:
     """Where the stage's scores of these clusters are not what they must be; without a scorer, the record's names."""
     own, labels = evidence.own, evidence.labels
     if evidence.score is None:
-        metrics = evidence.record.get("metrics") or {}
-        needed = ["flip"] + ["ACC*_clean_map"] * (metrics.get("ACC*") is not None)
-        missing = [name for name in needed if metrics and metrics.get(name) is None]
-        return [f"{name} is not among the scores" for name in missing]
+        record = evidence.record
+        needed = [FLIP] + [ACC_KEPT] * (ACC_MATCHED.read(record) is not None)
+        missing = [metric for metric in needed if record.get("metrics") and metric.read(record) is None]
+        return [f"{metric} is not among the scores" for metric in missing]
     found = evidence.score(labels, own, after)
-    expected = {"flip": float(np.mean(own != after))}
+    expected = {FLIP: float(np.mean(own != after))}
     if labels is not None:
         mapping = match(labels, own, n_clusters=evidence.surface.model.info.n_clusters)
-        expected |= {"ACC*_clean_map": accuracy_under(mapping, labels, after), "ACC*": accuracy(labels, after)}
+        expected |= {ACC_KEPT: accuracy_under(mapping, labels, after), ACC_MATCHED: accuracy(labels, after)}
     problems = []
-    for name, value in expected.items():
-        given = found.get(name)
+    for metric, value in expected.items():
+        given = found.get(str(metric))
         if given is None:
-            problems.append(f"{name} is not among the scores")
+            problems.append(f"{metric} is not among the scores")
         elif abs(given - value) > 1e-9:
-            problems.append(f"{name} is {given:.6g}, must be {value:.6g}")
+            problems.append(f"{metric} is {given:.6g}, must be {value:.6g}")
     return problems
 
 
@@ -352,11 +367,11 @@ def worst_case(evidence: Evidence) -> Verdict:
     each = getattr(attacker, "perturb_each", None)
     if each is None:
         return not_run("one attack alone: a headline needs the worst case of several")
-    metrics = evidence.record.get("metrics") or {}
-    members = {name: value for name, value in metrics.items() if name.startswith("flip_") and value is not None}
+    whole, metrics = FLIP.read(evidence.record), map(Metric.parse, evidence.record.get("metrics") or ())
+    members = {m: m.read(evidence.record) or 0.0 for m in metrics if m.member and m == replace(FLIP, member=m.member)}
     problems = []
-    if members and metrics.get("flip") is not None and metrics["flip"] < max(members.values()) - 1e-9:
-        problems.append(f"flip {metrics['flip']:.1%} is below {max(members, key=members.__getitem__)}")
+    if members and whole is not None and whole < max(members.values()) - 1e-9:
+        problems.append(f"flip {whole:.1%} is below {max(members, key=members.__getitem__)}")
     torch.manual_seed(few.seed)
     apart: dict[str, list[Views]] = {}
     for batch in few.batches():

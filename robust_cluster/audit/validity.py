@@ -11,10 +11,11 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Certificate, Evidence, Status, Verdict, lightened, not_run
+from robust_cluster.audit.base import ACC_KEPT, FLIP, Certificate, Evidence, Status, Verdict, lightened, not_run
 from robust_cluster.audit.mechanics import ROUNDING, UNBOUNDED
 from robust_cluster.audit.strength import STILL
 from robust_cluster.data.base import Views
+from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy_under, chance_accuracy, match
 from robust_cluster.metrics.ari import ari
 from robust_cluster.models.base import ClusterModel, Embedding
@@ -135,15 +136,14 @@ def twin_breaks(evidence: Evidence) -> Verdict:
         if evidence.labels is not None:
             n_clusters = evidence.surface.model.info.n_clusters
             mapping = match(evidence.labels, there.own, n_clusters=n_clusters)
-            left = accuracy_under(mapping, evidence.labels, after)
-            broken = left <= chance_accuracy(evidence.labels, n_clusters)
+            kept = accuracy_under(mapping, evidence.labels, after)
+            broken = kept <= chance_accuracy(evidence.labels, n_clusters)
         is_above = probes.mean_bound((after != there.own).astype(float) - found, side="lower") > 0
     elif evidence.twin is not None:
-        metrics = evidence.twin.get("metrics") or {}
-        if metrics.get("flip") is None:
+        flips, left, chance = (metric.read(evidence.twin) for metric in (FLIP, ACC_KEPT, Metric("chance")))
+        if flips is None:
             return not_run("the record of the attack on the undefended model has no flip rate")
-        value, below, chance = float(metrics["flip"]), metrics.get("ACC*_clean_map"), metrics.get("chance")
-        broken = below is not None and chance is not None and below <= chance
+        value, broken = flips, left is not None and chance is not None and left <= chance
         is_above = value > probes.rate(found)
     else:
         return not_run("the attack on the undefended model is not at hand")

@@ -23,6 +23,7 @@ from robust_cluster.cli.options import (
     refuse,
 )
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
 
@@ -325,7 +326,7 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     found = sheet(
         spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS
     )
-    recorded = (store.record(spec) or {})["metrics"]["flip"]
+    recorded = Metric("flip", "attack").read(store.record(spec) or {}) or 0.0
     if abs(found.flip - recorded) > ROUNDING:
         shares = f"{100 * found.flip:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"
         console.stderr().print(f"note: {shares}: another device or version")

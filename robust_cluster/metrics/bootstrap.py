@@ -56,6 +56,13 @@ class Assignments:
                 f"{self.moved.shape}"
             )
 
+    @property
+    def classes(self) -> Ints:
+        """`truth`, where there are labels. Raises: ShapeError."""
+        if self.truth is None:
+            raise ShapeError("the score needs the class of every sample")
+        return self.truth
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -71,6 +78,7 @@ class Interval:
     samples: int | None
 
 
+Score = Callable[[Ints], Floats]  # of contingency tables (b, K, C): (b,)
 Statistic = Callable[[Assignments, Ints], Floats]  # of rows and weights (b, n), how often each row is drawn: (b,)
 
 
@@ -195,33 +203,43 @@ def rand(counts: Ints) -> Floats:
     return np.asarray(np.where(spread > 0, (both - expected) / np.where(spread > 0, spread, 1), 1.0))
 
 
-SCORES: Mapping[str, Callable[[Ints], Floats]] = {"ACC": matched, "NMI": mutual, "ARI": rand}
-LABELLED = frozenset({*SCORES, *(f"{name}*" for name in SCORES), "ACC*_clean_map"})
-STATISTICS = LABELLED | {"flip"}  # the metrics of a record that follow from its rows
+def flips(rows: Assignments, weights: Ints) -> Floats:
+    """The flip rate (b,) of each resample, the mean over attackers."""
+    return np.asarray(weights @ (rows.moved != rows.clean).mean(axis=0) / weights.sum(axis=1))
+
+
+def clean(score: Score) -> Statistic:
+    """The score of the clean clusters."""
+    return lambda rows, weights: score(counted(rows.clean, rows.classes, weights))
+
+
+def attacked(score: Score) -> Statistic:
+    """The score of the moved clusters, the mean over attackers."""
+    return lambda rows, weights: average([score(counted(moved, rows.classes, weights)) for moved in rows.moved])
+
+
+def kept(rows: Assignments, weights: Ints) -> Floats:
+    """ACC (b,) of the moved clusters under the map of the clean ones, the mean over attackers."""
+    before = counted(rows.clean, rows.classes, weights)
+    return average([matched_before(before, counted(moved, rows.classes, weights)) for moved in rows.moved])
+
+
+OF_METRIC: Mapping[str, Statistic] = {
+    "ACC": clean(matched),
+    "NMI": clean(mutual),
+    "ARI": clean(rand),
+    "ACC*": attacked(matched),
+    "NMI*": attacked(mutual),
+    "ARI*": attacked(rand),
+    "ACC*_clean_map": kept,
+    "flip": flips,
+}
+STATISTICS = frozenset(OF_METRIC)  # the metrics of a record that follow from its rows
 
 
 def statistic(name: str) -> Statistic:
-    """The statistic of a record's metric: "ACC", "NMI*", "ACC*_clean_map", "flip" ...; of attackers the mean.
-
-    Raises: KeyError for one that does not follow from rows, ShapeError where it needs classes and there are none.
-    """
-    if name not in STATISTICS:
-        raise KeyError(name)
-
-    def of_rows(rows: Assignments, weights: Ints) -> Floats:
-        if name == "flip":
-            return np.asarray(weights @ (rows.moved != rows.clean).mean(axis=0) / weights.sum(axis=1))
-        if rows.truth is None:
-            raise ShapeError(f"{name} needs the class of every sample")
-        clean = counted(rows.clean, rows.truth, weights)
-        if name in SCORES:
-            return SCORES[name](clean)
-        tables = [counted(moved, rows.truth, weights) for moved in rows.moved]
-        if name == "ACC*_clean_map":
-            return average([matched_before(clean, moved) for moved in tables])
-        return average([SCORES[name.removesuffix("*")](moved) for moved in tables])
-
-    return of_rows
+    """The statistic of a record's metric, such as "ACC*"; a mean over attackers. Raises: KeyError for another one."""
+    return OF_METRIC[name]
 
 
 def average(values: Sequence[Floats]) -> Floats:

@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Assignments(np.zeros(2, int), np.zeros(3, int), np.zeros((1, 3), int))
     with pytest.raises(ShapeError, match="at least one seed"):
         interval([], statistic("flip"))
-    with pytest.raises(ShapeError, match="NMI needs the class of every sample"):
+    with pytest.raises(ShapeError, match="the score needs the class of every sample"):
         interval([Assignments(None, np.zeros(3, int), np.zeros((1, 3), int))], statistic("NMI"))
     with pytest.raises(KeyError, match="delta_norm"):
         statistic("delta_norm")
