@@ -28,7 +28,7 @@ When = Literal["quick", "full"]
 
 Build = Callable[[Mapping[str, Any]], Attack]
 Predicted = npt.NDArray[np.int64]
-PORTION = 250  # rows moved and labelled at once
+PORTION = 250  # rows moved and labeled at once
 BATCH = 100  # the same where batch norm takes the statistics of the batch: as the stage scores
 
 FLIP = Metric("flip", "attack")

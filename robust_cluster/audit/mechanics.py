@@ -27,13 +27,13 @@ GRADIENT_ROWS = 5
 SINGLE_ROWS = 6  # samples that are attacked one by one
 SINGLE_STEPS = 10  # at most, of these attacks
 ONE_STEP_SHARE = 0.5  # of the climb of one gradient step: the least of an attack that takes gradients
-UNBOUNDED = "the attack has no radius: it penalises size instead"
+UNBOUNDED = "the attack has no radius: it penalizes size instead"
 
 
 def identity(evidence: Evidence) -> Verdict:
     """At eps = 0 every point is bit-equal to its clean one, no cluster changes, all scores are the clean ones.
 
-    Value: samples that differ. Catches clamps of normalised data and steps taken before the projection
+    Value: samples that differ. Catches clamps of normalized data and steps taken before the projection
     (torchattacks issue 172).
     """
     if evidence.attacker.budget.norm is None:

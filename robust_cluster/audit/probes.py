@@ -206,7 +206,7 @@ def best_noise(evidence: Evidence, draws: int) -> Flags:
 
 
 def to_other_means(evidence: Evidence) -> Views | None:
-    """Points moved from their cluster's mean towards the nearest other one's, None where there is one cluster.
+    """Points moved from their cluster's mean toward the nearest other one's, None where there is one cluster.
 
     The attack of a nearest-mean surrogate, which knows the victim's clean labels and no gradient of it.
     """

@@ -388,7 +388,7 @@ def worst_case(evidence: Evidence) -> Verdict:
 
 
 def sweep(evidence: Evidence) -> Verdict:
-    """No other step size, objective or optimiser flips over 1 point more: PGD and APGD on margin and divergence,
+    """No other step size, objective or optimizer flips over 1 point more: PGD and APGD on margin and divergence,
 
     and the attack's own step times 1/2 and 2, on at most 200 points. Value: the best of them less the attack. Source:
     Carlini et al. 2019, hyper-parameters.

@@ -317,7 +317,7 @@ def finished(
 
 
 def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
-    """The misled samples; a note on stderr when they are labelled otherwise than the record says."""
+    """The misled samples; a note on stderr when they are labeled otherwise than the record says."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.sheet import check_attack, sheet
 

@@ -52,7 +52,7 @@ def patches(images: Floats, positions: Sequence[int]) -> list[Floats]:
 
     Positions count the 12 cells that are no corner, row by row: 0 and 1 are the middle of the first row, 2 to 5 the
     second row. Each position is min-max scaled to [0, 1] over all samples. Enlarging is bilinear with half-pixel
-    centres; beyond the border its pixels are repeated, where DeepMVC's mirror: the same for images with a dark border.
+    centers; beyond the border its pixels are repeated, where DeepMVC's mirror: the same for images with a dark border.
     Shape: images (n, C, H, W) in [0, 1]. Raises: DataError when a position is the same everywhere.
     Source: DeepMVC (PatchedMNIST).
     """

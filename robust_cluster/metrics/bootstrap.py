@@ -1,6 +1,6 @@
 """Hierarchical intervals for a mean over seeds whose every value is a score of many samples: two levels of spread.
 
-Seeds vary (another initialisation, another attacker) and so do samples (other rows of the same kind). The spread over
+Seeds vary (another initialization, another attacker) and so do samples (other rows of the same kind). The spread over
 samples comes from a bootstrap of the rows; all scores of one resample, clean and attacked, are of the same rows, so
 that differences are paired. The spread over seeds is that of the seeds' values, with Student's t.
 
@@ -179,7 +179,7 @@ def matched_before(clean: Ints, moved: Ints) -> Floats:
 
 
 def mutual(counts: Ints) -> Floats:
-    """NMI (b,) of contingency tables, normalised by the mean of both entropies; 1 where both are one group."""
+    """NMI (b,) of contingency tables, normalized by the mean of both entropies; 1 where both are one group."""
     shares = counts / counts.sum(axis=(1, 2), keepdims=True)
     of_clusters, of_classes, of_both = (
         stats.entropy(part, axis=1)

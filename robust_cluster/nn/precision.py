@@ -10,7 +10,7 @@ from torch import Tensor
 
 @contextmanager
 def precision(level: str) -> Iterator[None]:
-    """Float32 products at this level, restored afterwards.
+    """Float32 products at this level, restored afterward.
 
     "medium" on a CPU lets oneDNN compute them: in float32, or in bfloat16 where the CPU has AMX. "highest" is for
     attacks, measurements and gradient checks.

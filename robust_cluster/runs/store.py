@@ -271,7 +271,7 @@ def _write(path: Path, content: bytes) -> None:
         except BaseException:  # also Ctrl-C; a full disk needs the room back
             temporary.unlink(missing_ok=True)
             raise
-        if hasattr(os, "O_DIRECTORY"):  # Windows has no folder handles to synchronise
+        if hasattr(os, "O_DIRECTORY"):  # Windows has no folder handles to synchronize
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)

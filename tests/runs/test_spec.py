@@ -118,8 +118,8 @@ def test_a_spec_survives_json_with_its_lineage_and_key() -> None:
 
 
 def test_a_field_that_no_spec_has_is_refused() -> None:
-    with pytest.raises(TypeError, match="colour"):
-        RunSpec.from_json(run_spec().to_json() | {"colour": "red"})
+    with pytest.raises(TypeError, match="color"):
+        RunSpec.from_json(run_spec().to_json() | {"color": "red"})
 
 
 def test_a_setting_that_is_not_finite_has_no_key() -> None:

@@ -98,9 +98,9 @@ def _upright(path: Path, views: list[Array | Matrix], labels: Array | None) -> l
         return views
     if ends[1] == {n} or (n is None and len(ends[1]) == 1):
         return [_turned(view) for view in views]
-    labelled = "" if n is None else f" and labels {n}"
+    labeled = "" if n is None else f" and labels {n}"
     raise ShapeError(
-        f"{path.name}: all views must have the same number of samples, got {', '.join(map(str, shapes))}{labelled}"
+        f"{path.name}: all views must have the same number of samples, got {', '.join(map(str, shapes))}{labeled}"
     )
 
 
