@@ -195,7 +195,7 @@ def _content(name: str, folders: "Folders", options: DataOptions) -> dict[str, A
 
 
 def _shape(n_samples: int, shapes: Sequence[Sequence[int]], labels: "Labels | None") -> dict[str, Any]:
-    """Shape of each view and number of classes."""
+    """Shape of each view and number of classes, as `rc data info` shows them."""
     return {
         "shape": [" x ".join(map(str, (n_samples, *shape))) for shape in shapes],
         "classes": "no labels" if labels is None else int(labels.max()) + 1,
@@ -203,7 +203,7 @@ def _shape(n_samples: int, shapes: Sequence[Sequence[int]], labels: "Labels | No
 
 
 def _values(view: "Tensor | SparseView") -> str:
-    """The range of a view's values, and how many of its columns have only one."""
+    """The range of a view's values, and how many of its columns are constant."""
     if not hasattr(view, "flatten"):
         share = len(view.values) / max(1, view.shape[0] * view.shape[1])
         return f"sparse, {share:.2%} are not 0, up to {float(view.values.max()):.4g}"
@@ -273,7 +273,7 @@ def import_file(ctx: typer.Context, options: ImportOptions) -> None:
 def verify(ctx: typer.Context, options: VerifyOptions) -> None:
     """Compare every file that is there with what was published or written. Raises: typer.Exit(1) for a difference."""
     if options.name is not None:
-        _facts_known(options.name, options.folders)
+        _check_known(options.name, options.folders)
     rows = list(_verified(options.name, options.folders))
     if options.json:
         console.show_json(rows)
@@ -314,7 +314,7 @@ def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
 
 
 def _state(file: "SourceFile", path: Path) -> str:
-    """What a published file's bytes say. A .gz may have been packed anew: then it has to unpack without a fault."""
+    """Whether a file is as it was published, in words. A .gz that was packed anew must unpack without a fault."""
     from robust_cluster.data.sources import check, unpacks
 
     if path.name != file.name:
@@ -328,8 +328,8 @@ def _state(file: "SourceFile", path: Path) -> str:
     return "ok: as published" if file.checksum else "ok: no checksum is known"
 
 
-def _facts_known(name: str, folders: "Folders") -> None:
-    """Nothing for a name that there is. Raises: UnknownNameError."""
+def _check_known(name: str, folders: "Folders") -> None:
+    """Raises UnknownNameError for a name that no data set has."""
     from robust_cluster.data.prepare import available
 
     known = [row[0] for row in available(folders)]

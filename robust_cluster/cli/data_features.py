@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,35 +94,29 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
     err.print(f"next: rc cluster --model ae_kmeans --data {output}")
 
 
-class shown_progress:  # noqa: N801  # read as a statement
-    """Rows done, on stderr: a bar on a terminal, else a line every few seconds and one at the end."""
+@contextmanager
+def shown_progress(title: str, *, quiet: bool) -> "Iterator[Report]":
+    """A block that shows on stderr how many rows are done: a bar on a terminal, else a line every few seconds."""
+    from rich.progress import Progress
 
-    def __init__(self, title: str, *, quiet: bool) -> None:
-        self.title = title
-        self.console = console.stderr(quiet=quiet)
+    err = console.stderr(quiet=quiet)
+    if err.is_terminal:
+        with Progress(console=err) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last: float | None = None
 
-    def __enter__(self) -> "Report":
-        from rich.progress import Progress
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if last is None:
+            last = 0.0
+            err.print(f"{title}: {total} images" + (f", {done} done before" if done else ""))
+        elif done == total or time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            err.print(f"{title}: {done}/{total}")
 
-        if not self.console.is_terminal:
-            self.last, self.begun = 0.0, -1
-            return self._line
-        self.bar = Progress(console=self.console)
-        self.task = self.bar.add_task(self.title, total=None)
-        self.bar.start()
-        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
-
-    def __exit__(self, *error: object) -> None:
-        if hasattr(self, "bar"):
-            self.bar.stop()
-
-    def _line(self, done: int, total: int) -> None:
-        if self.begun < 0:
-            self.begun = done
-            self.console.print(f"{self.title}: {total} images" + (f", {done} done before" if done else ""))
-        elif done == total or time.monotonic() - self.last >= PLAIN_SECONDS:
-            self.last = time.monotonic()
-            self.console.print(f"{self.title}: {done}/{total}")
+    yield report
 
 
 VERB = Verb("features", "Compute features of images with a trained network.", EXAMPLES, FeaturesOptions, compute)

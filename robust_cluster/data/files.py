@@ -7,10 +7,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from robust_cluster.data import text
-from robust_cluster.data.base import Raw
+from robust_cluster.data.base import Array, Raw
 from robust_cluster.data.formats import (
     CORPORA,
     PAIRED,
@@ -29,7 +28,6 @@ from robust_cluster.data.sources import AGAIN, damaged
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import ConfigError, DataError
 
-Array = npt.NDArray[np.generic]
 # The third byte of an IDX file; numbers of more than one byte are big-endian.
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

@@ -37,8 +37,10 @@ def find(folders: Folders) -> tuple[Path, ...] | None:
 
 
 def read(folders: Folders) -> Raw:
-    """Levels (1080, 77) and the names of the classes. Levels that were not measured become 0, as ADEC's forerunner
-    DynAE does. Raises: DataError for a sheet with other columns, or levels that are no numbers.
+    """Levels (1080, 77) and the names of the classes.
+
+    Levels that were not measured become 0, as in DynAE, ADEC's forerunner.
+    Raises: DataError for a sheet with other columns, or levels that are no numbers.
     """
     import pandas as pd  # half a second, and only this file needs it
 

@@ -14,7 +14,7 @@ import torch
 
 from robust_cluster import discover
 from robust_cluster.data import cache, files, multiview, sparse, split
-from robust_cluster.data.base import DataInfo, Dataset, Folders, Labels, Raw, Stored
+from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw, Stored
 from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.sources import check_folder
@@ -25,7 +25,6 @@ from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNam
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import DataRef, Normalize
 
-Array = npt.NDArray[np.generic]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
@@ -35,15 +34,14 @@ State = Literal["prepared", "ready", "needs files"]
 def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: bool = False) -> Dataset:
     """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `folders.data_dir`.
 
-    A name "noisy:<name>" is the noisy two-view construction of that single-view set. What a data set's `construct`
-    builds, it builds of the rows that `ref.limit` leaves, so that pairs stay within the subset.
+    A name "noisy:<name>" is the noisy two-view construction of that single-view set. A data set's `construct` gets the
+    rows that `ref.limit` leaves, so that pairs stay within the subset.
     The `split` of the result's ref is decided: by default "halves" for several views (AR-DMVC), none for one (ALRDC).
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
     `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88,
     with "adec" by the one that makes the mean of all x_i^2 1. `ref.subset` keeps classes, then `ref.limit` rows;
     `ref.size` pools images. A sparse view stays sparse: as CSR, float32, scaled in the same way.
-    A copy that `rc data prepare` has made of the same files is mapped into memory instead, unless a `fresh` reading is
-    asked for.
+    Unless `fresh`, a copy that `rc data prepare` has made of the same files is mapped into memory instead.
     Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
@@ -95,7 +93,7 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
-    """What models train on, or what attacks train and score on; the data set itself where it is not split."""
+    """Part 1, on which models train, or part 2, on which attacks train and score; all of it where it is not split."""
     if not split.divides(dataset.ref.split):
         return dataset
     return take(dataset, split.parts(dataset.ref.split, dataset.ref.name, dataset.info.n_samples)[which - 1])
@@ -162,7 +160,7 @@ def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
 
 
 def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Construct | None]:
-    """The arrays as published, and what builds the views of them. Raises: UnknownNameError with every name there is."""
+    """The arrays as published, and what builds views of them, or None. Raises: UnknownNameError, ConfigError."""
     name = ref.name.removeprefix(NOISY)
     construct = multiview.noisy if name != ref.name else None
     reading = Reading(ref.label_column, ref.text_column, ref.size)
@@ -237,7 +235,7 @@ def _check_shapes(name: str, raw: Raw) -> int:
 
 
 def _needed(view: Array | Matrix, n_rows: int) -> int:
-    """Bytes of memory that the preparation of `n_rows` rows of a dense view takes beside what is there."""
+    """Bytes of memory that preparing `n_rows` rows of a view takes on top of the view itself."""
     if not isinstance(view, np.ndarray):
         return 0
     is_part = n_rows < len(view)
@@ -264,7 +262,7 @@ def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) 
 
 
 def _portions(view: Array, rows: RowNumbers) -> Iterator[Array]:
-    """The rows of a view, some at a time: the file that it is mapped from may be larger than memory."""
+    """The rows of a view, a portion at a time: the file that it is mapped from may be larger than memory."""
     count = 1 + view.nbytes // PORTION
     if len(rows) == len(view):
         yield from np.array_split(view, count)
@@ -296,7 +294,7 @@ def _number_labels(name: str, labels: Array) -> Labels:
 
 
 def check(name: str, raw: Raw) -> None:
-    """Nothing, when arrays can be used. Raises: DataError or ShapeError naming the view and what is wrong with it."""
+    """Raises DataError or ShapeError for arrays that cannot be used, naming the view and what is wrong with it."""
     _check_values(name, raw.views, np.arange(_check_shapes(name, raw)))
     if raw.labels is not None:
         _number_labels(name, raw.labels)
@@ -325,7 +323,7 @@ def _rows_of_classes(ref: DataRef, labels: Array | None) -> RowNumbers:
 
 
 def _class_name(label: np.generic) -> str:
-    """A class as a user writes it: 3 for 3.0 too."""
+    """A class as a user writes it: "3" for 3.0 too."""
     value = label.item()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
@@ -366,7 +364,7 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> RowNum
 
 
 def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) -> int:
-    """`ref.n_clusters`, by default the number of classes. Raises: ConfigError, also for a split that leaves too few."""
+    """`ref.n_clusters`, else the number of classes. Raises: ConfigError, also where a split leaves too few samples."""
     n_classes = None if labels is None else int(labels.max()) + 1
     n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
     if n_clusters is None:
@@ -393,7 +391,7 @@ def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) 
 def _convert(ref: DataRef, raw: Raw, index: int) -> Floats | Matrix:
     """One view as float32: images (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
 
-    C-contiguous and writable; the raw array itself where it already is that, since the raw data are not used again.
+    C-contiguous and writable. A raw array that already is all this is given back itself: nobody reads it again.
     """
     view = raw.views[index]
     if not isinstance(view, np.ndarray):
@@ -409,7 +407,7 @@ def pixels(name: str, images: Array) -> Floats:
 
 
 def _channels_first(name: str, images: Array) -> Array:
-    """Images as (n, channels, height, width); of two axes that could be the channels (at most 4) the shorter is."""
+    """Images as (n, channels, height, width). The second and the last axis may be the channels: the shorter is."""
     if images.ndim == 3:
         return images[:, None]
     if min(images.shape[1], images.shape[3]) > 4:
@@ -442,11 +440,11 @@ def _mean_square(views: Sequence[Floats | Matrix]) -> float:
 
 
 def _scale(ref: DataRef, views: Sequence[Floats | Matrix]) -> float:
-    """The constant that all views are multiplied by here, in place.
+    """Multiply all views, in place, by one constant, and return it.
 
     The mean of ||x||^2 over samples and views becomes 88 (ALRDC), or the mean of all x_i^2 becomes 1 (ADEC).
     """
-    # In float64, a thousand rows at a time: the whole at once would be two more copies of the data.
+    # in float64, a thousand rows at a time: the whole at once would be two more copies of the data
     dense = [view for view in views if isinstance(view, np.ndarray)]
     portions = (rows for view in dense for rows in np.array_split(view, 1 + len(view) // 1000))
     total = sum(float(np.square(rows, dtype=np.float64).sum()) for rows in portions)

@@ -1,7 +1,7 @@
 """REUTERS: the news of RCV1-v2 as tf-idf vectors of the 2,000 most frequent words, read from the token files.
 
-A document counts when exactly one of the four root topics is its own: 685,071 of 804,414. The preparation is that of
-DEC's code, which VaDE and LPVDN took: all kept documents give the vocabulary and the weights, a subset is drawn after.
+A document counts when it has exactly one of the four root topics: 685,071 of 804,414 do. The preparation is that of
+DEC's code, which VaDE and LPVDN took: all these documents give the vocabulary and the weights, then a subset is drawn.
 """
 
 import gzip

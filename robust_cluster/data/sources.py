@@ -1,4 +1,4 @@
-"""How published files are found and fetched: one search order, downloads that resume and are checked, one sentence."""
+"""How published files are found and fetched: folders in one order, downloads that resume and are checked."""
 
 import gzip
 import hashlib
@@ -25,9 +25,9 @@ AGAIN = "delete it and fetch it again"  # what to do with a damaged file
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file as its publisher gives it out; `md5` and `sha256` in hexadecimal; None: not known.
+    """A file as its publisher gives it out, e.g. MNIST's t10k-labels-idx1-ubyte.gz.
 
-    `size` in bytes tells a user what to expect; whether a file is whole, its checksum says where there is one.
+    `size` in bytes is for messages; `md5` or `sha256`, in hexadecimal, tell whether the file is whole. None: not known.
     """
 
     name: str
@@ -38,7 +38,7 @@ class SourceFile:
 
     @property
     def description(self) -> str:
-        """Name, size and checksum, as a sentence has them."""
+        """Name, size and checksum for a message: "usps.bz2 (6.6 MB, MD5 ec16...)"."""
         facts = [
             bytes_in_words(self.size) if self.size else "",
             f"SHA-256 {self.sha256}" if self.sha256 else f"MD5 {self.md5}" if self.md5 else "",
@@ -74,7 +74,7 @@ class Collection:
 
 
 def find(folders: Folders, *collections: Collection) -> tuple[Path, ...] | None:
-    """The files of the first collection that is there, folder by folder; None when none is. Nothing is downloaded.
+    """The files of the first collection that is there, folder by folder; None when none is. It downloads nothing.
 
     Raises: ConfigError for a --data-dir that is no folder or cannot be read.
     """
@@ -83,15 +83,15 @@ def find(folders: Folders, *collections: Collection) -> tuple[Path, ...] | None:
 
 
 def get(folders: Folders, *collections: Collection) -> tuple[Path, ...]:
-    """The files of the first collection that is there; else the last one's, downloaded into the cache.
+    """The files of the first collection that is there; where none is, the last one's, downloaded into the cache.
 
-    Raises: DataError with the sentence that says what to put where, or that a download is not what was published.
+    Raises: DataError that says what to put where, or that a download is not what was published.
     """
     return find(folders, *collections) or download(folders, collections[-1])
 
 
 def download(folders: Folders, collection: Collection) -> tuple[Path, ...]:
-    """The files of a collection in the cache's folder of its name; those that are there are not fetched again.
+    """The files of a collection, downloaded into the cache's folder of its name unless they are there already.
 
     A download that was cut off goes on where it ended. Raises: DataError.
     """
@@ -112,7 +112,7 @@ def download(folders: Folders, collection: Collection) -> tuple[Path, ...]:
 
 
 def absent(collection: Collection, why: str = "") -> DataError:
-    """The error that names every file, its size and checksum, and the folder to put it into."""
+    """The error for files that are missing: it names each with its size and checksum, and the folder to put it into."""
     urls = {file.url.rpartition("/")[0] + "/" for file in collection.files if file.url}
     source = f" from {' and '.join(sorted(urls))}" if urls else ""
     other = f", or {collection.install}" if collection.install else ""
@@ -129,10 +129,7 @@ def damaged(path: Path, error: Exception) -> DataError:
 
 
 def check(file: SourceFile, path: Path) -> None:
-    """Nothing, when the file at `path` has the published checksum, or the size where that is all that is known.
-
-    Raises: DataError naming both values.
-    """
+    """Raises DataError unless the file at `path` has the published checksum, or the size where no checksum is known."""
     size = path.stat().st_size
     if file.checksum is not None:
         kind, expected = file.checksum
@@ -161,7 +158,7 @@ def unpacks(path: Path) -> bool:
 
 
 def check_folder(folder: Path | None) -> None:
-    """Nothing for None or a folder that can be read. Raises: ConfigError."""
+    """Raises ConfigError unless --data-dir is left out or a folder that can be read."""
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--data-dir must be an existing folder, got {folder}")
     if folder is not None and not os.access(folder, os.R_OK | os.X_OK):
@@ -176,14 +173,14 @@ def bytes_in_words(size: int) -> str:
 
 
 def _forms(path: Path) -> Iterator[Path]:
-    """The ways in which a published file may lie on a disk: as it is; .gz unpacked."""
+    """The paths at which a published file may lie: `path`, and without its .gz where the file was unpacked."""
     yield path
     if path.suffix == ".gz" and not path.name.endswith(".tar.gz"):
         yield path.with_suffix("")
 
 
 def _fetch(file: SourceFile, folder: Path, folders: Folders) -> None:
-    """Puts one file into the folder, by way of `<name>.part`. Raises: DataError, OSError, HTTPException."""
+    """Download one file into the folder; until it is checked it is `<name>.part`. Raises: DataError, OSError, ..."""
     part = folder / f"{file.name}.part"
     if not (part.exists() and file.checksum and _fits(file, part)):
         _receive(file, part, folders)
@@ -196,7 +193,7 @@ def _fetch(file: SourceFile, folder: Path, folders: Folders) -> None:
 
 
 def _fits(file: SourceFile, path: Path) -> bool:
-    """Whether a file is what was published."""
+    """Whether the file at `path` is what was published."""
     try:
         check(file, path)
     except DataError:
@@ -205,7 +202,7 @@ def _fits(file: SourceFile, path: Path) -> bool:
 
 
 def _receive(file: SourceFile, part: Path, folders: Folders) -> None:
-    """Writes the rest of a file behind what is there of it. Raises: OSError when it ends early, HTTPException."""
+    """Append to `part` what it lacks of the file. Raises: OSError when the download ends early, HTTPException."""
     done = part.stat().st_size if part.exists() else 0
     request = Request(file.url or "", headers={"Range": f"bytes={done}-"} if done else {})
     try:

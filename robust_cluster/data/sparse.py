@@ -98,7 +98,7 @@ def view_of(matrix: Matrix) -> SparseView:
 
 
 def canonical(matrix: Any) -> Matrix:
-    """A sparse matrix of any of scipy's forms as CSR: entries sorted, none twice, none zero; a copy where it was not.
+    """A sparse matrix of any of scipy's forms as CSR: entries sorted, none twice, none zero. Copied unless it was so.
 
     Raises: DataError when its indices point outside of it.
     """
@@ -138,7 +138,7 @@ def add_to_digest(content: "hashlib._Hash", name: str, matrix: Matrix) -> None:
 
 
 def sum_of_squares(matrix: Matrix) -> float:
-    """Over all entries, in float64, a million at a time."""
+    """The sum of the squares of all entries, in float64, a million at a time."""
     values = cast(npt.NDArray[np.float32], matrix.data)
     portions = np.array_split(values, 1 + len(values) // 1_000_000)
     return math.fsum(float(np.square(portion, dtype=np.float64).sum()) for portion in portions)

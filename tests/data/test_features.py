@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from robust_cluster.cli import app as entry
 from robust_cluster.data import cache, features, files
 from robust_cluster.data.base import Folders, Raw
-from robust_cluster.data.features import Arrays, Folder, Network, Work, extract, find_network, find_source
+from robust_cluster.data.features import ImageArray, ImageFolder, Network, Work, extract, find_network, find_source
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
@@ -181,7 +181,7 @@ def test_a_folder_of_images_of_any_size_has_its_classes_and_a_digest_of_its_byte
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L" if row else "RGB", size, 40 * row if row else (7, 7, 7)).save(path)
     source = find_source("pets/", tmp_path / "pets", folders)
-    assert isinstance(source, Folder)
+    assert isinstance(source, ImageFolder)
     extract(work(folders, source), ignore)
     raw = files.read(Path("out.npz"))
     assert raw.labels is not None
@@ -189,13 +189,13 @@ def test_a_folder_of_images_of_any_size_has_its_classes_and_a_digest_of_its_byte
     assert source.images(0, 1, SIZE).mean().item() == pytest.approx(80 / 255)
     before = source.digest
     Image.new("L", (8, 8), 81).save(tmp_path / "pets" / "ape" / "1.png")
-    assert Folder(tmp_path / "pets").digest != before
+    assert ImageFolder(tmp_path / "pets").digest != before
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 6), (4, 6, 6, 1), (4, 3, 6, 6), (4, 6, 6, 3)])
 def test_gray_and_rgb_arrays_in_either_order_become_rgb(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "a.npy", np.random.default_rng(0).random(shape))
-    found = Arrays("a", files.read(tmp_path / "a.npy")).images(1, 3, 6)
+    found = ImageArray("a", files.read(tmp_path / "a.npy")).images(1, 3, 6)
     assert tuple(found.shape) == (2, 3, 6, 6)
 
 
@@ -316,7 +316,7 @@ def test_what_goes_wrong_on_the_way_gets_one_sentence(folders: Folders, tmp_path
     elif damage == "image":
         (tmp_path / "pets").mkdir()
         (tmp_path / "pets" / "a.png").write_text("text")
-        job, sentence = replace(job, source=Folder(tmp_path / "pets")), r"a\.png is no readable image"
+        job, sentence = replace(job, source=ImageFolder(tmp_path / "pets")), r"a\.png is no readable image"
     else:
         (tmp_path / "out.npz").write_text("text")
         sentence = r"out\.npz is there and no \.npz of features"
@@ -381,4 +381,4 @@ def test_the_names_in_older_files_of_a_transformer_are_known(folders: Folders, t
 def test_images_that_were_imported_are_found_by_their_name(folders: Folders) -> None:
     cache.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), folders)
     assert len(find_source("pets", None, folders)) == len(pixels())
-    assert find_source("pets", None, folders).digest == Arrays("x", Raw((pixels(),), None, True, "x")).digest
+    assert find_source("pets", None, folders).digest == ImageArray("x", Raw((pixels(),), None, True, "x")).digest

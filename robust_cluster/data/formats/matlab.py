@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.io
 import scipy.sparse
 from scipy.io.matlab import MatReadError
 
+from robust_cluster.data.base import Array
 from robust_cluster.data.formats import memory
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError, ShapeError
 
-Array = npt.NDArray[np.generic]
 VIEWS = ("X", "x", "fea", "data")  # the variable that is taken for the views, the first that is there
 LABELS = ("Y", "y", "gt", "gnd", "truth", "truelabel", "label", "labels")
 
