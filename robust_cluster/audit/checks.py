@@ -49,8 +49,8 @@ CHECKS = (
 def run(evidence: Evidence, which: When, progress: Callable[[Check], None] | None = None) -> list[Finding]:
     """All 26 findings. "quick" runs checks 1 to 8 on at most 64 rows, "full" these and the others on at most 1,000.
 
-    `progress` is told of every check before it runs. Works on copies of model and attacker, and leaves torch's global
-    generator as it was. A ConfigError, with which an attack refuses a changed setting, is "not run" with its sentence.
+    `progress` is told of every check before it runs. Model and attacker are copied, and torch's global generator stays
+    as it was. Where an attack refuses a changed setting with a ConfigError, the check is "not run" with that sentence.
     """
     surface = replace(evidence.surface, model=copy.deepcopy(evidence.surface.model))
     evidence = replace(evidence, surface=surface, attacker=copy.deepcopy(evidence.attacker))
@@ -78,7 +78,7 @@ def judged(check: Check, evidence: Evidence) -> Verdict:
 
 
 def finding(check: Check, verdict: Verdict, seconds: float) -> Finding:
-    """The entry of the record, in which JSON has no number for what is infinite or none."""
+    """The entry for the record; JSON has no infinity and no NaN, so its value is None there."""
     return Finding(
         id=check.id,
         name=check.name,

@@ -1,4 +1,4 @@
-"""Checks 9 to 17: whether a stronger attack was in reach. Minutes, on at most 1,000 points, in an audit."""
+"""Checks 9 to 17: whether a stronger attack was in reach. They take minutes, on at most 1,000 points, in an audit."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -51,14 +51,14 @@ Flags = npt.NDArray[np.bool_]
 
 
 def cannot_compare(evidence: Evidence) -> Verdict | None:
-    """Why no other attack at the same radius can stand beside this one, None where one can."""
+    """Why no other attack at the same radius can be compared with this one, None where one can."""
     if evidence.attacker.budget.norm is None:
         return not_run(UNBOUNDED, needed=False)
     return not_run(STILL, needed=False) if probes.is_still(evidence) else None
 
 
 def beats_one_step(evidence: Evidence) -> Verdict:
-    """As many samples flip as under one gradient step of the whole radius, beyond the slack.
+    """No fewer samples flip than under one gradient step of the whole radius, beyond the slack.
 
     Value: the flip rate less that of the one step. A learned attack, which takes no steps at a sample, is warned of.
     Source: Carlini et al. 2019; Athalye et al. 2018.
@@ -118,7 +118,7 @@ def fewer(evidence: Evidence) -> Evidence:
 
 
 def learned_converged(evidence: Evidence) -> Verdict:
-    """The same of a training log."""
+    """The verdict on a learned attack: the flip rate no longer rises in the second half of its training log."""
     points = evidence.record.get("curve") or []
     log = [point[str(FLIP)] for point in points if point.get(str(FLIP)) is not None]
     if len(log) < 2:
@@ -129,18 +129,18 @@ def learned_converged(evidence: Evidence) -> Verdict:
 
 
 def heights(evidence: Evidence, points: Views, gain: Gain) -> npt.NDArray[np.float64]:
-    """The objective (n,) as numbers."""
+    """The objective (n,) as an array of NumPy."""
     found: npt.NDArray[np.float64] = probes.heights(evidence, points, gain).cpu().double().numpy()
     return found
 
 
 def monotone(evidence: Evidence) -> Verdict:
-    """A larger radius flips no fewer samples: the best of all radii up to it never does, and the attack itself hardly.
+    """A larger radius flips no fewer samples, at 1/4, 1/2, 1 and 2 times the audited radius and on the record's curve.
 
-    Radii 1/4, 1/2, 1 and 2 times the audited one, and the record's own. Value: the largest fall of the raw flip rate.
-    Fails where a point of a smaller ball is lost in a larger one (then budgets are not nested), or where the radius
-    changes nothing; warns where the raw curve falls beyond the slack, in flips or in the margin of those that stay.
-    Source: Carlini et al. 2019; ART issue 840; robust-ml issue 3.
+    It fails where a sample that a smaller radius flips is lost although its point lies in the larger ball too (budgets
+    are not nested), or where the radius changes nothing. It warns where the attack's own curve falls beyond the slack,
+    in flips or in the margins of samples that stay. Value: the largest fall of that curve. Source: Carlini et al. 2019;
+    ART issue 840; robust-ml issue 3.
     """
     if (reason := cannot_compare(evidence)) is not None:
         return reason
@@ -184,7 +184,7 @@ def monotone(evidence: Evidence) -> Verdict:
 
 
 def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
-    """The largest fall of the record's own curve, the best attack at every radius, and what to say of it."""
+    """The largest fall of the record's curve, of the best attack at every radius, and a note where it is too large."""
     best: dict[float, float] = {}
     for line in evidence.record.get("radii") or []:
         if (found := line.get(str(FLIP))) is not None:
@@ -199,7 +199,7 @@ def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
 def unbounded(evidence: Evidence) -> Verdict:
     """Where every valid value may be reached, at least 99 % flip, and ACC under the clean matching is at chance.
 
-    Value: the flip rate. Samples that the clean clustering had wrong may come right: they do not count against it. ACC
+    Value: the flip rate. ACC counts samples that were right before, for those that were wrong may come right. ACC
     matched anew may stay high where clusters were permuted or joined, which the note says. An attack that sees scores
     or labels only is warned of. Source: Carlini et al. 2019 (100 % success without a bound); ART's SecurityCurve.
     """
@@ -226,7 +226,7 @@ def unbounded(evidence: Evidence) -> Verdict:
 
 
 def at_the_floor(evidence: Evidence, labels: Predicted, after: Predicted) -> tuple[list[str], str]:
-    """What is wrong with the ACC of unbounded points, and what is only to be said."""
+    """Problems with the ACC of unbounded points, and a note that is no problem."""
     n_clusters = evidence.surface.model.info.n_clusters
     mapping = match(labels, evidence.own, n_clusters=n_clusters)
     was, is_now = mapping[evidence.own] == labels, mapping[after] == labels
@@ -265,7 +265,7 @@ def real_points(evidence: Evidence) -> Verdict:
 
 
 def wrong_scores(evidence: Evidence, after: Predicted) -> list[str]:
-    """Where the stage's scores of these clusters are not what they must be; without a scorer, the record's names."""
+    """Problems with the stage's scores of these clusters; without a scorer, scores that the record lacks."""
     own, labels = evidence.own, evidence.labels
     if evidence.score is None:
         record = evidence.record
@@ -328,7 +328,7 @@ def other(evidence: Evidence, name: str, overrides: Mapping[str, Any]) -> tuple[
 
 
 def beats_transfer(evidence: Evidence) -> Verdict:
-    """Hardly any sample is flipped by points made for another model and not by the attack: at most 0.5 %.
+    """At most 0.5 % of the samples are flipped by points made for another model and not by the attack itself.
 
     The other models: the nearest mean of the clean clusters in the attacked space, the model before its defense, and
     the source of a transfer attack where the evidence has one. Value: the share of such samples; the note names them.
@@ -359,8 +359,8 @@ def beats_transfer(evidence: Evidence) -> Verdict:
 def worst_case(evidence: Evidence) -> Verdict:
     """A headline counts a sample as flipped if any of its attacks flips it, which is not the best attack's mean.
 
-    Value: the flip rate less the share that any member flips, on at most 200 points with lightened members. Source:
-    Carlini et al. 2019; AutoAttack issue 45. One attack alone is no headline: it is not run there, and never a pass.
+    Value: the flip rate less the share that any member flips, on at most 200 points with lightened members. One attack
+    alone is no headline: the check is not run there. Source: Carlini et al. 2019; AutoAttack issue 45.
     """
     few = evidence.probe(SWEEP_ROWS)
     attacker = few.rebuilt(lightened(few.attacker))
@@ -388,10 +388,10 @@ def worst_case(evidence: Evidence) -> Verdict:
 
 
 def sweep(evidence: Evidence) -> Verdict:
-    """No other step size, objective or optimizer flips over 1 point more: PGD and APGD on margin and divergence,
+    """No other step size, objective or optimizer flips over 1 point more, on at most 200 points.
 
-    and the attack's own step times 1/2 and 2, on at most 200 points. Value: the best of them less the attack. Source:
-    Carlini et al. 2019, hyper-parameters.
+    PGD and APGD on margin and divergence are tried, and the attack's own step times 1/2 and 2. Value: the flip rate of
+    the best of them less the attack's. Source: Carlini et al. 2019, hyper-parameters.
     """
     if (reason := cannot_compare(evidence)) is not None:
         return reason
@@ -417,7 +417,7 @@ def sweep(evidence: Evidence) -> Verdict:
 
 
 def variants(evidence: Evidence) -> Iterator[tuple[str, Views | None, str]]:
-    """Names and points of other settings, or None and why they were refused."""
+    """Name, points and "" of each other setting that is tried; None and the reason where it was refused."""
     step = setting(evidence.attacker, "relative_step")
     if isinstance(step, float):
         for factor in (0.5, 2.0):

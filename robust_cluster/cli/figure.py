@@ -53,7 +53,7 @@ SUMMARY = "Draw a paper's figure from runs, or that of one attack or certificate
 
 
 def few(parameter: typer.CallbackParam, number: int | None) -> int | None:
-    """`number`, where one is given. Raises: ConfigError when a figure cannot have so many columns."""
+    """`number` or None, as given. Raises: ConfigError when a figure cannot have so many columns."""
     if number is not None and not 1 <= number <= MOST:
         raise ConfigError(f"{parameter.opts[0]} must be in [1, {MOST}], got {number}")
     return number
@@ -115,7 +115,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 
 def draw_run(run: Path, options: FigureOptions) -> None:
-    """Images or the curve of one attack or reattack, or a certificate's."""
+    """Draw images or the curve of one attack or reattack, or one certificate's figure."""
     from robust_cluster.report import figures, robustness
 
     output = options.output or run / f"{options.name}.png"
@@ -140,7 +140,7 @@ def draw_run(run: Path, options: FigureOptions) -> None:
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
-    """A figure of tables/ and what it shows. Raises: MissingResultError, after the picture, when runs are missing."""
+    """Draw a figure of tables/. Raises: MissingResultError, after the picture is written, when runs are missing."""
     from robust_cluster.report import figures, plots
     from robust_cluster.report.spec import requests
     from robust_cluster.report.table import build, load_results, select
@@ -184,7 +184,7 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
 def missing_runs(
     spec: "TableSpec", missing: "Sequence[CellRequest]", asked: "Sequence[CellRequest]", options: FigureOptions
 ) -> MissingResultError:
-    """The sentence that names the first of the missing runs, and the command that makes them."""
+    """The error that names the first of the missing runs, and the command that makes them."""
     plain = ("method", "data")
     named = [
         ", ".join(
@@ -211,7 +211,7 @@ def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
 
 
 def only_records(options: FigureOptions) -> ConfigError:
-    """The sentence for a figure that is drawn of more than records have."""
+    """The error for a figure that needs the runs themselves where only records are given."""
     return ConfigError(
         f"{options.name} is drawn of the runs themselves, and --from has their records alone",
         hint="--runs-dir DIR in place of --from",
@@ -219,7 +219,7 @@ def only_records(options: FigureOptions) -> ConfigError:
 
 
 def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, Sequence[Record]]]":
-    """Each finished run with the lines of its log, from its record where that keeps what is drawn."""
+    """Each finished run with the lines that are drawn: those that its record keeps, else those of its log."""
     from robust_cluster.report import plots
 
     found: list[tuple[CellRequest, Sequence[Record]]] = []
@@ -232,7 +232,7 @@ def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[t
 
 
 def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
-    """A scatter or rows of images of one run a place, the first of its seeds."""
+    """A scatter or rows of images, for each cell from the first of its seeds that has run."""
     from robust_cluster.report import plots
     from robust_cluster.stages import gallery
 
@@ -266,7 +266,7 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
 def portraits(
     runs: "Mapping[tuple[str, str], tuple[CellRequest, Record]]", options: FigureOptions
 ) -> "Iterator[tuple[tuple[str, str], Portrait]]":
-    """Panel and curve, and the model of each run; data that several runs share are read once."""
+    """Panel and curve with the model of each run; data that several runs share are read once."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.gallery import portrait
 
@@ -281,14 +281,14 @@ def portraits(
 
 
 def stages_of(figure: str) -> tuple[Stage, ...]:
-    """The stages whose runs a figure of one run is drawn of."""
+    """The stages whose runs have this figure."""
     return ("certify",) if figure == "certificate" else ("attack", "reattack")
 
 
 def finished(
     folder: Path, stages: tuple[Stage, ...], purpose: str = "a figure is drawn of"
 ) -> tuple[RunStore, RunSpec, Record]:
-    """The store, spec and record of a finished run of one of some stages; `purpose` begins the sentence for others.
+    """The store, spec and record of a finished run of one of `stages`; `purpose` begins the message for other runs.
 
     Raises: MissingResultError when there is no such run or it is not done, ConfigError for another stage, StoreError.
     """

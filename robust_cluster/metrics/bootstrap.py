@@ -1,4 +1,4 @@
-"""Hierarchical intervals for a mean over seeds whose every value is a score of many samples: two levels of spread.
+"""Intervals for a mean over seeds, each of whose values is a score of many samples, with both levels of spread.
 
 Seeds vary (another initialization, another attacker) and so do samples (other rows of the same kind). The spread over
 samples comes from a bootstrap of the rows; all scores of one resample, clean and attacked, are of the same rows, so
@@ -121,8 +121,8 @@ def half_width(values: Floats, resampled: Floats | None) -> float:
     """Half the width: t over seeds and z over shared samples, added as squares (MOVER; Zou and Donner 2008).
 
     Shapes: values (s,), resampled (s, b) of shared rows, None where each seed has its own: their spread is in `values`.
-    The variance of a score over seeds, s^2 / S, holds what the rows do to each seed apart; what they do to all alike is
-    left over when that is taken from the variance of the resampled means.
+    The variance of a score over seeds, s^2 / S, holds what the rows do to each seed apart. Taken from the variance of
+    the resampled means, it leaves what the rows do to all seeds alike.
     """
     normal = stats.norm.ppf((1 + LEVEL) / 2)
     n_seeds = len(values)
@@ -145,7 +145,7 @@ def same_rows(one: Assignments, other: Assignments) -> bool:
 
 
 def drawn(n: int, random: np.random.Generator, draws: int = DRAWS) -> Ints:
-    """How often each of n rows is drawn in each resample of n, (draws, n); rows of it sum to n."""
+    """How often each of n rows is drawn in each resample of n, (draws, n); every resample's counts sum to n."""
     chosen = random.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
     return np.bincount(chosen.ravel(), minlength=draws * n).reshape(draws, n)
 

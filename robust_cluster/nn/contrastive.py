@@ -15,7 +15,7 @@ def info_nce(left: Tensor, right: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean over the 2n rows of -log(e^{<r_i, p_i>/t} / sum_{j != i} e^{<r_i, r_j>/t}), p_i the row's other view.
 
     The rows are left above right; each has one positive and 2n - 2 negatives, the other samples of both views. Inner
-    products are of the rows as they are: normalize first for cosines. Shapes: left and right (n, d), t > 0.
+    products are those of the rows as given: normalize them first for cosines. Shapes: left and right (n, d), t > 0.
     Raises: ShapeError when shapes differ or n < 2. Source: SEM (Xu et al., NeurIPS 2023); differs: none.
     """
     if left.shape != right.shape or len(left) < 2:

@@ -1,4 +1,4 @@
-"""Generator and discriminator of AR-DMVC's attack (ICML 2024): perturbations of images, and who tells moved ones.
+"""Generator and discriminator of AR-DMVC's attack (ICML 2024): one perturbs images, the other tells moved from clean.
 
 Layers as in AR-DMVC's released code, which takes 1 x 28 x 28 pixels: the generator there is that of the single-view
 attack on deep clustering (Chhabra et al., NeurIPS 2022). Its networks for RegDB are not released; other sizes and

@@ -21,8 +21,8 @@ def uniform_fan_in(module: nn.Module) -> None:
 class MirroredAutoencoder(nn.Module):
     """A perceptron and its mirror, ReLU inside, latent and output linear, on samples of any shape as rows.
 
-    `scale` multiplies what goes in and divides what comes out; losses are taken between scaled rows. `start_seed` is a
-    random number that goes where the weights go: methods that start from one pretrained network can fit the same
+    `scale` multiplies what goes in and divides what comes out; losses compare scaled rows. `start_seed` is a random
+    number that is saved with the weights, so that all methods that start from one pretrained network fit the same
     k-means to it. Initialization: `uniform_fan_in`.
     """
 

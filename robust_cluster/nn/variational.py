@@ -101,7 +101,7 @@ class MixturePrior(nn.Module):
 
 
 def prior_kl(gamma: Tensor, mean: Tensor, log_var: Tensor, prior: MixturePrior) -> Tensor:
-    """E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) >= 0: the second line of Eq. 4 and the entropy at its end.
+    """E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) >= 0: Eq. 4's second line, and the entropy at its end.
 
     Shapes: gamma (n, K), rows sum to 1; mean and log_var (n, J). Differs from the paper: Eq. 4 lacks the 1/2 of its
     second line, without which this is no divergence; the authors' code has it.
@@ -129,7 +129,7 @@ class PairDiscriminator(nn.Module):
     def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """d(x_i, z_i) and d(x_{i-1}, z_i), each (n,), with x_{-1} the batch's last. Shapes: z (n, J), x (n, D).
 
-        The first layer is linear, so what it makes of x is computed once and shifted.
+        The first layer is linear, so its share of x is computed once and shifted for the second pairing.
         """
         of_z, of_x = self.first.weight.split(self.sizes, dim=1)
         left, right = F.linear(z, of_z, self.first.bias), F.linear(x, of_x)
@@ -141,8 +141,8 @@ class PairDiscriminator(nn.Module):
 def pair_information(discriminator: PairDiscriminator, z: Tensor, x: Tensor) -> Tensor:
     """L_MI = E softplus(-d(x, z)) + E softplus(d(x', z)), 2 log 2 where d tells nothing apart, 0 at best (Eq. 11).
 
-    x' is the sample before in the batch, none its own; batches come in random order, so it is a random one, and nothing
-    is drawn for it. Encoder and discriminator both descend. Shapes: z (n, J), x (n, ...). Raises: ShapeError for n < 2.
+    x' is the sample before in the batch: batches come in random order, so it is a random other one without a draw.
+    Encoder and discriminator both descend. Shapes: z (n, J), x (n, ...). Raises: ShapeError for n < 2.
     """
     if len(z) < 2:
         raise ShapeError(f"another sample of the batch is needed for each, got {len(z)} in all")
