@@ -21,7 +21,7 @@ LEAST_Q = 1e-20  # floor of q_ij; the authors' code
 
 
 def check_perplexity(perplexity: float, n: int) -> None:
-    """Raises ConfigError unless a distribution over n - 1 others can have this perplexity."""
+    """Refuse a perplexity that no row over n - 1 others can have. Raises: ConfigError."""
     if not 1 <= perplexity <= n - 1:
         raise ConfigError(
             f"perplexity must be in [1, batch - 1] = [1, {n - 1}], got {perplexity:g}",
