@@ -16,17 +16,17 @@ from robust_cluster.audit.base import Evidence, Status, Verdict, cut, joined, li
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import ClusterModel, Embedding
 
-ROUNDING = 1e-6  # relative, of a norm
+ROUNDING = 1e-6  # relative error of a norm that rounding may cause
 BATCHES = (1, 7, 256)  # sizes that must give the same labels
 ZERO_GRADIENT = (0.01, 0.10)  # shares of points without a gradient: from here warn, from here fail
 DIRECTIONS = 20  # of finite differences
-STEP = 1e-7  # of finite differences, times the root mean square of the points
-JITTER = 1e-3  # the same, of every value: how far from the clean points gradients are compared with differences
-GRADIENT_ERROR = 1e-3  # relative
+STEP = 1e-7  # size of finite differences, in root mean squares of the points
+JITTER = 1e-3  # how far beside the clean points gradients are compared with differences, in the same unit
+GRADIENT_ERROR = 1e-3  # the largest relative error that passes
 GRADIENT_ROWS = 5
 SINGLE_ROWS = 6  # samples that are attacked one by one
 SINGLE_STEPS = 10  # at most, of these attacks
-ONE_STEP_SHARE = 0.5  # of the climb of one gradient step: the least of an attack that takes gradients
+ONE_STEP_SHARE = 0.5  # of what one gradient step climbs, an attack that takes gradients must climb
 UNBOUNDED = "the attack has no radius: it penalizes size instead"
 
 

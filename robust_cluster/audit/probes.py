@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 Visited = list[Views]
 
 DRAWS = 1000  # resamples of a bootstrap
-JITTER = 0.1  # share of the radius, the start of a step where the objective is flat at the clean point
+JITTER = 0.1  # share of the radius at which a step starts where the objective is flat at the clean point
 EDGE = 1e-4  # log units: a point so close to the boundary may fall on either side by rounding alone
 
 

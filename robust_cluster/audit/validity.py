@@ -21,18 +21,18 @@ from robust_cluster.metrics.ari import ari
 from robust_cluster.models.base import ClusterModel, Embedding
 
 PLANTED_ROWS = 40  # samples, each with a head of its own
-PLANTED_SHARE = 0.95  # that must be found
-PLANTED_AT = 0.9  # of the way to the planted point's representation the cluster changes
+PLANTED_SHARE = 0.95  # of the planted points must be found
+PLANTED_AT = 0.9  # of the way to the planted point's representation, where the cluster changes
 PLANTED_SCALE = 10.0  # log units from the clean point to the planted one
 FAR = -30.0  # log units of clusters that take no part
-TWIN_FLIPS = 0.9  # "near the floor" where there are no labels
+TWIN_FLIPS = 0.9  # the flip rate at which an undefended model counts as broken
 REFITS = 3
-AGREEMENT = (0.99, 0.95)  # of surrogate and head: below the first warn, below the second fail
+AGREEMENT = (0.99, 0.95)  # of surrogate and head: the check warns below the first, fails below the second
 CERTIFIED_ROWS = 200
 SMOOTHED_DRAWS = 400
 CONTRADICTED = 1e-4  # p of the votes at a moved point, were the certified cluster still the most frequent
 SEEDS = (3, 2)  # of the model, of the attack
-LARGE = 0.05  # of ACC that noise of that size costs
+LARGE = 0.05  # of ACC: where noise costs more, eps is large
 
 
 class PlantedHead(ClusterModel):
@@ -274,7 +274,7 @@ def certificate_holds(evidence: Evidence) -> Verdict:
     Value: the share contradicted, on at most 200 points. Source: Cohen et al. 2019; of 13 tables published with that
     paper's code 8 have radii above the cap of the alpha it states.
     """
-    from scipy import stats  # takes a second, which every run's start would pay
+    from scipy import stats  # late: it takes a second, and every run imports this file
 
     certificate = evidence.certificate
     if certificate is None:

@@ -42,7 +42,7 @@ COLUMNS = 10  # columns of images of one attack
 OF_CHECKPOINTS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
 COUNTED = ("top", "neighbors")  # those whose columns can be counted
 NAMED = 4  # missing runs that a sentence names
-ROUNDING = 0.01  # of the scored samples: another device or number of threads may label so many differently
+ROUNDING = 0.01  # share of the samples that another device or number of threads may label differently
 EXAMPLES = """
 rc figure lpvdn_noise --profile cpu --format csv
 rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf

@@ -29,11 +29,11 @@ from robust_cluster.runs.spec import DataRef
 
 Kind = Literal["prepared", "imported"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-VERSION = 1  # of the arrays; raised when the preparation gives other numbers
+VERSION = 1  # of the copies: raised when the preparation gives other numbers
 ABOUT = "about.json"
 PARTS = ("starts", "columns", "values")  # of a sparse view
 NEW = ".new-"  # begins the names of folders that are being written
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of an import
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # that a user may give an import
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
     split.check(ref.split)
-    is_gone = path is not None and not path.exists()  # its name alone may be another file's
+    is_gone = path is not None and not path.exists()  # then its name must not lead to another file
     entry = None if fresh or is_gone else cache.prepared(ref, folders, source_files(ref, folders, path=path))
     if entry is not None:
         return _as_asked(ref, cache.dataset(ref, entry))
@@ -182,7 +182,7 @@ def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Const
     imported = cache.imports(folders)
     if name in imported:
         return cache.read_import(name, folders), construct
-    is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # a name is wanted here
+    is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # given where a name is wanted
     way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
     if Path(name).is_dir() and not is_file:
         way = f"--data {name}/ for the folder"
@@ -378,7 +378,7 @@ def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) 
             f"n_clusters must be in [2, {name}] = [2, {most}], got {n_clusters}",
             hint="--clusters K, --limit N or --split N/M" if is_divided else "--clusters K or --limit N",
         )
-    if is_divided and ref.split != "halves" and labels is not None and n_classes is not None:  # halves are drawn
+    if is_divided and ref.split != "halves" and labels is not None and n_classes is not None:  # halves are random
         n_learned = len(np.unique(labels[learned]))
         if n_learned < min(n_classes, n_clusters):
             raise ConfigError(

@@ -21,7 +21,7 @@ from robust_cluster.errors import DataError
 
 WORDS = 2000  # of the vocabulary
 TEXT = "text"  # the column or field that is taken for the texts
-SHARE = 4  # bytes of memory that a byte of texts takes while it is counted, about
+SHARE = 4  # bytes of memory, about, that a byte of texts takes while its words are counted
 
 
 def read_jsonl(path: Path, reading: Reading) -> Raw:

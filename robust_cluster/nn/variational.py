@@ -52,7 +52,7 @@ class VariationalAutoencoder(nn.Module):
     def reconstruction(self, z: Tensor, x: Tensor) -> Tensor:
         """E sum_d BCE(x_d, x_hat_d), or E ||x - x_hat||^2 for data without bounds: the first line of Eq. 4."""
         outputs, flat = self.decoder(z), x.flatten(1)
-        if self.is_bounded:  # of logits: a saturated sigmoid would keep its error without a gradient
+        if self.is_bounded:  # of logits: behind a saturated sigmoid an error has no gradient
             return F.binary_cross_entropy_with_logits(outputs, flat, reduction="sum") / len(flat)
         return squared_error(outputs, flat)
 
@@ -81,7 +81,9 @@ class MixturePrior(nn.Module):
         """log gamma (n, K) = log_softmax_c [log pi_c + log N(z; mu_c, s_c^2)]; the gradient reaches z and the prior."""
         log_vars = self.log_variances()
         squares = (z.unsqueeze(1) - self.means).square() * (-log_vars).exp()  # (n, K, J), exact at any precision
-        joint = self.log_weights() - 0.5 * (squares + log_vars).sum(dim=2)  # less a constant that no softmax sees
+        joint = self.log_weights() - 0.5 * (squares + log_vars).sum(
+            dim=2
+        )  # but for a constant, which cancels in the softmax
         return joint.log_softmax(dim=1)
 
     @torch.no_grad()
