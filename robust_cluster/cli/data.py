@@ -214,14 +214,12 @@ def _values(view: "Tensor | SparseView") -> str:
 
 def fetch(ctx: typer.Context, options: NameOptions) -> None:
     """Download the files of a built-in data set into the cache, unless they are there."""
-    from robust_cluster.data.sources import download
-
     module = _module(options.name, required=True)
     found = module.find(options.folders)
     if found is None and module.COLLECTION is None:
         module.read(options.folders)  # raises the sentence that says how to get it
     if found is None:
-        found = download(options.folders, module.COLLECTION)
+        found = module.COLLECTION.download(options.folders)
     else:
         options.say(f"{options.name} is there already" if found else f"{options.name} ships with a package")
     options.show([str(path) for path in found], "\n".join(map(str, found)))
@@ -294,8 +292,8 @@ def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
     for known in discover.names("data"):
         module = _module(known)
         if name in (None, known) and module is not None and module.COLLECTION is not None:
-            unpacked = module.UNPACKED.files if hasattr(module, "UNPACKED") else ()
-            files = {file.name: file for file in (*module.COLLECTION.files, *unpacked)}
+            instead = module.COLLECTION.instead
+            files = {file.name: file for file in (*module.COLLECTION.files, *(instead.files if instead else ()))}
             for path in [path for path in module.find(folders) or () if path not in seen]:
                 seen.add(path)
                 file = files.get(path.name) or files.get(f"{path.name}.gz")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_cluster.data import sources
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.data.text import frequent_words, tfidf
@@ -27,12 +26,8 @@ COLLECTION = Collection(
     ),
     ("20news_home",),
 )
+find = COLLECTION.find
 PARTS = ("20news-bydate-train", "20news-bydate-test")
-
-
-def find(folders: Folders) -> tuple[Path, ...] | None:
-    """The archive, or None."""
-    return sources.find(folders, COLLECTION)
 
 
 def read(folders: Folders) -> Raw:
@@ -41,7 +36,7 @@ def read(folders: Folders) -> Raw:
     Only the body of a post counts: its header names the group, which is the label. A post whose body has none of the
     words is a row of zeros.
     """
-    (path,) = sources.get(folders, COLLECTION)
+    (path,) = COLLECTION.get(folders)
     posts = [post for part in PARTS for post in _posts(path, part)]
     matrix = tfidf(frequent_words("20newsgroups", [body(text) for _, text in posts]))
     matrix.data *= np.float32(matrix.shape[1] ** 0.5)

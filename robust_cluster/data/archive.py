@@ -5,19 +5,18 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from robust_cluster.data import sources
 from robust_cluster.data.base import Folders
 from robust_cluster.data.sources import Collection, damaged
 from robust_cluster.errors import DataError
 
 
-def contents(folders: Folders, unpacked: Collection, packed: Collection) -> dict[str, bytes]:
-    """Name -> content of the files of `unpacked`, which else are inside the archive, downloaded where it is not there.
+def contents(archive: Collection, folders: Folders) -> dict[str, bytes]:
+    """Name -> content of the archive's members, which are the files that may lie there `instead` of it.
 
     Raises: DataError when the archive cannot be had, is truncated or lacks one of the files.
     """
-    found = sources.find(folders, unpacked, packed) or sources.get(folders, packed)
-    return members(found, [file.name for file in unpacked.files])
+    inside = archive.instead.files if archive.instead else ()
+    return members(archive.get(folders), [file.name for file in inside])
 
 
 def members(found: Sequence[Path], names: Sequence[str]) -> dict[str, bytes]:

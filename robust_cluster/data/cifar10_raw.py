@@ -2,13 +2,11 @@
 
 import io
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import sources
 from robust_cluster.data.archive import contents
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.sources import AGAIN, NO_LICENSE, Collection, SourceFile
@@ -18,17 +16,6 @@ DESCRIPTION = "CIFAR-10, 60,000 images (train, then test), 32x32 in color, 10 cl
 CITATION = "Krizhevsky, Learning multiple layers of features from tiny images, University of Toronto, 2009"
 LICENSE = NO_LICENSE
 SHAPE = (3, 32, 32)
-COLLECTION = Collection(
-    "cifar10",
-    (
-        SourceFile(
-            "cifar-10-python.tar.gz",
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            170_498_071,
-            "c58f30108f718f92721af3b95e74349a",
-        ),
-    ),
-)
 UNPACKED = Collection(
     "cifar10",
     (
@@ -41,6 +28,19 @@ UNPACKED = Collection(
     ),
     ("cifar10/cifar-10-batches-py", "cifar-10-batches-py"),
 )
+COLLECTION = Collection(
+    "cifar10",
+    (
+        SourceFile(
+            "cifar-10-python.tar.gz",
+            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+            170_498_071,
+            "c58f30108f718f92721af3b95e74349a",
+        ),
+    ),
+    instead=UNPACKED,
+)
+find = COLLECTION.find  # the unpacked files, or the archive alone
 # What a batch needs to rebuild its array of bytes, and nothing else: such a pickle can run no code.
 REBUILD = np.empty(0, np.uint8).__reduce__()[0]
 ALLOWED: dict[tuple[str, str], Any] = {
@@ -61,14 +61,9 @@ class SafeUnpickler(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
-def find(folders: Folders) -> tuple[Path, ...] | None:
-    """The six unpacked batches, or the archive alone, or None."""
-    return sources.find(folders, UNPACKED, COLLECTION)
-
-
 def read(folders: Folders) -> Raw:
     """Images (60000, 3, 32, 32) uint8 and labels 0 to 9. Raises: DataError."""
-    parts = [read_batch(*batch) for batch in contents(folders, UNPACKED, COLLECTION).items()]
+    parts = [read_batch(*batch) for batch in contents(COLLECTION, folders).items()]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="pickled batches of cifar10")
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_cluster import __version__, discover
-from robust_cluster.data import cache, files, prepare, sources
+from robust_cluster.data import cache, files, prepare
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.formats import arrays, images
 from robust_cluster.data.sources import AGAIN, Collection, SourceFile
@@ -333,9 +333,9 @@ def _weights_file(name: str, url: str, folders: Folders) -> Path:
     weights = Collection("weights", (SourceFile(file, url),))
     torchs = Path(torch.hub.get_dir()) / "checkpoints" / file
     expected = Path(file).stem.rpartition("-")[2]  # torchvision's names end in the first digits of their SHA-256
-    found = sources.find(folders, weights) or ((torchs,) if torchs.is_file() else None)
+    found = weights.find(folders) or ((torchs,) if torchs.is_file() else None)
     try:
-        (target,) = found or sources.download(folders, weights)
+        (target,) = found or weights.download(folders)
     except DataError as error:
         raise DataError(
             f"the weights {file} of {name} are not there and could not be downloaded from {url} "

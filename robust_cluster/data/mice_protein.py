@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robust_cluster.data import sources
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.errors import DataError
@@ -27,13 +26,9 @@ COLLECTION = Collection(
             "https://archive.ics.uci.edu/ml/machine-learning-databases/00342/Data_Cortex_Nuclear.xls",
         ),
     ),
+    instead=Collection("mice-protein", (SourceFile("Data_Cortex_Nuclear.csv"),)),
 )
-AS_CSV = Collection("mice-protein", (SourceFile("Data_Cortex_Nuclear.csv"),))
-
-
-def find(folders: Folders) -> tuple[Path, ...] | None:
-    """The sheet as .csv or .xls, or None."""
-    return sources.find(folders, AS_CSV, COLLECTION)
+find = COLLECTION.find
 
 
 def read(folders: Folders) -> Raw:
@@ -44,7 +39,7 @@ def read(folders: Folders) -> Raw:
     """
     import pandas as pd  # half a second, and only this file needs it
 
-    (path,) = find(folders) or sources.get(folders, COLLECTION)
+    (path,) = COLLECTION.get(folders)
     table = _sheet(path)
     proteins = [column for column in table.columns if str(column).endswith(SUFFIX)]
     if len(proteins) != N_PROTEINS or CLASS not in table.columns:

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import sources
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.files import read_idx
 from robust_cluster.data.sources import Collection, SourceFile
@@ -44,11 +43,11 @@ class Family:
 
     def find(self, folders: Folders) -> tuple[Path, ...] | None:
         """Image and label file of each part, where all of them are in one folder, or None."""
-        return sources.find(folders, self.collection)
+        return self.collection.find(folders)
 
     def read(self, folders: Folders) -> Raw:
         """Images (n, 28, 28) uint8 and labels of the parts, one after the other. Raises: DataError."""
-        paths = sources.get(folders, self.collection)
+        paths = self.collection.get(folders)
         pairs = zip(self.parts, paths[::2], paths[1::2], strict=True)
         images, labels = zip(*(self._read_part(part, left, right) for part, left, right in pairs), strict=True)
         return Raw((np.concatenate(images),), np.concatenate(labels), image=True, source=f"IDX files of {self.name}")

@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import sources
 from robust_cluster.data.base import Folders
 from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.data.sparse import Matrix
@@ -40,11 +39,7 @@ COLLECTION = Collection(
     ),
     ("rcv1", "RCV1"),
 )
-
-
-def find(folders: Folders) -> tuple[Path, ...] | None:
-    """The file of topics and the five of tokens, or None."""
-    return sources.find(folders, COLLECTION)
+find = COLLECTION.find
 
 
 def vectors(folders: Folders) -> tuple[Matrix, npt.NDArray[np.int64]]:
@@ -52,7 +47,7 @@ def vectors(folders: Folders) -> tuple[Matrix, npt.NDArray[np.int64]]:
 
     The token files are streamed: what is in memory is the counts, about 1.5 GB for all of RCV1 (2.2 kB a document).
     """
-    topics_file, *token_files = sources.get(folders, COLLECTION)
+    topics_file, *token_files = COLLECTION.get(folders)
     roots = root_topics(topics_file)
     labels: list[int] = []
 

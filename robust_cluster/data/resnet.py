@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import files, sources
+from robust_cluster.data import files
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.features import UNTRAINED, provenance
 from robust_cluster.data.sources import Collection, SourceFile
@@ -32,7 +32,7 @@ class Features:
 
     def find(self, folders: Folders) -> tuple[Path, ...] | None:
         """The file `<name>/resnet50.npz` below one of the folders, or None."""
-        return sources.find(folders, Collection(self.name, (SourceFile(f"{self.name}/{FILE}"),)))
+        return Collection(self.name, (SourceFile(f"{self.name}/{FILE}"),)).find(folders)
 
     def read(self, folders: Folders) -> Raw:
         """Features (n, 2048) and labels. Raises: DataError when there is no file, or it holds something else."""

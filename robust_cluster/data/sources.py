@@ -56,15 +56,26 @@ class SourceFile:
 class Collection:
     """Published files that lie together, such as MNIST's: in the subfolder `name`, in one of `subfolders`, or in none.
 
-    A file whose name ends in .gz may also lie there unpacked. `install`: another way to get it, for the sentence.
+    A file whose name ends in .gz may also lie there unpacked. `instead`: other files with the same content, such as the
+    members of an archive, which are looked for first. `install`: another way to get the files, for messages.
     """
 
     name: str
     files: tuple[SourceFile, ...]
     subfolders: tuple[str, ...] = ()
     install: str = ""
+    instead: "Collection | None" = None
 
-    def find(self, root: Path) -> tuple[Path, ...] | None:
+    def find(self, folders: Folders) -> tuple[Path, ...] | None:
+        """The files, or those of `instead`, in the first of the folders that has all of them; None when none has.
+
+        Raises: ConfigError for a --data-dir that is no folder or cannot be read.
+        """
+        check_folder(folders.data_dir)
+        either = (self.instead, self) if self.instead else (self,)
+        return next((found for root in folders.roots for one in either if (found := one._below(root))), None)
+
+    def _below(self, root: Path) -> tuple[Path, ...] | None:
         """The paths of all files in the first folder below `root` that has them, in the order of `files`, or None."""
         for folder in (root / self.name, *(root / name for name in self.subfolders), root):
             paths = [next((p for p in _forms(folder / file.name) if p.is_file()), None) for file in self.files]
@@ -72,55 +83,44 @@ class Collection:
                 return tuple(path for path in paths if path)
         return None
 
+    def get(self, folders: Folders) -> tuple[Path, ...]:
+        """The files that `find` finds, else `files`, downloaded into the cache.
 
-def find(folders: Folders, *collections: Collection) -> tuple[Path, ...] | None:
-    """The files of the first collection that is there, folder by folder; None when none is. It downloads nothing.
+        Raises: DataError that says what to put where, or that a download is not what was published.
+        """
+        return self.find(folders) or self.download(folders)
 
-    Raises: ConfigError for a --data-dir that is no folder or cannot be read.
-    """
-    check_folder(folders.data_dir)
-    return next((f for root in folders.roots for c in collections if (f := c.find(root)) is not None), None)
+    def download(self, folders: Folders) -> tuple[Path, ...]:
+        """The files, downloaded into the cache's folder of this name unless they are there already.
 
+        A download that was cut off goes on where it ended. Raises: DataError.
+        """
+        folder = folders.cache / self.name
+        if any(file.url is None for file in self.files):
+            raise self._absent()
+        if not folders.downloads:
+            raise self._absent(" and is downloaded for a run only")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".lock"):
+                for file in self.files:
+                    if not (folder / file.name).is_file():
+                        _fetch(file, folder, folders)
+        except (OSError, HTTPException, ValueError) as error:  # also a timeout, no space, a folder that is a file
+            reason = getattr(error, "reason", None) or error
+            raise self._absent(f" and could not be downloaded ({reason})") from error
+        return tuple(folder / file.name for file in self.files)
 
-def get(folders: Folders, *collections: Collection) -> tuple[Path, ...]:
-    """The files of the first collection that is there; where none is, the last one's, downloaded into the cache.
-
-    Raises: DataError that says what to put where, or that a download is not what was published.
-    """
-    return find(folders, *collections) or download(folders, collections[-1])
-
-
-def download(folders: Folders, collection: Collection) -> tuple[Path, ...]:
-    """The files of a collection, downloaded into the cache's folder of its name unless they are there already.
-
-    A download that was cut off goes on where it ended. Raises: DataError.
-    """
-    folder = folders.cache / collection.name
-    if any(file.url is None for file in collection.files):
-        raise absent(collection)
-    if not folders.downloads:
-        raise absent(collection, " and is downloaded for a run only")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            for file in collection.files:
-                if not (folder / file.name).is_file():
-                    _fetch(file, folder, folders)
-    except (OSError, HTTPException, ValueError) as error:  # also a timeout, no space, a folder that is a file
-        raise absent(collection, f" and could not be downloaded ({_reason(error)})") from error
-    return tuple(folder / file.name for file in collection.files)
-
-
-def absent(collection: Collection, why: str = "") -> DataError:
-    """The error for files that are missing: it names each with its size and checksum, and the folder to put it into."""
-    urls = {file.url.rpartition("/")[0] + "/" for file in collection.files if file.url}
-    source = f" from {' and '.join(sorted(urls))}" if urls else ""
-    other = f", or {collection.install}" if collection.install else ""
-    files = ", ".join(file.description for file in collection.files)
-    return DataError(
-        f"The data set {collection.name} is not there{why}: it needs {files}{source}",
-        hint=f"put them into a folder {collection.name} below the one given as --data-dir{other}",
-    )
+    def _absent(self, why: str = "") -> DataError:
+        """The error for missing files: it names each with its size and checksum, and the folder to put it into."""
+        urls = {file.url.rpartition("/")[0] + "/" for file in self.files if file.url}
+        source = f" from {' and '.join(sorted(urls))}" if urls else ""
+        other = f", or {self.install}" if self.install else ""
+        files = ", ".join(file.description for file in self.files)
+        return DataError(
+            f"The data set {self.name} is not there{why}: it needs {files}{source}",
+            hint=f"put them into a folder {self.name} below the one given as --data-dir{other}",
+        )
 
 
 def damaged(path: Path, error: Exception) -> DataError:
@@ -225,7 +225,3 @@ def _receive(file: SourceFile, part: Path, folders: Folders) -> None:
         folders.progress(file.name, done, done)
     if length and total is not None and done < total:
         raise OSError(f"{file.name} ended after {done:,} of {total:,} bytes; the same command resumes")
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error)

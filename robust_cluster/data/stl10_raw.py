@@ -1,11 +1,8 @@
 """STL-10's 13,000 labeled images; the 100,000 without a label are not used, as in ALRDC."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import sources
 from robust_cluster.data.archive import contents
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.sources import AGAIN, NO_LICENSE, Collection, SourceFile
@@ -15,17 +12,6 @@ DESCRIPTION = "STL-10, 13,000 labeled images (train, then test), 96x96 in color,
 CITATION = "Coates, Lee, Ng, An analysis of single-layer networks in unsupervised feature learning, AISTATS 2011"
 LICENSE = NO_LICENSE
 SHAPE = (3, 96, 96)  # channels, columns, rows: as the file has them
-COLLECTION = Collection(
-    "stl10",
-    (
-        SourceFile(
-            "stl10_binary.tar.gz",
-            "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
-            2_640_397_119,
-            "91f7769df0f17e558f3565bffb0c7dfb",
-        ),
-    ),
-)
 UNPACKED = Collection(
     "stl10",
     (
@@ -36,16 +22,24 @@ UNPACKED = Collection(
     ),
     ("stl10/stl10_binary", "STL10/stl10_binary", "stl10_binary"),
 )
-
-
-def find(folders: Folders) -> tuple[Path, ...] | None:
-    """The four unpacked files, or the archive alone, or None."""
-    return sources.find(folders, UNPACKED, COLLECTION)
+COLLECTION = Collection(
+    "stl10",
+    (
+        SourceFile(
+            "stl10_binary.tar.gz",
+            "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+            2_640_397_119,
+            "91f7769df0f17e558f3565bffb0c7dfb",
+        ),
+    ),
+    instead=UNPACKED,
+)
+find = COLLECTION.find  # the unpacked files, or the archive alone
 
 
 def read(folders: Folders) -> Raw:
     """Images (13000, 3, 96, 96) uint8 and labels 0 to 9. Raises: DataError."""
-    files = contents(folders, UNPACKED, COLLECTION)
+    files = contents(COLLECTION, folders)
     parts = [read_part(part, files[f"{part}_X.bin"], files[f"{part}_y.bin"]) for part in ("train", "test")]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="binary files of stl10")

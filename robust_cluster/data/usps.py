@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import sources
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.errors import DataError
@@ -24,16 +23,12 @@ COLLECTION = Collection(
     ),
     ("USPS",),
 )
-
-
-def find(folders: Folders) -> tuple[Path, ...] | None:
-    """The two files, or None."""
-    return sources.find(folders, COLLECTION)
+find = COLLECTION.find
 
 
 def read(folders: Folders) -> Raw:
     """Images (9298, 16, 16) as fractions in [0, 1] and labels 0 to 9. Raises: DataError."""
-    parts = [read_part(path) for path in sources.get(folders, COLLECTION)]
+    parts = [read_part(path) for path in COLLECTION.get(folders)]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="libsvm files of usps")
 

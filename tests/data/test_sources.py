@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from robust_cluster.data.base import Folders
-from robust_cluster.data.sources import Collection, SourceFile, bytes_in_words, check, download, find, get, unpacks
+from robust_cluster.data.sources import Collection, SourceFile, bytes_in_words, check, unpacks
 from robust_cluster.errors import ConfigError, DataError
 
 CONTENT = bytes(range(256)) * 20
@@ -63,14 +63,14 @@ def published(server: Server, *, sha256: str | None = None) -> Collection:
 def test_a_download_goes_to_the_cache_is_told_of_and_is_not_repeated(server: Server, tmp_path: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     folders = Folders(cache=tmp_path, system=(), progress=lambda *news: told.append(news))
-    (path,) = get(folders, published(server))
+    (path,) = published(server).get(folders)
     assert path == tmp_path / "some-set" / "file.bin"
     assert path.read_bytes() == CONTENT
     assert told[-1] == ("file.bin", len(CONTENT), len(CONTENT))
     offline = replace(folders, downloads=False)
-    assert get(folders, published(server)) == get(offline, published(server)) == (path,)
+    assert published(server).get(folders) == published(server).get(offline) == (path,)
     with pytest.raises(DataError, match="some-set is not there and is downloaded for a run only: it needs"):
-        get(replace(offline, cache=tmp_path / "other"), published(server))
+        published(server).get(replace(offline, cache=tmp_path / "other"))
     assert server.asked == [None]
 
 
@@ -80,10 +80,10 @@ def test_a_download_that_was_cut_off_goes_on_where_it_ended(server: Server, tmp_
     with pytest.raises(
         DataError, match=r"some-set is not there and could not be downloaded \(file.bin ended after 1,000"
     ):
-        download(folders, published(server))
-    assert find(folders, published(server)) is None
+        published(server).download(folders)
+    assert published(server).find(folders) is None
     server.stops_after = None
-    (path,) = download(folders, published(server))
+    (path,) = published(server).download(folders)
     assert path.read_bytes() == CONTENT
     assert server.asked == [None, "bytes=1000-"]
 
@@ -92,37 +92,37 @@ def test_a_server_without_ranges_sends_all_of_it_again(server: Server, tmp_path:
     (tmp_path / "some-set").mkdir()
     (tmp_path / "some-set" / "file.bin.part").write_bytes(b"old" * 10)
     server.knows_ranges = False
-    (path,) = download(Folders(cache=tmp_path, system=()), published(server))
+    (path,) = published(server).download(Folders(cache=tmp_path, system=()))
     assert path.read_bytes() == CONTENT
 
 
 def test_a_download_with_another_checksum_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
     wrong = published(server, sha256="0" * 64)
     with pytest.raises(DataError, match=rf"wrong checksum: SHA256 {'0' * 64} expected, got [0-9a-f]{{64}}"):
-        download(Folders(cache=tmp_path, system=()), wrong)
+        wrong.download(Folders(cache=tmp_path, system=()))
     assert [path.name for path in (tmp_path / "some-set").iterdir()] == [".lock"]
 
 
-def test_the_first_place_that_has_all_files_wins(tmp_path: Path) -> None:
+def test_the_first_folder_that_has_all_files_wins(tmp_path: Path) -> None:
     two = Collection("two", (SourceFile("a.gz"), SourceFile("b.gz")), subfolders=("Other/raw",))
     names = ("data", "rc_data", "system", "cache")
     data, rc_data, system, cache = (tmp_path / name for name in names)
     for folder in (data, rc_data, system, cache):
         folder.mkdir()
     folders = Folders(data, cache, rc_data, (system,))
-    assert find(folders, two) is None
+    assert two.find(folders) is None
     (data / "a.gz").touch()  # without b.gz it does not count
     for folder in (cache / "Other" / "raw", system / "two", rc_data, data / "two"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "a").touch()  # unpacked
         (folder / "b.gz").touch()
-        assert find(folders, two) == (folder / "a", folder / "b.gz")
+        assert two.find(folders) == (folder / "a", folder / "b.gz")
 
 
 def test_what_cannot_be_downloaded_is_named_with_its_size_its_checksum_and_the_folder(tmp_path: Path) -> None:
     form = Collection("form", (SourceFile("on-request.tar", size=2_640_397_119, sha256="ab" * 32),), install="ask them")
     with pytest.raises(DataError) as caught:
-        get(Folders(cache=tmp_path, system=()), form)
+        form.get(Folders(cache=tmp_path, system=()))
     assert str(caught.value) == (
         f"The data set form is not there: it needs on-request.tar (2.64 GB, SHA-256 {'ab' * 32}) "
         "(put them into a folder form below the one given as --data-dir, or ask them)"
@@ -133,10 +133,10 @@ def test_what_cannot_be_downloaded_is_named_with_its_size_its_checksum_and_the_f
 def test_a_data_dir_that_is_missing_or_unreadable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = Collection("some", (SourceFile("a"),))
     with pytest.raises(ConfigError, match="--data-dir must be an existing folder, got"):
-        find(Folders(tmp_path / "none", tmp_path), some)
+        some.find(Folders(tmp_path / "none", tmp_path))
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ConfigError, match=r"--data-dir must be a folder that can be read, got .* \(chmod u\+rx"):
-        find(Folders(tmp_path, tmp_path), some)
+        some.find(Folders(tmp_path, tmp_path))
 
 
 def test_a_file_is_checked_for_its_size_and_its_checksum(tmp_path: Path) -> None:
