@@ -97,10 +97,10 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
 @contextmanager
 def shown_progress(title: str, *, quiet: bool) -> "Iterator[Report]":
     """A block that shows on stderr how many rows are done: a bar on a terminal, else a line every few seconds."""
-    from rich.progress import Progress
-
     err = console.stderr(quiet=quiet)
     if err.is_terminal:
+        from rich.progress import Progress
+
         with Progress(console=err) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -29,7 +29,7 @@ from robust_cluster import __version__, discover
 from robust_cluster.data import cache, files, prepare
 from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.formats import arrays, images
-from robust_cluster.data.sources import AGAIN, Collection, SourceFile
+from robust_cluster.data.sources import AGAIN, Collection, SourceFile, hash_of
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 
 OTHERWISE = ("densenet", "googlenet", "inception_v3", "mnasnet")  # torchvision loads or feeds them in other ways
@@ -397,8 +397,7 @@ def _fill(net: nn.Module, name: str, state: dict[str, Tensor]) -> None:
 def _digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal. Raises: DataError."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_of(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -77,9 +77,7 @@ def read(folder: Path, size: int | None = None) -> tuple[tuple[npt.NDArray[np.ui
         raise ShapeError(f"the images of {folder} must have one size, got {first} and {second}", hint="--size 64")
     width, height = (size, size) if size is not None else sizes[0]
     shape = (len(sizes), height, width) if is_gray else (len(sizes), height, width, 3)
-    memory.check(
-        str(folder), 5 * int(np.prod(shape)), "--size with fewer pixels"
-    )  # a byte a value now, four more as float32
+    memory.check(str(folder), 5 * int(np.prod(shape)), "--size with fewer pixels")  # a byte a value, later 4 more
     images = np.empty(shape, np.uint8)
     for row, path in enumerate(listed.paths):
         images[row] = pixels(path, "L" if is_gray else "RGB", (width, height))

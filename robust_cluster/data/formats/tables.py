@@ -107,7 +107,7 @@ def _numbers(name: str, table: "pd.DataFrame", label: str | None) -> Raw:
 
 
 def _check_header(name: str, columns: list[str]) -> None:
-    """Raises DataError for a file without a line of names, whose first samples would be lost without a word."""
+    """Raises DataError for a column without a name, and for a first line of numbers, which would be taken for names."""
     if "" in columns:
         raise DataError(f"{name}: column {columns.index('') + 1} has no name", hint="write it with index=False")
     if columns != [str(i) for i in range(len(columns))] and all(_is_number(column) for column in columns):
