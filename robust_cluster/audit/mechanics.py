@@ -26,7 +26,7 @@ GRADIENT_ERROR = 1e-3  # the largest relative error that passes
 GRADIENT_ROWS = 5
 SINGLE_ROWS = 6  # samples that are attacked one by one
 SINGLE_STEPS = 10  # at most, of these attacks
-ONE_STEP_SHARE = 0.5  # of what one gradient step climbs, an attack that takes gradients must climb
+ONE_STEP_SHARE = 0.5  # the share of one gradient step's climb that an attack with gradients must reach
 UNBOUNDED = "the attack has no radius: it penalizes size instead"
 
 

@@ -105,7 +105,7 @@ FLAT = (divergence, displacement)  # without a gradient at the clean point
 
 
 def objective_of(attacker: Attack) -> tuple[Gain, bool]:
-    """The objective that an attacker ascends, and whether it is known to; the margin where it is not.
+    """The objective that an attacker ascends, and whether that is certain; the margin where it is not.
 
     A named objective is computed by the code here; a function that the attacker was made with is taken as it is.
     """

@@ -30,12 +30,12 @@ from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
 
 POINT = 0.01  # one point of a flip rate
-CLIMB = 0.01  # of its climb, the objective may climb on with twice the steps
+CLIMB = 0.01  # the share of its climb that the objective may add with twice the steps
 FLOOR = 0.99  # the flip rate that an attack without a bound must reach
 RADII = (0.25, 0.5, 1.0, 2.0)  # times the audited one
 NOISE_DRAWS = 100  # random points of each sample; Carlini et al. 2019 speak of 10,000
 SQUARE_QUERIES = 500  # a sample
-TRANSFER_SHARE = 0.005  # of the points, others may flip that the attack does not
+TRANSFER_SHARE = 0.005  # the share of points that a transferred attack may flip and this one not
 SWEEP_ROWS = 200
 LISTED = 20  # points that a note names
 STILL = "eps is 0: nothing moves"

@@ -188,13 +188,13 @@ def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
 
 def _named(views: Sequence[Array | tuple[Array, ...]], labels: Array | None) -> dict[str, Array]:
     """The arrays by the names of their files: view_0 (a sparse view's parts: view_0_starts, ...), ..., labels."""
-    arrays: dict[str, Array] = {} if labels is None else {"labels": labels}
+    arrays: dict[str, Array] = {}
     for i, view in enumerate(views):
         if isinstance(view, np.ndarray):
             arrays[f"view_{i}"] = view
         else:
             arrays |= {f"view_{i}_{part}": array for part, array in zip(PARTS, view, strict=True)}
-    return arrays
+    return arrays if labels is None else {**arrays, "labels": labels}
 
 
 def _choices(ref: DataRef) -> DataRef:
