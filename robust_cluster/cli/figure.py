@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robust_cluster.data.base import Dataset
+    from robust_cluster.measure.images import Sheet
+    from robust_cluster.measure.portraits import Portrait, Strip
     from robust_cluster.report.plots import Point
     from robust_cluster.report.spec import CellRequest, TableSpec
-    from robust_cluster.stages.gallery import Portrait, Strip
-    from robust_cluster.stages.sheet import Sheet
 
 Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
@@ -233,8 +233,8 @@ def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[t
 
 def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
     """A scatter or rows of images, for each cell from the first of its seeds that has run."""
+    from robust_cluster.measure import portraits
     from robust_cluster.report import plots
-    from robust_cluster.stages import gallery
 
     firsts: dict[tuple[str, str], tuple[CellRequest, Record]] = {}
     for request, record in answers:
@@ -244,31 +244,31 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     drawing = plots.drawing_of(spec)
     count = options.count or drawing.count
     shown: dict[str, dict[str, Portrait]] = {}
-    for (panel, curve), portrait in portraits(firsts, options):
+    for (panel, curve), portrait in each_portrait(firsts, options):
         shown.setdefault(panel, {}).setdefault(curve, portrait)
     each = {f"{panel}{curve}": one for panel, curves in shown.items() for curve, one in curves.items()}
     if drawing.kind == "scatter":
-        clouds = {title: gallery.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
+        clouds = {title: portraits.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
         return plots.draw_clouds(spec, clouds, note), plots.cloud_points(clouds)
     sheets: dict[str, list[Strip]] = {}
     if drawing.kind == "top":
-        sheets = {title: gallery.surest(one, count) for title, one in each.items()}
+        sheets = {title: portraits.surest(one, count) for title, one in each.items()}
     for panel, curves in shown.items() if drawing.kind != "top" else ():
         models, title = list(curves.items()), panel.removesuffix(", ")
         sheets[title] = (
-            gallery.outputs(models)
+            portraits.outputs(models)
             if drawing.kind == "outputs"
-            else gallery.neighbors(models, drawing.space, drawing.query, count)
+            else portraits.neighbors(models, drawing.space, drawing.query, count)
         )
     return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
 
 
-def portraits(
+def each_portrait(
     runs: "Mapping[tuple[str, str], tuple[CellRequest, Record]]", options: FigureOptions
 ) -> "Iterator[tuple[tuple[str, str], Portrait]]":
     """Panel and curve with the model of each run; data that several runs share are read once."""
     from robust_cluster.stages.context import Context
-    from robust_cluster.stages.gallery import portrait
+    from robust_cluster.stages.finished import portrait
 
     datasets: dict[DataRef, Dataset] = {}
     for place, (_, record) in runs.items():
@@ -319,9 +319,9 @@ def finished(
 def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     """The misled samples; a note on stderr when they are labeled otherwise than the record says."""
     from robust_cluster.stages.context import Context
-    from robust_cluster.stages.sheet import check_attack, sheet
+    from robust_cluster.stages.finished import check_pixels, sheet
 
-    check_attack(spec)
+    check_pixels(spec)
     dataset = load(spec, options.data, options.data_dir)
     found = sheet(
         spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS
