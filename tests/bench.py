@@ -47,7 +47,7 @@ from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.objectives import margin
 from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.precision import precision
-from robust_cluster.nn.tsne import joint_probabilities, squared_distances
+from robust_cluster.nn.tsne import joint_probabilities, pairwise_squares
 from robust_cluster.runs.environment import matmul_error
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
@@ -173,7 +173,7 @@ def lpvdn_parts() -> dict[str, Callable[[], object]]:
     batch = Batch((torch.rand(800, 784),), torch.arange(800))
     optimizers = model.optimizers("cluster")
     z = (4 * torch.randn(10, LATENT))[torch.randint(10, (800,))] + torch.rand(800, 1) * torch.randn(800, LATENT)
-    squares = squared_distances(z.double()).clamp_min(0).fill_diagonal_(0).numpy()
+    squares = pairwise_squares(z.double()).clamp_min(0).fill_diagonal_(0).numpy()
     return {
         "P": lambda: joint_probabilities(z, 8.0),
         "scikit-learn": lambda: _t_sne._joint_probabilities(squares, 8.0, 0),

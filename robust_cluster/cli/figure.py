@@ -15,14 +15,15 @@ from robust_cluster.cli.options import (
     Device,
     Profile,
     Verb,
+    data_folders,
     data_path,
     offer_figures,
     option,
-    places,
     positive,
     refuse,
 )
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
 
@@ -41,7 +42,7 @@ COLUMNS = 10  # columns of images of one attack
 OF_CHECKPOINTS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
 COUNTED = ("top", "neighbors")  # those whose columns can be counted
 NAMED = 4  # missing runs that a sentence names
-ROUNDING = 0.01  # of the scored samples: another device or number of threads may label so many differently
+ROUNDING = 0.01  # share of the samples that another device or number of threads may label differently
 EXAMPLES = """
 rc figure lpvdn_noise --profile cpu --format csv
 rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf
@@ -52,7 +53,7 @@ SUMMARY = "Draw a paper's figure from runs, or that of one attack or certificate
 
 
 def few(parameter: typer.CallbackParam, number: int | None) -> int | None:
-    """`number`, where one is given. Raises: ConfigError when a figure cannot have so many columns."""
+    """`number` or None, as given. Raises: ConfigError when a figure cannot have so many columns."""
     if number is not None and not 1 <= number <= MOST:
         raise ConfigError(f"{parameter.opts[0]} must be in [1, {MOST}], got {number}")
     return number
@@ -114,7 +115,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 
 def draw_run(run: Path, options: FigureOptions) -> None:
-    """Images or the curve of one attack or reattack, or a certificate's."""
+    """Draw images or the curve of one attack or reattack, or one certificate's figure."""
     from robust_cluster.report import figures, robustness
 
     output = options.output or run / f"{options.name}.png"
@@ -139,7 +140,7 @@ def draw_run(run: Path, options: FigureOptions) -> None:
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
-    """A figure of tables/ and what it shows. Raises: MissingResultError, after the picture, when runs are missing."""
+    """Draw a figure of tables/. Raises: MissingResultError, after the picture is written, when runs are missing."""
     from robust_cluster.report import figures, plots
     from robust_cluster.report.spec import requests
     from robust_cluster.report.table import build, load_results, select
@@ -183,7 +184,7 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
 def missing_runs(
     spec: "TableSpec", missing: "Sequence[CellRequest]", asked: "Sequence[CellRequest]", options: FigureOptions
 ) -> MissingResultError:
-    """The sentence that names the first of the missing runs, and the command that makes them."""
+    """The error that names the first of the missing runs, and the command that makes them."""
     plain = ("method", "data")
     named = [
         ", ".join(
@@ -210,7 +211,7 @@ def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
 
 
 def only_records(options: FigureOptions) -> ConfigError:
-    """The sentence for a figure that is drawn of more than records have."""
+    """The error for a figure that needs the runs themselves where only records are given."""
     return ConfigError(
         f"{options.name} is drawn of the runs themselves, and --from has their records alone",
         hint="--runs-dir DIR in place of --from",
@@ -218,7 +219,7 @@ def only_records(options: FigureOptions) -> ConfigError:
 
 
 def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, Sequence[Record]]]":
-    """Each finished run with the lines of its log, from its record where that keeps what is drawn."""
+    """Each finished run with the lines that are drawn: those that its record keeps, else those of its log."""
     from robust_cluster.report import plots
 
     found: list[tuple[CellRequest, Sequence[Record]]] = []
@@ -231,8 +232,8 @@ def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[t
 
 
 def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
-    """A scatter or rows of images of one run a place, the first of its seeds."""
-    from robust_cluster.measure import portraits as gallery
+    """A scatter or rows of images, for each cell from the first of its seeds that has run."""
+    from robust_cluster.measure import portraits
     from robust_cluster.report import plots
 
     firsts: dict[tuple[str, str], tuple[CellRequest, Record]] = {}
@@ -243,29 +244,29 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     drawing = plots.drawing_of(spec)
     count = options.count or drawing.count
     shown: dict[str, dict[str, Portrait]] = {}
-    for (panel, curve), portrait in portraits(firsts, options):
+    for (panel, curve), portrait in each_portrait(firsts, options):
         shown.setdefault(panel, {}).setdefault(curve, portrait)
     each = {f"{panel}{curve}": one for panel, curves in shown.items() for curve, one in curves.items()}
     if drawing.kind == "scatter":
-        clouds = {title: gallery.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
+        clouds = {title: portraits.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
         return plots.draw_clouds(spec, clouds, note), plots.cloud_points(clouds)
     sheets: dict[str, list[Strip]] = {}
     if drawing.kind == "top":
-        sheets = {title: gallery.surest(one, count) for title, one in each.items()}
+        sheets = {title: portraits.surest(one, count) for title, one in each.items()}
     for panel, curves in shown.items() if drawing.kind != "top" else ():
         models, title = list(curves.items()), panel.removesuffix(", ")
         sheets[title] = (
-            gallery.outputs(models)
+            portraits.outputs(models)
             if drawing.kind == "outputs"
-            else gallery.neighbors(models, drawing.space, drawing.query, count)
+            else portraits.neighbors(models, drawing.space, drawing.query, count)
         )
     return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
 
 
-def portraits(
+def each_portrait(
     runs: "Mapping[tuple[str, str], tuple[CellRequest, Record]]", options: FigureOptions
 ) -> "Iterator[tuple[tuple[str, str], Portrait]]":
-    """Panel and curve, and the model of each run; data that several runs share are read once."""
+    """Panel and curve with the model of each run; data that several runs share are read once."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.finished import portrait
 
@@ -280,14 +281,14 @@ def portraits(
 
 
 def stages_of(figure: str) -> tuple[Stage, ...]:
-    """The stages whose runs a figure of one run is drawn of."""
+    """The stages whose runs have this figure."""
     return ("certify",) if figure == "certificate" else ("attack", "reattack")
 
 
 def finished(
     folder: Path, stages: tuple[Stage, ...], purpose: str = "a figure is drawn of"
 ) -> tuple[RunStore, RunSpec, Record]:
-    """The store, spec and record of a finished run of one of some stages; `purpose` begins the sentence for others.
+    """The store, spec and record of a finished run of one of `stages`; `purpose` begins the message for other runs.
 
     Raises: MissingResultError when there is no such run or it is not done, ConfigError for another stage, StoreError.
     """
@@ -316,7 +317,7 @@ def finished(
 
 
 def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
-    """The misled samples; a note on stderr when they are labelled otherwise than the record says."""
+    """The misled samples; a note on stderr when they are labeled otherwise than the record says."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.finished import check_pixels, sheet
 
@@ -325,7 +326,7 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     found = sheet(
         spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS
     )
-    recorded = (store.record(spec) or {})["metrics"]["flip"]
+    recorded = Metric("flip", "attack").read(store.record(spec) or {}) or 0.0
     if abs(found.flip - recorded) > ROUNDING:
         shares = f"{100 * found.flip:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"
         console.stderr().print(f"note: {shares}: another device or version")
@@ -341,7 +342,7 @@ def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
     if path is None and data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        return prepared(spec.data, places(data_dir), path=path)
+        return prepared(spec.data, data_folders(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from robust_cluster.metrics.bootstrap import (
     STATISTICS,
+    Assignments,
     Interval,
-    Rows,
     difference,
     interval,
     over_seeds,
@@ -95,7 +95,7 @@ def minus(values: Sequence[float]) -> float:
     return values[0] - sum(values[1:])
 
 
-def rows_of(records: Sequence[Record], metrics: Sequence[str]) -> Rows | None:
+def rows_of(records: Sequence[Record], metrics: Sequence[str]) -> Assignments | None:
     """The samples of one seed under each of its attackers, where the metrics follow from them, else None.
 
     They do not where the record's number is of more rows than it lists.
@@ -107,7 +107,7 @@ def rows_of(records: Sequence[Record], metrics: Sequence[str]) -> Rows | None:
     if any((one["truth"], one["clean"]) != (first["truth"], first["clean"]) for one in others):
         return None
     truth = None if first["truth"] is None else labels(first["truth"])
-    rows = Rows(truth, labels(first["clean"]), np.array([labels(one["moved"]) for one in (first, *others)]))
+    rows = Assignments(truth, labels(first["clean"]), np.array([labels(one["moved"]) for one in (first, *others)]))
     once = np.ones((1, len(rows.clean)), dtype=np.int64)
     for name in metrics:
         recorded = fmean(float(record["metrics"][name]) for record in records)

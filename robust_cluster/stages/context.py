@@ -74,7 +74,7 @@ class Context:
 
     def rows(self, rows: npt.NDArray[np.int64]) -> "Context":
         """This context on some of its rows."""
-        return replace(self, dataset=prepare.subset(self.dataset, rows))
+        return replace(self, dataset=prepare.take(self.dataset, rows))
 
     def batches(self, schedule: Schedule, spec: RunSpec) -> Batches:
         """Batches whose order belongs to this run."""

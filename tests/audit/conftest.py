@@ -54,7 +54,7 @@ class Victim(ClusterModel):
 
 @dataclass(frozen=True)
 class Config:
-    """Of the attack below; `bug` is what is planted."""
+    """Settings of `Small`; `bug` names the bug that is planted in it."""
 
     eps: float = 0.1
     norm: Norm = "linf"
@@ -130,7 +130,7 @@ def column(flags: Tensor, like: Tensor) -> Tensor:
 
 
 class Drawn(Small):
-    """Noise that is taken as it falls: it asks the victim nothing."""
+    """Noise in place of an attack: it asks the victim nothing."""
 
     bounded: ClassVar[bool] = False
     feedback: Feedback = "none"
@@ -269,7 +269,7 @@ class Learned(Small):
 
 @pytest.fixture(scope="session")
 def learned(make: Make) -> Make:
-    """learned(...): the same with a generator that learned for 8 steps; its threat model says on which rows."""
+    """learned(...): the evidence of a generator that learned for 8 steps; its threat model says on which rows."""
 
     def trained(**changes: Any) -> Evidence:
         torch.manual_seed(0)
@@ -284,5 +284,5 @@ def learned(make: Make) -> Make:
 
 @pytest.fixture(scope="session")
 def noise(make: Make) -> Make:
-    """noise(...): the same with noise in place of an attack."""
+    """noise(...): the evidence of noise in place of an attack."""
     return lambda **changes: make(attack=Drawn, **changes)

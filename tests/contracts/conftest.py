@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data.base import Batch, Dataset, Places
+from robust_cluster.data.base import Batch, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
@@ -18,7 +18,7 @@ from tests.contracts.choice import PAIR, info_for
 @pytest.fixture(scope="session")
 def few() -> Dataset:
     """200 digits as vectors."""
-    return load(DataRef("digits", limit=200), Places())
+    return load(DataRef("digits", limit=200), Folders())
 
 
 @pytest.fixture

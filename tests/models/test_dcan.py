@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from robust_cluster.data.base import Batch, DataInfo, Places
+from robust_cluster.data.base import Batch, DataInfo, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
@@ -375,7 +375,7 @@ def test_one_cluster_several_views_and_a_pool_that_does_not_divide_are_refused()
 
 def test_a_run_that_ends_in_one_cluster_is_flagged_and_scores_0(tmp_path: Path) -> None:
     """Codes of a random encoder that are shrunk to one point, where the largest component takes all."""
-    few = load(DataRef("digits", limit=300), Places())
+    few = load(DataRef("digits", limit=300), Folders())
     settings = {"mode": "paper", "assign": "eq22", "scale": 1e-3, "hidden": [16], "cluster.epochs": 1}
     overrides = {f"model.{name}": value for name, value in {**settings, "cluster.steps_per_epoch": 10}.items()}
     specs = plan(Request("cluster", few.ref, "dcan", latent_dim=4, profile="smoke", overrides=overrides), few.info)

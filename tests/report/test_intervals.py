@@ -13,7 +13,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
-from robust_cluster.metrics.bootstrap import Rows, difference, interval, statistic
+from robust_cluster.metrics.bootstrap import Assignments, difference, interval, statistic
 from robust_cluster.report.formats import render
 from robust_cluster.report.intervals import before, bounds, labels, rows_of
 from robust_cluster.report.spec import TableSpec
@@ -25,15 +25,15 @@ REATTACK = ('stage = "attack"', 'stage = "reattack"')
 T2 = stats.t.ppf(0.975, 1)  # two seeds
 
 
-def made(seed: int = 0, n: int = 40, kept: float = 0.7) -> Rows:
+def made(seed: int = 0, n: int = 40, kept: float = 0.7) -> Assignments:
     """Two classes; clusters that often agree with them, and often stay; the classes are those of every seed."""
     truth = np.random.default_rng(99).integers(2, size=n)
     random = np.random.default_rng(seed)
     clean = np.where(random.random(n) < 0.9, truth, 1 - truth)
-    return Rows(truth, clean, np.where(random.random((1, n)) < kept, clean, 1 - clean))
+    return Assignments(truth, clean, np.where(random.random((1, n)) < kept, clean, 1 - clean))
 
 
-def sampled(make: Make, rows: Rows, **choices: Any) -> dict[str, Any]:
+def sampled(make: Make, rows: Assignments, **choices: Any) -> dict[str, Any]:
     """A record with samples, and the metrics that follow from them."""
     once = np.ones((1, len(rows.clean)), dtype=np.int64)
     metrics = {name: float(statistic(name)(rows, once)[0]) for name in ("ACC", "ACC*", "flip")}

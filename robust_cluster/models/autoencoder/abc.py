@@ -18,7 +18,7 @@ from robust_cluster.errors import check_at_least
 from robust_cluster.models.autoencoder import ae_kmeans
 from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
 from robust_cluster.models.schedule import Schedule
-from robust_cluster.nn.dec import squared_distances
+from robust_cluster.nn.dec import center_distances
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import lloyd_pass
 
@@ -88,4 +88,4 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
 
 def half_squared_distance(z: Tensor, centers: Tensor) -> Tensor:
     """E 1/2 ||z - eta*||^2, eta* the nearest centre; no gradient to the centres. Shapes: z (n, d), centers (K, d)."""
-    return 0.5 * squared_distances(z, centers.detach()).min(dim=1).values.mean()
+    return 0.5 * center_distances(z, centers.detach()).min(dim=1).values.mean()
