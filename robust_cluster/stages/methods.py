@@ -3,7 +3,6 @@
 import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -15,6 +14,7 @@ from robust_cluster.discover import Kind
 from robust_cluster.errors import UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import settings
+from robust_cluster.stages.settings import plain as plain
 
 
 def method_class(module: ModuleType) -> Any:
@@ -64,15 +64,8 @@ def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defen
 
 def resolve(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Any:
     """The method's `Config`: its defaults, then its MODES entry, its PROFILES entry, then the user's values."""
-    module = discover.load(kind, name)
-    modes: Mapping[str, Any] = getattr(module, "MODES", {})
-    profiles: Mapping[str, Any] = getattr(module, "PROFILES", {})
-    layers = [modes.get(str(overrides.get("mode")), {}), profiles.get(profile, {}), overrides]
-    values: dict[str, Any] = {}
-    for layer in layers:
-        values = settings.merge(values, layer)
     try:
-        return settings.build(module.Config, values, group_of(kind))
+        return settings.resolve(discover.load(kind, name), profile, overrides, group_of(kind))
     except UnknownNameError as error:
         error.hint = f"rc ls {kind} {name}"
         raise
@@ -107,15 +100,3 @@ def missing_phases(model: type[ClusterModel], config: Any) -> set[str]:
     """The phases that a model has in none of its modes, or by default does not train in."""
     missing = set() if model.pretrained_by else {"pretrain"}
     return missing if config.cluster.epochs else missing | {"cluster"}
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """The fields of a config as JSON has them: tuples as lists, groups as objects."""
-
-    def as_json(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: as_json(item) for name, item in value.items()}
-        return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-    content: dict[str, Any] = as_json(asdict(config))
-    return content
