@@ -141,8 +141,9 @@ def draw_run(run: Path, options: FigureOptions) -> None:
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
     """A figure of tables/ and what it shows. Raises: MissingResultError, after the picture, when runs are missing."""
     from robust_cluster.report import figures, plots
+    from robust_cluster.report.answers import select
     from robust_cluster.report.spec import requests
-    from robust_cluster.report.table import build, load_results, select
+    from robust_cluster.report.table import build, load_results
 
     output = options.output or Path(f"{spec.name}.png")
     figures.check_suffix(output)

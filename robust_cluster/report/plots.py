@@ -18,8 +18,8 @@ import numpy as np
 
 from robust_cluster.errors import ConfigError
 from robust_cluster.report.figures import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report.grid import Grid
 from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
-from robust_cluster.report.table import MARKS, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ LABEL = 1.1  # inches left of a row of images
 MOST_ABREAST = 3  # panels; four stand two by two
 LETTERS = 12  # of a legend or title in an inch
 LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
-LOST = {"lines": "×", "heat": MARKS["collapsed"]}  # marks of a point with a run that collapsed
+LOST = {"lines": "×", "heat": "ᶜ"}  # marks of a point with a run that collapsed
 DOTS = 10  # colours of a scatter that repeat beyond
 
 
@@ -56,7 +56,7 @@ def swept_points(grid: Grid) -> list[Point]:
         shown = cell.values[:1] if drawing.kind == "heat" else cell.values
         for value in shown:
             label = curve if len(shown) == 1 else f"{curve}, {value.metric}"
-            named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": value.metric}
+            named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": str(value.metric)}
             lost = {"collapsed": "collapsed" in cell.flags}
             points.append({**named, **here, "mean": value.mean, "std": value.std, "n": value.n, **lost})
     return points
@@ -325,7 +325,7 @@ def draw_heat(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Poin
         if point["mean"] is not None:
             place = ys.index(point["y"]), xs.index(point["x"])
             means[place], marks[place] = point["mean"], LOST["heat"] if point["collapsed"] else ""
-    form = next(cell for cell in spec.cells if points[0]["metric"] in cell.values)
+    form = next(cell for cell in spec.cells if points[0]["metric"] in map(str, cell.values))
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=form.scale, origin="lower", aspect="auto")
     for (row, column), mean in np.ndenumerate(means):
         text = "–" if np.isnan(mean) else f"{mean:.{form.digits}f}{marks[row, column]}"

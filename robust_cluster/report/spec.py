@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.runs.spec import STAGES, DataRef, Stage
 
 Statistic = Literal["mean±std", "best_loss"]
@@ -47,15 +48,13 @@ class Method:
 
 @dataclass(frozen=True)
 class CellFormat:
-    """The metrics that share a cell, e.g. ("ACC", "ACC*"); each is multiplied by `scale` and printed with `digits`.
+    """The metrics that share a cell, e.g. ACC and ACC*; each is multiplied by `scale` and printed with `digits`.
 
-    A metric is one of a record's metrics, "training.<figure>", one of how the run trained, or "drift.<figure>", the
-    mean of what a clustering logged of its gradients.
     `attackers`: a seed's value is the mean over its attack seeds, or that of the attacker with the lowest ACC*.
     """
 
     label: str
-    values: tuple[str, ...]
+    values: tuple[Metric, ...]
     scale: float = 1.0
     digits: int = 1
     attackers: Attackers = "mean"
@@ -317,7 +316,7 @@ def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
     optional = [f.name for f in fields(CellFormat)][2:]
     check_keys(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
     choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
-    return CellFormat(**{**entry, "values": tuple(entry["values"])})
+    return CellFormat(**{**entry, "values": tuple(map(Metric.parse, entry["values"]))})
 
 
 def _drawing(entry: Mapping[str, Any], file: str) -> Drawing:
@@ -351,7 +350,7 @@ def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
 def check_keys(
     content: Mapping[str, Any], where: str, *, required: Collection[str], optional: Collection[str] = ()
 ) -> None:
-    """Nothing, when a section has its keys and no others. Raises: UnknownNameError, ConfigError."""
+    """Refuse a section that lacks a key or has another. Raises: UnknownNameError, ConfigError."""
     for key in content:
         if key not in (known := {*required, *optional}):
             raise UnknownNameError(f"key in {where}:", key, known)
@@ -361,7 +360,7 @@ def check_keys(
 
 
 def choose(value: str, allowed: Collection[str], *, kind: str) -> None:
-    """Nothing, when the value is allowed. Raises: UnknownNameError with the nearest that is."""
+    """Refuse a value that is not allowed. Raises: UnknownNameError with the nearest that is."""
     if value not in allowed:
         raise UnknownNameError(kind, value, allowed)
 
