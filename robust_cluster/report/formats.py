@@ -4,9 +4,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich import box
 from rich.table import Table
@@ -245,7 +245,11 @@ def _escape(text: str) -> str:
 
 
 def _csv(grid: Grid) -> str:
-    rows = [{**row, "flags": ";".join(row["flags"])} for row in long_rows(grid)]
+    return csv_of([{**row, "flags": ";".join(row["flags"])} for row in long_rows(grid)])
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Flat rows, at least one, as CSV under the names of the first."""
     file = io.StringIO()
     writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,20 +1,13 @@
-"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows. They
-need no display.
+"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows."""
 
-Equal input gives equal bytes under one version of matplotlib, which is an extra and is imported when it is needed.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
+from robust_cluster.errors import ConfigError, RobustClusterError
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, Pixels, draw_image, style
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -24,26 +17,8 @@ if TYPE_CHECKING:
     from robust_cluster.measure.images import Sheet
 
 Record = Mapping[str, Any]
-Pixels = npt.NDArray[np.float32]
-METADATA: dict[str, dict[str, str | None]] = {  # suffix -> what matplotlib must not write: versions and times
-    ".png": {"Software": None},
-    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    ".svg": {"Creator": None, "Date": None},
-}
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "robust_cluster",
-    "text.parse_math": False,  # a data set's name may hold a dollar
-}
-CELL, GAP = 0.8, 0.06  # inches: width of an image, space between images
 BETWEEN = 0.2  # inches between two views
 LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.55  # inches around all images
-NARROWEST = 6.5  # inches that the text above and below needs
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
 
@@ -56,42 +31,6 @@ class Panel:
     start: float
     noise: float | None
     pgd: float | None
-
-
-def check_suffix(path: Path) -> None:
-    """Nothing, when a figure can be written to a file of this name. Raises: ConfigError."""
-    if path.suffix not in METADATA:
-        raise ConfigError(f"a figure's file must end in {', '.join(METADATA)}, got {path.name!r}", hint="--output FILE")
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """A block in which matplotlib has its own defaults and ours, whatever the user's matplotlibrc says.
-
-    Raises: RobustClusterError when matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise RobustClusterError("figures need matplotlib", hint="pip install -e '.[figures]'") from error
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write the figure, in the format of the suffix. Raises: ConfigError for another suffix, StoreError."""
-    check_suffix(path)
-    content = BytesIO()
-    with style():
-        figure.savefig(content, format=path.suffix[1:], metadata=METADATA[path.suffix])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.getvalue())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(f"The figure cannot be written to {path}: {reason}", hint="--output FILE") from error
 
 
 def images(sheet: "Sheet") -> "Figure":
@@ -142,14 +81,6 @@ def image_rows(sheet: "Sheet") -> list[tuple[str, Pixels]]:
             ("moved", moved),
         ]
     return [(label, pixels.transpose(0, 2, 3, 1).clip(0, 1)) for label, pixels in rows]
-
-
-def draw_image(axes: "Axes", image: Pixels) -> None:
-    """One image (H, W, 1 or 3): gray or RGB, a thin frame, no ticks."""
-    is_gray = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if is_gray else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
 
 
 def heading(sheet: "Sheet") -> list[str]:

@@ -4,8 +4,6 @@ Lines and heat maps are drawn from the records that a table of the same runs is 
 those runs logged. Embeddings and samples come as arrays, which measure/portraits.py makes anew from checkpoints.
 """
 
-import csv
-import io
 import json
 import textwrap
 from collections import defaultdict
@@ -17,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robust_cluster.errors import ConfigError
-from robust_cluster.report.figures import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report.formats import csv_of
 from robust_cluster.report.grid import Grid
 from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
 
@@ -212,11 +211,7 @@ def write(spec: TableSpec, points: Sequence[Point], caption: Sequence[str], form
     if form == "json":
         head = {"figure": spec.name, "title": spec.title, "source": spec.source, "caption": list(caption)}
         return json.dumps({**head, "points": points}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=list(points[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(points)
-    return file.getvalue()
+    return csv_of(points)
 
 
 def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "Figure":

@@ -1,13 +1,13 @@
 """The robustness curve of one attack or reattack: scores and flips against the radius, as a figure, CSV or JSON."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
-from robust_cluster.report.figures import NARROWEST, style, title
+from robust_cluster.report.canvas import NARROWEST, style
+from robust_cluster.report.formats import csv_of
+from robust_cluster.report.run_figures import title
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -73,18 +73,5 @@ def unit(record: Record) -> str:
 
 def write(record: Record, form: Literal["csv", "json"]) -> str:
     """The lines of the curve as a text: eps, attack, ACC matched anew and by the clean map, NMI, ARI, flips, gain."""
-    rows = list(flat(record))
-    if form == "json":
-        return json.dumps(rows, indent=1) + "\n"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def flat(record: Record) -> Iterator[dict[str, Any]]:
-    """One row per radius and attack."""
-    for line in record["radii"]:
-        first = {"eps": line["eps"], "attack": line["attack"]}
-        yield first | {name: value for name, value in line.items() if name not in first}
+    rows = [{"eps": line["eps"], "attack": line["attack"], **line} for line in record["radii"]]
+    return json.dumps(rows, indent=1) + "\n" if form == "json" else csv_of(rows)
