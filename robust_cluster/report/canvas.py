@@ -39,7 +39,7 @@ NARROWEST = 6.5  # inches that the text above and below needs
 
 
 def check_suffix(path: Path) -> None:
-    """Nothing, when a figure can be written to a file of this name. Raises: ConfigError."""
+    """Refuse a file name that does not end in .png, .pdf or .svg. Raises: ConfigError."""
     if path.suffix not in METADATA:
         raise ConfigError(f"a figure's file must end in {', '.join(METADATA)}, got {path.name!r}", hint="--output FILE")
 
@@ -75,7 +75,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def draw_image(axes: "Axes", image: Pixels) -> None:
-    """One image (H, W, 1 or 3): gray or RGB, a thin frame, no ticks."""
+    """Draw one image (H, W, 1 or 3), gray or RGB, with a thin frame and no ticks."""
     is_gray = image.shape[2] == 1
     axes.imshow(image[:, :, 0] if is_gray else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])

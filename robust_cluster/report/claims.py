@@ -150,7 +150,7 @@ def _rulings(claim: Claim, records: Sequence[Record], profile: str, folder: Path
 
 
 def gained(claim: Claim, side: Side, records: Sequence[Record], profile: str, *, folder: Path | None = None) -> Values:
-    """The value of each data set and seed of one side, less its own at the settings of `minus` where there are some."""
+    """The values of one side; where the claim has `minus`, less the side's own values at those settings."""
     found = values(claim, side, records, profile, claim.where, folder=folder)
     if not claim.minus:
         return found
@@ -170,7 +170,7 @@ def values(
     *,
     folder: Path | None = None,
 ) -> Values:
-    """The value of each data set and seed of one side, none for a seed that lacks a run or the metric."""
+    """The value of one side on each data set for each seed; a seed that lacks a run or the metric is left out."""
     spec = load_spec(side.table, folder)
     methods = [method.label for method in spec.methods if not method.published_only]
     if side.method not in methods:

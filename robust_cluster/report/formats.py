@@ -108,7 +108,7 @@ def _ours(cell: Cell, n_seeds: int) -> str:
 
 
 def _spread(cell: Cell) -> str:
-    """The cell's numbers with their intervals, the change where both of its numbers are in the cell, and n."""
+    """The cell's numbers with their intervals, then the change between its clean and attacked number, then n."""
     spec = f"z.{cell.format.digits}f"
 
     def within(interval: "Interval | None") -> str:
@@ -121,7 +121,7 @@ def _spread(cell: Cell) -> str:
 
 
 def _texts(cell: Cell, grid: Grid) -> dict[str, str]:
-    """The cell's text, "ours", with "paper", its number, and "difference" beside it where they are asked for."""
+    """What a cell shows: "ours", and beside the paper's numbers also "paper" and "difference"."""
     full = 1 if grid.spec.statistic == "best_loss" else grid.n_seeds
     ours = _spread(cell) if grid.intervals and any(v.n for v in cell.values) else _ours(cell, full)
     if not grid.compare:
@@ -136,7 +136,7 @@ def _texts(cell: Cell, grid: Grid) -> dict[str, str]:
 
 
 def _parts(grid: Grid, column: Labels) -> tuple[str, ...]:
-    """What a column shows of `_texts`: the paper's number only where it has one, the difference where one is taken."""
+    """Which of `_texts` a column shows: the paper's number only if it has any, the difference only if one is taken."""
     cells = [grid.cells[row, column] for row in grid.rows]
     if not grid.compare or {_texts(cell, grid)["paper"] for cell in cells} <= {MISSING, NOT_AVAILABLE}:
         return ("ours",)
@@ -240,7 +240,7 @@ def _latex(grid: Grid) -> str:
 
 
 def _escape(text: str) -> str:
-    """The text for LaTeX: what `LATEX` has, a letter with its accent before the letter, and all else as it is."""
+    """The text as LaTeX writes it; of the keys of `LATEX` the longest that fits is replaced."""
     return LATEX_TEXT.sub(lambda found: LATEX[found[0]], text)
 
 

@@ -1,7 +1,7 @@
-"""From the records of a cell's runs to the interval of its number, and of what the attack changed.
+"""The interval of a cell's number, and of what the attack changed, from the records of its runs.
 
-Records that keep the label of every scored sample give intervals over seeds and samples; of others, and of all but the
-largest radius of a curve, only the seeds' own values are known: with one seed there is no interval.
+A record that lists the label of every scored sample gives an interval over seeds and samples. Where it does not, and at
+all but the largest radius of a curve, the interval is over the seeds' values alone, and one seed has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,9 +77,9 @@ def _of(seeds: Seeds, metrics: tuple[Metric, ...], limits: tuple[float, float], 
 
 
 def rows_of(records: Sequence[Record], metrics: Sequence[str]) -> Rows | None:
-    """The samples of one seed under each of its attackers, where the metrics follow from them, else None.
+    """The samples of one seed under each of its attackers; None where the metrics do not follow from them.
 
-    They do not where the record's number is of more rows than it lists.
+    Some records list fewer samples than their number was measured on.
     """
     listed = [record.get("samples") for record in records]
     if not set(metrics) <= STATISTICS or any(not one or "moved" not in one for one in listed):

@@ -1,12 +1,13 @@
 """Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from robust_cluster.errors import ConfigError, RobustClusterError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.report.canvas import CELL, GAP, NARROWEST, Pixels, draw_image, style
 from robust_cluster.runs.spec import RunSpec
 
@@ -24,17 +25,17 @@ ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without 
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity over the attack's epochs, in [0, 1]: its name in the curve, where it starts, its reference lines."""
+    """One metric over the attack's epochs, in [0, 1]: where it starts, and what noise and PGD do beside the attack."""
 
     title: str
-    name: str
+    metric: Metric
     start: float
     noise: float | None
     pgd: float | None
 
 
 def images(sheet: "Sheet") -> "Figure":
-    """A column per misled sample, titled by its class and the one it is taken for; per view clean, perturbation, moved.
+    """A column for each misled sample, e.g. "3 → 5", a three taken for a five: per view clean, perturbation, and moved.
 
     Raises: RobustClusterError when no sample is misled.
     """
@@ -109,7 +110,7 @@ def title(spec: RunSpec) -> str:
 
 
 def curve(record: Record) -> "Figure":
-    """ACC and flip rate over the epochs of a trained attacker from the clean score on, noise and PGD beside them.
+    """How ACC and the flip rate change while an attacker trains, epoch by epoch, with lines for noise and PGD.
 
     Without labels there is no ACC. Raises: ConfigError for a record without a curve.
     """
@@ -123,7 +124,7 @@ def curve(record: Record) -> "Figure":
 
         figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
         for axes, panel in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
-            draw_panel(axes, panel, [panel.start, *(point[panel.name] for point in points)])
+            draw_panel(axes, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
         figure.suptitle(caption(record), fontsize=9, x=0.02, ha="left")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
@@ -131,16 +132,19 @@ def curve(record: Record) -> "Figure":
 
 
 def curve_panels(record: Record) -> list[Panel]:
-    """What is drawn side by side: ACC where there are labels, and the flip rate.
+    """The panels of the curve: ACC where there are labels, and the flip rate.
 
-    ACC starts at the clean score of the rows that the curve and PGD are measured on, where the record has it.
+    ACC starts at the clean score of the rows on which PGD is measured, or of all scored rows in older records.
     """
-    found = record["metrics"]
-    clean = found["ACC"] if found.get("ACC_pgd_rows") is None else found["ACC_pgd_rows"]
-    flips = Panel("samples that change cluster (%)", "flip", 0.0, found.get("noise_flip"), found.get("pgd_flip"))
-    if clean is None:
-        return [flips]
-    return [Panel("ACC (%)", "ACC*", clean, found.get("ACC*_noise"), found.get("ACC*_pgd")), flips]
+
+    def panel(title: str, metric: Metric, start: float) -> Panel:
+        noise, pgd = (replace(metric, points=move).read(record) for move in ("noise", "pgd"))
+        return Panel(title, metric, start, noise, pgd)
+
+    own, clean = Metric("ACC", rows="pgd").read(record), Metric("ACC").read(record)
+    flips = panel("samples that change cluster (%)", Metric("flip", "attack"), 0.0)
+    start = clean if own is None else own
+    return [flips] if start is None else [panel("ACC (%)", Metric("ACC", "attack"), start), flips]
 
 
 def draw_panel(axes: "Axes", panel: Panel, values: Sequence[float]) -> None:
@@ -168,11 +172,11 @@ def caption(record: Record) -> str:
 
 
 def certificate(record: Record) -> "Figure":
-    """The certified share of the points over the L2 radius, with certified ACC under the clean matching if labelled.
+    """The certified share of the points over the L2 radius, with certified ACC under the clean matching if labeled.
 
     The largest radius that so many draws can certify, and the model's own ACC on these points, are marked.
     """
-    found, own = record["certified"], record["metrics"].get("ACC_rows")
+    found, own = record["certified"], Metric("ACC", rows="certified").read(record)
     with style():
         from matplotlib.figure import Figure
 

@@ -80,7 +80,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a figure is drawn; a kind has no use for the fields that another one names.
+    """How a figure is drawn. Which fields count depends on the kind.
 
     "lines": every cell's metrics against the axis `x`, a curve per method, a band of one standard deviation over seeds.
     "heat": every cell's first metric over the axes `x` and `y`. "learning": the `logged` figures of each epoch against
@@ -147,7 +147,7 @@ class TableSpec:
         return self.labels.get(axis, {}).get(name, name)
 
     def symbol(self, axis: str) -> str:
-        """What stands for an axis, e.g. d for latent_dim; the axis itself where nothing does."""
+        """How headings write an axis, e.g. d for latent_dim; by its own name where labels.toml has no symbol for it."""
         return self.labels.get("symbol", {}).get(axis, axis)
 
     def values(self, axis: str, profile: Profile) -> list[str]:
@@ -219,7 +219,7 @@ def load_spec(name: str, folder: Path | None = None) -> TableSpec:
 def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
     """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError.
 
-    With `published_only` what stands in place of the runs of the methods that are not ours.
+    With `published_only`, places instead of runs: those of the methods of which only the paper has numbers.
     """
     axes = spec.profile(profile)
     swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
@@ -350,7 +350,7 @@ def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
 def check_keys(
     content: Mapping[str, Any], where: str, *, required: Collection[str], optional: Collection[str] = ()
 ) -> None:
-    """Refuse a section that lacks a key or has another. Raises: UnknownNameError, ConfigError."""
+    """Refuse a section with an unknown key, or without a required one. Raises: UnknownNameError, ConfigError."""
     for key in content:
         if key not in (known := {*required, *optional}):
             raise UnknownNameError(f"key in {where}:", key, known)

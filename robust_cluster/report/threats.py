@@ -1,4 +1,4 @@
-"""Numbers under different threat models must not stand in one column."""
+"""A column of a table has one threat model: numbers that attackers of different powers gave are not to be compared."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,12 +16,11 @@ OF_DATA = ("eps", "view_eps", "box", "sigma")  # data sets may differ in them
 def check(spec: TableSpec, answers: Iterable[Answer]) -> None:
     """Refuse a table with a column whose attacked cells were measured under different threat models.
 
-    That is space, norm, knowledge, stage, moved views, whose statistics batch norm takes and the share of rows that
-    learned attacks train on; for one data set also radii, box and sigma. A setting that the table sweeps says what
-    every cell's is. Records of a defense, under the attacker that it met, may stand beside that attack on the
-    undefended model.
-    Metrics matched by a re-fit are of clusters fitted anew. Records from before threat models were recorded are
-    passed over. Raises: ConfigError naming the column and two rows that differ.
+    Compared are space, norm, knowledge, stage, the moved views, whose statistics batch norm takes, and the share of
+    rows that learned attacks train on; within one data set also radii, box and sigma. What a table sweeps may differ,
+    and a defense's own record, made under the attacker that it met, may stand beside that attack on the undefended
+    model. Records from before threat models were recorded are passed over.
+    Raises: ConfigError naming the column and two rows that differ.
     """
     seen: dict[tuple[Any, ...], tuple[Any, str]] = {}
     for request, record in answers:
@@ -52,7 +51,7 @@ def check(spec: TableSpec, answers: Iterable[Answer]) -> None:
 
 
 def stated(record: Record) -> dict[str, Any]:
-    """What a record says of each term; nothing of a later one that it does not have."""
+    """Term -> what a record says of it, e.g. norm -> "linf"; terms of `LATER` only where the record has them."""
     threat = record["threat"]
     found = {**{term: threat.get(term) for term in TERMS}, "eps": threat["eps_model"]}
     found |= {term: threat[term] for term in LATER if term in threat}

@@ -148,11 +148,11 @@ def point(panel: str, curve: str, x: float, n: int = 1) -> dict[str, Any]:
     return {**named, "x": x, "mean": 0.5, "std": None, "n": n, "average": 0.5}
 
 
-def test_a_curve_has_one_colour_in_every_panel_and_four_panels_stand_two_by_two(load_figure: Load) -> None:
+def test_a_curve_has_one_color_in_every_panel_and_four_panels_stand_two_by_two(load_figure: Load) -> None:
     points = [point("a", "one", 5), point("b", "two", 5), point("c", "two", 5), point("d", "one", 5)]
     figure = paper_figures.draw(load_figure(LEARNING), "smoke", points, "")
-    colours = [axes.get_lines()[0].get_color() for axes in figure.axes]
-    assert colours[0] == colours[3] != colours[1] == colours[2]
+    colors = [axes.get_lines()[0].get_color() for axes in figure.axes]
+    assert colors[0] == colors[3] != colors[1] == colors[2]
     assert [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes] == [(2, 2)] * 4  # type: ignore[union-attr]
 
 
@@ -363,7 +363,7 @@ def cloud(**changes: Any) -> Cloud:
     return Cloud(points, **(fields | changes))
 
 
-def test_a_scatter_shows_every_point_in_the_colour_of_its_class(load_figure: Load) -> None:
+def test_a_scatter_shows_every_point_in_the_color_of_its_class(load_figure: Load) -> None:
     spec = load_figure('kind = "scatter"')
     clouds = {"one": cloud(), "two": cloud(has_classes=False)}
     figure = paper_figures.draw_clouds(spec, clouds, "a note")
@@ -371,12 +371,12 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_class(load_figure: Loa
     assert np.asarray(dots.get_offsets()).tolist() == [[0, 0], [1, 2], [3, 4]]
     assert np.asarray(dots.get_array()).tolist() == [0, 1, 1]
     assert len(np.asarray(crosses.get_offsets())) == 2
-    assert figure.get_suptitle() == "Toy\na note; coloured by cluster, × centroids"
+    assert figure.get_suptitle() == "Toy\na note; colored by cluster, × centroids"
     assert [entry.get_text() for entry in figure.legends[0].get_texts()] == ["0", "1"]
     assert paper_figures.cloud_points(clouds)[1] == {"panel": "one", "x": 1.0, "y": 2.0, "class": 1, "row": 6}
 
 
-def test_rows_of_images_are_labelled_and_each_image_has_its_class(load_figure: Load) -> None:
+def test_rows_of_images_are_labeled_and_each_image_has_its_class(load_figure: Load) -> None:
     spec = load_figure('kind = "top"')
     pixels = np.random.default_rng(0).random((3, 4, 4, 1), np.float32)
     strips = [

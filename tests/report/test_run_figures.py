@@ -89,7 +89,7 @@ def test_a_column_shows_clean_perturbation_and_moved_of_every_view() -> None:
     ]
 
 
-def test_colours_are_drawn_as_colours() -> None:
+def test_colors_are_drawn_as_colors() -> None:
     sheet = made(shapes=((3, 4, 2),))
     shown = pixels(run_figures.images(sheet).axes[1])
     assert shown.shape == (4, 2, 3)
