@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from robust_cluster.data.base import Dataset
     from robust_cluster.measure.images import Sheet
     from robust_cluster.measure.portraits import Portrait, Strip
-    from robust_cluster.report.plots import Point
+    from robust_cluster.report.paper_figures import Point
     from robust_cluster.report.spec import CellRequest, TableSpec
 
 Answers = list[tuple["CellRequest", Record | None]]
@@ -116,38 +116,39 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 def draw_run(run: Path, options: FigureOptions) -> None:
     """Draw images or the curve of one attack or reattack, or one certificate's figure."""
-    from robust_cluster.report import figures, robustness
+    from robust_cluster.report import canvas, radius_curve, run_figures
 
     output = options.output or run / f"{options.name}.png"
-    figures.check_suffix(output)
+    canvas.check_suffix(output)
     store, spec, record = finished(run, stages_of(options.name))
     has_radii = options.name == "curve" and "radii" in record
     if options.format and not has_radii:
         raise ConfigError(f"--format writes the radii of a standard attack, and {run} has no such curve")
-    with figures.style():  # without matplotlib nothing is computed for it
+    with canvas.style():  # without matplotlib nothing is computed for it
         if options.name == "images":
-            figure = figures.images(scored(store, spec, options))
+            figure = run_figures.images(scored(store, spec, options))
         elif options.name == "certificate":
-            figure = figures.certificate(record)
+            figure = run_figures.certificate(record)
         else:
-            figure = robustness.draw(record) if has_radii else figures.curve(record)
-    figures.save(figure, output)
+            figure = radius_curve.draw(record) if has_radii else run_figures.curve(record)
+    canvas.save(figure, output)
     typer.echo(output)
     if options.format:
         beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, robustness.write(record, options.format))
+        console.write_text(beside, radius_curve.write(record, options.format))
         typer.echo(beside)
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
     """Draw a figure of tables/. Raises: MissingResultError, after the picture is written, when runs are missing."""
-    from robust_cluster.report import figures, plots
+    from robust_cluster.report import canvas, paper_figures
+    from robust_cluster.report.answers import select
     from robust_cluster.report.spec import requests
-    from robust_cluster.report.table import build, load_results, select
+    from robust_cluster.report.table import build, load_results
 
     output = options.output or Path(f"{spec.name}.png")
-    figures.check_suffix(output)
-    kind = plots.drawing_of(spec).kind
+    canvas.check_suffix(output)
+    kind = paper_figures.drawing_of(spec).kind
     if options.count is not None and kind not in COUNTED:
         raise ConfigError(f"{spec.name} has no columns of images to count", hint="leave out --count")
     if options.records and kind in OF_CHECKPOINTS:
@@ -161,21 +162,23 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
         raise missing_runs(spec, missing, asked, options)
     grid = build(spec, usable, profile=options.profile)
     note = f"profile {options.profile}, {len(asked) - len(missing)} of {len(asked)} runs"
-    with figures.style():
+    with canvas.style():
         if kind in ("lines", "heat", "learning"):
-            is_learning = kind == "learning"
-            points = (
-                plots.logged_points(spec, logs(spec, answers, options)) if is_learning else plots.swept_points(grid)
-            )
-            notes = [note, plots.statistic(spec, points), *(plots.collapsed(spec, answers) if is_learning else [])]
-            figure = plots.draw(spec, options.profile, points, "; ".join(notes))
+            notes: list[str] = []
+            if kind == "learning":
+                points = paper_figures.logged_points(spec, logs(spec, answers, options))
+                notes = paper_figures.collapsed(spec, answers)
+            else:
+                points = paper_figures.swept_points(grid)
+            notes = [note, paper_figures.statistic(spec, points), *notes]
+            figure = paper_figures.draw(spec, options.profile, points, "; ".join(notes))
         else:
             figure, points = pictured(spec, answers, note, options)
-    figures.save(figure, output)
+    canvas.save(figure, output)
     typer.echo(output)
     if options.format:
         beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, plots.write(spec, points, grid.caption, options.format))
+        console.write_text(beside, paper_figures.write(spec, points, grid.caption, options.format))
         typer.echo(beside)
     if missing:
         raise missing_runs(spec, missing, asked, options)
@@ -220,12 +223,12 @@ def only_records(options: FigureOptions) -> ConfigError:
 
 def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, Sequence[Record]]]":
     """Each finished run with the lines that are drawn: those that its record keeps, else those of its log."""
-    from robust_cluster.report import plots
+    from robust_cluster.report import paper_figures
 
     found: list[tuple[CellRequest, Sequence[Record]]] = []
     for request, record in answers:
         if record is not None:
-            lines = plots.recorded(record, plots.drawing_of(spec).logged)
+            lines = paper_figures.recorded(record, paper_figures.drawing_of(spec).logged)
             run = RunSpec.from_json(record["spec"])
             found.append((request, store_of(run, options).lines(run) if lines is None else lines))
     return found
@@ -234,14 +237,14 @@ def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[t
 def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
     """A scatter or rows of images, for each cell from the first of its seeds that has run."""
     from robust_cluster.measure import portraits
-    from robust_cluster.report import plots
+    from robust_cluster.report import paper_figures
 
     firsts: dict[tuple[str, str], tuple[CellRequest, Record]] = {}
     for request, record in answers:
         if record is not None:
-            firsts.setdefault(plots.names_of(spec, request), (request, record))
-    note = "; ".join([note, *plots.collapsed(spec, firsts.values())])
-    drawing = plots.drawing_of(spec)
+            firsts.setdefault(paper_figures.names_of(spec, request), (request, record))
+    note = "; ".join([note, *paper_figures.collapsed(spec, firsts.values())])
+    drawing = paper_figures.drawing_of(spec)
     count = options.count or drawing.count
     shown: dict[str, dict[str, Portrait]] = {}
     for (panel, curve), portrait in each_portrait(firsts, options):
@@ -249,7 +252,7 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     each = {f"{panel}{curve}": one for panel, curves in shown.items() for curve, one in curves.items()}
     if drawing.kind == "scatter":
         clouds = {title: portraits.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
-        return plots.draw_clouds(spec, clouds, note), plots.cloud_points(clouds)
+        return paper_figures.draw_clouds(spec, clouds, note), paper_figures.cloud_points(clouds)
     sheets: dict[str, list[Strip]] = {}
     if drawing.kind == "top":
         sheets = {title: portraits.surest(one, count) for title, one in each.items()}
@@ -260,7 +263,7 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
             if drawing.kind == "outputs"
             else portraits.neighbors(models, drawing.space, drawing.query, count)
         )
-    return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
+    return paper_figures.draw_strips(spec, sheets, note), paper_figures.strip_points(sheets)
 
 
 def each_portrait(

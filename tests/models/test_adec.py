@@ -21,7 +21,7 @@ from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
 from robust_cluster.nn.dec import clustering_kl
-from robust_cluster.report.table import MARKS
+from robust_cluster.report.flags import MARKS
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.cluster import FLAGS, describe_model
