@@ -4,6 +4,7 @@ import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -44,7 +45,7 @@ class Method:
     config: Any
     version: int
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Its settings as a run's spec has them."""
         return settings.plain(self.config)
