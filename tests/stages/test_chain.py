@@ -476,7 +476,7 @@ def test_a_parent_made_anew_with_other_weights_makes_its_children_anew(
 
 def test_the_key_of_an_attack_holds_the_version_of_its_measurement(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(ask("attack"))
-    monkeypatch.setattr(embeddings, "MEASUREMENT", embeddings.MEASUREMENT + 1)
+    monkeypatch.setattr(embeddings, "VERSION", embeddings.VERSION + 1)
     after = keys(ask("attack"))
     assert after[:2] == before[:2]
     assert after[2] != before[2]
