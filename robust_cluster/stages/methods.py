@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +34,7 @@ class Method:
     config: Any
     version: int
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Its settings as a run's spec has them."""
         return settings.plain(self.config)
