@@ -98,6 +98,8 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     is_defended = request.stage in ("defend", "reattack") or (
         request.stage == "certify" and request.defense != UNDEFENDED
     )
+    if request.stage not in ("pretrain", "cluster"):
+        kind.check_new_points()
     if is_defended and config.cluster.epochs == 0:
         raise ConfigError(
             f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
@@ -119,7 +121,6 @@ def plan(request: Request, info: DataInfo) -> list[RunSpec]:
     add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
     if request.stage == "cluster":
         return runs
-    kind.check_new_points()
     certificate: dict[str, Any] = {}
     if request.stage == "certify":
         certificate = certify_fields(request, kind, groups["certify"])
