@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 TABLES = table1 table2 table3 gamma ardmvc1 ardmvc1_code ardmvc_eps ardmvc_terms ardmvc_grid \
 	robust_linf robust_l2 robust_latent certified lpvdn1 lpvdn2 lpvdn3 adec1 adec2 adec3 adec4 dcan2
-.PHONY: install smoke test test-all check lint $(TABLES) readme bench clean
+.PHONY: install smoke test test-all check lint $(TABLES) results bench clean
 
 install: $(VENV)/installed
 
@@ -41,8 +41,8 @@ check: lint test
 $(TABLES): install
 	$(RC) table $@ --profile $(PROFILE) --compare $(OPTIONS)
 
-readme: install
-	$(VENV)/bin/python -m tests.report.test_readme
+results: install
+	$(VENV)/bin/python -m tests.report.test_results
 
 bench: install
 	$(VENV)/bin/python -m tests.bench
