@@ -48,10 +48,11 @@ from robust_cluster.nn.objectives import margin
 from robust_cluster.nn.precision import precision
 from robust_cluster.nn.tsne import joint_probabilities, squared_distances
 from robust_cluster.runs.environment import matmul_error
+from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages.loop import Batches, Silent, Task, fit
+from robust_cluster.stages.loop import Batches, Task, fit
 
 ROUNDS = 5
 PGD_STEPS = 4  # by which two runs differ: what is once in each, as the look at the last point, is no part of a step

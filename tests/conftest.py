@@ -25,6 +25,12 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def few_digits() -> Dataset:
+    """300 of them, 30 a class."""
+    return load(DataRef("digits", limit=300), Places())
+
+
+@pytest.fixture(scope="session")
 def batch(digits: Dataset) -> Batch:
     """The first 100 digits."""
     return Batch((digits.views[0][:100],), torch.arange(100))

@@ -19,7 +19,7 @@ LAYERS = {
     "models": 2,
     "attacks": 3,
     "defenses": 4,
-    **dict.fromkeys(("stages", "audit"), 5),
+    **dict.fromkeys(("stages", "audit", "measure"), 5),
     **dict.fromkeys(("cli", "report"), 6),
 }
 # The edges inside a layer: (importer, imported module or anything below it).
@@ -28,6 +28,8 @@ SIDEWAYS = {
     ("data", "robust_cluster.runs.spec"),  # DataRef
     ("data", "robust_cluster.runs.seeds"),  # the rows that `limit` takes
     ("stages", "robust_cluster.audit"),
+    ("stages", "robust_cluster.measure"),
+    ("audit", "robust_cluster.measure"),
     ("cli", "robust_cluster.report"),
 }
 TORCH_FREE = ("errors", "discover", "runs", "report")

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robust_cluster.data.base import Dataset
+    from robust_cluster.measure.images import Sheet
+    from robust_cluster.measure.portraits import Portrait, Strip
     from robust_cluster.report.plots import Point
     from robust_cluster.report.spec import CellRequest, TableSpec
-    from robust_cluster.stages.gallery import Portrait, Strip
-    from robust_cluster.stages.sheet import Sheet
 
 Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
@@ -232,8 +232,8 @@ def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[t
 
 def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
     """A scatter or rows of images of one run a place, the first of its seeds."""
+    from robust_cluster.measure import portraits as gallery
     from robust_cluster.report import plots
-    from robust_cluster.stages import gallery
 
     firsts: dict[tuple[str, str], tuple[CellRequest, Record]] = {}
     for request, record in answers:
@@ -267,7 +267,7 @@ def portraits(
 ) -> "Iterator[tuple[tuple[str, str], Portrait]]":
     """Panel and curve, and the model of each run; data that several runs share are read once."""
     from robust_cluster.stages.context import Context
-    from robust_cluster.stages.gallery import portrait
+    from robust_cluster.stages.finished import portrait
 
     datasets: dict[DataRef, Dataset] = {}
     for place, (_, record) in runs.items():
@@ -318,9 +318,9 @@ def finished(
 def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     """The misled samples; a note on stderr when they are labelled otherwise than the record says."""
     from robust_cluster.stages.context import Context
-    from robust_cluster.stages.sheet import check_attack, sheet
+    from robust_cluster.stages.finished import check_pixels, sheet
 
-    check_attack(spec)
+    check_pixels(spec)
     dataset = load(spec, options.data, options.data_dir)
     found = sheet(
         spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS

@@ -105,7 +105,7 @@ def needs_curve(spec: "TableSpec") -> bool:
     """Whether the table is a figure of what only --curve logs."""
     if spec.figure is None or spec.figure.kind != "learning":
         return False
-    from robust_cluster.stages.drift import FIGURES
+    from robust_cluster.measure.training_curve import FIGURES
 
     return not set(FIGURES).isdisjoint(spec.figure.logged)
 

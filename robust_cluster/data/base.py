@@ -66,7 +66,7 @@ class Dataset:
     ref: DataRef
     info: DataInfo
     views: Stored
-    labels: Labels | None  # (n,) int64 in 0..K-1; read by stages/evaluate only
+    labels: Labels | None  # (n,) int64 in 0..K-1; read by measure/ only
     source: str  # where it came from, for the record
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robust_cluster.stages.sheet import Sheet
+    from robust_cluster.measure.images import Sheet
 
 Record = Mapping[str, Any]
 Pixels = npt.NDArray[np.float32]

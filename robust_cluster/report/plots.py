@@ -1,7 +1,7 @@
 """A figure of many runs: first the points that it shows, one flat row each, then the picture, from these rows alone.
 
 Lines and heat maps are drawn from the records that a table of the same runs is printed from, learning curves from what
-those runs logged. Embeddings and samples come as arrays, which stages/gallery.py makes anew from checkpoints.
+those runs logged. Embeddings and samples come as arrays, which measure/portraits.py makes anew from checkpoints.
 """
 
 import csv
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robust_cluster.stages.gallery import Cloud, Strip
+    from robust_cluster.measure.portraits import Cloud, Strip
 
 Point = dict[str, Any]
 Line = Mapping[str, Any]  # of a run's log

@@ -4,26 +4,22 @@ The attack proposes points; the stage clips them to the attack's budget, checks 
 byte, and scores clean and moved points with the same code. A re-attack is an attack whose parent is a defended model.
 """
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from robust_cluster.attacks.base import Attack, Space, Surface
-from robust_cluster.audit import checks
-from robust_cluster.errors import ConfigError, MissingResultError
+from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed, stays_sparse
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import auditing, bounded, input_space, latent_space, methods
+from robust_cluster.stages import auditing, bench, methods
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
-from robust_cluster.stages.evaluate import embed, stays_sparse
 from robust_cluster.stages.loop import Summary, Task, fit
-
-MEASURES: dict[str, ModuleType] = {"latent": latent_space, "input": input_space, "bounded": bounded}
 
 
 def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
@@ -41,42 +37,20 @@ def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         trial = Trial(attacker, surface, spec, seen, held)
         summary = train_attacker(trial, run)
         run.save_model(checkpoint(attacker))
-        measure = measure_of(spec)
-        found, details = measure.score(trial)
-        metrics = description["metrics"] | found
+        scores, details = bench.measured(trial)
+        metrics = description["metrics"] | scores
         is_unchanged = fingerprint(model) == before
-        measured = {"metrics": metrics, "threat": threat(trial), **details}
-        measured["checks"] = {"victim_unchanged": is_unchanged}
-        measured["audit"] = auditing.findings(trial, measured, "quick")
-    flags = description["flags"] + measure.flags(metrics, summary, is_trained=attacker.trained)
+        found = {"metrics": metrics, "threat": threat(trial), **details, "checks": {"victim_unchanged": is_unchanged}}
+        found["audit"] = auditing.findings(trial, found, "quick")
+    warnings = bench.measure_of(trial).flags(metrics, summary.stop_reason, is_trained=attacker.trained)
+    flags = description["flags"] + warnings
     return {
         **record(context, spec, summary),
-        **measured,
+        **found,
         "curve": [line["health"] for line in run.lines() if line["health"]],
         "health": description["health"],
         "flags": flags if is_unchanged else [*flags, "victim changed"],
     }
-
-
-def audit(spec: RunSpec, context: Context, *, rows: int = checks.FULL_ROWS) -> list[dict[str, Any]]:
-    """All 26 findings on a finished attack or reattack, on at most `rows` samples; its record has them from then on.
-
-    Raises: MissingResultError for a run that is not finished, ConfigError, CheckpointError.
-    """
-    finished = context.store.record(spec)
-    if finished is None or spec.parent is None:
-        hint = f"the same rc {spec.stage} resumes it"
-        raise MissingResultError(f"The run {spec.directory} is not finished", hint=hint)
-    context = context.part(2)
-    with precision("highest"):
-        model = context.trained_model(spec.parent)
-        seen, held = parts(spec, context)
-        surface = attacked_surface(model, spec, seen)
-        trial = Trial(context.trained_attack(spec, surface), surface, spec, seen, held)
-        found = auditing.findings(trial, finished, "full", rows)
-    with context.store.own(spec, notify=context.progress.note) as run:
-        run.amend({"audit": found})
-    return found
 
 
 def parts(spec: RunSpec, context: Context) -> tuple[Context, Context]:
@@ -105,11 +79,6 @@ def attacked_surface(model: ClusterModel, spec: RunSpec, seen: Context) -> Surfa
 def space_of(spec: RunSpec) -> Space:
     """The space that an attack run moves points in."""
     return methods.attack_space(str(spec.attack), spec.settings["attack"])
-
-
-def measure_of(spec: RunSpec) -> ModuleType:
-    """The module of `MEASURES` that scores an attack run."""
-    return MEASURES[methods.measured_as(str(spec.attack), spec.settings["attack"])]
 
 
 def threat(trial: Trial) -> dict[str, Any]:
@@ -151,7 +120,7 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
         step=lambda batch: attacker.step(surface, batch),
         state=dict(attacker.state()),
         after_epoch=lambda epoch, batches: ended(attacker, epoch),
-        watch=measure_of(spec).curve(trial),
+        watch=bench.watch(trial),
     )
     with precision(spec.precision):
         return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)

@@ -14,12 +14,13 @@ from robust_cluster.audit.base import Certificate, Check, Evidence, When
 from robust_cluster.data import split
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.rows import Rows, spaced, unit
+from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, embed
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
-from robust_cluster.stages import bounded, methods
+from robust_cluster.stages import methods
 from robust_cluster.stages.context import Context, Trial
-from robust_cluster.stages.evaluate import Metrics, Predicted, attacked_scores, batch_of, embed, scores
 
 SHARED = ("space", "norm", "views", "view_eps", "bn")  # settings that other attacks take over from the audited one
 
@@ -52,8 +53,8 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
     spec, held = trial.spec, trial.held
     surface = replace(trial.surface, memory=None)  # what there is, is of the samples that the attack learned on
     settings = trial.attack_spec.settings["attack"]
-    scored = bounded.spaced(held.info.n_samples, settings.get("rows", held.info.n_samples))
-    index = scored[bounded.spaced(len(scored), rows)]
+    scored = spaced(held.info.n_samples, settings.get("rows", held.info.n_samples))
+    index = scored[spaced(len(scored), rows)]
     batch = batch_of(held.views, index.to(held.torch_device))
     with torch.no_grad():
         clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
@@ -100,10 +101,7 @@ def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None
     recorded = held.store.record(parent) if parent else None
     if recorded is None or surface.bn != "eval" or held.info.n_samples != scored_samples(trial, recorded):
         return {}
-    rows = torch.arange(held.info.n_samples, device=held.torch_device).split(bounded.BATCH)
-    with torch.no_grad():
-        found = [surface.labels(surface.point(batch_of(held.views, part))) for part in rows]
-    again = scores(held.labels, torch.cat(found).cpu().numpy(), held.info.n_clusters)
+    again = Rows(surface, held.placed, list(torch.arange(held.info.n_samples).split(500))).clean_scores()
     suffix = "_held" if is_scored_apart(trial, recorded) else ""
     return {name: (recorded["metrics"].get(f"{name}{suffix}"), again[name]) for name in ("ACC", "NMI")}
 
@@ -132,7 +130,7 @@ def other_attack(trial: Trial, surface: Surface, name: str, changes: Mapping[str
     budget = trial.attacker.budget
     own = {key: settings[key] for key in SHARED if key in settings and key in known}
     if "eps" in known and budget.norm is not None:
-        own |= {"norm": budget.norm, "eps": budget.eps / bounded.unit(trial), "space": surface.space}
+        own |= {"norm": budget.norm, "eps": budget.eps / unit(trial.surface), "space": surface.space}
     refused = [key for key in (*own, *changes) if key not in known]
     if refused:
         raise ConfigError(f"{name} has no setting {refused[0]}")
@@ -192,17 +190,17 @@ def certificate(trial: Trial, index: Predicted) -> Certificate | None:
         is_same = run.parent is not None and spec.parent is not None and run.parent.key == spec.parent.key
         if not (is_same and found and listed and found["space"] == trial.surface.space):
             continue
-        rows = bounded.spaced(held.info.n_samples, listed["rows"]).numpy()
+        rows = spaced(held.info.n_samples, listed["rows"]).numpy()
         places = {row: place for place, row in enumerate(rows.tolist())}
         if not all(row in places for row in index.tolist()):
             continue
         chosen = [places[row] for row in index.tolist()]
         smoothed = [-1 if c == "-" else int(c, 36) for c in listed["smoothed"]]
-        unit = bounded.unit(trial)
+        scale = unit(trial.surface)
         return Certificate(
             labels=np.array(smoothed, np.int64)[chosen],
-            radius=unit * np.array(listed["radius"], np.float64)[chosen],
-            sigma=unit * found["sigma"],
+            radius=scale * np.array(listed["radius"], np.float64)[chosen],
+            sigma=scale * found["sigma"],
             alpha=found["alpha"],
             n=found["n"],
         )

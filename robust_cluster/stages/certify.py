@@ -18,6 +18,8 @@ from torch import Tensor
 from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.measure.rows import Rows, spaced
+from robust_cluster.measure.scores import SHARE, Metrics, batch_of
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.certificate import (
     ABSTAINED,
@@ -36,7 +38,6 @@ from robust_cluster.runs.store import Run
 from robust_cluster.stages import settings
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
-from robust_cluster.stages.evaluate import SHARE, Metrics, batch_of
 
 VERSION = 1  # of everything below; raise it when the numbers change
 VALUES = 2**19  # random numbers drawn at once, about: 2 MB
@@ -87,10 +88,10 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         description = describe_model(model, context)
         before = fingerprint(model)
         surface = frozen_surface(model, config.space, None)
-        rows = torch.linspace(0, context.info.n_samples - 1, min(config.rows, context.info.n_samples)).long()
+        rows = spaced(context.info.n_samples, config.rows)
         seed = seed_for(spec.seed, "certify", spec.key)
         found = certificates(surface, context, rows, config=config, seed=seed)
-        every = hard_labels(surface, context)
+        every = Rows(surface, context.placed, list(torch.arange(context.info.n_samples).split(1000))).clean.labels
         is_unchanged = fingerprint(model) == before
     clean = every[rows.numpy()]
     stable, right, truth, accuracy = found.labels == clean, None, None, None
@@ -178,14 +179,6 @@ def cluster_counts(surface: Surface, point: Views, n: int, *, sigma: float, rand
             )
             total += torch.bincount(surface.labels(noisy), minlength=len(total))
     return total.cpu()
-
-
-def hard_labels(surface: Surface, context: Context) -> Ints:
-    """The model's own labels (n,) of all clean points."""
-    with torch.no_grad():
-        portions = torch.arange(context.info.n_samples, device=context.torch_device).split(1000)
-        found = [surface.labels(surface.point(batch_of(context.views, rows))) for rows in portions]
-    return torch.cat(found).cpu().numpy()
 
 
 def has_class(labels: Ints, mapping: Ints, truth: Ints) -> Flags:

@@ -14,7 +14,8 @@ from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import certify, methods
-from robust_cluster.stages.attack import MEASURES, attack
+from robust_cluster.stages.attack import attack
+from robust_cluster.stages.bench import MEASURES
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.defend import defend

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robust_cluster.data import split
+from robust_cluster.measure import training_curve
+from robust_cluster.measure.scores import Metrics, Watch, cluster_health, embed, in_portions, scores
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
@@ -11,9 +13,7 @@ from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import drift
 from robust_cluster.stages.context import Context, fill, record
-from robust_cluster.stages.evaluate import Metrics, Watch, cluster_health, embed, in_portions, scores
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
 FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term inactive"}  # figure of the health -> flag
@@ -30,7 +30,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         watch = Watch(model, context.views)
         schedule = model.schedule("cluster")
         optimizers = model.optimizers("cluster") if schedule.epochs else {}
-        curve: Callable[[], Mapping[str, Any]] = drift.Curve(model, spec, context) if context.curve else dict
+        curve: Callable[[], Mapping[str, Any]] = training_curve.Curve(model, context.placed) if context.curve else dict
         task = Task(
             title=f"cluster {spec.model}",
             step=lambda batch: model.step(batch, "cluster", optimizers),
@@ -45,7 +45,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
     lines = run.lines() if context.curve else []
-    drifts = {"drift": drift.columns(at_start(spec, context), lines)} if lines else {}
+    drifts = {"drift": training_curve.columns(at_start(spec, context), lines)} if lines else {}
     description = describe_model(model, context)
     description["metrics"] |= refit_scores(model, context, own_seed(spec)) | training_scores(model, context)
     description["metrics"] |= held_scores(model, whole)
@@ -62,12 +62,12 @@ def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
     model.train()
 
 
-def at_start(spec: RunSpec, context: Context) -> drift.Figures:
+def at_start(spec: RunSpec, context: Context) -> training_curve.Figures:
     """The curve's figures of the model before its first step, which begins here a second time."""
     model = context.new_model(spec)
     with precision("highest"):
         begin(model, spec, context)
-    return drift.Curve(model, spec, context)()
+    return training_curve.Curve(model, context.placed)()
 
 
 def between_epochs(model: ClusterModel, spec: RunSpec, context: Context, epoch: int) -> dict[str, float]:

@@ -18,12 +18,13 @@ from robust_cluster.models.base import ClusterModel, Embedding, Schedule
 from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.environment import describe, matmul_error
+from robust_cluster.runs.progress import Progress, Silent
 from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import device as devices
 from robust_cluster.stages import methods
-from robust_cluster.stages.loop import Batches, Progress, Silent, Summary, Task, run_epoch
+from robust_cluster.stages.loop import Batches, Summary, Task, run_epoch
 
 
 @dataclass
@@ -57,8 +58,13 @@ class Context:
 
     @property
     def labels(self) -> Labels | None:
-        """For stages/evaluate and the diagnostics of stages/drift and stages/gallery only."""
+        """For scores, which measure/ has; nothing trains, stops or chooses by them."""
         return self.dataset.labels
+
+    @property
+    def placed(self) -> Dataset:
+        """The data set with its views on the device: what measure/ is given."""
+        return replace(self.dataset, views=self.views)
 
     def part(self, which: Literal[1, 2]) -> "Context":
         """This context on what models train on (1) or on what is attacked (2); itself for data that are not split."""

@@ -7,16 +7,16 @@ import torch
 from robust_cluster.attacks.base import Attack, Stateful, Surface
 from robust_cluster.defenses.base import Defense
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import Watch, embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import methods
-from robust_cluster.stages.attack import attacked_surface, measure_of, parts, space_of, threat
+from robust_cluster.stages import bench, methods
+from robust_cluster.stages.attack import attacked_surface, parts, space_of, threat
 from robust_cluster.stages.cluster import begin, between_epochs, describe_model, own_seed
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
-from robust_cluster.stages.evaluate import Watch, embed
 from robust_cluster.stages.loop import Batches, Summary, Task, fit, run_epoch
 
 
@@ -42,7 +42,7 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         seen, held = parts(attack_spec, context)
         surface = attacked_surface(model, attack_spec, seen)
         trial = Trial(original, surface, spec, seen, held)
-        found, details = measure_of(attack_spec).score(trial, is_final=False)
+        found, details = bench.measured(trial, is_final=False)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
     metrics = description["metrics"] | found
     # what learned from the undefended model has never seen this one

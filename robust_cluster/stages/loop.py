@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,35 +14,11 @@ from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch, Stored
 from robust_cluster.errors import CheckpointError, NonFiniteError
 from robust_cluster.models.base import Schedule
+from robust_cluster.runs.progress import Progress
 from robust_cluster.runs.store import Run
 
 SAVE_SHARE = 0.05  # of the time may go into saving the state
 Step = Callable[[Batch], dict[str, float]]
-
-
-class Progress(Protocol):
-    """Where the loop tells how far it is."""
-
-    def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None: ...
-    def epoch(self, number: int, losses: Mapping[str, float]) -> None: ...
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Silent:
-    """A progress that tells nothing."""
-
-    def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
-        """Tells nothing."""
-
-    def epoch(self, number: int, losses: Mapping[str, float]) -> None:
-        """Tells nothing."""
-
-    def note(self, text: str) -> None:
-        """Tells nothing."""
-
-    def stop(self) -> None:
-        """Tells nothing."""
 
 
 @dataclass

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from robust_cluster.measure import training_curve
 from robust_cluster.nn.precision import precision
+from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
-from robust_cluster.stages import drift
 from robust_cluster.stages.context import Context, record
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
@@ -20,10 +21,14 @@ def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         title=f"pretrain {spec.model}",
         step=lambda batch: model.step(batch, "pretrain", optimizers),
         state=trained_parts(model, optimizers),
-        watch=drift.pretraining_scores(model, spec, context) if context.curve else dict,
+        watch=training_curve.pretraining_scores(
+            model, context.placed, seed_for(spec.seed, "drift", spec.model, spec.data.label)
+        )
+        if context.curve
+        else dict,
     )
     with precision(spec.precision):
         summary = fit(task, batches, run, context.progress)
     run.save_model(model.pretrained().state_dict())
-    drifts = {"drift": drift.pretraining_columns(run.lines())} if context.curve else {}
+    drifts = {"drift": training_curve.pretraining_columns(run.lines())} if context.curve else {}
     return {**record(context, spec, summary), "metrics": {}, "health": {}, "flags": [], **drifts}

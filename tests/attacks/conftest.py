@@ -7,9 +7,9 @@ import torch
 
 from robust_cluster.attacks.base import Surface
 from robust_cluster.data.base import Dataset
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import torch
 from robust_cluster.attacks.base import Budget, Norm, Surface, equal_norm_noise
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
-from robust_cluster.stages.evaluate import embed
 
 BUDGETS = [
     Budget("linf", 0.1),

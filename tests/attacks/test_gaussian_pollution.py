@@ -12,12 +12,12 @@ from robust_cluster.attacks.gaussian_pollution import Config, GaussianPollution
 from robust_cluster.data.base import Batch, Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import embed
 
 
 @pytest.fixture(scope="module")

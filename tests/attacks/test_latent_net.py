@@ -11,11 +11,11 @@ from robust_cluster.attacks.base import Budget, Surface
 from robust_cluster.attacks.latent_net import Config, LatentNet
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.metrics.distortion import distortion
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.models.base import ClusterModel
-from robust_cluster.stages.evaluate import embed
 
 
 def attacker(surface: Surface, **values: Any) -> LatentNet:

@@ -14,6 +14,7 @@ from robust_cluster.attacks.latent_pgd import margin
 from robust_cluster.attacks.pgd import PGD, Config, changes, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
 from robust_cluster.models.shallow.kmeans import KMeansModel
@@ -21,7 +22,6 @@ from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.nn.objectives import log_margin
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import frozen_surface
-from robust_cluster.stages.evaluate import embed
 
 
 def info(*shapes: tuple[int, ...], name: str = "toy", bounds: tuple[float, float] | None = (0.0, 1.0)) -> DataInfo:

@@ -14,11 +14,11 @@ from robust_cluster.attacks.pgd import representation_shift
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views
 from robust_cluster.errors import ConfigError, ShapeError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import frozen_surface
-from robust_cluster.stages.evaluate import embed
 
 PAPER = methods.plain(methods.resolve("attacks", "view_gan", "paper", {"mode": "paper"}))
 

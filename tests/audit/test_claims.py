@@ -13,7 +13,7 @@ from torch import Tensor
 from robust_cluster.audit import claims
 from robust_cluster.audit.base import Certificate, Evidence, Verdict
 from robust_cluster.data.base import Batch
-from robust_cluster.stages.adaptive import gaps
+from robust_cluster.measure.companions import gaps
 
 Make = Callable[..., Evidence]
 

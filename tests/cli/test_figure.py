@@ -14,13 +14,13 @@ import pytest
 
 from robust_cluster.cli import app as entry
 from robust_cluster.cli import figure
+from robust_cluster.measure.images import Sheet
 from robust_cluster.report.spec import CellRequest, load_spec, requests
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import auditing
-from robust_cluster.stages import sheet as sheets
+from robust_cluster.stages import finished as sheets
 from robust_cluster.stages.settings import nested
-from robust_cluster.stages.sheet import Sheet
 from tests.cli.command import rc
 
 MADE_UP = {"data": {"shapes": [[64]]}, "flags": [], "training": {"seconds": 1.0}}

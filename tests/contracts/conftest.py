@@ -8,10 +8,10 @@ import torch
 from robust_cluster import discover
 from robust_cluster.data.base import Batch, Dataset, Places
 from robust_cluster.data.prepare import load
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 
 @pytest.fixture(scope="session")

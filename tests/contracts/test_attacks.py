@@ -10,10 +10,10 @@ from robust_cluster import discover
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import fingerprint, frozen_surface
-from robust_cluster.stages.evaluate import embed
 
 Make = Callable[[str], ClusterModel]
 Data = Callable[[str], Dataset]

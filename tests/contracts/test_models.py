@@ -11,9 +11,9 @@ from torch import Tensor
 from robust_cluster import discover
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel, Phase
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 Make = Callable[[str], ClusterModel]
 Data = Callable[[str], Dataset]

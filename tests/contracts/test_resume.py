@@ -10,12 +10,12 @@ import torch
 
 from robust_cluster import discover
 from robust_cluster.data.base import Dataset
+from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.spec import RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import loop, methods
 from robust_cluster.stages.chain import Request, carry_out, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.loop import Silent
 
 Data = Callable[[str], Dataset]
 NAMES = discover.names("models")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from robust_cluster.errors import ShapeError
+from robust_cluster.measure.scores import scores
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.metrics.purity import purity
-from robust_cluster.stages.evaluate import scores
 
 
 def test_purity_of_hand_worked_cases() -> None:

@@ -13,10 +13,10 @@ from torch.optim import SGD
 
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.adversarial.aae import AAE, Config
 from robust_cluster.models.base import Embedding
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 VARIANTS = ("plain", "softmax")
 

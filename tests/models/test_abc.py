@@ -10,9 +10,9 @@ from torch.distributions import Normal, kl_divergence
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.abc import AutoencoderBasedClustering, Config, half_squared_distance
 from robust_cluster.models.base import ClusterModel, Embedding
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 

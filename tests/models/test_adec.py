@@ -15,6 +15,7 @@ from torch.optim import SGD, Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.adec import ADEC, Config
 from robust_cluster.models.base import ClusterModel, Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
@@ -24,7 +25,6 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.cluster import FLAGS, describe_model
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 OWN = {

@@ -9,9 +9,9 @@ from torch.distributions import Normal, kl_divergence
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.ae_kmeans import AEKMeans, Config
 from robust_cluster.models.base import ClusterModel
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 

@@ -9,10 +9,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.convae import Config, ConvAE
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 

@@ -10,10 +10,10 @@ from torch.optim import Adadelta
 
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.dc_gmm import DCGMM, Config
 from robust_cluster.models.base import Embedding
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 
 def small(**settings: Any) -> DCGMM:

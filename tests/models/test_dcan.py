@@ -14,6 +14,7 @@ from torch.optim import SGD, Adam
 from robust_cluster.data.base import Batch, DataInfo, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.adversarial.base import SampleSchedule
 from robust_cluster.models.adversarial.dcan import DCAN, Config
 from robust_cluster.models.base import Embedding
@@ -24,7 +25,6 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import embed
 
 
 def info(*shape: int, bounds: tuple[float, float] | None = None, n_clusters: int = 3) -> DataInfo:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder import adec, dec, idec
 from robust_cluster.models.autoencoder.dec import DEC, Config
 from robust_cluster.models.base import ClusterModel, Phase
@@ -20,7 +21,6 @@ from robust_cluster.nn.dec import clustering_kl, student_t, target_distribution
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, plan
 from robust_cluster.stages.context import fingerprint
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 IMAGES = DataInfo("toy", ((1, 8, 8),), 50, 3, (0.0, 1.0), 1.0, "", mean_square=0.25)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.variational.lpvdn import LPVDN, Config
 from robust_cluster.models.variational.vade import VaDE
@@ -27,7 +28,6 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 

@@ -11,9 +11,9 @@ from torch.distributions import Categorical, Normal, kl_divergence
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.multiview.multivae import Config, MultiVAE, code_divergence, relaxed_draw
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 
 def info(*shapes: tuple[int, ...], n_clusters: int = 3) -> DataInfo:

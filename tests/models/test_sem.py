@@ -12,11 +12,11 @@ from torch import Tensor
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import Embedding, Schedule
 from robust_cluster.models.multiview import sem
 from robust_cluster.models.multiview.sem import SEM, Config, squared_mmd
 from robust_cluster.stages import methods
-from robust_cluster.stages.evaluate import embed
 
 SMALL: dict[str, Any] = {"hidden": (16,), "features": 12, "projected": 5}
 SIX_EPOCHS = Schedule(epochs=6, batch_size=20, lr=3e-4)

@@ -12,10 +12,10 @@ from torch.distributions import Normal, kl_divergence
 
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.variational.vae_kmeans import Config, VAEKMeans
 from robust_cluster.stages.chain import Request, plan
-from robust_cluster.stages.evaluate import embed
 
 Build = Callable[..., ClusterModel]
 

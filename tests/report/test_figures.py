@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
+from robust_cluster.measure.images import Sheet
 from robust_cluster.report import figures
 from robust_cluster.runs.spec import DataRef, RunSpec
-from robust_cluster.stages.sheet import Sheet
 
 CLUSTER = RunSpec("cluster", DataRef("noisy:mine", limit=300), "ab" * 32, "simvc", 64, 0)
 SPEC = replace(CLUSTER, stage="attack", attack="view_gan", attack_seed=0, parent=CLUSTER)

@@ -13,11 +13,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.measure import training_curve
+from robust_cluster.measure.portraits import Cloud, Strip
 from robust_cluster.report import figures, plots
 from robust_cluster.report.spec import TableSpec, figure_names, load_spec, requests, table_names
 from robust_cluster.report.table import Grid, build
-from robust_cluster.stages import drift
-from robust_cluster.stages.gallery import Cloud, Strip
 
 Load = Callable[..., TableSpec]
 Make = Callable[..., dict[str, Any]]
@@ -275,9 +275,10 @@ def test_the_average_of_a_curve_is_that_of_its_record(load_figure: Load) -> None
     ((request, _),) = logs_of(spec, [])
     points = plots.logged_points(spec, [(request, lines)])
     assert [(p["x"], p["average"]) for p in points] == [(0, 1.5), (5, 1.5), (15, 1.5)]
-    health = [dict.fromkeys(drift.FIGURES, value) for value in (1.0, None, 2.0)]
-    record = drift.columns(dict.fromkeys(drift.FIGURES, 9.0), [{"steps": 5, "health": figures} for figures in health])
-    assert record["mean"] == dict.fromkeys(drift.FIGURES, 1.5)
+    health = [dict.fromkeys(training_curve.FIGURES, value) for value in (1.0, None, 2.0)]
+    lines = [{"steps": 5, "health": figures} for figures in health]
+    record = training_curve.columns(dict.fromkeys(training_curve.FIGURES, 9.0), lines)
+    assert record["mean"] == dict.fromkeys(training_curve.FIGURES, 1.5)
 
 
 def test_epochs_are_counted_where_they_are_asked_for_and_none_is_left_out(load_figure: Load) -> None:

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from robust_cluster.attacks import apgd, square, universal
 from robust_cluster.attacks.base import Attack, Surface
-from robust_cluster.data.base import Places, Views
+from robust_cluster.data.base import Batch, Places, Views
 from robust_cluster.data.prepare import load
+from robust_cluster.measure.companions import ADAPTIVE, DRAWS, TRANSFERRED, gaps, is_random
+from robust_cluster.measure.curve import worsened
+from robust_cluster.measure.rows import Rows, spaced
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.objectives import margin
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import adaptive, methods
-from robust_cluster.stages.adaptive import ADAPTIVE, DRAWS, TRANSFERRED, Companions, gaps, is_random
-from robust_cluster.stages.bounded import Probe, worsened
+from robust_cluster.stages.adaptive import companions
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context, Trial
 
@@ -119,14 +121,14 @@ def test_a_fake_defense_is_broken_with_a_large_gap(
     trial = reattack(after, steps=30, **budget)
 
     def flips(surface: Surface, attack: Attack) -> Any:
-        probe = Probe(surface, context, 100)
-        moved = [worsened(attack, probe, number, clean) for number, clean in enumerate(probe.clean)]
-        return (usual(surface, moved) != usual(surface, probe.clean)).numpy()
+        rows = Rows(surface, context.placed, [spaced(context.info.n_samples, 100)])
+        moved = [worsened(attack, rows, number, clean) for number, clean in enumerate(rows.points)]
+        return (usual(surface, moved) != usual(surface, list(rows.points))).numpy()
 
     undefended = flips(before, reattack(before, steps=30, **budget).attacker).mean()
     assert undefended > 0.5
     asking = square.Square(square.Config(feedback="hard", queries=150, **budget), after)
-    attacks = {"apgd": trial.attacker, "square:hard": asking, **Companions(trial).at(trial.attacker, EPS)}
+    attacks = {"apgd": trial.attacker, "square:hard": asking, **companions(trial).at(trial.attacker, EPS)}
     adaptive_attack = attacks[ADAPTIVE]
     assert isinstance(adaptive_attack, apgd.Apgd)
     assert adaptive_attack.config.eot == (DRAWS if fake == "added noise" else 1)
@@ -143,18 +145,17 @@ def test_companions_have_the_ball_of_an_attack_that_leaves_its_radius_to_the_dat
 ) -> None:
     trial = reattack(Surface(victim, "input"), curve=(0.05,))
     assert trial.attacker.budget.norm == "linf"
-    found = Companions(trial).at(trial.attacker, 0.05)
+    found = companions(trial).at(trial.attacker, 0.05)
     assert set(found) == {TRANSFERRED, ADAPTIVE}
     assert found[ADAPTIVE].budget == replace(trial.attacker.budget, eps=trial.attacker.budget.eps / 2)
 
 
 def test_a_model_without_chance_is_not_random(victim: ClusterModel, context: Context) -> None:
-    surface = Surface(victim, "input")
-    trial = Trial(None, surface, None, context, context)  # type: ignore[arg-type]
-    assert not is_random(trial)
+    batch = Batch(context.dataset.views, torch.arange(300))  # type: ignore[arg-type]
+    assert not is_random(Surface(victim, "input"), batch)
     defended = copy.deepcopy(victim)
     defended.encode = noisy(victim.encode, 1.0)  # type: ignore[method-assign]
-    assert is_random(replace(trial, surface=Surface(defended, "input")))
+    assert is_random(Surface(defended, "input"), batch)
 
 
 def test_an_attack_that_learns_has_learned_before_its_points_are_handed_over(context: Context) -> None:

@@ -16,14 +16,14 @@ import pytest
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError
+from robust_cluster.measure import controls
+from robust_cluster.measure.scores import embed
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import MODEL, RunStore
-from robust_cluster.stages import latent_space
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import embed
 
 Record = dict[str, Any]
 Experiment = Callable[..., Record]
@@ -127,7 +127,7 @@ def by_stage(records: list[Record]) -> dict[str, Record]:
 def _few_rows_for_pgd() -> Iterator[None]:
     """Latent PGD has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latent_space, "PGD_ROWS", 200)
+        patch.setattr(controls, "LATENT_PGD_ROWS", 200)
         yield
 
 

@@ -15,26 +15,25 @@ from robust_cluster.attacks import ensemble
 from robust_cluster.attacks.base import Surface
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.measure.rows import spaced
 from robust_cluster.metrics.certificate import certify
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
 from robust_cluster.models.shallow.kmeans import KMeansModel
+from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RESULT, RunStore
 from robust_cluster.stages import auditing, chain, methods
-from robust_cluster.stages.bounded import spaced
 from robust_cluster.stages.certify import (
     Config,
     certificates,
     characters,
     cluster_counts,
-    hard_labels,
     listed,
     smoothed_health,
 )
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context, Trial, frozen_surface
-from robust_cluster.stages.loop import Silent
 
 Record = dict[str, Any]
 SMALL = {"certify.samples": 200, "certify.rows": 20, "model.n_init": 1}
@@ -236,7 +235,7 @@ def test_certified_acc_is_under_the_clean_matching_of_all_rows(
     listed = record["samples"]
     context = context_of(few_digits, folder)
     spec = RunSpec.from_json(record["spec"]["parent"])
-    every = hard_labels(frozen_surface(context.trained_model(spec), "input", None), context)
+    every = frozen_surface(context.trained_model(spec), "input", None).labels(context.placed.views).numpy()  # type: ignore[arg-type]
     from scipy.optimize import linear_sum_assignment
 
     table = contingency_matrix(every, few_digits.labels)

@@ -15,12 +15,13 @@ from robust_cluster.attacks.base import Attack
 from robust_cluster.data.base import DataInfo, Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
+from robust_cluster.measure import embeddings
+from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
-from robust_cluster.stages import chain, latent_space, methods
+from robust_cluster.stages import chain, methods
 from robust_cluster.stages.chain import Request, carry_out, execute, plan
 from robust_cluster.stages.context import Context, frozen_surface
-from robust_cluster.stages.loop import Silent
 from robust_cluster.stages.profiles import PROFILES
 
 # Owns the run, says so, and when its standard input ends, finishes the run.
@@ -396,7 +397,7 @@ def test_a_parent_made_anew_with_other_weights_makes_its_children_anew(
 
 def test_the_key_of_an_attack_holds_the_version_of_its_measurement(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(ask("attack"))
-    monkeypatch.setattr(latent_space, "MEASUREMENT", latent_space.MEASUREMENT + 1)
+    monkeypatch.setattr(embeddings, "MEASUREMENT", embeddings.MEASUREMENT + 1)
     after = keys(ask("attack"))
     assert after[:2] == before[:2]
     assert after[2] != before[2]

@@ -15,11 +15,12 @@ from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import NonFiniteError
 from robust_cluster.models.base import Schedule, StepwiseSchedule
+from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import loop
-from robust_cluster.stages.loop import Batches, Saver, Silent, Summary, Task, fit, plateau
+from robust_cluster.stages.loop import Batches, Saver, Summary, Task, fit, plateau
 
 SPEC = RunSpec(stage="pretrain", data=DataRef("toy"), data_sha256="ab" * 32, model="toy", latent_dim=3, seed=0)
 VIEWS = (torch.arange(36.0).reshape(12, 3) / 36,)

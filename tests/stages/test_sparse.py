@@ -58,8 +58,8 @@ def widest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_an_autoencoder_has_the_numbers_of_the_dense_data(
     tmp_path: Path, few_digits: Dataset, sparse: Dataset, widest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robust_cluster.stages.evaluate.PORTION", 70)
-    monkeypatch.setattr("robust_cluster.stages.evaluate.PROBE", 90)
+    monkeypatch.setattr("robust_cluster.measure.scores.PORTION", 70)
+    monkeypatch.setattr("robust_cluster.measure.scores.PROBE", 90)
     found, expected = (
         record(dataset, RunStore(tmp_path / name), "ae_kmeans", QUICK)
         for name, dataset in (("sparse", sparse), ("dense", few_digits))
@@ -72,8 +72,8 @@ def test_an_autoencoder_has_the_numbers_of_the_dense_data(
 def test_kmeans_on_the_data_never_makes_them_dense(
     tmp_path: Path, few_digits: Dataset, sparse: Dataset, widest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robust_cluster.stages.evaluate.PORTION", 70)
-    monkeypatch.setattr("robust_cluster.stages.evaluate.PROBE", 90)
+    monkeypatch.setattr("robust_cluster.measure.scores.PORTION", 70)
+    monkeypatch.setattr("robust_cluster.measure.scores.PROBE", 90)
     found, expected = (
         record(dataset, RunStore(tmp_path / name), "kmeans", {})
         for name, dataset in (("sparse", sparse), ("dense", few_digits))
@@ -95,7 +95,7 @@ def test_an_attack_on_the_embedding_runs_on_sparse_data(tmp_path: Path, sparse: 
 def test_an_embedding_that_memory_cannot_hold_gets_one_sentence(
     tmp_path: Path, sparse: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robust_cluster.stages.evaluate.PORTION", 70)
+    monkeypatch.setattr("robust_cluster.measure.scores.PORTION", 70)
     monkeypatch.setattr("robust_cluster.data.formats.memory.available", lambda: 2**16)
     with pytest.raises(DataError, match=r"of 300 samples needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit"):
         record(sparse, RunStore(tmp_path), "gmm", {"model.n_init": 1})

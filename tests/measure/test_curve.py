@@ -15,15 +15,16 @@ from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.controls import sign_noise
+from robust_cluster.measure.rows import Rows, spaced
+from robust_cluster.measure.scores import attacked_scores
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages.attack import audit
-from robust_cluster.stages.bounded import Probe, sign_noise, spaced
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context, frozen_surface
-from robust_cluster.stages.evaluate import attacked_scores
+from robust_cluster.stages.finished import audit
 
 Record = dict[str, Any]
 Attacked = Callable[..., Record]
@@ -153,9 +154,10 @@ def test_a_universal_perturbation_is_one_at_every_radius_and_learned_anew_for_it
     assert notes[0] == "scored on the rows that it learned from"
     assert notes[1].startswith("not trained for eps 0.1, 0.19; ")
     surface = frozen_surface(context.trained_model(specs[-2]), "input", None)
-    probe, attacker = Probe(surface, context, 100), context.trained_attack(specs[-1], surface)
-    one = probe.line(0.2, "all", [attacker.perturb(surface, batch) for batch in probe.batches])
-    assert record["metrics"]["flip"] == flip_rate(probe.labels, one.labels)
+    rows = Rows(surface, context.placed, [spaced(300, 100)])
+    attacker = context.trained_attack(specs[-1], surface)
+    one = rows.outcome(lambda batch: attacker.perturb(surface, batch), attacker.budget)
+    assert record["metrics"]["flip"] == flip_rate(rows.clean.labels, one.labels)
 
 
 def test_the_audit_compares_with_the_scores_of_the_half_that_is_attacked(tmp_path: Path) -> None:

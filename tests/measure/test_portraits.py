@@ -13,12 +13,13 @@ from torch import Tensor
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError
+from robust_cluster.measure import portraits
+from robust_cluster.measure.portraits import Portrait
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import gallery
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.gallery import Portrait, portrait
+from robust_cluster.stages.finished import portrait
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_a_portrait_is_of_the_trained_model_and_only_of_the_runs_own_data(few: D
 
 
 def test_an_embedding_is_shown_in_its_first_two_principal_components(digits_portrait: Portrait) -> None:
-    cloud = gallery.cloud(digits_portrait, "z", 0)
+    cloud = portraits.cloud(digits_portrait, "z", 0)
     reference = PCA(2).fit(digits_portrait.z.numpy())
     expected = reference.transform(digits_portrait.z.numpy())
     signs = np.sign(reference.components_[np.arange(2), np.abs(reference.components_).argmax(axis=1)])
@@ -80,44 +81,44 @@ def test_centroids_are_the_models_own_and_means_where_its_labels_are_not_of_the_
     model, z = digits_portrait.model, digits_portrait.z.double().numpy()
     moved = cast(Tensor, model.centers) * 1.05
     monkeypatch.setitem(model._buffers, "centers", moved)
-    np.testing.assert_allclose(gallery.centroids(digits_portrait, z), moved.double().numpy())
+    np.testing.assert_allclose(portraits.centroids(digits_portrait, z), moved.double().numpy())
     monkeypatch.setattr(type(model), "labels", lambda self, z: torch.arange(len(z)) % 2)
-    np.testing.assert_allclose(gallery.centroids(digits_portrait, z), [z[::2].mean(axis=0), z[1::2].mean(axis=0)])
+    np.testing.assert_allclose(portraits.centroids(digits_portrait, z), [z[::2].mean(axis=0), z[1::2].mean(axis=0)])
 
 
 def test_two_dimensions_are_shown_as_they_are_and_only_the_last_rows_where_asked(digits_portrait: Portrait) -> None:
     flat = replace(digits_portrait, z=digits_portrait.z[:, 20:22])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(flat.model), "labels", lambda self, z: torch.zeros(len(z), dtype=torch.int64))
-        cloud = gallery.cloud(flat, "z", 50)
+        cloud = portraits.cloud(flat, "z", 50)
         assert np.array_equal(cloud.points, flat.z.numpy()[150:])
         assert cloud.rows.tolist() == list(range(150, 200))
         assert cloud.axes == ("dimension 1", "dimension 2")
-        assert len(gallery.cloud(flat, "z", 5000).points) == 200
+        assert len(portraits.cloud(flat, "z", 5000).points) == 200
 
 
 def test_at_most_so_many_points_are_shown(digits_portrait: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "MOST", 10)
-    assert gallery.cloud(digits_portrait, "z", 0).rows.tolist() == np.linspace(0, 199, 10).astype(int).tolist()
+    monkeypatch.setattr(portraits, "MOST", 10)
+    assert portraits.cloud(digits_portrait, "z", 0).rows.tolist() == np.linspace(0, 199, 10).astype(int).tolist()
 
 
 def test_a_models_own_map_of_the_embedding_may_be_shown(digits_portrait: Portrait) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(digits_portrait.model), "f_lp", lambda self, z: 2 * z[:, :2], raising=False)
-        cloud = gallery.cloud(digits_portrait, "f_lp", 0)
+        cloud = portraits.cloud(digits_portrait, "f_lp", 0)
         np.testing.assert_allclose(cloud.points, 2 * digits_portrait.z[:, :2].numpy())
     with pytest.raises(ConfigError, match="KMeansModel has nothing named 'f_lp' to map its embedding"):
-        gallery.cloud(digits_portrait, "f_lp", 0)
+        portraits.cloud(digits_portrait, "f_lp", 0)
 
 
-def test_without_labels_points_are_coloured_by_cluster(few: Dataset, tmp_path: Path) -> None:
-    cloud = gallery.cloud(one := shown(replace(few, labels=None), tmp_path), "z", 0)
+def test_without_labels_points_are_colored_by_cluster(few: Dataset, tmp_path: Path) -> None:
+    cloud = portraits.cloud(one := shown(replace(few, labels=None), tmp_path), "z", 0)
     assert not cloud.has_classes
     assert np.array_equal(cloud.classes, one.labels)
 
 
 def test_each_cluster_shows_the_samples_it_is_surest_of_in_order(digits_portrait: Portrait) -> None:
-    strips = gallery.surest(digits_portrait, 4)
+    strips = portraits.surest(digits_portrait, 4)
     sure = digits_portrait.soft_labels.amax(dim=1).numpy()
     assert [strip.label for strip in strips] == [f"cluster {k}" for k in range(10)]
     for k, strip in enumerate(strips):
@@ -128,29 +129,28 @@ def test_each_cluster_shows_the_samples_it_is_surest_of_in_order(digits_portrait
 
 
 def test_images_are_those_of_the_rows_as_squares_in_0_to_1(digits_portrait: Portrait, few: Dataset) -> None:
-    (strip, *_) = gallery.surest(digits_portrait, 2)
+    (strip, *_) = portraits.surest(digits_portrait, 2)
     expected = (few.views[0] / few.views[0].max()).view(-1, 8, 8, 1).numpy()[strip.rows]
     np.testing.assert_allclose(strip.images, expected, atol=1e-6)
 
 
-def test_colours_and_pixels_with_bounds_stay_as_they_are(digits_portrait: Portrait) -> None:
-    context = digits_portrait.context
-    info = replace(context.info, shapes=((3, 2, 4),), bounds=(0.0, 1.0))
-    coloured = replace(context, dataset=replace(context.dataset, info=info))
+def test_colors_and_pixels_with_bounds_stay_as_they_are(digits_portrait: Portrait) -> None:
+    data = digits_portrait.data
+    colored = replace(data, info=replace(data.info, shapes=((3, 2, 4),), bounds=(0.0, 1.0)))
     view = torch.rand(5, 3, 2, 4)
-    np.testing.assert_allclose(gallery.images(view, coloured), view.permute(0, 2, 3, 1).numpy())
+    np.testing.assert_allclose(portraits.images(view, colored), view.permute(0, 2, 3, 1).numpy())
 
 
 @pytest.mark.parametrize("shape", [(77,), (2, 4, 4)])
 def test_what_is_no_image_is_refused(digits_portrait: Portrait, shape: tuple[int, ...]) -> None:
-    context = digits_portrait.context
-    info = replace(context.info, shapes=(shape,))
+    data = digits_portrait.data
+    other = replace(data, info=replace(data.info, shapes=(shape,)))
     with pytest.raises(ShapeError, match=r"only be drawn of .* or of vectors of a square length, digits has"):
-        gallery.images(torch.zeros(1, *shape), replace(context, dataset=replace(context.dataset, info=info)))
+        portraits.images(torch.zeros(1, *shape), other)
 
 
 def test_a_sample_of_each_class_stands_above_what_every_model_decodes_of_it(coded: Portrait, few: Dataset) -> None:
-    given, decoded, again = gallery.outputs([("AE", coded), ("same", coded)])
+    given, decoded, again = portraits.outputs([("AE", coded), ("same", coded)])
     assert few.labels is not None
     assert given.rows.tolist() == [int(np.flatnonzero(few.labels == k)[0]) for k in range(10)]
     assert given.classes.tolist() == list(range(10))
@@ -163,7 +163,7 @@ def test_a_sample_of_each_class_stands_above_what_every_model_decodes_of_it(code
 
 
 def test_neighbors_are_the_nearest_by_each_measure_and_never_the_query(coded: Portrait, few: Dataset) -> None:
-    query, own, pixels = gallery.neighbors([("AE", coded)], "z", (8, 1), 3)
+    query, own, pixels = portraits.neighbors([("AE", coded)], "z", (8, 1), 3)
     (row,) = query.rows.tolist()
     for strip, points in ((own, coded.z), (pixels, few.views[0])):
         distances = torch.cdist(points[row : row + 1].double(), points.double())[0].numpy()
@@ -175,10 +175,10 @@ def test_neighbors_are_the_nearest_by_each_measure_and_never_the_query(coded: Po
 def test_the_query_is_the_first_of_its_class_that_the_other_class_surrounds() -> None:
     pixels = torch.tensor([[0.0], [10.0], [0.1], [0.2], [10.1], [10.2], [10.3]])
     classes = np.array([4, 4, 4, 4, 9, 9, 4])
-    assert gallery.ambiguous(pixels, classes, (4, 9), 3) == 1
+    assert portraits.ambiguous(pixels, classes, (4, 9), 3) == 1
     with pytest.raises(DataError, match="no sample of class 9 has one of class 0 among its 3 nearest"):
-        gallery.ambiguous(pixels, classes, (9, 0), 3)
-    assert gallery.ambiguous(pixels, classes, (9, 4), 2) == 4, "nobody is surrounded: one of two is the most"
+        portraits.ambiguous(pixels, classes, (9, 0), 3)
+    assert portraits.ambiguous(pixels, classes, (9, 4), 2) == 4, "nobody is surrounded: one of two is the most"
 
 
 def test_a_model_without_a_decoder_has_no_outputs(digits_portrait: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,4 +187,4 @@ def test_a_model_without_a_decoder_has_no_outputs(digits_portrait: Portrait, mon
 
     monkeypatch.setattr(type(digits_portrait.model), "decode", refuse)
     with pytest.raises(ConfigError, match="no decoder"):
-        gallery.outputs([("k-means", digits_portrait)])
+        portraits.outputs([("k-means", digits_portrait)])

@@ -9,9 +9,10 @@ from torch import Tensor
 from robust_cluster.attacks.base import Budget, Surface
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Batch, Dataset, Views
+from robust_cluster.measure import controls, views
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.layers import BatchNormMode
-from robust_cluster.stages import input_space, methods
+from robust_cluster.stages import methods
 
 
 def as_published(surface: Surface, batch: Batch, eps: float, objective: str, steps: int) -> Views:
@@ -58,7 +59,7 @@ def ascended(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tenso
 def test_the_control_is_the_published_loop_bit_for_bit(
     pair: Dataset, objective: str, bn: BatchNormMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_space, "PGD_STEPS", 6)
+    monkeypatch.setattr(controls, "PGD_STEPS", 6)
     torch.manual_seed(0)
     model = methods.new_model("simvc", {}, pair.info, 6)
     model.train().encode(tuple(view[:40] for view in pair.views))
@@ -68,10 +69,10 @@ def test_the_control_is_the_published_loop_bit_for_bit(
     budget = Budget("linf", 0.15, pair.info.bounds)
     before = copy.deepcopy(model.state_dict())
     own = ViewGan(Config(bn=bn), surface).objective  # what the stage ascends beside an attack of default settings
-    gain = own if objective == "shift" else input_space.OBJECTIVES[objective]
+    gain = own if objective == "shift" else controls.OBJECTIVES[objective]
     for move in (
         lambda: as_published(surface, batch, 0.15, objective, 6),
-        lambda: input_space.ascended(surface, budget, gain, batch),
+        lambda: controls.ascended(surface, budget, gain, batch),
     ):
         torch.manual_seed(5)
         found.append((*move(), torch.rand(3)))  # and the generator is left where it was left
@@ -81,6 +82,6 @@ def test_the_control_is_the_published_loop_bit_for_bit(
 
 
 def test_its_version_and_objectives_are_those_of_the_records() -> None:
-    assert input_space.versions() == {"pgd": 1, "input_measurement": 1}
-    assert list(input_space.OBJECTIVES) == ["shift", "assignment"]
-    assert (input_space.PGD_STEPS, input_space.PGD_RELATIVE_STEP) == (20, 2.0)
+    assert views.versions() == {"pgd": 1, "input_measurement": 1}
+    assert list(controls.OBJECTIVES) == ["shift", "assignment"]
+    assert (controls.PGD_STEPS, controls.PGD_RELATIVE_STEP) == (20, 2.0)

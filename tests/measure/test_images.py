@@ -16,16 +16,18 @@ from robust_cluster.attacks.view_gan import ViewGan
 from robust_cluster.data.base import Batch, Dataset, Places, Views
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, ShapeError
+from robust_cluster.measure import scores, views
+from robust_cluster.measure.images import Judge, Sheet
+from robust_cluster.measure.rows import Outcome, Rows
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import auditing, chain, evaluate, input_space
+from robust_cluster.stages import auditing, bench, chain
 from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request
-from robust_cluster.stages.context import Context, frozen_surface
-from robust_cluster.stages.input_space import Outcome, Scorer
-from robust_cluster.stages.sheet import Judge, Sheet, sheet
+from robust_cluster.stages.context import Context
+from robust_cluster.stages.finished import sheet, trial
 
 MODEL = {"model.cluster.epochs": 6, "model.cluster.lr": 0.003}
 GAN = {"attack.schedule.epochs": 6, "attack.schedule.lr": 0.003, "attack.eps": 0.6, "attack.train_share": 0.5}
@@ -54,16 +56,13 @@ class Finished:
             self.sheets[name] = sheet(self.specs[name], self.context, ALL)
         return self.sheets[name]
 
-    def scorer(self, name: str, bn: Any = None) -> Scorer:
-        """The scoring of the run, or with another batch norm."""
-        spec = self.specs[name]
-        context = self.context.part(2)
-        assert spec.parent is not None
-        mode = bn or spec.settings["attack"]["bn"]
-        surface = frozen_surface(context.trained_model(spec.parent), "input", None, mode)
-        return Scorer(surface, parts(spec, context)[1])
+    def scorer(self, name: str, bn: Any = None) -> Rows:
+        """The rows that the run scored, as it did or with another batch norm."""
+        again = trial(self.specs[name], self.context)
+        surface = replace(again.surface, bn=bn or again.surface.bn)
+        return bench.scored(replace(again, surface=surface), again.held)
 
-    def outcome(self, name: str, scorer: Scorer) -> Outcome:
+    def outcome(self, name: str, scorer: Rows) -> Outcome:
         attacker = self.context.part(2).trained_attack(self.specs[name], scorer.surface)
         return scorer.outcome(partial(attacker.perturb, scorer.surface), attacker.budget)
 
@@ -92,11 +91,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         return moves[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(input_space, "BATCH", 16)  # several batches, the last of them smaller
-        patch.setattr(input_space, "PGD_ROWS", 8)
-        patch.setattr(input_space, "pgd", lambda trial: {"pgd_flip": 0.0})  # seconds, and of no use here
+        patch.setattr(bench, "JOINT", 16)  # several batches, the last of them smaller
+        patch.setattr(bench, "PGD_ROWS", 8)
+        patch.setattr(views, "pgd", lambda *_: {"pgd_flip": 0.0})  # seconds, and of no use here
         patch.setattr(auditing, "findings", lambda *_: [])
-        patch.setattr(evaluate, "chance_accuracy", lambda *_: 0.3)
+        patch.setattr(scores, "chance_accuracy", lambda *_: 0.3)
         patch.setattr(PGD, "perturb", kept)
         specs, records = {}, {}
         for name, (attack, settings) in ATTACKS.items():
@@ -132,7 +131,7 @@ def test_the_columns_are_the_first_that_the_whole_scoring_finds_wrong(finished: 
     classes = match(scorer.truth, scorer.clean.labels, n_clusters=3)[outcome.labels]
     wrong = sorted(
         (int(row), int(own), int(found))
-        for row, own, found in zip(scorer.rows, scorer.truth, classes, strict=True)
+        for row, own, found in zip(scorer.index, scorer.truth, classes, strict=True)
         if own != found
     )
     assert len(wrong) >= 3
@@ -210,7 +209,7 @@ def test_samples_that_are_wrong_without_the_attack_are_counted(finished: Finishe
     found = sheet(finished.specs["batch"], context, ALL)
     scorer = finished.scorer("batch")
     assert scorer.truth is not None
-    clean = dict(zip(scorer.rows.tolist(), scorer.truth.tolist(), strict=True))
+    clean = dict(zip(scorer.index.tolist(), scorer.truth.tolist(), strict=True))
     assert finished.records["batch"]["metrics"]["ACC"] == 1, "so that the true class is the clean prediction"
     wrong = [clean[row] != own for row, own in zip(found.rows.tolist(), found.own.tolist(), strict=True)]
     assert found.n_before == sum(wrong) > 0
@@ -222,8 +221,8 @@ def test_without_labels_the_columns_are_the_samples_that_change_cluster(finished
     outcome = finished.outcome("eval", scorer)
     context = replace(finished.context, dataset=replace(finished.dataset, labels=None))
     found = sheet(finished.specs["eval"], context, ALL)
-    before = dict(zip(scorer.rows.tolist(), scorer.clean.labels.tolist(), strict=True))
-    after = dict(zip(scorer.rows.tolist(), outcome.labels.tolist(), strict=True))
+    before = dict(zip(scorer.index.tolist(), scorer.clean.labels.tolist(), strict=True))
+    after = dict(zip(scorer.index.tolist(), outcome.labels.tolist(), strict=True))
     assert found.rows.tolist() == [row for row in sorted(before) if before[row] != after[row]]
     assert found.own.tolist() == [before[row] for row in found.rows]
     assert found.found.tolist() == [after[row] for row in found.rows]
@@ -249,9 +248,9 @@ def test_when_no_sample_is_misled_the_sheet_is_empty(finished: Finished, monkeyp
     assert (found.n_misled, len(found.rows)) == (0, 0)
 
 
-def right(scorer: Scorer) -> Any:
+def right(scorer: Rows) -> Any:
     """A judge for whom every sample is of class 0, and every cluster too."""
-    own = np.zeros(len(scorer.rows), np.int64)
+    own = np.zeros(len(scorer.index), np.int64)
     return SimpleNamespace(has_classes=True, own=own, before=own, mapping=np.zeros(3, np.int64))
 
 

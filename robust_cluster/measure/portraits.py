@@ -11,14 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robust_cluster.data.base import Dataset
 from robust_cluster.errors import ConfigError, DataError
+from robust_cluster.measure.images import check_image, image_shape
+from robust_cluster.measure.scores import embed, in_portions
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.precision import precision
-from robust_cluster.runs.spec import RunSpec
-from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import embed, in_portions
-from robust_cluster.stages.sheet import check_digest, check_image, image_shape
 
 MOST = 10_000  # points of a scatter
 ALIKE = 0.999  # share of equal labels; rounding may turn a few
@@ -56,7 +55,7 @@ class Portrait:
     """A trained model with the embedding z (n, d) and the soft labels (n, K) of its data."""
 
     model: ClusterModel
-    context: Context
+    data: Dataset
     z: Tensor
     soft_labels: Tensor
 
@@ -69,21 +68,15 @@ class Portrait:
     @property
     def classes(self) -> Ints:
         """The classes of the data (n,), -1 without labels."""
-        known = self.context.labels
+        known = self.data.labels
         return np.full(len(self.z), -1) if known is None else known
 
 
-def portrait(spec: RunSpec, context: Context) -> Portrait:
-    """The model that a finished clustering left, with its data embedded.
-
-    Raises: CheckpointError, DataError when the data are not those of the run.
-    """
-    check_digest(spec, context)
-    context = context.part(1)
-    model = context.trained_model(spec).eval().requires_grad_(False)
-    with precision("highest"), torch.no_grad():
-        z = embed(model, context.views).z
-        return Portrait(model, context, z, model.assign(z))
+def portrait(model: ClusterModel, data: Dataset) -> Portrait:
+    """A trained model with what it makes of the data that it was trained on."""
+    with torch.no_grad(), precision("highest"):
+        z = embed(model, data.views).z
+        return Portrait(model, data, z, model.assign(z))
 
 
 def mapped(shown: Portrait, space: str) -> Tensor:
@@ -121,7 +114,7 @@ def cloud(shown: Portrait, space: str, last: int) -> Cloud:
         axes = tuple(f"component {i} ({share:.0%})" for i, share in enumerate(shares, start=1))  # type: ignore[assignment]
     first = max(0, n - last) if last else 0
     rows = np.linspace(first, n - 1, min(MOST, n - first)).astype(np.int64)
-    has_classes = shown.context.labels is not None
+    has_classes = shown.data.labels is not None
     classes = shown.classes if has_classes else labels
     return Cloud(z[rows].astype(np.float32), classes[rows], centers.astype(np.float32), rows, axes, has_classes)
 
@@ -142,7 +135,7 @@ def surest(shown: Portrait, count: int) -> list[Strip]:
     """Per cluster the `count` of its samples with the largest soft label, surest first."""
     sure, labels = shown.soft_labels.amax(dim=1).cpu().numpy(), shown.labels
     strips = []
-    for k in range(shown.context.info.n_clusters):
+    for k in range(shown.data.info.n_clusters):
         own = np.flatnonzero(labels == k)
         strips.append(strip(f"cluster {k}", shown, own[np.argsort(-sure[own], kind="stable")][:count]))
     return strips
@@ -154,13 +147,13 @@ def outputs(models: Sequence[tuple[str, Portrait]]) -> list[Strip]:
     Raises: ConfigError for a model without a decoder.
     """
     first = models[0][1]
-    groups = first.labels if first.context.labels is None else first.classes
+    groups = first.labels if first.data.labels is None else first.classes
     rows = np.unique(groups, return_index=True)[1].astype(np.int64)
     strips = [strip("input", first, rows)]
     for label, shown in models:
         with torch.no_grad():
             decoded = shown.model.decode(shown.z[torch.from_numpy(rows).to(shown.z.device)])[0]
-        strips.append(Strip(label, images(decoded, shown.context), rows, shown.classes[rows]))
+        strips.append(Strip(label, images(decoded, shown.data), rows, shown.classes[rows]))
     return strips
 
 
@@ -171,7 +164,7 @@ def neighbors(models: Sequence[tuple[str, Portrait]], space: str, query: tuple[i
     `space` is compared by its z. Raises: DataError without labels or such a sample.
     """
     shown = models[0][1]
-    pixels = flat([view[:] for view in shown.context.views])
+    pixels = flat([view[:] for view in shown.data.views])
     row = ambiguous(pixels, shown.classes, query, count)
     measures = [(label, mapped(one, space if hasattr(one.model, space) else "z")) for label, one in models]
     found = [strip("query", shown, np.array([row]))]
@@ -207,18 +200,18 @@ def nearest(points: Tensor, row: int, count: int) -> Ints:
 
 def strip(label: str, shown: Portrait, rows: Ints) -> Strip:
     """The samples of these rows as they are in the data set."""
-    view = shown.context.views[0][torch.from_numpy(rows).to(shown.z.device)]
-    return Strip(label, images(view, shown.context), rows, shown.classes[rows])
+    view = shown.data.views[0][torch.from_numpy(rows).to(shown.z.device)]
+    return Strip(label, images(view, shown.data), rows, shown.classes[rows])
 
 
-def images(view: Tensor, context: Context) -> Floats:
+def images(view: Tensor, data: Dataset) -> Floats:
     """The samples (m, ...) of the first view as images (m, H, W, C) in [0, 1].
 
     Vectors of a square length become squares; values without bounds are divided by the largest of the data.
     Raises: ShapeError for what is no image.
     """
-    check_image(context.info, context.info.shapes[0])
-    shape = image_shape(context.info.shapes[0])
-    top = context.info.bounds[1] if context.info.bounds else max(float(context.views[0][:].max()), 1e-12)
+    check_image(data.info, data.info.shapes[0])
+    shape = image_shape(data.info.shapes[0])
+    top = data.info.bounds[1] if data.info.bounds else max(float(data.views[0][:].max()), 1e-12)
     pixels: Floats = (view.reshape(-1, *shape) / top).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
     return pixels

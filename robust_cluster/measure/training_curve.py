@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.data.base import Batch, Labels
+from robust_cluster.data.base import Batch, Dataset, Labels
+from robust_cluster.data.prepare import subset
+from robust_cluster.measure.scores import Predicted, batch_of, embed, finite
 from robust_cluster.metrics.accuracy import accuracy, match
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.models.base import ClusterModel
@@ -22,9 +24,6 @@ from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.gradients import cosine, term_gradients
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator, seed_for
-from robust_cluster.runs.spec import RunSpec
-from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import Predicted, batch_of, embed, finite
 
 ROWS = 10_000  # at most
 CHUNK = 1_024  # rows of one gradient
@@ -51,11 +50,11 @@ class Curve:
     Rows: the same for every model and seed on one data set.
     """
 
-    def __init__(self, model: ClusterModel, spec: RunSpec, context: Context) -> None:
-        rows = fixed_rows(spec, context)
-        self.model, self.views = model, context.views
-        self.rows = rows.to(context.torch_device)
-        self.labels = None if context.labels is None else context.labels[rows.numpy()]
+    def __init__(self, model: ClusterModel, data: Dataset) -> None:
+        rows = fixed_rows(data)
+        self.model, self.views = model, data.views
+        self.rows = rows.to(data.views[0].device)
+        self.labels = None if data.labels is None else data.labels[rows.numpy()]
 
     def __call__(self) -> Figures:
         """`FIGURES`, None where there are no labels, no such loss, or a gradient that is zero."""
@@ -92,19 +91,18 @@ class Curve:
         }
 
 
-def fixed_rows(spec: RunSpec, context: Context) -> Tensor:
+def fixed_rows(data: Dataset) -> Tensor:
     """Ascending rows (at most `ROWS`,) that figures are of, drawn by the data set alone."""
-    order = torch.randperm(context.info.n_samples, generator=generator(seed_for(0, "drift", spec.data.label)))
+    order = torch.randperm(data.info.n_samples, generator=generator(seed_for(0, "drift", data.ref.label)))
     return order[:ROWS].sort().values
 
 
-def pretraining_scores(model: ClusterModel, spec: RunSpec, context: Context) -> Callable[[], Figures]:
+def pretraining_scores(model: ClusterModel, data: Dataset, seed: int) -> Callable[[], Figures]:
     """A question for ACC and NMI of k-means (20 starts, as DynAE of ADEC's first author) on the embedding as it is now.
 
     None without labels. Takes no random number that training would.
     """
-    seed = seed_for(spec.seed, "drift", spec.model, spec.data.label)
-    shown = context.rows(fixed_rows(spec, context).numpy())
+    shown = subset(data, fixed_rows(data).numpy())
 
     def scores() -> Figures:
         if shown.labels is None:
@@ -112,7 +110,7 @@ def pretraining_scores(model: ClusterModel, spec: RunSpec, context: Context) -> 
         training = model.training
         model.eval()
         with precision("highest"):
-            _, found, _ = kmeans(embed(model, shown.views).z, context.info.n_clusters, n_init=STARTS, seed=seed)
+            _, found, _ = kmeans(embed(model, shown.views).z, data.info.n_clusters, n_init=STARTS, seed=seed)
         model.train(training)
         return label_scores(shown.labels, found.cpu().numpy())
 

@@ -16,18 +16,20 @@ from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.multiview import halves
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure import controls
+from robust_cluster.measure.controls import shuffled
+from robust_cluster.measure.rows import Rows, portions
+from robust_cluster.measure.views import flags, order, refit
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.multiview.comvc import CoMVC
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import auditing, input_space
+from robust_cluster.stages import auditing, bench
 from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.defend import restart
-from robust_cluster.stages.input_space import Scorer, flags, refit, shuffled
-from robust_cluster.stages.loop import Summary
 
 Record = dict[str, Any]
 SMALL = {"model.cluster.batch_size": 20, "attack.schedule.batch_size": 20, "defense.schedule.batch_size": 20}
@@ -53,8 +55,9 @@ def specs(context: Context, stage: Stage, **fields: Any) -> list[RunSpec]:
 def _short_pgd() -> Iterator[None]:
     """Two steps on 20 rows: what PGD finds is tested with the attack itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(input_space, "PGD_STEPS", 2)
-        patch.setattr(input_space, "PGD_ROWS", 20)
+        patch.setattr(controls, "PGD_STEPS", 2)
+        patch.setattr(controls, "PGD_ROWS", 20)
+        patch.setattr(bench, "PGD_ROWS", 20)
         patch.setattr(auditing, "findings", lambda *_: [])
         yield
 
@@ -83,8 +86,9 @@ def victim(context: Context, chain: dict[str, Record]) -> ClusterModel:
     return context.trained_model(specs(context, "cluster")[-1]).eval().requires_grad_(False)
 
 
-def scorer_of(victim: ClusterModel, context: Context, bn: Any = "eval", **more: Any) -> Scorer:
-    return Scorer(Surface(victim, "input", bn=bn), context.part(2), **more)
+def rows_of(victim: ClusterModel, context: Context, bn: Any = "eval", size: int = 100) -> Rows:
+    half = context.part(2).placed
+    return Rows(Surface(victim, "input", bn=bn), half, portions(order(half), size))
 
 
 def test_models_train_on_one_half_and_are_attacked_on_a_fifth_of_the_other(chain: dict[str, Record]) -> None:
@@ -147,38 +151,37 @@ def test_every_control_stands_beside_the_attack(chain: dict[str, Record]) -> Non
     assert [set(point) for point in chain["attack"]["curve"]] == [{"flip", "ACC*"}]
 
 
-def test_a_scorers_clean_labels_are_the_models_own(victim: ClusterModel, context: Context) -> None:
-    scorer = scorer_of(victim, context)
+def test_the_clean_labels_of_scored_rows_are_the_models_own(victim: ClusterModel, context: Context) -> None:
+    scorer = rows_of(victim, context)
     half = context.part(2)
     with torch.no_grad():
         labels = victim.labels(victim.encode(half.views).z).numpy()
-    assert np.array_equal(scorer.clean.labels, labels[scorer.rows.numpy()])
+    assert np.array_equal(scorer.clean.labels, labels[scorer.index])
     assert half.labels is not None
     assert accuracy(half.labels, labels) == accuracy(scorer.truth, scorer.clean.labels)  # type: ignore[arg-type]
-    assert sorted(scorer.rows.tolist()) == list(range(100))
+    assert sorted(scorer.index.tolist()) == list(range(100))
 
 
 def test_batch_statistics_are_those_of_the_scored_batch_and_leave_no_trace(
     victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_space, "BATCH", 40)
     before = {name: value.clone() for name, value in victim.state_dict().items()}
-    scorer = scorer_of(victim, context, "batch")
+    scorer = rows_of(victim, context, "batch", size=40)
     twin = copy.deepcopy(victim).train()
     with torch.no_grad():
-        z = torch.cat([twin.encode(batch.views).z for batch in scorer.batches])
-    assert [len(batch) for batch in scorer.batches] == [40, 40, 20]
+        z = torch.cat([twin.encode(point).z for point in scorer.points])
+    assert [len(scorer.batch(number)) for number in range(3)] == [40, 40, 20]
     torch.testing.assert_close(scorer.clean.z, z)
-    assert (scorer.clean.z - scorer_of(victim, context).clean.z).abs().max() > 0.01
+    assert (scorer.clean.z - rows_of(victim, context).clean.z).abs().max() > 0.01
     assert all(torch.equal(value, before[name]) for name, value in victim.state_dict().items())
     assert not any(module.training for module in victim.modules())
 
 
 def test_moves_are_clipped_to_the_budget_and_measured(victim: ClusterModel, context: Context) -> None:
-    scorer = scorer_of(victim, context)
+    scorer = rows_of(victim, context)
     budget = ViewGan(Config(eps=0.1), Surface(victim, "input")).budget
     outcome = scorer.outcome(lambda batch: tuple(torch.ones_like(view) for view in batch.views), budget)
-    clean = torch.cat([torch.cat([view.flatten(1) for view in batch.views], dim=1) for batch in scorer.batches])
+    clean = torch.cat([torch.cat([view.flatten(1) for view in point], dim=1) for point in scorer.points])
     by_hand = ((clean + 0.1).clamp(0, 1) - clean).norm(dim=1)
     torch.testing.assert_close(outcome.norm, by_hand)
     assert (outcome.shift > 0).all()
@@ -196,7 +199,7 @@ def test_shuffled_perturbations_keep_each_samples_values_and_no_place() -> None:
 def test_a_refit_labels_moved_points_by_their_own_k_means(
     victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = scorer_of(victim, context)
+    scorer = rows_of(victim, context)
     swapped = replace(scorer.clean, labels=np.zeros(100, np.int64))
     without = refit(scorer, swapped, seed=0)
     assert without["ACC_refit"] == accuracy(scorer.truth, scorer.clean.labels)  # type: ignore[arg-type]
@@ -211,19 +214,19 @@ def test_pgd_ascends_the_attacks_own_terms_and_the_models_labels(
     victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ascended: list[Any] = []
-    monkeypatch.setattr(input_space, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
+    monkeypatch.setattr(controls, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
     surface, half = Surface(victim, "input"), context.part(2)
     attack = ViewGan(Config(terms="con"), surface)
-    input_space.pgd(Trial(attack, surface, specs(context, "attack")[-1], half, half))
-    assert ascended == [attack.objective, input_space.OBJECTIVES["assignment"]] * 2
+    trial = Trial(attack, surface, specs(context, "attack")[-1], half, half)
+    controls.pgd(attack, bench.scored(trial, half), bench.beside(trial))
+    assert ascended == [attack.objective, controls.OBJECTIVES["assignment"]] * 2
 
 
 def test_an_attack_that_noise_matches_says_so() -> None:
     metrics = {"flip": 0.5, "noise_flip": 0.1, "pgd_flip": 0.6, "ACC*": 0.4, "ACC*_noise": 0.6}
-    summary = Summary(1, 1, 1, "epochs", 1.0, 0.0, {})
 
     def named(**changes: Any) -> list[str]:
-        return flags(metrics | changes, summary, is_trained=True)
+        return flags(metrics | changes, "epochs", is_trained=True)
 
     assert named() == []
     assert named(noise_flip=0.5) == ["no better than noise"]

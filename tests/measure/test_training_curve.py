@@ -14,22 +14,23 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from robust_cluster.data.base import Batch, Dataset, Labels
+from robust_cluster.measure import training_curve
+from robust_cluster.measure.scores import embed
+from robust_cluster.measure.training_curve import FIGURES, Curve, columns, matched_targets
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.models.autoencoder.adec import ADEC
 from robust_cluster.models.autoencoder.dec import DEC
 from robust_cluster.models.autoencoder.idec import IDEC
 from robust_cluster.nn.dec import clustering_kl
+from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import LOG, MODEL, RunStore
-from robust_cluster.stages import drift, loop, methods
+from robust_cluster.stages import loop, methods
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.cluster import begin
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.drift import FIGURES, Curve, columns, matched_targets
-from robust_cluster.stages.evaluate import embed
-from robust_cluster.stages.loop import Silent
 
 FAMILY = ("dec", "idec", "adec")
 OFTEN = [*(pytest.param(name, marks=pytest.mark.slow) for name in FAMILY[:2]), "adec"]
@@ -173,7 +174,7 @@ def new(name: str, dataset: Dataset, **settings: Any) -> DEC:
 
 
 def curve_of(model: DEC, dataset: Dataset, folder: Path) -> Curve:
-    return Curve(model, specs_of("dec", dataset)[-1], context_of(folder, dataset))
+    return Curve(model, dataset)
 
 
 def flat_gradient(loss: Tensor, model: DEC) -> Tensor:
@@ -186,7 +187,7 @@ def test_the_cosines_are_those_of_gradients_of_the_whole_data_set(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Computed in one piece here, in chunks there."""
-    monkeypatch.setattr(drift, "CHUNK", 70)
+    monkeypatch.setattr(training_curve, "CHUNK", 70)
     model = new(name, few_digits, **({"adversarial_weight": 0.5} if name == "adec" else {}))
     found = curve_of(model, few_digits, tmp_path)()
     z = model.encode(few_digits.views).z
@@ -240,7 +241,7 @@ def test_without_labels_the_drift_alone_is_known(few_digits: Dataset, tmp_path: 
 def test_large_data_sets_are_measured_on_a_fixed_subset(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drift, "ROWS", 40)
+    monkeypatch.setattr(training_curve, "ROWS", 40)
     model = new("idec", few_digits)
     first, second = (curve_of(model, few_digits, tmp_path) for _ in range(2))
     assert first.rows.equal(second.rows)
@@ -258,7 +259,7 @@ def test_a_model_without_such_losses_has_acc_and_nmi(few_digits: Dataset, tmp_pa
     values = methods.plain(methods.resolve("models", "kmeans", "smoke", {}))
     model = methods.new_model("kmeans", values, few_digits.info, 6)
     model.start("cluster", lambda: embed(model, few_digits.views), 0)
-    found = Curve(model, specs_of("dec", few_digits)[-1], context_of(tmp_path, few_digits))()
+    found = Curve(model, few_digits)()
     assert found["ACC"] is not None
     assert found["ACC"] > 0.5
     assert found["delta_FR"] is found["delta_FD"] is None

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from robust_cluster.data.base import Dataset
+from robust_cluster.measure.scores import Watch, embed
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.evaluate import Watch, embed
 
 
 def test_the_label_change_is_the_share_that_changed_cluster(few_digits: Dataset) -> None:

@@ -1,0 +1,169 @@
+"""What standard attacks do: every member at every radius on evenly spaced rows, with noise and no move beside them.
+
+A point that a smaller radius misleads counts at every larger one, whose ball it lies in: such a sample is not attacked
+again, and the curve cannot fall. An attack that learns is measured at every radius by what it learned for that one
+alone. With batch norm on statistics of the batch a label depends on the batch: there all samples are attacked at every
+radius, and what is counted is what the whole moved batch gives.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from robust_cluster.attacks.base import Attack
+from robust_cluster.data.base import Batch, Labels, Views
+from robust_cluster.measure import companions
+from robust_cluster.measure.controls import Beside, standard_controls
+from robust_cluster.measure.metric import WHOLE
+from robust_cluster.measure.rows import Outcome, Rows, unit
+from robust_cluster.measure.scores import Details, Metrics, finite
+from robust_cluster.metrics.flips import flip_rate
+
+MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one attack does at one radius. `trained_at`: the radius of the last step of an attack that learns."""
+
+    eps: float
+    attack: str
+    outcome: Outcome
+    trained_at: float | None = None
+
+
+def versions() -> dict[str, int]:
+    """What else changes the numbers, for the key."""
+    return {"bounded_measurement": MEASUREMENT}
+
+
+def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Details]:
+    """Scores at the largest radius with their controls, and the lines of the whole curve."""
+    began = time.monotonic()
+    lines, points = curve_lines(attacker, rows, beside)
+    last = max(line.eps for line in lines)
+    final = {line.attack: line.outcome for line in lines if line.eps == last}
+    whole = final.pop(WHOLE)
+    found = rows.clean_scores() | rows.attacked_scores(whole)
+    found |= {f"flip_{name}": flip_rate(rows.clean.labels, one.labels) for name, one in final.items()}
+    found |= {"eps": last, "delta_norm": float(whole.norm.mean()), "samples": len(rows)}
+    found |= standard_controls(attacker, rows, points, beside)
+    flipped = {name: one.labels != rows.clean.labels for name, one in final.items()}
+    return found, {
+        **({"adaptive": companions.gaps(flipped)} if beside.companions else {}),
+        "radii": [described(line, rows, is_trained=attacker.trained) for line in lines],
+        "samples": listed(rows, whole),
+        "measured": {"seconds": time.monotonic() - began, "radii": len({line.eps for line in lines})},
+    }
+
+
+def described(line: Line, rows: Rows, *, is_trained: bool) -> dict[str, Any]:
+    """A line as the record has it; the gain is the mean margin by which clusters are left."""
+    gain = finite(float(line.outcome.gain.double().mean()))
+    found = {"eps": line.eps, "attack": line.attack, "gain": gain, **rows.attacked_scores(line.outcome)}
+    return found | ({"trained_at": line.trained_at} if is_trained else {})
+
+
+def members(attacker: Attack, others: Mapping[str, Attack], name: str) -> Mapping[str, Attack]:
+    """The attacks that are measured each on its own: an ensemble's members, or the attack itself, called `name`.
+
+    Beside those of a re-attack stand its companions.
+    """
+    own: Mapping[str, Attack] = getattr(attacker, "members", {})
+    return {**(own or {name if others else WHOLE: attacker}), **others}
+
+
+def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line], list[Views]]:
+    """A line per radius and member and one for the worst case of each radius; the worst points of the last radius."""
+    own = attacker.budget.eps / unit(rows.surface) if beside.settings["eps"] is None else beside.settings["eps"]
+    radii = sorted({*beside.settings["curve"], own})  # the attack's own is the largest: see BoundedConfig
+    clean = list(rows.points)
+    lines: list[Line] = []
+    best: dict[str, list[Views]] = {}
+    worst: list[Views] = []
+    beside.progress.start(f"{beside.title}: {len(rows)} samples", len(radii), 0, unit="curve point")
+    try:
+        for count, eps in enumerate(radii, start=1):
+            at = attacker if eps == own else beside.at_radius(eps)
+            others = beside.companions(at, eps) if beside.companions else {}
+            for name, member in members(at, others, beside.attack).items():
+                before = clean if at.trained else best.get(name, clean)
+                best[name] = [worsened(member, rows, number, points) for number, points in enumerate(before)]
+            worst = [worst_of([points[n] for points in best.values()], rows, n) for n in range(len(clean))]
+            trained_at = None if at.trained_at is None else at.trained_at / unit(rows.surface)
+            for name, points in {**best, WHOLE: worst}.items():
+                lines.append(Line(eps, name, rows.look(zip(clean, points, strict=True)), trained_at))
+            flips = flip_rate(rows.clean.labels, lines[-1].outcome.labels)
+            beside.progress.epoch(count, {"eps": eps, "flips": math.nan if flips is None else flips})
+    finally:
+        beside.progress.stop()
+    return lines, worst
+
+
+def worsened(attack: Attack, rows: Rows, number: int, before: Views) -> Views:
+    """The points of batch `number` that mislead already, and the attack's for the others, inside its budget."""
+    batch, clean = rows.batch(number), rows.point(number)
+    if rows.is_joint:
+        moved = attack.budget.clip(clean, attack.perturb(rows.surface, batch))
+        is_better = rows.flipped(moved, number).sum() >= rows.flipped(before, number).sum()
+        return moved if is_better else before
+    held = (~rows.flipped(before, number)).nonzero()[:, 0]
+    if not len(held):
+        return before
+    part = Batch(tuple(view[held] for view in batch.views), batch.index[held])
+    moved = attack.budget.clip(tuple(view[held] for view in clean), attack.perturb(rows.surface, part))
+    result = tuple(view.clone() for view in before)
+    for view, value in zip(result, moved, strict=True):
+        view[held] = value
+    return result
+
+
+def worst_of(points: Sequence[Views], rows: Rows, number: int) -> Views:
+    """For every sample the first of the points that misleads it, else the first; whole batches where rows depend."""
+    is_flipped = [rows.flipped(point, number) for point in points]
+    if rows.is_joint:
+        return points[int(torch.stack([one.sum() for one in is_flipped]).argmax())]
+    result = tuple(view.clone() for view in points[0])
+    is_open = ~is_flipped[0]
+    for point, flips in zip(points[1:], is_flipped[1:], strict=True):
+        taken = is_open & flips
+        for view, value in zip(result, point, strict=True):
+            view[taken] = value[taken]
+        is_open &= ~flips
+    return result
+
+
+def listed(rows: Rows, outcome: Outcome) -> dict[str, Any] | None:
+    """Truth, clean and moved label of every scored row, one character each; None above 36 clusters or 2,000 rows."""
+    truth = rows.truth
+    most = max(rows.n_clusters, 0 if truth is None else int(truth.max()) + 1)
+    if most > 36 or len(rows) > 2000:
+        return None
+
+    def text(labels: Labels) -> str:
+        return "".join(np.base_repr(label, 36).lower() for label in labels.tolist())
+
+    return {
+        "rows": len(rows),
+        "truth": None if truth is None else text(truth),
+        "clean": text(rows.clean.labels),
+        "moved": text(outcome.labels),
+    }
+
+
+def flags(metrics: dict[str, Any], stop_reason: str, *, is_trained: bool) -> list[str]:
+    """Warnings: noise does as much, attacks without gradients do more than those with them."""
+    if "noise_flip" not in metrics:
+        return []
+    asked = [value for name, value in metrics.items() if name.startswith("flip_square")]
+    led = [value for name, value in metrics.items() if name.startswith(("flip_apgd", "flip_pgd"))]
+    named = {
+        "masked": bool(asked and led) and max(asked) > max(led) + 0.02,
+        "no better than noise": metrics["flip"] <= metrics["noise_flip"],
+    }
+    return [name for name, holds in named.items() if holds]
