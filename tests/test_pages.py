@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+import unicodedata
 from pathlib import Path
 from types import ModuleType
 
@@ -74,6 +75,13 @@ def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     linked = {(README.parent / link.partition("#")[0]).resolve() for link in re.findall(r"\]\(([^)]+)\)", text(README))}
     assert set(PAGES) - {README} <= linked
+
+
+def test_the_readme_explains_every_mark_of_a_caption() -> None:
+    captions = re.findall(r"Marks, for at least one run of the \w+: ([^.]+)\.", "".join(map(text, PAGES)))
+    letters = {unicodedata.normalize("NFKC", mark.split()[0]) for caption in captions for mark in caption.split(", ")}
+    assert letters
+    assert letters <= set(re.findall(r"\| `(\w)` \|", text(README)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
