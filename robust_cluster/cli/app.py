@@ -14,21 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from robust_cluster import __version__
-from robust_cluster.cli import (
-    attack,
-    audit,
-    certify,
-    cluster,
-    console,
-    data,
-    data_features,
-    defend,
-    figure,
-    ls,
-    pretrain,
-    reattack,
-    table,
-)
+from robust_cluster.cli import audit, certify, chain, console, data, data_features, figure, ls, table
 from robust_cluster.cli.options import DEBUG, add
 
 HELP = """\b
@@ -98,8 +84,8 @@ def common(
     """Options before the verb."""
 
 
-for module in (pretrain, cluster, attack, defend, reattack, audit, certify, table, figure, ls):
-    add(app, module.VERB)
+for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, table, figure, ls))):
+    add(app, verb)
 
 data_app = typer.Typer(
     name="data", no_args_is_help=True, help=data.HELP, short_help=data.SUMMARY, rich_markup_mode=None

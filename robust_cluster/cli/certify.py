@@ -1,12 +1,13 @@
 """`rc certify`: how far each point may move before the smoothed model can change its cluster."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import typer
 
-from robust_cluster.cli.options import EXTRAS, UNDEFENDED, StageOptions, Verb, offer, option
+from robust_cluster.cli.options import EXTRAS, StageOptions, Verb, offer, option
 from robust_cluster.errors import ConfigError
+from robust_cluster.runs.spec import UNDEFENDED
 
 EXAMPLES = """
 rc certify --model convae --data digits --profile smoke --sigma 0.25 --samples 10000
@@ -37,27 +38,22 @@ class CertifyOptions(StageOptions):
         ),
     ] = UNDEFENDED
 
-
-OWN = tuple(f.name for f in fields(CertifyOptions) if f.name in CertifyOptions.__annotations__ and f.name != "defense")
+    def settings(self) -> dict[str, Any]:
+        """Dotted setting -> value, of the flags that are settings of a certificate."""
+        names = ("sigma", "samples", "n0", "alpha", "space", "rows")
+        return {f"certify.{name}": given for name in names if (given := getattr(self, name)) is not None}
 
 
 def certify(ctx: typer.Context, options: CertifyOptions) -> None:
     """Plan and run, or show what there is. Raises: ConfigError for options that have nothing to say here."""
     from robust_cluster.cli.session import run_stage  # late: help needs none of it
 
-    if options.defense == UNDEFENDED:
-        for name in ("attack", "mode"):
-            if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE"):
-                raise ConfigError(
-                    f"--{name} is of a defended model, and no defense was given", hint="--defense mutual_info"
-                )
-    given = {f"certify.{name}": value for name in OWN if (value := getattr(options, name)) is not None}
-    for text in [*(options.set or []), *(options.sweep or [])]:
-        key = text.partition("=")[0].strip()
-        if key in given:
-            raise ConfigError(f"--{key.removeprefix('certify.')} and {key} are one setting", hint="give one of them")
-    flags = [f"{key}={value}" for key, value in given.items()]
-    run_stage("certify", ctx, replace(options, set=[*(options.set or []), *flags]))
+    for name in ("attack", "mode") if options.defense == UNDEFENDED else ():
+        if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE"):
+            raise ConfigError(
+                f"--{name} is of a defended model, and no defense was given", hint="--defense mutual_info"
+            )
+    run_stage("certify", ctx, options)
 
 
 VERB = Verb(

@@ -191,7 +191,7 @@ class _DownloadBar:
 
 
 def progress(console: "Console") -> Lines | Bar:
-    """A bar on a terminal, else plain lines (which a quiet console swallows)."""
+    """A bar on a terminal, else plain lines, which a quiet console does not show."""
     return Bar(console) if console.is_terminal and not console.quiet else Lines(console)
 
 
@@ -222,7 +222,7 @@ def write_text(path: Path, text: str, *, what: str = "numbers") -> None:
 def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     """Print a table on stdout; its columns are the keys that any row fills, in the order of the rows.
 
-    Nothing is cut: the widest column is wrapped, and on a terminal without room for that each row is a block of lines.
+    All of it is shown: the widest column is wrapped, and on a terminal without room for that each row is a few lines.
     """
     from rich.table import Column, Table
 
@@ -241,7 +241,7 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def show_blocks(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    """Print what names each row on a line, and below it what is known of it."""
+    """Print each row as two lines: the first column, which names it, and below it the others."""
     name, *others = columns
     for row in rows:
         known = "  ".join(f"{column}: {row[column]}" for column in others if row.get(column))
@@ -278,7 +278,7 @@ def counted(findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def setting(spec: Mapping[str, Any] | None, key: str) -> Any:
-    """The value of the dotted setting `key` in a run or the nearest of its ancestors that has it, else None."""
+    """The value of a dotted setting in a run, or in the nearest run before it that has one, else None."""
     while spec is not None:
         found: Any = spec["settings"]
         for part in key.split("."):

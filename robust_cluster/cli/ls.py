@@ -83,7 +83,7 @@ def show_settings(kind: Listed | None, name: str, *, as_json: bool) -> None:
 
 
 def same(row: Mapping[str, Any], profile: str, usual: str) -> bool:
-    """Whether a profile has nothing of its own to show of a setting, or of a group, which has no value."""
+    """Whether a profile's cell stays empty: its value is the usual one, or the row is a group and has no values."""
     return profile not in row or (profile != usual and row[profile] == row[usual])
 
 

@@ -14,7 +14,7 @@ import typer
 from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.runs.spec import DataRef, Normalize
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
 
 if TYPE_CHECKING:
     from robust_cluster.data.base import Places
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 SEPARATORS = ("/", os.sep)
-UNDEFENDED = "none"  # as --defense of rc certify; stages/chain has the same word
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Norm = Literal["linf", "l2"]
@@ -55,11 +54,11 @@ def offer_figures(incomplete: str) -> list[str]:
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """`path`, its content having become the defaults of this command.
+    """Make what a TOML file says the defaults of this command, and return its `path`.
 
-    Keys are option names, `[set]` holds what `--set` does. One file serves every verb, so a key that only another verb
-    takes is allowed. Raises: ConfigError for a missing or malformed file or settings outside `[set]`, UnknownNameError
-    for a key no verb takes.
+    Keys are option names, and `[set]` holds what `--set` takes. One file serves every verb: it may have the options of
+    others. Raises: ConfigError for a missing or malformed file or settings outside `[set]`, UnknownNameError for a key
+    that no verb takes.
     """
     if path is None or ctx.resilient_parsing:
         return path
@@ -84,7 +83,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 
 def _fields_by_flag(ctx: typer.Context) -> dict[str, str]:
-    """Flag, without its dashes, -> field, of what a file may hold: the options of every verb."""
+    """Flag without its dashes -> field, of all that a file may hold: the options of every verb."""
     verbs = ctx.find_root().command.commands.values()  # type: ignore[attr-defined]
     flags = {p.opts[0].lstrip("-").replace("-", "_"): str(p.name) for verb in verbs for p in verb.params}
     return {flag: name for flag, name in flags.items() if name not in ("set", "config", "help")}
@@ -106,7 +105,7 @@ def _asoption(value: Any) -> Any:
 
 
 def positive(parameter: typer.CallbackParam, number: int | None) -> int | None:
-    """`number`, where one is given. Raises: ConfigError when it is below 1."""
+    """Refuse a number below 1, and return any other. Raises: ConfigError."""
     if number is not None and number < 1:
         raise ConfigError(f"{parameter.opts[0]} must be >= 1, got {number}")
     return number
@@ -179,7 +178,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
-    """What the verbs of the chain take; a verb offers only those of `EXTRAS` that it names."""
+    """What the verbs of the chain take; a verb has those of `EXTRAS` that it does not hide."""
 
     model: Annotated[str, option("--model", "-m", help="rc ls models", autocompletion=offer("models"))]
     data: Annotated[
@@ -240,12 +239,30 @@ class StageOptions(RunOptions):
         chosen: tuple[tuple[Kind, str], ...] = (
             ("models", self.model),
             ("attacks", self.attack),
+            ("attacks", self.against or self.attack),
             ("defenses", self.defense),
-            *((("attacks", self.against),) if self.against else ()),
         )
         for kind, name in chosen:
             if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
+
+    def settings(self) -> dict[str, Any]:
+        """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --source.
+
+        The largest of several radii is the one that the scores are of, and all are on the curve. Raises: ConfigError.
+        """
+        found: dict[str, Any] = {
+            "attack.norm": self.norm,
+            "attack.space": self.space,
+            "attack.rows": self.rows,
+            "attack.source": self.source and Path(self.source).name.rpartition("-")[2],
+        }
+        if self.eps is not None:
+            radii = numbers(self.eps, "--eps")
+            found["attack.eps"] = max(radii)
+            if len(radii) > 1:
+                found["attack.curve"] = sorted(radii)
+        return {key: given for key, given in found.items() if given is not None}
 
     @property
     def path(self) -> Path | None:
@@ -297,7 +314,7 @@ EXTRAS = BUDGET | {"attack", "attack_seeds", "against", "defense", "mode", "swee
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line: `run` gets the `options` type filled in; its fields in `hidden` get no flag."""
+    """A verb of the command line; `run` gets an object of type `options`, whose fields but the `hidden` are flags."""
 
     name: str
     summary: str
@@ -308,7 +325,7 @@ class Verb:
 
 
 def add(app: typer.Typer, verb: Verb) -> None:
-    """Make `verb` a command of `app`: a flag for each field of its options, its own before the inherited ones."""
+    """Add a verb to `app`, with a flag for each field of its options: first its own, then the inherited ones."""
     hints = get_type_hints(verb.options, include_extras=True)
     shown = [f for f in fields(verb.options) if f.name not in verb.hidden]
     shown.sort(key=lambda f: f.name not in verb.options.__annotations__)
@@ -337,7 +354,7 @@ def add(app: typer.Typer, verb: Verb) -> None:
 
 
 def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:
-    """Raises: ConfigError when an option was typed that has nothing to say here."""
+    """Refuse options that were typed and have nothing to say here, e.g. --seed beside --from. Raises: ConfigError."""
     flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
     if typed := [name for name in names if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]:
         raise ConfigError(f"{reason}: it takes no {flags[typed[0]]}")
@@ -384,25 +401,6 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
             f"--mode {mode} and --set defense.mode={given['defense.mode']} disagree", hint="give one of them"
         )
     return {**ctx.meta.get(CONFIG_SET, {}), **({"defense.mode": mode} if mode else {}), **given}
-
-
-def budget(options: StageOptions) -> dict[str, Any]:
-    """Dotted setting -> value, of --eps, --norm, --space, --rows and --source. Raises: ConfigError.
-
-    The largest of several radii is the one that the scores are of, and all are on the curve.
-    """
-    found: dict[str, Any] = {
-        "attack.norm": options.norm,
-        "attack.space": options.space,
-        "attack.rows": options.rows,
-        "attack.source": options.source and Path(options.source).name.rpartition("-")[2],
-    }
-    if options.eps is not None:
-        radii = numbers(options.eps, "--eps")
-        found["attack.eps"] = max(radii)
-        if len(radii) > 1:
-            found["attack.curve"] = sorted(radii)
-    return {key: given for key, given in found.items() if given is not None}
 
 
 def numbers(text: str, flag: str) -> list[float]:

@@ -12,28 +12,26 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, StageOptions, budget, integers, overrides, places, sweeps
-from robust_cluster.errors import ConfigError, MissingResultError, RobustClusterError, StoreError
-from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
+from robust_cluster.cli.options import RunOptions, StageOptions, integers, overrides, places, sweeps
+from robust_cluster.errors import ConfigError, MissingResultError, StoreError
+from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robust_cluster.data.base import DataInfo, Dataset
-    from robust_cluster.stages.chain import Request
+    from robust_cluster.data.base import Dataset
+    from robust_cluster.stages.chain import Plan, Request
 
-Plan = list[RunSpec]  # oldest first, the asked run last
 ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
 NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet", "debug"})  # in the next command
 
 
 @dataclass
 class Session:
-    """One command at work. `given`: the settings of this command, as records name them.
+    """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks.
 
-    `curve`: whether clusterings log one, as --curve asks. `failures` collects the sentences of runs that failed while
-    others went on.
+    A run that fails adds its sentence to `failures` and its key to `broken`, and the others go on.
     """
 
     options: RunOptions
@@ -41,7 +39,7 @@ class Session:
     force: bool = False
     curve: bool = False
     failures: list[str] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)  # keys of runs that failed
+    broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.curve = self.curve or self.options.curve
@@ -67,19 +65,11 @@ class Session:
         where = replace(places(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
         return load(ref, where, path=path)
 
-    def plan(self, request: "Request", own: Mapping[str, Any], dataset: "Dataset") -> Plan:
-        """The runs that a request takes. `own`: settings of the asked run only, its ancestors keep the request's.
+    def plan(self, request: "Request", dataset: "Dataset") -> "Plan":
+        """The plan of a request. Raises: ConfigError and UnknownNameError for values and names that are not allowed."""
+        from robust_cluster.stages.chain import Plan
 
-        Raises: ConfigError and UnknownNameError for values and names that are not allowed.
-        """
-        from robust_cluster.stages import chain
-
-        request = replace(request, data=dataset.ref)
-        runs = chain.plan(request, dataset.info)
-        if own:
-            changed = replace(request, overrides={**request.overrides, **own})
-            runs[-1] = replace(chain.plan(changed, dataset.info)[-1], parent=runs[-1].parent)
-        return runs
+        return Plan(replace(request, data=dataset.ref), dataset.info)
 
     def state(self, spec: RunSpec, *, asked: bool) -> str:
         """What will be done about a run: "done", "resumes" or "to run"."""
@@ -89,7 +79,7 @@ class Session:
             return "to run" if asked and (self.force or (self.curve and lacks_curve(record))) else "done"
         return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
 
-    def show_plan(self, plans: Sequence[Plan]) -> None:
+    def show_plan(self, plans: "Sequence[Plan]") -> None:
         """Print every run of the plans once, with what will be done about it; with `--no-run` only how many."""
         runs = self.planned(plans)
         n_done = sum(run["state"] == "done" for run in runs)
@@ -97,20 +87,19 @@ class Session:
         for run in runs if not self.options.no_run else ():
             self.err.print(f"  {run['state']:8}{run['directory']}")
 
-    def planned(self, plans: Sequence[Plan]) -> list[dict[str, str]]:
+    def planned(self, plans: "Sequence[Plan]") -> list[dict[str, str]]:
         """Key, directory and state of every run of the plans, once."""
-        asked = {plan[-1].key for plan in plans}
-        specs = {spec.key: spec for plan in plans for spec in plan}
+        asked = {plan.asked.key for plan in plans}
+        specs = {spec.key: spec for plan in plans for spec in plan.runs}
         return [
             {"key": key, "directory": spec.directory, "state": self.state(spec, asked=key in asked)}
             for key, spec in specs.items()
         ]
 
-    def run(self, plans: Sequence[Plan], dataset: "Dataset") -> list[Record]:
-        """The records of the asked runs, one after another; what others have run is not run again.
+    def run(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
+        """The records of the asked runs; what is missing is run, and a plan that needs a failed run is passed over.
 
-        A run that fails leaves the rest alone: its sentence goes to `failures`, and plans that need it are passed over.
-        Raises: StoreError, for no run can be written then.
+        Raises: StoreError, for then no run can be written; also any other error where there is one plan alone.
         """
         from robust_cluster.stages import chain
         from robust_cluster.stages.context import Context
@@ -130,27 +119,27 @@ class Session:
         )
         records: list[Record] = []
         for plan in plans:
-            if self.broken.intersection(spec.key for spec in plan):
+            if self.broken.intersection(spec.key for spec in plan.runs):
                 continue
             try:
-                records.append(chain.execute(plan, context)[-1])
+                records.append(chain.execute(plan.runs, context)[-1])
             except (StoreError, OSError):
                 raise
             except Exception as error:  # also a fault of ours: a long table must not stop at one method
                 if len(plans) == 1 or self.options.debug:
                     raise
-                spec = next((spec for spec in plan if self.store.record(spec) is None), plan[-1])
+                spec = next((spec for spec in plan.runs if self.store.record(spec) is None), plan.asked)
                 self.broken.add(spec.key)
                 self.failures.append(f"{spec.directory}: {console.sentence(error)[0]}")
         return records
 
-    def existing(self, plans: Iterable[Plan]) -> list[Record]:
+    def existing(self, plans: "Iterable[Plan]") -> list[Record]:
         """The records of the asked runs that are done."""
-        return [record for plan in plans if (record := self.store.record(plan[-1])) is not None]
+        return [record for plan in plans if (record := self.store.record(plan.asked)) is not None]
 
-    def lineage(self, plans: Iterable[Plan]) -> list[Record]:
+    def lineage(self, plans: "Iterable[Plan]") -> list[Record]:
         """The records of the asked runs and of all before them that are done."""
-        specs = {spec.key: spec for plan in plans for spec in plan}
+        specs = {spec.key: spec for plan in plans for spec in plan.runs}
         return [record for spec in specs.values() if (record := self.store.record(spec)) is not None]
 
     def end(self) -> None:
@@ -164,11 +153,11 @@ class Session:
 def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
-    requests = stage_requests(stage, ctx, options)
-    given = {**chosen(stage, ctx, options), **sweeps(options.sweep or [])}
-    session = Session(options, given, force=options.force)
+    fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
+    requests = stage_requests(stage, options, fixed, swept)
+    session = Session(options, {**fixed, **swept}, force=options.force)
     dataset = session.load(options.ref, options.path)
-    plans = [session.plan(request, own, dataset) for request, own in requests]
+    plans = [session.plan(request, dataset) for request in requests]
     session.show_plan(plans)
     if options.dry_run:
         if options.json:
@@ -177,7 +166,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     records = session.existing(plans) if options.no_run else session.run(plans, dataset)
     show_records(records, options, single=len(plans) == 1)
     if options.no_run and len(records) < len(plans):
-        missing = next(plan[-1] for plan in plans if session.store.record(plan[-1]) is None)
+        missing = next(plan.asked for plan in plans if session.store.record(plan.asked) is None)
         raise MissingResultError(
             f"{len(plans) - len(records)} of {len(plans)} results do not exist in {options.runs_dir}, "
             f"the first is {missing.directory}",
@@ -186,36 +175,36 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     if not options.no_run:
         done = {record["key"] for record in records}
         for plan in plans:
-            if plan[-1].key in done:
-                session.err.print(f"result in {session.store.path(plan[-1])}")
+            if plan.asked.key in done:
+                session.err.print(f"result in {session.store.path(plan.asked)}")
     session.end()
     if records and "radii" in records[-1]:  # of the standard evaluation
-        following = f"rc audit {session.store.path(plans[-1][-1])}"
+        following = f"rc audit {session.store.path(plans[-1].asked)}"
     else:
-        following = next_command(stage, ctx, replace(requests[-1][0], data=dataset.ref), dataset.info)
+        following = next_command(ctx, plans[-1])
     session.err.print(f"next: {following}")
 
 
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:
     """Dotted setting -> value, of everything but the sweeps. Raises: ConfigError, also for one that is given twice.
 
-    Only what a re-attack sweeps of its attack can be set too: for the attack that the defense met.
+    A re-attack may sweep a setting of the attack that is set too: the attack before the defense has the value set.
     """
-    radius = budget(options) if stage in ("attack", "reattack") else {}
+    flags = options.settings()
     fixed, swept = ([text.partition("=")[0].strip() for text in texts or []] for texts in (options.set, options.sweep))
     for key in (*fixed, *swept):
-        if key in radius:
-            raise ConfigError(f"--{key.removeprefix('attack.')} and {key} are one setting", hint="give one of them")
+        if key in flags:
+            raise ConfigError(f"--{key.rpartition('.')[2]} and {key} are one setting", hint="give one of them")
     for key in swept:
         if key in fixed and not is_own(stage, key):
             raise ConfigError(f"--set and --sweep both give {key}", hint="leave one of them out")
-    return {**overrides(ctx, options, options.mode), **radius}
+    return {**overrides(ctx, options, options.mode), **flags}
 
 
 def stage_requests(
-    stage: Stage, ctx: typer.Context, options: StageOptions
-) -> list[tuple["Request", Mapping[str, Any]]]:
-    """A request and the settings of its run alone, per seed, swept value and attacker. Raises: ConfigError.
+    stage: Stage, options: StageOptions, fixed: Mapping[str, Any], swept: Mapping[str, Sequence[Any]]
+) -> list["Request"]:
+    """A request per seed, swept value and attacker. Raises: ConfigError.
 
     What a re-attack sweeps of the attack is its own: the attack that the defense met stays as it was.
     """
@@ -223,13 +212,9 @@ def stage_requests(
 
     seeds = integers(options.seed, "--seed")
     attack_seeds = integers(options.attack_seeds or ATTACK_SEEDS.get(stage, "0"), "--attack-seeds")
-    fixed = chosen(stage, ctx, options)
-    swept = sweeps(options.sweep or [])
-    found: list[tuple[Request, Mapping[str, Any]]] = []
-    for seed, values, attack_seed in product(seeds, product(*swept.values()), attack_seeds):
-        choice = dict(zip(swept, values, strict=True))
-        own = {key: v for key, v in choice.items() if is_own(stage, key)}
-        request = Request(
+    choices = [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
+    return [
+        Request(
             stage=stage,
             data=options.ref,
             model=options.model,
@@ -240,15 +225,16 @@ def stage_requests(
             defense=options.defense,
             against=options.against,
             profile=options.profile,
-            overrides={**fixed, **{key: v for key, v in choice.items() if key not in own}},
+            overrides={**fixed, **{key: v for key, v in choice.items() if not is_own(stage, key)}},
+            own={key: v for key, v in choice.items() if is_own(stage, key)},
             exact=options.exact,
         )
-        found.append((request, own))
-    return found
+        for seed, choice, attack_seed in product(seeds, choices, attack_seeds)
+    ]
 
 
 def is_own(stage: Stage, key: str) -> bool:
-    """Whether a swept setting is of the re-attack alone, and not of the attack that its defense met."""
+    """Whether a swept setting is of the re-attack alone: `--sweep attack.gamma=20,40` leaves the attack before it."""
     return stage == "reattack" and key.startswith("attack.")
 
 
@@ -263,7 +249,7 @@ def show_records(records: Sequence[Record], options: StageOptions, *, single: bo
 
 
 def fresh_attackers(records: Sequence[Record]) -> list[list[Record]]:
-    """The re-attacks that differ in nothing but the attacker's seed, where there are several."""
+    """Groups of two or more re-attacks that differ in the attacker's seed alone."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record["spec"]["stage"] == "reattack":
@@ -273,10 +259,9 @@ def fresh_attackers(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str, str]]:
-    """Two rows for fresh attackers of one model: the mean of their metrics with the flags of any of them, and the one
-    with the lowest ACC*.
+    """Two rows for fresh attackers of one model: the mean with the flags of any of them, and the worst.
 
-    Without labels the worst is the one with the most flips.
+    The worst has the lowest ACC*, or without labels the most flips.
     """
 
     def harm(record: Record) -> float:
@@ -297,17 +282,16 @@ def mean_and_worst(records: Sequence[Record], settings: Sequence[str]) -> list[d
     ]
 
 
-def next_command(stage: Stage, ctx: typer.Context, request: "Request", info: "DataInfo") -> str:
-    """The command of the next stage with the options that this one was given, as it would be typed.
+def next_command(ctx: typer.Context, plan: "Plan") -> str:
+    """The command of the stage after a plan's, with the options that this command was given, as it would be typed.
 
-    Where there is none, or the model does not have it with what was asked for, a list of what there is instead.
+    Where these methods have none, a list of what there is instead.
     """
-    later = STAGES[STAGES.index(stage) + 1 : STAGES.index("certify")]
-    if not later or not can_be_planned(replace(request, stage=later[0]), info):
-        return "rc ls attacks" if later[:1] == ("attack",) else "rc ls runs"
-    root = ctx.find_root().command
-    words = ["rc", later[0]]
-    taken = {p.name: p for p in root.commands[words[1]].params}  # type: ignore[attr-defined]
+    following = plan.following
+    if following is None:
+        return "rc ls attacks" if plan.request.stage == "cluster" else "rc ls runs"
+    words = ["rc", following]
+    taken = {p.name for p in ctx.find_root().command.commands[following].params}  # type: ignore[attr-defined]
     for parameter in ctx.command.params:
         name = parameter.name or ""
         source = ctx.get_parameter_source(name)
@@ -315,17 +299,6 @@ def next_command(stage: Stage, ctx: typer.Context, request: "Request", info: "Da
             continue
         words += _typed(parameter.opts[0], ctx.params[name])
     return shlex.join(words)
-
-
-def can_be_planned(request: "Request", info: "DataInfo") -> bool:
-    """Whether the model, the attack and the defense of a request go together."""
-    from robust_cluster.stages import chain
-
-    try:
-        chain.plan(request, info)
-    except RobustClusterError:
-        return False
-    return True
 
 
 def _typed(flag: str, value: Any) -> list[str]:

@@ -14,8 +14,9 @@ from robust_cluster.cli.options import RunOptions, Verb, integers, offer_tables,
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError, UnknownNameError
 
 if TYPE_CHECKING:
-    from robust_cluster.cli.session import Plan, Session
+    from robust_cluster.cli.session import Session
     from robust_cluster.report.spec import CellRequest, TableSpec
+    from robust_cluster.stages.chain import Plan
 
 EXAMPLES = """
 rc table table1 --profile smoke
@@ -94,7 +95,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
                 console.show_json(session.planned(every))
             session.end()
             return
-        keys = {plan[-1].key for plan in every}
+        keys = {plan.asked.key for plan in every}
     is_empty = show_table(spec, records, keys, options)
     session.end()
     if is_empty:
@@ -180,10 +181,11 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
             defense=cell.defense or "mutual_info",
             profile=options.profile,
             overrides={**cell.settings, **session.given},
+            own=cell.own_settings,
             exact=options.exact,
         )
         try:
-            plans.append(session.plan(request, cell.own_settings, dataset))
+            plans.append(session.plan(request, dataset))
         except RobustClusterError as error:
             session.failures.append(f"{cell.stage} {cell.model} on {cell.data.label}: {error}")
     session.show_plan(plans)

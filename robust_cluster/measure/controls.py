@@ -1,10 +1,10 @@
-"""The moves that stand beside an attack, and what they say of it.
+"""The moves that stand beside every attack, and what they say of it: one rule each, in both spaces.
 
-An attack at eps says nothing unless noise of the same size does less: with stored batch-norm statistics any dense
-texture may throw a network off its range.
+An attack says nothing unless noise of the same size does less: with stored batch-norm statistics any dense texture may
+throw a network off its range. A worst case over several attacks stands beside a worst case of noise over as many draws.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -13,26 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks import latent_pgd
 from robust_cluster.attacks.base import Attack, Budget, Gain, Surface, equal_norm_noise
 from robust_cluster.attacks.bounded import Ascent, known
+from robust_cluster.attacks.latent_pgd import Config, LatentPGD
 from robust_cluster.attacks.pgd import climb, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.measure.rows import Move, Outcome, Rows, portions
-from robust_cluster.measure.scores import Metrics, batch_of
-from robust_cluster.metrics.flips import flip_rate
-from robust_cluster.models.base import Embedding
+from robust_cluster.measure.rows import Moved, Rows, worst
+from robust_cluster.measure.scores import Metrics
 from robust_cluster.nn.objectives import margin
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.progress import Progress
 from robust_cluster.runs.seeds import generator
 
+VERSION = 2  # of everything in measure/ that scores an attack; raise it when the numbers change
+PGD_VERSION = 1  # of the controls `pgd` below
 PGD_ROWS = 500  # rows that PGD is tried on
-LATENT_PGD_ROWS = 1000  # samples that latent PGD is tried on: 80 gradients each
 PGD_STEPS = 20
 PGD_RELATIVE_STEP = 2.0  # step size times steps, over eps
 PGD_EPS = 0.2  # beside the attack's own: what AR-DMVC's models are trained to withstand
-PGD_VERSION = 1  # of the control `pgd` below; raise it when its numbers change
+LITTLE, MUCH = 0.1, 0.2  # of the flips: what a masked attack finds at most, and by how much PGD finds more
+GAP = 0.02  # of the flips, by which a member without gradients may be above those with them
+RISE = 0.01  # of the flips, over the second half of a training that has converged
 
 OBJECTIVES: dict[str, Gain] = {
     "shift": lambda model, clean, moved, labels: representation_shift(model, clean, moved),
@@ -66,99 +67,79 @@ class Beside:
     progress: Progress
 
 
-def standard_controls(attacker: Attack, rows: Rows, moved: list[Views], beside: Beside) -> Metrics:
-    """Flip rates of no move, and the worst of noise of each sample's own norm and of sign noise of the whole radius.
+def controls(attacker: Attack, rows: Rows, moved: Moved, beside: Beside, draws: int = 1) -> Metrics:
+    """What no move and every kind of noise do: starred scores, flip rate and shift of each.
 
-    An attack that is noise itself has no noise beside it.
+    `draws`: how many attacks the moved points are the worst case of; of each kind of noise it is the worst of as many
+    draws. `noise_flip` and `ACC*_noise` are of the kind that does most. An attack that is noise has none beside it.
     """
-    budget, clean = attacker.budget, list(rows.points)
-    random = generator(beside.seed("controls"))
-
-    def flips(points: Iterator[Views]) -> float:
-        pairs = ((before, budget.clip(before, after)) for before, after in zip(clean, points, strict=True))
-        return flip_rate(rows.clean.labels, rows.look(pairs).labels)
-
-    found: Metrics = {"zero_flip": flips(iter(clean))}
+    found: Metrics = {"zero_flip": rows.attacked_scores(rows.outcome(partial(held, attacker.budget, rows)))["flip"]}
     if attacker.blind:
         return found
-    both = list(zip(clean, moved, strict=True))
-    found["equal_norm_flip"] = flips(
-        tuple(c + equal_norm_noise(m - c, random) for c, m in zip(before, point, strict=True)) for before, point in both
-    )
-    found["sign_flip"] = flips(tuple(sign_noise(c, budget, v, random) for v, c in enumerate(p)) for p in clean)
-    found["noise_flip"] = max(found["equal_norm_flip"] or 0.0, found["sign_flip"] or 0.0)
-    return found
-
-
-def sign_noise(clean: Tensor, budget: Budget, view: int, random: torch.Generator) -> Tensor:
-    """The point moved to a random corner of the L-infinity ball, or by a random direction of the L2 radius."""
-    size = budget.radius(view) / (clean[0].numel() ** 0.5 if budget.norm == "l2" else 1.0)
-    return clean + size * (2 * torch.rand(clean.shape, generator=random) - 1).sign().to(clean.device)
-
-
-def embedding_controls(rows: Rows, moved: Outcome, beside: Beside) -> Metrics:
-    """What must stand beside every starred number: an attack counts only if these do less.
-
-    Flip rates of: no perturbation, Gaussian noise of each sample's own norm, the same perturbations handed to other
-    samples, latent PGD at the attack's mean norm and half of it (and random directions of that norm), these on PGD_ROWS
-    evenly spaced samples. A re-attack takes the norm of the attack on the undefended model, so that victim, control and
-    defended are compared at one radius.
-    """
-    random, surface = generator(beside.seed("controls")), rows.surface
-    clean, delta = rows.clean.z, moved.z - rows.clean.z
-    n = len(clean)
-    probe_rows = torch.linspace(0, n - 1, min(LATENT_PGD_ROWS, n)).long()
-
-    def flips(points: Tensor, which: Tensor | slice = slice(None)) -> float:
-        with torch.no_grad():
-            return flip_rate(rows.clean.labels[which], surface.labels((points,)).cpu().numpy())
-
-    radius = float(delta.norm(dim=1).mean()) if beside.radius is None else beside.radius
-    found: Metrics = {
-        "zero_flip": flips(clean + torch.zeros_like(delta)),
-        "noise_flip": flips(clean + equal_norm_noise(delta, random)),
-        "shuffled_flip": flips(clean + delta[torch.randperm(n, generator=random).to(delta.device)]),
-        "pgd_radius": radius,
-        "pgd_samples": len(probe_rows),
-    }
-    chosen = probe_rows.to(clean.device)
-    probe = Surface(surface.model, "latent", Embedding(clean[chosen], ()))
-    batch = batch_of(tuple(view[chosen] for view in rows.data.views), torch.arange(len(chosen), device=chosen.device))
-    for suffix, eps in (("", radius), ("_half", radius / 2)):
-        (points,) = latent_pgd.LatentPGD(latent_pgd.Config(eps=eps), probe).perturb(probe, batch)
-        direction = equal_norm_noise(torch.full_like(clean[chosen], eps / clean.shape[1] ** 0.5), random)
-        found[f"pgd_flip{suffix}"] = flips(points, probe_rows)
-        found[f"pgd_noise_flip{suffix}"] = flips(clean[chosen] + direction, probe_rows)
-    return found
-
-
-def view_controls(attacker: Attack, rows: Rows, move: Move, beside: Beside) -> Metrics:
-    """What moves without knowledge of the model do: sign and uniform noise of size eps, the attack's own perturbation
-    with its pixels shuffled within each image, and an untrained attacker.
-
-    Starred scores, flip rate and shift of each; `ACC*_noise` and `noise_flip` are the worst of them.
-    """
-    random = generator(beside.seed("controls"))
-    budget = attacker.budget
-    moves: dict[str, Move] = {
-        "sign": lambda batch: tuple(v + budget.eps * (2 * uniform(v, random) - 1).sign() for v in batch.views),
-        "uniform": lambda batch: tuple(v + budget.eps * (2 * uniform(v, random) - 1) for v in batch.views),
-        "shuffled": lambda batch: tuple(
-            v + shuffled(m - v, random) for v, m in zip(batch.views, budget.clip(batch.views, move(batch)), strict=True)
-        ),
-    }
-    if attacker.trained:
-        moves["untrained"] = partial(beside.untrained(rows.surface).perturb, rows.surface)
-    found: Metrics = {}
-    for name, one in moves.items():
-        outcome = rows.outcome(one, budget)
+    kinds = noise(attacker, rows, moved, beside)
+    for name, move in kinds.items():
+        each = [rows.outcome(move) for _ in range(1 if name == "untrained" else draws)]
+        outcome = worst(each, rows)
         starred = rows.attacked_scores(outcome)
-        found |= {f"{key}_{name}": starred[key] for key in ("ACC*", "NMI*", "ARI*")}
+        found |= {f"{score}_{name}": starred[score] for score in ("ACC*", "NMI*", "ARI*")}
         found |= {f"{name}_flip": starred["flip"], f"{name}_shift": float(outcome.shift.mean())}
-    accuracies = [value for name in moves if (value := found[f"ACC*_{name}"]) is not None]
-    found["ACC*_noise"] = min(accuracies, default=None)
-    found["noise_flip"] = max(found[f"{name}_flip"] or 0.0 for name in moves)
-    return found
+    accuracies = [value for name in kinds if (value := found[f"ACC*_{name}"]) is not None]
+    return found | {
+        "ACC*_noise": min(accuracies, default=None),
+        "noise_flip": max(found[f"{name}_flip"] or 0.0 for name in kinds),
+        "noise_draws": draws,
+    }
+
+
+def held(budget: Budget, rows: Rows, number: int) -> Views:
+    """The clean points of a batch as an attack that does nothing would leave them."""
+    clean = rows.point(number)
+    return budget.clip(clean, clean)
+
+
+def noise(attacker: Attack, rows: Rows, moved: Moved, beside: Beside) -> dict[str, Moved]:
+    """The moves that know nothing of the victim, by name, all inside the attack's budget; each call draws anew.
+
+    "equal_norm": a Gaussian direction with each sample's own norm. "shuffled": each sample's own move with its values
+    in a random order. Where there is a radius, "sign": a random corner of the ball; "uniform": values between corners;
+    and "untrained", the attacker before it learned.
+    """
+    budget = attacker.budget
+
+    def made(name: str, change: Callable[[int, Tensor, Tensor, torch.Generator], Tensor]) -> Moved:
+        random = generator(beside.seed(f"{name} noise"))
+
+        def points(number: int) -> Views:
+            clean = rows.point(number)
+            pairs = enumerate(zip(clean, moved(number), strict=True))
+            return budget.clip(clean, tuple(change(view, before, after, random) for view, (before, after) in pairs))
+
+        return points
+
+    changes: dict[str, Callable[[int, Tensor, Tensor, torch.Generator], Tensor]] = {
+        "equal_norm": lambda view, before, after, random: before + equal_norm_noise(after - before, random),
+        "shuffled": lambda view, before, after, random: before + shuffled(after - before, random),
+    }
+    if budget.norm is not None:
+        changes["sign"] = lambda view, before, after, random: draw(before, budget, view, random, is_corner=True)
+        changes["uniform"] = lambda view, before, after, random: draw(before, budget, view, random, is_corner=False)
+    kinds = {name: made(name, change) for name, change in changes.items()}
+    if budget.norm is not None and attacker.trained:
+        kinds["untrained"] = rows.moved(beside.untrained(rows.surface))
+    return kinds
+
+
+def draw(clean: Tensor, budget: Budget, view: int, random: torch.Generator, *, is_corner: bool) -> Tensor:
+    """The points of a view moved to a random corner of their ball, or anywhere between; in L2 of the cube inside it."""
+    size = budget.radius(view) / (clean[0].numel() ** 0.5 if budget.norm == "l2" else 1.0)
+    values = 2 * torch.rand(clean.shape, generator=random) - 1
+    return clean + size * (values.sign() if is_corner else values).to(clean.device)
+
+
+def shuffled(delta: Tensor, random: torch.Generator) -> Tensor:
+    """The moves (n, ...) with the values of each sample in a random order: equal norms and histogram."""
+    order = torch.rand((len(delta), delta[0].numel()), generator=random).argsort(dim=1).to(delta.device)
+    return delta.flatten(1).gather(1, order).view_as(delta)
 
 
 def pgd(attacker: Attack, rows: Rows, beside: Beside) -> Metrics:
@@ -167,15 +148,14 @@ def pgd(attacker: Attack, rows: Rows, beside: Beside) -> Metrics:
     The shift is what the attack itself makes large, where it has an `objective`, e.g. in the terms that it is left.
     `pgd_flip` is the worse of the two objectives at the attack's eps, `ACC_pgd_rows` the clean score of those rows.
     """
-    rows = Rows(rows.surface, rows.data, portions(torch.as_tensor(rows.index[:PGD_ROWS]), 100))
+    rows = rows.few(PGD_ROWS)
     found: Metrics = {"ACC_pgd_rows": rows.clean_scores()["ACC"], "pgd_samples": len(rows)}
     torch.manual_seed(beside.seed("pgd"))
     gains = OBJECTIVES | {"shift": getattr(attacker, "objective", OBJECTIVES["shift"])}
     for (suffix, eps), objective in product((("", attacker.budget.eps), ("_at_0.2", PGD_EPS)), gains):
-        budget = pixel_budget(eps, rows.surface.model.info)
-        move = partial(ascended, rows.surface, budget, gains[objective])
+        budget = pixel_budget(eps, rows.info)
         with precision(beside.precision):
-            attacked = rows.attacked_scores(rows.outcome(move, budget))
+            attacked = rows.attacked_scores(rows.outcome(partial(climbed, rows, budget, gains[objective])))
         found[f"ACC*_pgd_{objective}{suffix}"] = attacked["ACC*"]
         found[f"NMI*_pgd_{objective}{suffix}"] = attacked["NMI*"]
         found[f"pgd_{objective}_flip{suffix}"] = attacked["flip"]
@@ -183,6 +163,11 @@ def pgd(attacker: Attack, rows: Rows, beside: Beside) -> Metrics:
     found["ACC*_pgd"] = min(accuracies, default=None)
     found["pgd_flip"] = max(found[f"pgd_{name}_flip"] or 0.0 for name in OBJECTIVES)
     return found
+
+
+def climbed(rows: Rows, budget: Budget, objective: Gain, number: int) -> Views:
+    """Where `ascended` leaves the points of a batch."""
+    return ascended(rows.surface, budget, objective, rows.batch(number))
 
 
 def ascended(surface: Surface, budget: Budget, objective: Gain, batch: Batch) -> Views:
@@ -199,12 +184,50 @@ def ascended(surface: Surface, budget: Budget, objective: Gain, batch: Batch) ->
         return climb(ascent, start, budget, steps=PGD_STEPS, relative_step=PGD_RELATIVE_STEP)
 
 
-def uniform(view: Tensor, random: torch.Generator) -> Tensor:
-    """Draws from [0, 1) in the shape of a view, on its device."""
-    return torch.rand(view.shape, generator=random).to(view.device)
+def latent_pgd(rows: Rows, norm: float, beside: Beside) -> Metrics:
+    """PGD on the embedding at the attack's mean norm and at half of it, and noise of that norm, on at most 500 rows.
+
+    A re-attack takes the norm of the attack on the undefended model, so that victim, control and defended model are
+    compared at one radius.
+    """
+    radius, random = norm if beside.radius is None else beside.radius, generator(beside.seed("pgd"))
+    rows = rows.few(PGD_ROWS)
+    found: Metrics = {"pgd_radius": radius, "pgd_samples": len(rows)}
+    torch.manual_seed(beside.seed("pgd"))
+    for suffix, eps in (("", radius), ("_half", radius / 2)):
+        move = rows.moved(LatentPGD(Config(eps=eps), rows.surface))
+        for name, one in (("pgd", move), ("pgd_noise", partial(directions, rows, eps, random))):
+            found[f"{name}_flip{suffix}"] = rows.attacked_scores(rows.outcome(one))["flip"]
+    return found
 
 
-def shuffled(delta: Tensor, random: torch.Generator) -> Tensor:
-    """The perturbation (n, ...) with the values of each sample in a random order: equal norms and histogram."""
-    order = torch.rand((len(delta), delta[0].numel()), generator=random).argsort(dim=1).to(delta.device)
-    return delta.flatten(1).gather(1, order).view_as(delta)
+def directions(rows: Rows, norm: float, random: torch.Generator, number: int) -> Views:
+    """The embeddings of a batch, each moved by this norm in a random direction."""
+    (clean,) = rows.point(number)
+    return (clean + equal_norm_noise(torch.full_like(clean, norm / clean.shape[1] ** 0.5), random),)
+
+
+def warnings(
+    attacker: Attack, metrics: Mapping[str, Any], stop_reason: str, log: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What is wrong with an attack's numbers, in the words of a record's flags; noise itself has nothing beside it.
+
+    "no better than noise": as many samples change cluster under noise; not ACC matched anew, which stays where clusters
+    trade names. "masked": it finds next to nothing where PGD finds much, or a member that reads scores or labels alone
+    flips more than those that follow gradients. "unconverged": its schedule ended before a plateau, and the flips,
+    where they are logged, still rose over the second half of it.
+    """
+    if "noise_flip" not in metrics:
+        return []
+    flip, pgd_flip = metrics["flip"], metrics.get("pgd_flip") or 0.0
+    members: Mapping[str, Attack] = getattr(attacker, "members", {})
+    led = [metrics[f"flip_{name}"] for name, one in members.items() if one.knowledge == "white"]
+    asked = [metrics[f"flip_{name}"] for name, one in members.items() if one.knowledge in ("score", "label")]
+    flips = [point["flip"] for point in log if "flip" in point]
+    is_rising = len(flips) < 2 or flips[-1] - flips[len(flips) // 2 - 1] > RISE
+    named = {
+        "no better than noise": flip <= metrics["noise_flip"],
+        "masked": (flip < LITTLE and pgd_flip > flip + MUCH) or (bool(led and asked) and max(asked) > max(led) + GAP),
+        "unconverged": attacker.trained and stop_reason == "epochs" and is_rising,
+    }
+    return [name for name, holds in named.items() if holds]

@@ -18,13 +18,11 @@ import torch
 from robust_cluster.attacks.base import Attack
 from robust_cluster.data.base import Batch, Labels, Views
 from robust_cluster.measure import companions
-from robust_cluster.measure.controls import Beside, standard_controls
+from robust_cluster.measure.controls import VERSION, Beside, controls
 from robust_cluster.measure.metric import WHOLE
 from robust_cluster.measure.rows import Outcome, Rows, unit
 from robust_cluster.measure.scores import Details, Metrics, finite
 from robust_cluster.metrics.flips import flip_rate
-
-MEASUREMENT = 1  # version of everything below that scores an attack; raise it when the numbers change
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Line:
 
 def versions() -> dict[str, int]:
     """What else changes the numbers, for the key."""
-    return {"bounded_measurement": MEASUREMENT}
+    return {"bounded_measurement": VERSION}
 
 
 def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Details]:
@@ -52,7 +50,7 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     found = rows.clean_scores() | rows.attacked_scores(whole)
     found |= {f"flip_{name}": flip_rate(rows.clean.labels, one.labels) for name, one in final.items()}
     found |= {"eps": last, "delta_norm": float(whole.norm.mean()), "samples": len(rows)}
-    found |= standard_controls(attacker, rows, points, beside)
+    found |= controls(attacker, rows, points.__getitem__, beside, draws=len(final) or 1)
     flipped = {name: one.labels != rows.clean.labels for name, one in final.items()}
     return found, {
         **({"adaptive": companions.gaps(flipped)} if beside.companions else {}),
@@ -82,7 +80,7 @@ def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line
     """A line per radius and member and one for the worst case of each radius; the worst points of the last radius."""
     own = attacker.budget.eps / unit(rows.surface) if beside.settings["eps"] is None else beside.settings["eps"]
     radii = sorted({*beside.settings["curve"], own})  # the attack's own is the largest: see BoundedConfig
-    clean = list(rows.points)
+    clean = [rows.point(number) for number in range(len(rows.parts))]
     lines: list[Line] = []
     best: dict[str, list[Views]] = {}
     worst: list[Views] = []
@@ -97,7 +95,7 @@ def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line
             worst = [worst_of([points[n] for points in best.values()], rows, n) for n in range(len(clean))]
             trained_at = None if at.trained_at is None else at.trained_at / unit(rows.surface)
             for name, points in {**best, WHOLE: worst}.items():
-                lines.append(Line(eps, name, rows.look(zip(clean, points, strict=True)), trained_at))
+                lines.append(Line(eps, name, rows.outcome(points.__getitem__), trained_at))
             flips = flip_rate(rows.clean.labels, lines[-1].outcome.labels)
             beside.progress.epoch(count, {"eps": eps, "flips": math.nan if flips is None else flips})
     finally:
@@ -154,16 +152,3 @@ def listed(rows: Rows, outcome: Outcome) -> dict[str, Any] | None:
         "clean": text(rows.clean.labels),
         "moved": text(outcome.labels),
     }
-
-
-def flags(metrics: dict[str, Any], stop_reason: str, *, is_trained: bool) -> list[str]:
-    """Warnings: noise does as much, attacks without gradients do more than those with them."""
-    if "noise_flip" not in metrics:
-        return []
-    asked = [value for name, value in metrics.items() if name.startswith("flip_square")]
-    led = [value for name, value in metrics.items() if name.startswith(("flip_apgd", "flip_pgd"))]
-    named = {
-        "masked": bool(asked and led) and max(asked) > max(led) + 0.02,
-        "no better than noise": metrics["flip"] <= metrics["noise_flip"],
-    }
-    return [name for name, holds in named.items() if holds]

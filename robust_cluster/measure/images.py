@@ -83,12 +83,16 @@ class Judge:
 
 def sheet(spec: RunSpec, scored: Rows, attacker: Attack, count: int) -> Sheet:
     """The first `count` of the scored rows that an attack misleads."""
-    judge, samples, labels = Judge(scored), list[Sample](), list[Ints]()
+    judge, samples, predicted = Judge(scored), list[Sample](), np.empty(len(scored), np.int64)
     with precision("highest"):
-        for found, misled in moves(scored, attacker, judge):
-            labels.append(found)
-            samples = sorted([*samples, *misled], key=lambda sample: sample.row)[:count]
-    predicted = np.concatenate(labels)
+        moved = scored.moved(attacker)
+        for number, places in enumerate(scored.places):
+            points = moved(number)
+            with torch.no_grad():
+                predicted[places] = scored.surface.labels(points).cpu().numpy()
+            samples = sorted([*samples, *misled(scored, judge, predicted, number, points)], key=lambda one: one.row)[
+                :count
+            ]
     is_misled = judge.mapping[predicted] != judge.own
     return Sheet(
         spec=spec,
@@ -106,22 +110,13 @@ def sheet(spec: RunSpec, scored: Rows, attacker: Attack, count: int) -> Sheet:
     )
 
 
-def moves(scored: Rows, attacker: Attack, judge: Judge) -> Iterator[tuple[Ints, list[Sample]]]:
-    """For each batch as it was scored: the clusters (n,) of the moved samples, and those that are misled."""
-    start = 0
-    for number in range(len(scored.parts)):
-        batch = scored.batch(number)
-        with torch.no_grad():
-            moved = attacker.budget.clip(batch.views, attacker.perturb(scored.surface, batch))
-            labels: Ints = scored.surface.labels(moved).cpu().numpy()
-        own, found = judge.own[start : start + len(batch)], judge.mapping[labels]
-        start += len(batch)
-        places, clean, images = batch.index.tolist(), arrays(batch.views), arrays(moved)
-        samples = [
-            Sample(places[i], int(own[i]), int(found[i]), tuple(v[i] for v in clean), tuple(v[i] for v in images))
-            for i in np.flatnonzero(found != own)
-        ]
-        yield labels, samples
+def misled(scored: Rows, judge: Judge, predicted: Ints, number: int, moved: Views) -> Iterator[Sample]:
+    """Those of a batch that are in a wrong cluster at their moved points."""
+    places = scored.places[number].numpy()
+    own, found = judge.own[places], judge.mapping[predicted[places]]
+    index, clean, images = scored.parts[number].tolist(), arrays(scored.point(number)), arrays(moved)
+    for i in np.flatnonzero(found != own):
+        yield Sample(index[i], int(own[i]), int(found[i]), tuple(v[i] for v in clean), tuple(v[i] for v in images))
 
 
 def arrays(views: Views) -> tuple[Images, ...]:

@@ -5,26 +5,30 @@ same rows in the same batches, labeled by the same code. A flip rate is the shar
 is not the one at the clean point.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Surface
+from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Batch, Dataset, Views
 from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, scores
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.objectives import displacement, margin
 from robust_cluster.nn.precision import precision
+from robust_cluster.runs.seeds import generator, seed_for
 
-Move = Callable[[Batch], Views]  # the points that it proposes for a batch, in the surface's space
+Moved = Callable[[int], Views]  # the moved points of a batch by its number, in the surface's space
+BATCH = 500  # rows that are scored at once
+JOINT = 100  # the same where batch norm takes their statistics; AR-DMVC's batches
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one move did to n rows: z (n, d) and labels (n,) of the moved points, and what each row's move was.
+    """What one move did to n rows, in their order: z (n, d) and labels (n,) of the moved points.
 
     `gain` (n,): the margin by which the clean cluster is left, above 0 once it is. `shift` (n,): how far the
     representations moved, squared. `norm` (n,): the L2 norm of the move.
@@ -38,27 +42,36 @@ class Outcome:
 
 
 class Rows:
-    """Some rows of a data set in fixed batches, `parts` (each (m,) row numbers), under one frozen surface.
+    """Some rows of a data set, all by default, in fixed batches under one frozen surface.
 
-    With batch norm on statistics of the batch a label depends on the others: then every move is scored in these very
-    batches. `clean`: the outcome of no move.
+    With batch norm on statistics of the batch a label depends on the rest of the batch: batches are then of 100 rows in
+    a random order that the data set alone decides, and every move is scored in the same ones. `clean`: the outcome of
+    no move.
     """
 
-    def __init__(self, surface: Surface, data: Dataset, parts: Sequence[Tensor]) -> None:
+    def __init__(self, surface: Surface, data: Dataset, index: Tensor | None = None) -> None:
         self.surface = replace(surface, memory=None)  # what there is may be of other rows
-        self.data, self.parts = data, [part.to(data.views[0].device) for part in parts]
-        self.index = torch.cat(self.parts).cpu().numpy()
-        self.truth = None if data.labels is None else data.labels[self.index]
-        self.info, self.n_clusters = data.info, data.info.n_clusters
+        self.data, self.info, self.n_clusters = data, data.info, data.info.n_clusters
+        self.index = torch.arange(data.info.n_samples) if index is None else index
+        self.truth = None if data.labels is None else data.labels[self.index.numpy()]
         self.is_joint = surface.bn == "batch"
+        places = torch.arange(len(self.index))
+        if self.is_joint:
+            places = torch.randperm(len(places), generator=generator(seed_for(0, "scored batches", data.ref.label)))
+        self.places = portions(places, JOINT if self.is_joint else BATCH)  # of each batch, among the rows
+        self.parts = [self.index[part].to(data.views[0].device) for part in self.places]
         with torch.no_grad(), precision("highest"):
             batches = (self.batch(number) for number in range(len(self.parts)))
             self.embeddings = [self.surface.embedding_of(self.surface.point(batch)) for batch in batches]
             self.own = [self.surface.model.labels(embedding.z) for embedding in self.embeddings]
-        self.clean = self.look(zip(self.points, self.points, strict=True))
+        self.clean = self.outcome(self.point)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def few(self, most: int) -> "Rows":
+        """At most so many of the rows, evenly spaced."""
+        return self if len(self) <= most else Rows(self.surface, self.data, self.index[spaced(len(self), most)])
 
     def batch(self, number: int) -> Batch:
         """A batch, cut out of the data as it is needed: all of them would be a copy of the data."""
@@ -66,39 +79,32 @@ class Rows:
 
     def point(self, number: int) -> Views:
         """The clean points of a batch."""
-        if self.surface.space == "input":
-            return self.batch(number).views
-        return self.embeddings[number].per_view
+        is_input = self.surface.space == "input"
+        return self.batch(number).views if is_input else self.embeddings[number].per_view
 
-    @property
-    def points(self) -> Iterator[Views]:
-        """The clean points of every batch."""
-        return (self.point(number) for number in range(len(self.parts)))
+    def moved(self, attacker: Attack) -> Moved:
+        """What an attacker makes of each batch once it is clipped to its budget."""
 
-    def outcome(self, move: Move, budget: Budget) -> Outcome:
-        """What a move does once it is clipped to the budget."""
+        def points(number: int) -> Views:
+            with torch.no_grad():
+                proposed = attacker.perturb(self.surface, self.batch(number))
+                return attacker.budget.clip(self.point(number), proposed)
 
-        def each() -> Iterator[tuple[Views, Views]]:
-            for number in range(len(self.parts)):
-                batch = self.batch(number)
-                clean = batch.views if self.surface.space == "input" else self.point(number)
-                yield clean, budget.clip(clean, move(batch))
+        return points
 
-        with torch.no_grad():
-            return self.look(each())
-
-    def look(self, pairs: Iterable[tuple[Views, Views]]) -> Outcome:
-        """What moved points are: a pair of clean and moved ones for each batch."""
+    def outcome(self, moved: Moved) -> Outcome:
+        """What moved points are."""
         surface, found = self.surface, []
-        with torch.no_grad():
-            for (clean, moved), before, own in zip(pairs, self.embeddings, self.own, strict=True):
-                with precision("highest"):
-                    after = surface.embedding_of(moved)
-                    labels, gain = surface.model.labels(after.z), margin(surface.model.log_assign(after.z), own)
-                    shift = displacement(surface.representations(before), surface.representations(after))
-                norm = (flat(moved) - flat(clean)).norm(dim=1)
-                found.append((after.z, labels, gain, shift, norm))
-        z, labels, gain, shift, norm = (torch.cat(parts) for parts in zip(*found, strict=True))
+        for number, (before, own) in enumerate(zip(self.embeddings, self.own, strict=True)):
+            points = moved(number)
+            with torch.no_grad(), precision("highest"):
+                after = surface.embedding_of(points)
+                labels, gain = surface.model.labels(after.z), margin(surface.model.log_assign(after.z), own)
+                shift = displacement(surface.representations(before), surface.representations(after))
+                norm = (flat(points) - flat(self.point(number))).norm(dim=1)
+            found.append((after.z, labels, gain, shift, norm))
+        order = torch.cat(self.places).argsort().to(after.z.device)  # from that of the batches back to that of the rows
+        z, labels, gain, shift, norm = (torch.cat(each)[order] for each in zip(*found, strict=True))
         return Outcome(z, labels.cpu().numpy(), gain, shift, norm)
 
     def flipped(self, moved: Views, number: int) -> Tensor:
@@ -114,6 +120,20 @@ class Rows:
         """The starred scores and the flip rate of an outcome."""
         found = attacked_scores(self.truth, self.clean.labels, outcome.labels, self.n_clusters)
         return {**found, "flip": flip_rate(self.clean.labels, outcome.labels)}
+
+
+def worst(outcomes: Sequence[Outcome], rows: Rows) -> Outcome:
+    """Of each row the first outcome that changes its cluster, else the first; the whole worst one of joint batches."""
+    flips = [one.labels != rows.clean.labels for one in outcomes]
+    if rows.is_joint:
+        return outcomes[int(np.argmax([one.sum() for one in flips]))]
+    first = torch.from_numpy(np.argmax(flips, axis=0))  # of all False it is 0
+    each = {field.name: [getattr(one, field.name) for one in outcomes] for field in fields(Outcome)}
+    labels = np.stack(each.pop("labels"))[first.numpy(), np.arange(len(rows))]
+    chosen = first.to(outcomes[0].z.device)
+    return Outcome(
+        labels=labels, **{name: torch.stack(of)[chosen, torch.arange(len(rows))] for name, of in each.items()}
+    )
 
 
 def unit(surface: Surface) -> float:

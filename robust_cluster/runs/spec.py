@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Normalize = Literal["alrdc", "adec", "none"]
+UNDEFENDED = "none"  # as the defense of a certify run: certify the model as it was clustered
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,12 @@ def attack(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         is_unchanged = fingerprint(model) == before
         found = {"metrics": metrics, "threat": threat(trial), **details, "checks": {"victim_unchanged": is_unchanged}}
         found["audit"] = auditing.findings(trial, found, "quick")
-    warnings = bench.measure_of(trial).flags(metrics, summary.stop_reason, is_trained=attacker.trained)
-    flags = description["flags"] + warnings
+    log = [line["health"] for line in run.lines() if line["health"]]
+    flags = [*description["flags"], *bench.warnings(trial, metrics, summary.stop_reason, log)]
     return {
         **record(context, spec, summary),
         **found,
-        "curve": [line["health"] for line in run.lines() if line["health"]],
+        "curve": log,
         "health": description["health"],
         "flags": flags if is_unchanged else [*flags, "victim changed"],
     }

@@ -101,7 +101,7 @@ def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None
     recorded = held.store.record(parent) if parent else None
     if recorded is None or surface.bn != "eval" or held.info.n_samples != scored_samples(trial, recorded):
         return {}
-    again = Rows(surface, held.placed, list(torch.arange(held.info.n_samples).split(500))).clean_scores()
+    again = Rows(surface, held.placed).clean_scores()
     suffix = "_held" if is_scored_apart(trial, recorded) else ""
     return {name: (recorded["metrics"].get(f"{name}{suffix}"), again[name]) for name in ("ACC", "NMI")}
 

@@ -4,18 +4,15 @@ from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 
-import torch
-
 from robust_cluster.attacks.bounded import at_radius
-from robust_cluster.measure import curve, embeddings, views
+from robust_cluster.measure import controls, curve, embeddings, views
 from robust_cluster.measure.controls import PGD_ROWS, Beside
-from robust_cluster.measure.rows import Rows, portions, spaced
+from robust_cluster.measure.rows import Rows, spaced
 from robust_cluster.measure.scores import Details, Metrics
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.stages import adaptive, methods
 from robust_cluster.stages.context import Context, Trial
 
-JOINT = 100  # rows that are scored at once where batch norm takes their statistics; AR-DMVC's batches
 MEASURES: dict[str, ModuleType] = {"latent": embeddings, "input": views, "bounded": curve}
 
 
@@ -33,18 +30,11 @@ def measure_of(trial: Trial) -> ModuleType:
     return MEASURES[methods.measured_as(str(spec.attack), spec.settings["attack"])]
 
 
-def scored(trial: Trial, context: Context, most: int | None = None) -> Rows:
-    """The rows of a context that a trial scores, at most so many of them, in its batches."""
-    data, spec, is_joint = context.placed, trial.attack_spec, trial.surface.bn == "batch"
-    match methods.measured_as(str(spec.attack), spec.settings["attack"]):
-        case "latent":
-            parts = list(torch.arange(data.info.n_samples).split(1000))
-        case "input":
-            parts = portions(views.order(data)[:most], JOINT)
-        case _:
-            index = spaced(data.info.n_samples, spec.settings["attack"]["rows"])
-            parts = portions(index, JOINT) if is_joint else list(index.split(500))
-    return Rows(trial.surface, data, parts)
+def scored(trial: Trial, context: Context) -> Rows:
+    """The rows of a context that a trial scores: all of them, or as many as a standard attack asks for."""
+    data = context.placed
+    few = trial.attack_spec.settings["attack"].get("rows")
+    return Rows(trial.surface, data, None if few is None else spaced(data.info.n_samples, few))
 
 
 def beside(trial: Trial, *, is_final: bool = True) -> Beside:
@@ -75,6 +65,12 @@ def victims_norm(trial: Trial) -> float | None:
 
 def watch(trial: Trial) -> Callable[[], dict[str, float]]:
     """What is logged after each epoch of an attacker beside its losses: of one on the views how far it is."""
-    if measure_of(trial) is not views or not trial.attacker.trained:
+    if trial.surface.space != "input" or not trial.attacker.trained:
         return dict
-    return views.curve(trial.attacker, scored(trial, trial.held, PGD_ROWS))
+    return views.curve(trial.attacker, scored(trial, trial.held).few(PGD_ROWS))
+
+
+def warnings(trial: Trial, metrics: Metrics, stop_reason: str, log: list[dict[str, float]]) -> list[str]:
+    """The flags of an attack's record: see measure/controls.py, and of the embedding whether the change can be seen."""
+    seen = embeddings.warnings(metrics) if measure_of(trial) is embeddings else []
+    return [*seen, *controls.warnings(trial.attacker, metrics, stop_reason, log)]

@@ -69,11 +69,6 @@ class Config:
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"samples": 1000, "rows": 200}}
 
 
-def config_of(values: dict[str, Any], profile: str) -> Config:
-    """The settings of a certify run: the profile's, then the user's. Raises: ConfigError, UnknownNameError."""
-    return settings.build(Config, settings.merge(PROFILES.get(profile, {}), values), "certify")
-
-
 def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     """The record of a certify run: shares certified by radius, and each point's radius and smoothed label."""
     if spec.parent is None:
@@ -91,7 +86,7 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         rows = spaced(context.info.n_samples, config.rows)
         seed = seed_for(spec.seed, "certify", spec.key)
         found = certificates(surface, context, rows, config=config, seed=seed)
-        every = Rows(surface, context.placed, list(torch.arange(context.info.n_samples).split(1000))).clean.labels
+        every = Rows(surface, context.placed).clean.labels
         is_unchanged = fingerprint(model) == before
     clean = every[rows.numpy()]
     stable, right, truth, accuracy = found.labels == clean, None, None, None

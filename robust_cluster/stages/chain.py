@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from robust_cluster import discover
@@ -9,9 +11,9 @@ from robust_cluster.attacks.base import Space
 from robust_cluster.data import split
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
-from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
-from robust_cluster.runs.spec import DataRef, RunSpec, Stage
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import certify, methods
 from robust_cluster.stages.attack import attack
@@ -19,9 +21,10 @@ from robust_cluster.stages.bench import MEASURES
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.defend import defend
+from robust_cluster.stages.methods import Method
 from robust_cluster.stages.pretrain import pretrain
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import build, nested
+from robust_cluster.stages.settings import nested, plain, resolve
 
 STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "pretrain": pretrain,
@@ -31,15 +34,17 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "reattack": attack,
     "certify": certify.certify_model,
 }
+CHAIN: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "certify")  # each starts from the one before
 GROUPS = ("model", "attack", "defense", "certify")
 BUDGET = ("norm", "eps", "space", "rows", "curve")  # settings of every standard attack
-UNDEFENDED = "none"  # as a defense: certify the model as it was clustered
 
 
 @dataclass(frozen=True)
 class Request:
     """What a user asks for. `overrides`: dotted setting -> value, e.g. {"model.neighbors": 5}.
 
+    `own`: settings of the asked run alone, while `overrides` are those of the runs before it too: a re-attack may sweep
+    its gamma, and the attack that the defense met keeps its own.
     `attack_seed` is the asked stage's attacker; the attack that a defense or re-attack builds on has attacker 0.
     `against`: the attack that the defense meets, where it is not `attack`.
     `defense` "none" certifies the model as it was clustered, any other the defended one.
@@ -57,214 +62,279 @@ class Request:
     profile: str = "paper"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = False
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, stage: Stage) -> dict[str, Any]:
+        """Group -> setting -> value, of the run of a stage. Raises: ConfigError for a value that is a group too."""
+        return nested({**self.overrides, **(self.own if stage == self.stage else {})})
+
+    def values(self, kind: Kind, name: str, stage: Stage) -> dict[str, Any]:
+        """The user's settings of a method in the run of a stage; none of an attack that is not the one asked for."""
+        is_another = kind == "attacks" and name != self.attack
+        return {} if is_another else self.settings(stage).get(methods.group_of(kind), {})
+
+    def method(self, kind: Kind, name: str, stage: Stage) -> Method:
+        """A method as the run of a stage has it. Raises: ConfigError, UnknownNameError."""
+        return methods.method_of(kind, name, self.profile, self.values(kind, name, stage))
+
+
+@dataclass
+class Plan:
+    """The `runs` that a request takes, oldest first: a pretraining, a clustering and the attack for one on graph.
+
+    The asked one is the last; `following` says what can come after it. Runs that are given are not planned again.
+    Raises: ConfigError, ShapeError and UnknownNameError for values, data and names that are not allowed.
+    """
+
+    request: Request
+    info: DataInfo
+    runs: list[RunSpec] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_settings(self.request)
+        check_model(self)
+        for stage in self.stages[len(self.runs) :]:
+            self.runs.append(SPECS[stage](self))
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages of its runs, e.g. ["cluster", "attack"] where the model has no pretraining."""
+        asked, model = self.request.stage, self.model
+        last = asked if asked in CHAIN else "cluster" if self.request.defense == UNDEFENDED else "defend"
+        first = "pretrain" if model.cls.has_pretraining(model.config) else "cluster"
+        return list(dict.fromkeys((*CHAIN[CHAIN.index(first) : CHAIN.index(last) + 1], asked)))
+
+    @property
+    def asked(self) -> RunSpec:
+        """The run that was asked for."""
+        return self.runs[-1]
+
+    @property
+    def following(self) -> Stage | None:
+        """The stage that these methods can go on with, e.g. "defend" after "attack"; None where there is none."""
+        later = dict(pairwise(CHAIN)).get(self.request.stage)
+        try:
+            if later is not None:
+                Plan(replace(self.request, stage=later, own={}), self.info, [*self.runs])
+        except RobustClusterError:
+            return None
+        return later
+
+    @cached_property
+    def model(self) -> Method:
+        """The model, whose settings are those of its clustering and of the pretraining before it."""
+        stage: Stage = "pretrain" if self.request.stage == "pretrain" else "cluster"
+        return self.request.method("models", self.request.model, stage)
+
+    @cached_property
+    def learned(self) -> DataInfo:
+        """What is known of the rows that models train on."""
+        rows, _ = split.parts(self.request.data.split, self.info.name, self.info.n_samples)
+        return replace(self.info, n_samples=len(rows))
+
+    def spec(self, stage: Stage, *, is_exact: bool = False, **fields: Any) -> RunSpec:
+        """The spec of a run after those that are planned; `is_exact`: never with reduced float32 products."""
+        request = self.request
+        return RunSpec(
+            stage=stage,
+            data=request.data,
+            data_sha256=self.info.sha256,
+            latent_dim=request.latent_dim,
+            seed=request.seed,
+            precision="highest" if is_exact or request.exact else "medium",
+            parent=self.runs[-1] if self.runs else None,
+            **{"model": request.model, **fields},
+        )
 
 
 def plan(request: Request, info: DataInfo) -> list[RunSpec]:
-    """The runs it takes, oldest first; the last is the one asked for.
+    """The runs of a request's `Plan`, oldest first; the last is the one asked for. Raises: as `Plan`."""
+    return Plan(request, info).runs
 
-    Raises: ConfigError, ShapeError and UnknownNameError for values, data and names that are not allowed.
+
+def pretrain_spec(plan: Plan) -> RunSpec:
+    """The pretraining, which models that are compared on the same network share: convae and graph have ae_kmeans's."""
+    owner: str = plan.model.cls.pretrained_by
+    shared = {name: value for name, value in plan.model.settings.items() if name in plan.model.cls.pretrain_fields}
+    return plan.spec(
+        "pretrain", model=owner, settings={"model": shared}, versions={owner: methods.class_of("models", owner).version}
+    )
+
+
+def cluster_spec(plan: Plan) -> RunSpec:
+    """The clustering, with the model's own settings."""
+    model = plan.model
+    return plan.spec("cluster", settings={"model": model.settings}, versions={model.name: model.version})
+
+
+def attack_spec(plan: Plan) -> RunSpec:
+    """The attack or re-attack asked for; before a defense the attack that it meets, as attacker 0.
+
+    Attacks on embeddings are exact, for they are cheap and ALRDC's records are of exact ones.
+    Raises: ConfigError where the attack fits neither the model nor the data.
     """
-    groups = checked_groups(request)
-    if request.latent_dim < 1:
-        raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
-    config = methods.resolve("models", request.model, request.profile, groups["model"])
-    kind = methods.method_class(discover.load("models", request.model))
-    rows, _ = split.parts(request.data.split, info.name, info.n_samples)
-    learned = replace(info, n_samples=len(rows))
-    kind.check(config, learned)
-    runs: list[RunSpec] = []
-
-    def is_exact(stage: Stage, fields: Mapping[str, Any]) -> bool:
-        """Scores are; so are attacks on embeddings, which are cheap, and ALRDC's records are of exact ones."""
-        is_attack = "attack" in fields
-        is_latent = is_attack and methods.attack_space(fields["attack"], fields["settings"]["attack"]) == "latent"
-        return stage == "certify" or is_latent
-
-    def add(stage: Stage, model: str, **fields: Any) -> None:
-        runs.append(
-            RunSpec(
-                stage=stage,
-                data=request.data,
-                data_sha256=info.sha256,
-                model=model,
-                latent_dim=request.latent_dim,
-                seed=request.seed,
-                precision="highest" if request.exact or is_exact(stage, fields) else "medium",
-                parent=runs[-1] if runs else None,
-                **fields,
-            )
-        )
-
-    is_defended = request.stage in ("defend", "reattack") or (
-        request.stage == "certify" and request.defense != UNDEFENDED
+    request, model = plan.request, plan.model
+    stage: Stage = "reattack" if plan.runs[-1].defense else "attack"
+    is_asked = stage == request.stage
+    name = request.attack if is_asked else met(request)
+    check_budget(name, request.values("attacks", name, stage))
+    attacker = request.method("attacks", name, stage)
+    space = methods.attack_space(name, attacker.settings)
+    attacker.cls.check_model(model.cls)
+    if attacker.cls.bounded:
+        check_space(model, space)
+    attacker.cls.check_data(plan.info, attacker.config)
+    members = {str(member).partition(":")[0] for member in attacker.settings.get("members", ())}
+    versions = {one: methods.class_of("attacks", one).version for one in {name, *members}}
+    return plan.spec(
+        stage,
+        attack=name,
+        attack_seed=request.attack_seed if is_asked else 0,
+        settings={"attack": attacker.settings},
+        versions={**versions, **measured(name, attacker.settings)},
+        is_exact=space == "latent",
     )
-    if is_defended and config.cluster.epochs == 0:
+
+
+def defend_spec(plan: Plan) -> RunSpec:
+    """The defense against the attack before it. Raises: ConfigError where it cannot follow that one."""
+    request, before = plan.request, plan.runs[-1]
+    defense = request.method("defenses", request.defense, "defend")
+    attack, settings = str(before.attack), before.settings["attack"]
+    if (space := methods.attack_space(attack, settings)) not in defense.cls.spaces:
         raise ConfigError(
-            f"{request.model} is not trained while clustering: no defense can train it on", hint="--model convae"
+            f"{defense.name} defends against attacks in {' and '.join(defense.cls.spaces)} space, "
+            f"{attack} is in {space} space",
+            hint=f"another --{'against' if request.stage == 'reattack' else 'attack'} or --defense",
         )
-    if is_defended and not kind.descends_losses:
-        raise ConfigError(
-            f"{request.model} trains networks against each other: no defense, which descends one loss, can train it on",
-            hint="--model convae, or comvc for several views",
-        )
-    if request.stage == "pretrain" and not kind.has_pretraining(config):
-        raise ConfigError(f"{request.model} has no pretraining", hint=f"rc cluster --model {request.model}")
-    if kind.has_pretraining(config):
-        shared = {name: value for name, value in methods.plain(config).items() if name in kind.pretrain_fields}
-        owner = methods.method_class(discover.load("models", kind.pretrained_by))
-        versions = {kind.pretrained_by: owner.version}
-        add("pretrain", kind.pretrained_by, settings={"model": shared}, versions=versions)
-    if request.stage == "pretrain":
-        return runs
-    add("cluster", request.model, settings={"model": methods.plain(config)}, versions={request.model: kind.version})
-    if request.stage == "cluster":
-        return runs
-    certificate: dict[str, Any] = {}
-    if request.stage == "certify":
-        certificate = certify_fields(request, kind, groups["certify"])
-        if not is_defended:
-            add("certify", request.model, **certificate)
-            return runs
-    met = attack_before(request)
-    asked = attack_fields(request, request.attack, groups["attack"])
-    before = asked if met == request.attack else attack_fields(request, met, {})
-    attacks = {name: found["settings"]["attack"] for name, found in ((request.attack, asked), (met, before))}
-    check_attacks(request, kind, info, attacks, met)
-    if request.stage == "attack":
-        add("attack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
-        return runs
-    add("attack", request.model, attack=met, attack_seed=0, **before)
-    config = methods.resolve("defenses", request.defense, request.profile, groups["defense"])
-    methods.method_class(discover.load("defenses", request.defense)).check(kind, learned, config)
-    versions = {request.defense: version("defenses", request.defense), **measured(met, before["settings"]["attack"])}
-    add(
-        "defend", request.model, defense=request.defense, settings={"defense": methods.plain(config)}, versions=versions
+    defense.cls.check(plan.model.cls, plan.learned, defense.config)
+    versions = {defense.name: defense.version, **measured(attack, settings)}
+    return plan.spec("defend", defense=defense.name, settings={"defense": defense.settings}, versions=versions)
+
+
+def certify_spec(plan: Plan) -> RunSpec:
+    """The certificate of the clustered or defended model."""
+    config = resolve(certify, plan.request.profile, plan.request.settings("certify").get("certify", {}), "certify")
+    check_space(plan.model, config.space)
+    return plan.spec(
+        "certify", settings={"certify": plain(config)}, versions={"certify": certify.VERSION}, is_exact=True
     )
-    if request.stage == "certify":
-        add("certify", request.model, **certificate)
-    if request.stage == "reattack":
-        add("reattack", request.model, attack=request.attack, attack_seed=request.attack_seed, **asked)
-    return runs
 
 
-def certify_fields(request: Request, model: type[ClusterModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings and versions fields of a certify run. Raises: ConfigError for a model that labels no new points."""
-    if model.transductive:
-        raise ConfigError(
-            f"{request.model} labels only the data that it was fitted on, and a certificate counts the labels of noisy "
-            "copies; what can be certified is a model that labels new points",
-            hint="--model kmeans",
-        )
-    config = certify.config_of(dict(values), request.profile)
-    check_space(request.model, model, config.space)
-    return {"settings": {"certify": methods.plain(config)}, "versions": {"certify": certify.VERSION}}
+SPECS: dict[Stage, Callable[[Plan], RunSpec]] = {
+    "pretrain": pretrain_spec,
+    "cluster": cluster_spec,
+    "attack": attack_spec,
+    "defend": defend_spec,
+    "reattack": attack_spec,
+    "certify": certify_spec,
+}
 
 
-def attack_before(request: Request) -> str:
+def met(request: Request) -> str:
     """The attack that a defense meets: `against`; else the one asked for, or the defense's own where that is a
     standard one, which shows what the defended model withstands and which no defense is made for.
     """
     if request.against is not None:
         return request.against
-    is_standard: bool = methods.method_class(discover.load("attacks", request.attack)).bounded
+    is_standard: bool = methods.class_of("attacks", request.attack).bounded
     if request.stage != "reattack" or not is_standard:
         return request.attack
-    meets: str = methods.method_class(discover.load("defenses", request.defense)).meets
+    meets: str = methods.class_of("defenses", request.defense).meets
     return meets
 
 
-def attack_fields(request: Request, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings and versions fields of a run with an attack. Raises: ConfigError, also for a budget it has not."""
-    known = {f.name for f in fields(discover.load("attacks", name).Config)}
-    for setting in BUDGET:
-        if setting in values and setting not in known:
-            what = "is none" if "eps" not in known else f"has its own {setting}"
-            raise ConfigError(f"attack.{setting} is for standard attacks: {name} {what}", hint="--attack ensemble")
-    if values.get("view_eps") and (values.get("eps") is not None or values.get("curve")):
-        raise ConfigError("view_eps gives each view its radius in place of eps, so there is no curve: leave out --eps")
-    config = methods.plain(methods.resolve("attacks", name, request.profile, values))
-    members = {str(member).partition(":")[0] for member in config.get("members", ())}
-    versions = {one: version("attacks", one) for one in {name, *members}}
-    return {"settings": {"attack": config}, "versions": {**versions, **measured(name, config)}}
-
-
-def measured(attack: str, config: Mapping[str, Any]) -> dict[str, int]:
+def measured(attack: str, settings: Mapping[str, Any]) -> dict[str, int]:
     """The versions of what scores an attack of these settings."""
-    versions: dict[str, int] = MEASURES[methods.measured_as(attack, config)].versions()
+    versions: dict[str, int] = MEASURES[methods.measured_as(attack, settings)].versions()
     return versions
 
 
-def version(kind: Kind, name: str) -> int:
-    """The version of a method."""
-    number: int = methods.method_class(discover.load(kind, name)).version
-    return number
+def check_model(plan: Plan) -> None:
+    """Refuse a model that cannot learn from the data, or whose kind the asked stage can do nothing with.
 
-
-def check_attacks(
-    request: Request,
-    model: type[ClusterModel],
-    info: DataInfo,
-    attacks: Mapping[str, Mapping[str, Any]],
-    met: str,
-) -> None:
-    """Nothing, when the attacks can attack model and data and the defense can follow the one it meets.
-
-    `attacks`: settings by name, among them `met`, the attack that the defense meets. Raises: ConfigError, ShapeError.
+    Raises: ConfigError, ShapeError, UnknownNameError.
     """
-    for name, values in attacks.items():
-        module = discover.load("attacks", name)
-        attacker = methods.method_class(module)
-        attacker.check_model(model)
-        if attacker.bounded:
-            check_space(request.model, model, methods.attack_space(name, values))
-        attacker.check_data(info, build(module.Config, values, "attack"))
-    space = methods.attack_space(met, attacks[met])
-    spaces = methods.method_class(discover.load("defenses", request.defense)).spaces
-    if request.stage != "attack" and space not in spaces:
-        allowed = " and ".join(spaces)
+    request, model = plan.request, plan.model
+    cls: type[ClusterModel] = model.cls
+    cls.check(model.config, plan.learned)
+    if cls.transductive and request.stage not in ("pretrain", "cluster"):
         raise ConfigError(
-            f"{request.defense} defends against attacks in {allowed} space, {met} is in {space} space",
-            hint=f"another --{'against' if request.stage == 'reattack' else 'attack'} or --defense",
+            f"{model.name} labels only the data that it was fitted on, so a moved point has no label; what can be "
+            "attacked, defended and certified is a model that labels new points",
+            hint="--model kmeans",
         )
+    is_defended = "defend" in plan.stages
+    if is_defended and model.config.cluster.epochs == 0:
+        raise ConfigError(
+            f"{model.name} is not trained while clustering: no defense can train it on", hint="--model convae"
+        )
+    if is_defended and not cls.descends_losses:
+        raise ConfigError(
+            f"{model.name} trains networks against each other: no defense, which descends one loss, can train it on",
+            hint="--model convae, or comvc for several views",
+        )
+    if request.stage == "pretrain" and not cls.has_pretraining(model.config):
+        raise ConfigError(f"{model.name} has no pretraining", hint=f"rc cluster --model {model.name}")
 
 
-def check_space(name: str, model: type[ClusterModel], space: Space) -> None:
-    """Nothing, for a space that a standard attack or a certificate has on this model. Raises: ConfigError."""
-    if space == "latent" and model.is_identity:
-        raise ConfigError(f"{name} clusters the data themselves: it has no latent space", hint="--space input")
+def check_budget(attack: str, values: Mapping[str, Any]) -> None:
+    """Refuse a radius, or what goes with one, for an attack that takes none. Raises: ConfigError."""
+    known = field_names(discover.load("attacks", attack).Config)
+    for setting in BUDGET:
+        if setting in values and setting not in known:
+            what = "is none" if "eps" not in known else f"has its own {setting}"
+            raise ConfigError(f"attack.{setting} is for standard attacks: {attack} {what}", hint="--attack ensemble")
+    if values.get("view_eps") and (values.get("eps") is not None or values.get("curve")):
+        raise ConfigError("view_eps gives each view its radius in place of eps, so there is no curve: leave out --eps")
 
 
-def checked_groups(request: Request) -> dict[str, dict[str, Any]]:
-    """The overrides by group. Raises: UnknownNameError for a group or profile that does not exist."""
+def check_space(model: Method, space: Space) -> None:
+    """Refuse a standard attack or a certificate in a latent space that the model has not. Raises: ConfigError."""
+    if space == "latent" and model.cls.is_identity:
+        raise ConfigError(f"{model.name} clusters the data themselves: it has no latent space", hint="--space input")
+
+
+def check_settings(request: Request) -> None:
+    """Refuse a profile, a latent dimension or a setting that nothing has, e.g. attack.gama; those of the model are
+    looked at with the model.
+
+    Also where the asked stage has no use for a setting: one file of settings serves every verb.
+    Raises: ConfigError, UnknownNameError.
+    """
     if request.profile not in PROFILES:
         raise UnknownNameError("profile", request.profile, PROFILES)
-    tree = nested(request.overrides)
+    if request.latent_dim < 1:
+        raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
+    tree = request.settings(request.stage)
     for group, values in tree.items():
         if group not in GROUPS or not isinstance(values, dict):
             examples = (f"{name}.<field>" for name in GROUPS)
             raise UnknownNameError("setting", group, examples, listing="--set model.neighbors=3")
-    checked: tuple[tuple[Kind, str, str], ...] = (
-        ("attacks", "attack", request.attack),
-        ("defenses", "defense", request.defense),
-    )
-    for kind, group, chosen in checked:
-        known = {name: {f.name for f in fields(discover.load(kind, name).Config)} for name in discover.names(kind)}
-        listing = f"rc ls {kind} {chosen}" if chosen in known else None
-        check_known(group, tree, set().union(*known.values()), known.get(chosen), listing=listing)
-    check_known("certify", tree, {f.name for f in fields(certify.Config)})
-    return {group: tree.get(group, {}) for group in GROUPS}
+    chosen: tuple[tuple[Kind, str], ...] = (("attacks", request.attack), ("defenses", request.defense))
+    for kind, name in chosen:
+        group = methods.group_of(kind)
+        known = {one: field_names(discover.load(kind, one).Config) for one in discover.names(kind) if group in tree}
+        check_known(group, tree, set().union(*known.values()), known.get(name), f"rc ls {kind} {name}")
+    check_known("certify", tree, field_names(certify.Config))
 
 
 def check_known(
-    group: str, tree: Mapping[str, Any], known: set[str], likely: set[str] | None = None, *, listing: str | None = None
+    group: str, tree: Mapping[str, Any], known: set[str], likely: set[str] | None = None, listing: str | None = None
 ) -> None:
-    """Raises: UnknownNameError for a setting of a group that nothing takes; `likely`: the names that it may have meant.
+    """Refuse a setting of a group that no method has. `likely`: those it may have meant, which `listing` lists.
 
-    Also where the asked stage has no use for it: one file of settings serves every verb.
+    Raises: UnknownNameError.
     """
     for name in tree.get(group, {}):
         if name not in known:
+            listing = listing if likely else None
             raise UnknownNameError("setting", name, likely or known, group=f"{group}.", listing=listing)
+
+
+def field_names(config: type) -> set[str]:
+    """The names of the settings of a method's `Config`."""
+    return {f.name for f in fields(config)}
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
-"""From a method's name and plain settings to its object, and from a user's choices to those settings."""
+"""From a method's name and a user's choices to its settings, and from these to its object."""
 
 import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -15,6 +15,7 @@ from robust_cluster.discover import Kind
 from robust_cluster.errors import UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import settings
+from robust_cluster.stages.settings import plain as plain
 
 
 def method_class(module: ModuleType) -> Any:
@@ -29,57 +30,78 @@ def method_class(module: ModuleType) -> Any:
     return classes[0]
 
 
+def class_of(kind: Kind, name: str) -> Any:
+    """The class of a method. Raises: UnknownNameError."""
+    return method_class(discover.load(kind, name))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as a run has it: `config` holds the value of every setting, from the file, the profile or the user."""
+
+    name: str
+    cls: Any
+    config: Any
+    version: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings as a run's spec has them."""
+        return settings.plain(self.config)
+
+
+def method_of(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Method:
+    """A method, with the user's settings over those of a profile. Raises: ConfigError, UnknownNameError."""
+    cls = class_of(kind, name)
+    return Method(name, cls, resolve(kind, name, profile, overrides), cls.version)
+
+
 def new_model(name: str, values: Mapping[str, Any], info: DataInfo, latent_dim: int) -> ClusterModel:
-    """An untrained model; its initialisation comes from torch's generator."""
-    module = discover.load("models", name)
-    model: ClusterModel = method_class(module)(settings.build(module.Config, values, "model"), info, latent_dim)
+    """An untrained model; its initialization comes from torch's generator."""
+    model: ClusterModel = _made("models", name, values, info, latent_dim)
     return model
 
 
 def new_attack(name: str, values: Mapping[str, Any], surface: Surface) -> Attack:
     """An untrained attacker on a surface."""
-    module = discover.load("attacks", name)
-    attack: Attack = method_class(module)(settings.build(module.Config, values, "attack"), surface)
+    attack: Attack = _made("attacks", name, values, surface)
     return attack
+
+
+def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defense:
+    """A defense of the surface's model."""
+    defense: Defense = _made("defenses", name, values, surface)
+    return defense
+
+
+def _made(kind: Kind, name: str, values: Mapping[str, Any], *rest: Any) -> Any:
+    module = discover.load(kind, name)
+    return method_class(module)(settings.build(module.Config, values, group_of(kind)), *rest)
 
 
 def attack_space(name: str, values: Mapping[str, Any] = MappingProxyType({})) -> Space:
     """The space that an attack of these settings, or by default, moves points in."""
-    space: Space = values.get("space") or method_class(discover.load("attacks", name)).space
+    space: Space = values.get("space") or class_of("attacks", name).space
     return space
 
 
 def measured_as(name: str, values: Mapping[str, Any]) -> str:
     """How an attack of these settings is scored: "bounded", or by its space."""
-    is_bounded: bool = method_class(discover.load("attacks", name)).bounded
+    is_bounded: bool = class_of("attacks", name).bounded
     return "bounded" if is_bounded else attack_space(name, values)
-
-
-def new_defense(name: str, values: Mapping[str, Any], surface: Surface) -> Defense:
-    """A defense of the surface's model."""
-    module = discover.load("defenses", name)
-    defense: Defense = method_class(module)(settings.build(module.Config, values, "defense"), surface)
-    return defense
 
 
 def resolve(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Any:
     """The method's `Config`: its defaults, then its MODES entry, its PROFILES entry, then the user's values."""
-    module = discover.load(kind, name)
-    modes: Mapping[str, Any] = getattr(module, "MODES", {})
-    profiles: Mapping[str, Any] = getattr(module, "PROFILES", {})
-    layers = [modes.get(str(overrides.get("mode")), {}), profiles.get(profile, {}), overrides]
-    values: dict[str, Any] = {}
-    for layer in layers:
-        values = settings.merge(values, layer)
     try:
-        return settings.build(module.Config, values, group_of(kind))
+        return settings.resolve(discover.load(kind, name), profile, overrides, group_of(kind))
     except UnknownNameError as error:
         error.hint = f"rc ls {kind} {name}"
         raise
 
 
 def group_of(kind: Kind) -> str:
-    """What stands before the settings of the methods of a kind: "model" for "models"."""
+    """The group that the settings of a kind's methods are in: "model" for "models"."""
     return kind.removesuffix("s")
 
 
@@ -104,18 +126,6 @@ def described(kind: Kind, name: str, profiles: Sequence[str]) -> Iterator[dict[s
 
 
 def missing_phases(model: type[ClusterModel], config: Any) -> set[str]:
-    """The phases that a model has in none of its modes, or by default does not train in."""
+    """The phases that a model never has ("pretrain" of kmeans) or by default does not train in ("cluster" of it)."""
     missing = set() if model.pretrained_by else {"pretrain"}
     return missing if config.cluster.epochs else missing | {"cluster"}
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """The fields of a config as JSON has them: tuples as lists, groups as objects."""
-
-    def as_json(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: as_json(item) for name, item in value.items()}
-        return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-    content: dict[str, Any] = as_json(asdict(config))
-    return content

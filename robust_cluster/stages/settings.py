@@ -9,7 +9,7 @@ import textwrap
 import tokenize
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from robust_cluster.errors import ConfigError, UnknownNameError
@@ -39,6 +39,30 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(name)
         merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def resolve(method: Any, profile: str, overrides: Mapping[str, Any], path: str) -> Any:
+    """A method's `Config`: its defaults, then its MODES entry, its PROFILES entry, then the user's values.
+
+    `method`: its module, or whatever has a `Config`, and `MODES` and `PROFILES` where there are any.
+    Raises: UnknownNameError for a field that does not exist, ConfigError for a value that is not allowed.
+    """
+    modes: Mapping[str, Any] = getattr(method, "MODES", {})
+    profiles: Mapping[str, Any] = getattr(method, "PROFILES", {})
+    values = merge(modes.get(str(overrides.get("mode")), {}), profiles.get(profile, {}))
+    return build(method.Config, merge(values, overrides), path)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The fields of a config as JSON has them: tuples as lists, groups as objects."""
+
+    def as_json(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: as_json(item) for name, item in value.items()}
+        return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+    content: dict[str, Any] = as_json(asdict(config))
+    return content
 
 
 def build(config: type[T], values: Mapping[str, Any], path: str) -> T:
@@ -88,9 +112,9 @@ def checked(value: Any, hint: Any, old: Any, path: str) -> Any:
 
 
 def described(config: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """Of every setting of a config: its dotted path, what it may be and the comment beside it in the source.
+    """Path, allowed values and comment of every setting: ("model.lr", "number", "step size") for `lr` in path "model".
 
-    A group of settings with a comment of its own comes before them, as "group".
+    A group of settings with a comment in the source comes before them, and may be "group".
     """
     hints, comments = get_type_hints(type(config)), field_comments(type(config))
     for known in fields(config):
@@ -131,7 +155,7 @@ def typed(value: Any) -> str:
 
 
 def field_comments(config: type) -> dict[str, str]:
-    """Field -> the comments above and beside it in the source of a config, or of the nearest base that has some."""
+    """Field -> the comments above and beside it in the source of a config, or of the nearest base with some."""
     found: dict[str, str] = {}
     for owner in filter(is_dataclass, reversed(config.__mro__)):
         source = textwrap.dedent(inspect.getsource(owner))

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from robust_cluster import discover
 from robust_cluster.cli import app as entry
-from robust_cluster.cli import attack, cluster, console, defend, ls, pretrain, reattack, table
+from robust_cluster.cli import chain as verbs
+from robust_cluster.cli import console, ls, table
 from robust_cluster.cli.options import Profile, integers, sweeps, value
 from robust_cluster.cli.session import mean_and_worst
 from robust_cluster.discover import names
@@ -32,8 +33,8 @@ from robust_cluster.stages.profiles import PROFILES
 from robust_cluster.stages.settings import nested, typed
 from tests.cli.command import rc
 
-VERBS = [module.VERB for module in (pretrain, cluster, attack, defend, reattack, table, ls)]
-EXAMPLES = [line for verb in VERBS for line in verb.examples.split("\n") if line]
+VERBS = [*verbs.VERBS, table.VERB, ls.VERB]
+EXAMPLES = [line.strip() for verb in VERBS for line in verb.examples.split("\n") if line.strip()]
 GRAPH = "--model graph --data digits --profile smoke"
 METRICS = {"ACC": 0.875, "NMI": 0.5, "ACC*": 0.25, "flip": 0.6, "noise_flip": 0.01, "D": 0.2}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from robust_cluster.cli import certify
-from robust_cluster.cli.options import UNDEFENDED
+from robust_cluster.report.spec import UNDEFENDED
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import chain
 from robust_cluster.stages.context import Context

@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from robust_cluster.attacks import bounded as bounded_attacks
-from robust_cluster.attacks.base import Attack, Budget, Surface
+from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
-from robust_cluster.measure.controls import sign_noise
 from robust_cluster.measure.rows import Rows, spaced
 from robust_cluster.measure.scores import attacked_scores
 from robust_cluster.metrics.flips import flip_rate
-from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages.chain import Request, execute, plan
@@ -154,9 +151,9 @@ def test_a_universal_perturbation_is_one_at_every_radius_and_learned_anew_for_it
     assert notes[0] == "scored on the rows that it learned from"
     assert notes[1].startswith("not trained for eps 0.1, 0.19; ")
     surface = frozen_surface(context.trained_model(specs[-2]), "input", None)
-    rows = Rows(surface, context.placed, [spaced(300, 100)])
+    rows = Rows(surface, context.placed, spaced(300, 100))
     attacker = context.trained_attack(specs[-1], surface)
-    one = rows.outcome(lambda batch: attacker.perturb(surface, batch), attacker.budget)
+    one = rows.outcome(rows.moved(attacker))
     assert record["metrics"]["flip"] == flip_rate(rows.clean.labels, one.labels)
 
 
@@ -183,20 +180,6 @@ def test_labels_of_every_scored_row_are_kept(attacked: Attacked, few: Dataset) -
 def test_another_seed_draws_other_points_and_the_same_seed_the_same(attacked: Attacked) -> None:
     assert attacked(steps=1)["samples"] == attacked(steps=1)["samples"]
     assert attacked(steps=1)["radii"] != attacked(steps=1, seed=1)["radii"]
-
-
-def test_rows_are_evenly_spaced() -> None:
-    assert spaced(10, 4).tolist() == [0, 3, 6, 9]
-    assert spaced(3, 1000).tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_sign_noise_has_the_whole_radius(norm: Any) -> None:
-    clean = torch.zeros(5, 2, 3)
-    moved = sign_noise(clean, Budget(norm, 0.3), 0, generator(0))
-    sizes = moved.flatten(1).abs().amax(dim=1) if norm == "linf" else moved.flatten(1).norm(dim=1)
-    torch.testing.assert_close(sizes, torch.full((5,), 0.3))
-    assert len(set(moved.sign().flatten().tolist())) == 2
 
 
 def stages_of(few: Dataset, stage: Stage = "reattack", **fields: Any) -> list[tuple[str, str | None]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ from robust_cluster.attacks.view_gan import ViewGan
 from robust_cluster.data.base import Batch, Dataset, Places, Views
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, ShapeError
-from robust_cluster.measure import scores, views
+from robust_cluster.measure import rows, scores, views
 from robust_cluster.measure.images import Judge, Sheet
 from robust_cluster.measure.rows import Outcome, Rows
 from robust_cluster.metrics.accuracy import match
@@ -64,7 +63,7 @@ class Finished:
 
     def outcome(self, name: str, scorer: Rows) -> Outcome:
         attacker = self.context.part(2).trained_attack(self.specs[name], scorer.surface)
-        return scorer.outcome(partial(attacker.perturb, scorer.surface), attacker.budget)
+        return scorer.outcome(scorer.moved(attacker))
 
 
 def write_bars(path: Path) -> None:
@@ -91,7 +90,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         return moves[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "JOINT", 16)  # several batches, the last of them smaller
+        patch.setattr(rows, "JOINT", 16)
+        patch.setattr(rows, "BATCH", 16)  # several batches, the last of them smaller
         patch.setattr(bench, "PGD_ROWS", 8)
         patch.setattr(views, "pgd", lambda *_: {"pgd_flip": 0.0})  # seconds, and of no use here
         patch.setattr(auditing, "findings", lambda *_: [])
@@ -188,8 +188,8 @@ def test_a_learned_perturbation_is_what_the_saved_generators_make(finished: Fini
 
 
 def test_pgd_draws_the_starts_that_it_drew_when_it_was_scored(finished: Finished) -> None:
-    found, scored = finished.sheet("pgd"), finished.moves[0]  # in batches of 16 here, all at once when it was scored
-    for moved, proposed in zip(found.moved, scored, strict=True):
+    found, batches = finished.sheet("pgd"), len(finished.scorer("pgd").parts)
+    for moved, proposed in zip(found.moved, map(torch.cat, zip(*finished.moves[:batches], strict=True)), strict=True):
         np.testing.assert_allclose(moved, proposed[torch.from_numpy(found.rows)].numpy(), atol=1e-6)
 
 

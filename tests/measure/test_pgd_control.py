@@ -82,6 +82,6 @@ def test_the_control_is_the_published_loop_bit_for_bit(
 
 
 def test_its_version_and_objectives_are_those_of_the_records() -> None:
-    assert views.versions() == {"pgd": 1, "input_measurement": 1}
+    assert views.versions() == {"pgd": 1, "input_measurement": 2}
     assert list(controls.OBJECTIVES) == ["shift", "assignment"]
     assert (controls.PGD_STEPS, controls.PGD_RELATIVE_STEP) == (20, 2.0)

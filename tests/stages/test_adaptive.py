@@ -121,9 +121,10 @@ def test_a_fake_defense_is_broken_with_a_large_gap(
     trial = reattack(after, steps=30, **budget)
 
     def flips(surface: Surface, attack: Attack) -> Any:
-        rows = Rows(surface, context.placed, [spaced(context.info.n_samples, 100)])
-        moved = [worsened(attack, rows, number, clean) for number, clean in enumerate(rows.points)]
-        return (usual(surface, moved) != usual(surface, list(rows.points))).numpy()
+        rows = Rows(surface, context.placed, spaced(context.info.n_samples, 100))
+        points = [rows.point(number) for number in range(len(rows.parts))]
+        moved = [worsened(attack, rows, number, clean) for number, clean in enumerate(points)]
+        return (usual(surface, moved) != usual(surface, points)).numpy()
 
     undefended = flips(before, reattack(before, steps=30, **budget).attacker).mean()
     assert undefended > 0.5

@@ -127,7 +127,7 @@ def by_stage(records: list[Record]) -> dict[str, Record]:
 def _few_rows_for_pgd() -> Iterator[None]:
     """Latent PGD has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(controls, "LATENT_PGD_ROWS", 200)
+        patch.setattr(controls, "PGD_ROWS", 200)
         yield
 
 

@@ -23,7 +23,7 @@ from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RESULT, RunStore
-from robust_cluster.stages import auditing, chain, methods
+from robust_cluster.stages import auditing, chain, methods, settings
 from robust_cluster.stages.certify import (
     Config,
     certificates,
@@ -320,9 +320,9 @@ def test_the_profile_smoke_takes_fewer_draws_than_the_default() -> None:
         0.25,
         1000,
     )
-    small = chain.certify.config_of({}, "smoke")
+    small = settings.resolve(chain.certify, "smoke", {}, "certify")
     assert (small.samples, small.rows, small.sigma) == (1000, 200, 0.25)
-    assert chain.certify.config_of({"samples": 5000}, "smoke").samples == 5000
+    assert settings.resolve(chain.certify, "smoke", {"samples": 5000}, "certify").samples == 5000
 
 
 class Stops(Silent):

@@ -16,11 +16,12 @@ from robust_cluster.data.base import DataInfo, Dataset, Places
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
 from robust_cluster.measure import embeddings
+from robust_cluster.models.shallow.kmeans import KMeansModel
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import chain, methods
-from robust_cluster.stages.chain import Request, carry_out, execute, plan
+from robust_cluster.stages.chain import Plan, Request, carry_out, execute, plan
 from robust_cluster.stages.context import Context, frozen_surface
 from robust_cluster.stages.profiles import PROFILES
 
@@ -308,6 +309,84 @@ def test_data_and_methods_that_do_not_fit_are_refused_before_anything_is_trained
     assert caught.value.message.startswith(sentence)
 
 
+VECTORS = DataInfo("digits", ((64,),), 1797, 10, None, 1.2, "ab" * 32, scaled_bounds=(0.0, 1.2))
+PAIR = DataInfo("pair", ((1, 28, 28),) * 2, 200, 10, (0.0, 1.0), 1.0, "cd" * 32)
+EMBEDDED = {"attack.space": "latent", "attack.norm": "l2", "attack.eps": 1.0}
+VIEWS = {"attack.norm": "linf", "attack.view_eps": [0.1, 0.2]}
+
+
+def unversioned(spec: RunSpec) -> RunSpec:
+    return replace(spec, versions={}, parent=unversioned(spec.parent) if spec.parent else None)
+
+
+@pytest.mark.parametrize(
+    ("info", "stage", "model", "fields", "key"),
+    [
+        (VECTORS, "pretrain", "lpvdn", {}, "eecbe4c6fe6d"),
+        (VECTORS, "cluster", "kmeans", {"profile": "paper"}, "6a45ec6b1c48"),
+        (VECTORS, "cluster", "graph", {"overrides": {"model.mode": "paper", "model.neighbors": 5}, "exact": True},
+         "1c9ca5241451"),
+        (VECTORS, "attack", "convae", {"profile": "cpu", "attack_seed": 2, "latent_dim": 8, "seed": 3}, "504cd9b734eb"),
+        (VECTORS, "attack", "dcan", {"attack": "ensemble", "overrides": EMBEDDED}, "10ae179ca565"),
+        (VECTORS, "defend", "mie", {"profile": "short", "overrides": {"defense.mode": "alternating"}}, "90437dc1f307"),
+        (VECTORS, "reattack", "graph", {"overrides": {"attack.gamma": 20}, "own": {"attack.gamma": 80}},
+         "326e63507284"),
+        (VECTORS, "reattack", "convae", {"attack": "apgd", "overrides": {"attack.rows": 30}}, "bfb960a843d7"),
+        (VECTORS, "reattack", "convae", {"attack": "pgd", "against": "latent_pgd"}, "a75ab1d71c88"),
+        (VECTORS, "certify", "kmeans", {"defense": "none", "overrides": {"certify.sigma": 0.5}}, "cc7012692770"),
+        (VECTORS, "certify", "convae", {"overrides": {"certify.space": "latent", "defense.weight": 2}}, "48870e87a805"),
+        (PAIR, "reattack", "comvc", {"attack": "view_gan", "defense": "ar_dmvc"}, "374fcd6de8fc"),
+        (PAIR, "attack", "simvc", {"attack": "pgd", "overrides": VIEWS}, "76de502f4774"),
+    ],
+)  # fmt: skip
+def test_a_request_has_the_key_that_it_had_before_but_for_versions(
+    info: DataInfo, stage: Stage, model: str, fields: dict[str, Any], key: str
+) -> None:
+    """A new field of a `Config`, or another default, gives runs new keys, and they are written here anew."""
+    data = DataRef(info.name, split="halves" if len(info.shapes) > 1 else None)
+    last = Plan(Request(stage, data, model, **({"profile": "smoke"} | fields)), info).asked
+    assert unversioned(last).key == key
+
+
+def test_settings_of_the_asked_run_alone_leave_the_runs_before_it_as_they_were(ask: Any) -> None:
+    gentle, strong = ask(overrides={"attack.gamma": 20}), ask(overrides={"attack.gamma": 20}, own={"attack.gamma": 80})
+    assert keys(strong)[:-1] == keys(gentle)[:-1]
+    assert [spec.settings["attack"]["gamma"] for spec in (strong[2], strong[-1])] == [20, 80]
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "attack", "following"),
+    [
+        ("pretrain", "convae", "latent_net", "cluster"),
+        ("cluster", "convae", "latent_net", "attack"),
+        ("cluster", "convae", "view_gan", None),  # needs images
+        ("attack", "convae", "latent_net", "defend"),
+        ("attack", "convae", "apgd", None),  # in input space, where mutual_info does not defend
+        ("attack", "kmeans", "apgd", None),
+        ("defend", "convae", "latent_net", "reattack"),
+        ("reattack", "convae", "latent_net", None),
+        ("certify", "convae", "latent_net", None),
+    ],
+)
+def test_a_plan_says_which_stage_its_methods_can_go_on_with(
+    stage: Stage, model: str, attack: str, following: str | None
+) -> None:
+    made = Plan(Request(stage, DataRef("digits"), model, attack=attack, profile="smoke"), VECTORS)
+    before = list(made.runs)
+    assert made.following == following
+    assert made.runs == before
+
+
+@pytest.mark.parametrize("stage", ["attack", "defend", "reattack", "certify"])
+def test_a_model_that_labels_only_what_it_was_fitted_on_is_clustered_and_no_more(
+    ask: Any, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    monkeypatch.setattr(KMeansModel, "transductive", True)
+    assert stages(ask("cluster", "kmeans")) == ["cluster"]
+    with pytest.raises(ConfigError, match="labels only the data that it was fitted on, so a moved point has no label"):
+        ask(stage, "kmeans")
+
+
 def test_every_run_survives_a_round_trip_through_json(ask: Any) -> None:
     for spec in ask():
         again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
@@ -397,7 +476,7 @@ def test_a_parent_made_anew_with_other_weights_makes_its_children_anew(
 
 def test_the_key_of_an_attack_holds_the_version_of_its_measurement(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(ask("attack"))
-    monkeypatch.setattr(embeddings, "MEASUREMENT", embeddings.MEASUREMENT + 1)
+    monkeypatch.setattr(embeddings, "VERSION", embeddings.VERSION + 1)
     after = keys(ask("attack"))
     assert after[:2] == before[:2]
     assert after[2] != before[2]

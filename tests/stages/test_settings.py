@@ -1,7 +1,10 @@
 """From layers of plain values to a checked, frozen Config."""
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.models.autoencoder import convae, graph
 from robust_cluster.stages import methods
-from robust_cluster.stages.settings import build, merge, nested
+from robust_cluster.stages.settings import build, merge, nested, resolve
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,18 @@ def test_values_come_from_the_default_then_the_mode_then_the_profile_then_the_us
     assert config.cluster.epochs == profile["epochs"]  # the profile's over the mode's
     assert config.cluster.lr == 0.5  # the user's over all
     assert methods.resolve("models", "graph", "smoke", {**overrides, "bandwidth": 2.62}).bandwidth == 2.62
+
+
+def test_whatever_has_a_config_and_layers_of_values_is_resolved() -> None:
+    layers = {"MODES": {"paper": {"weight": 2, "neighbors": 4}}, "PROFILES": {"smoke": {"neighbors": 5}}}
+    method = SimpleNamespace(Config=Config, **layers)
+    assert resolve(method, "smoke", {"mode": "paper"}, "model") == Config(mode="paper", weight=2.0, neighbors=5)
+    assert resolve(SimpleNamespace(Config=Config), "smoke", {"flag": True}, "model") == Config(flag=True)
+
+
+def test_settings_are_resolved_without_torch() -> None:
+    code = "import sys, robust_cluster.stages.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_paper_profile_is_the_defaults() -> None:
