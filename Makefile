@@ -7,7 +7,7 @@ RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
 TABLES := $(filter-out labels claims %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
-.PHONY: install smoke test test-all check lint $(TABLES) readme bench clean
+.PHONY: install smoke test test-all check lint $(TABLES) results bench clean
 
 install: $(VENV)/installed
 
@@ -40,8 +40,8 @@ check: lint test
 $(TABLES): install
 	$(RC) table $@ --profile $(PROFILE) --compare $(OPTIONS)
 
-readme: install
-	$(VENV)/bin/python -m tests.report.test_readme
+results: install
+	$(VENV)/bin/python -m tests.report.test_results
 
 bench: install
 	$(VENV)/bin/python -m tests.bench
