@@ -37,9 +37,9 @@ ENDS = {  # column of the long rows -> the interval that it is of, and what of i
 class Value:
     """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed.
 
-    `paper`: the source's number for these data, `whole` for the data set that they are a part of. `note`: what there
-    is to say of the paper's number, or stands in its place. `interval`: of the mean, and `change`: of the attacked
-    number minus the clean one, both where they were asked for and can be had.
+    `paper`: the source's number for these data, `whole` for the data set that they are a part of, `difference`: ours
+    minus the paper's. `note`: what there is to say of the paper's number, or stands in its place. `interval`: of the
+    mean, and `change`: of the attacked number minus the clean one, both where they were asked for and can be had.
     """
 
     metric: Metric
@@ -51,11 +51,7 @@ class Value:
     interval: "Interval | None" = None
     change: "Interval | None" = None
     whole: float | None = None
-
-    @property
-    def difference(self) -> float | None:
-        """Ours minus the paper's, None where one is missing."""
-        return None if self.mean is None or self.paper is None else self.mean - self.paper
+    difference: float | None = None
 
 
 @dataclass(frozen=True)
