@@ -21,7 +21,7 @@ def random_affine(images: Tensor, *, degrees: float = DEGREES, shift: float = SH
 
 
 def affine(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
-    """Each image turned clockwise about its centre, then shifted right and down; bilinear, values stay in their range.
+    """Each image turned clockwise about its center, then shifted right and down; bilinear, values stay in their range.
 
     What comes from outside the image is its nearest pixel.
     Shapes: images (n, C, H, W); angles (n,) in radians; shifts (n, 2), shares of the width and of the height.
@@ -38,5 +38,5 @@ def affine(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
 
 
 def centers(side: int, like: Tensor) -> Tensor:
-    """Coordinates (side,) of the pixels' centres in an image that reaches from -1 to 1."""
+    """Coordinates (side,) of the pixels' centers in an image that reaches from -1 to 1."""
     return (2 * torch.arange(side, dtype=like.dtype, device=like.device) + 1) / side - 1

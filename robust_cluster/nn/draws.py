@@ -1,6 +1,6 @@
 """Random numbers that are functions of (seed, row, draw) alone: no state, so no batch, order or restart changes them.
 
-A counter is hashed by the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): 64-bit integer operations, the
+A counter is hashed by the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): 64-bit integer operations, the
 same on every device.
 """
 
@@ -57,7 +57,7 @@ def signs(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> 
 
 
 def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser: a bijection of 64 bits in which every bit of x changes half of them."""
+    """SplitMix64's finalizer: a bijection of 64 bits in which every bit of x changes half of them."""
     x = (x ^ _shifted(x, 30)) * FACTORS[0]
     x = (x ^ _shifted(x, 27)) * FACTORS[1]
     return x ^ _shifted(x, 31)

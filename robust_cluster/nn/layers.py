@@ -77,7 +77,7 @@ class GaussianAutoencoder(nn.Module):
     """An encoder with a mean and a log-variance head, both linear, and its decoder, for images or vectors.
 
     Images take the convolutional networks above, vectors the perceptron D-500-500-2000-d and its mirror with a linear
-    output (VaDE's network, which the ALRDC supplement follows for features). Initialisation: `glorot`.
+    output (VaDE's network, which the ALRDC supplement follows for features). Initialization: `glorot`.
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, hidden: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ def mixture_prior_kl(soft_labels: Tensor, mean: Tensor, log_var: Tensor, centers
 
 
 def negative_entropy(soft_labels: Tensor) -> Tensor:
-    """E sum_k y_k log(y_k + 1e-7): -log K for uniform rows, 0 for one-hot rows; minimising it raises each entropy.
+    """E sum_k y_k log(y_k + 1e-7): -log K for uniform rows, 0 for one-hot rows; minimizing it raises each entropy.
 
     Source: ALRDC, last term of Eq. 3 without its constant log K. Shape: (n, K), rows sum to 1.
     """

@@ -60,7 +60,7 @@ class HardMixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Take all parameters from labelled codes (DCAN, Eqs. 20, 21 and 23); returns squared distances (n,) to eta.
+        """Take all parameters from labeled codes (DCAN, Eqs. 20, 21 and 23); returns squared distances (n,) to eta.
 
         A component without codes keeps mean and precision. Shapes: z (n, d), labels (n,).
         """
@@ -176,9 +176,9 @@ def sums_by(labels: Tensor, rows: Tensor, n_clusters: int) -> Tensor:
 
 
 def lloyd_pass(z: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (K, d) of the rows nearest to each centre, and the mean squared distance to them per dimension, > 0.
+    """Means (K, d) of the rows nearest to each center, and the mean squared distance to them per dimension, > 0.
 
-    A centre without rows stays. Shapes: z (n, d), centers (K, d).
+    A center without rows stays. Shapes: z (n, d), centers (K, d).
     """
     labels = (z @ centers.T - 0.5 * centers.square().sum(dim=1)).argmax(dim=1)
     counts = F.one_hot(labels, len(centers)).sum(dim=0).unsqueeze(1)

@@ -23,7 +23,7 @@ class MirroredAutoencoder(nn.Module):
 
     `scale` multiplies what goes in and divides what comes out; losses are taken between scaled rows. `start_seed` is a
     random number that goes where the weights go: methods that start from one pretrained network can fit the same
-    k-means to it. Initialisation: `uniform_fan_in`.
+    k-means to it. Initialization: `uniform_fan_in`.
     """
 
     def __init__(self, shape: Sequence[int], latent_dim: int, hidden: Sequence[int], *, scale: float = 1.0) -> None:

@@ -1,7 +1,7 @@
 """Pairwise distributions of t-SNE (van der Maaten and Hinton, JMLR 2008) over a batch; LPVDN's Eqs. 12-17 (AAAI 2021).
 
 P is Gaussian with a width of its own in every row, Q a Student t with one degree of freedom. Squared distances come
-from products in float64: their differences lose what float32 has, let alone bfloat16, and neighbours change places.
+from products in float64: their differences lose what float32 has, let alone bfloat16, and neighbors change places.
 """
 
 import math
@@ -34,7 +34,7 @@ def joint_probabilities(z: Tensor, perplexity: float) -> Tensor:
     """p_ij = (p_j|i + p_i|j) / 2n, (n, n): symmetric, zero diagonal, sum 1; no gradient reaches z (Eqs. 12-14).
 
     p_j|i is proportional to exp(-||z_i - z_j||^2 / 2 eta_i^2), with eta_i such that 2^H(P_i) is the perplexity. A row
-    with more copies of its nearest neighbour than that shares its mass among them. Shape: z (n, d).
+    with more copies of its nearest neighbor than that shares its mass among them. Shape: z (n, d).
     Raises: ConfigError unless 1 <= perplexity <= n - 1.
     """
     check_perplexity(perplexity, len(z))
@@ -79,7 +79,7 @@ def log_precisions(gaps: Tensor, perplexity: float) -> Tensor:
 
 def first_guess(gaps: Tensor, perplexity: float) -> Tensor:
     """log beta (n,) that gives about the right entropy: each row's columns are dealt to as many hands as it is to have
-    neighbours, and the least gaps of the hands are about those of the neighbours."""
+    neighbors, and the least gaps of the hands are about those of the neighbors."""
     hands = min(max(4, round(perplexity)), len(gaps))
     size = len(gaps) // hands
     least = gaps[:, : hands * size].unflatten(1, (hands, size)).amin(dim=2)

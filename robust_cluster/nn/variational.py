@@ -23,7 +23,7 @@ LOG_VARIANCE = (-10.0, 10.0)  # of posterior and prior; the paper has no bounds
 
 
 class VariationalAutoencoder(nn.Module):
-    """Perceptrons D-hidden-J with a mean and a log-variance head, and J-reversed hidden-D; PyTorch's initialisation.
+    """Perceptrons D-hidden-J with a mean and a log-variance head, and J-reversed hidden-D; PyTorch's initialization.
 
     `is_bounded`: the data are in [0, 1]; outputs pass a sigmoid and are scored by cross-entropy. Else they are linear
     and scored by squared error. Images are flattened here and given back in their shape.
@@ -118,7 +118,7 @@ def component_kl(log_gamma: Tensor, log_weights: Tensor) -> Tensor:
 
 
 class PairDiscriminator(nn.Module):
-    """Logits d(x, z): whether z was drawn for x. A perceptron (J + D)-hidden-1 on [z, x]; PyTorch's initialisation."""
+    """Logits d(x, z): whether z was drawn for x. A perceptron (J + D)-hidden-1 on [z, x]; PyTorch's initialization."""
 
     def __init__(self, latent_dim: int, inputs: int, hidden: Sequence[int]) -> None:
         super().__init__()

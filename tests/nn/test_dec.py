@@ -7,7 +7,7 @@ from robust_cluster.nn.dec import SelfTraining, clustering_kl, sharpen, student_
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
-    """z (7, 3), centres (4, 3) and targets (7, 4) in float64."""
+    """z (7, 3), centers (4, 3) and targets (7, 4) in float64."""
     random = torch.Generator().manual_seed(0)
     z = torch.randn(7, 3, generator=random, dtype=torch.float64, requires_grad=True)
     centers = torch.randn(4, 3, generator=random, dtype=torch.float64, requires_grad=True)

@@ -126,7 +126,7 @@ def test_more_copies_than_the_perplexity_share_a_row_alike() -> None:
     torch.testing.assert_close(joint_probabilities(torch.ones(20, 4), 3.0), (1 - torch.eye(20)) / 380)
 
 
-def test_two_points_are_each_others_only_neighbour() -> None:
+def test_two_points_are_each_others_only_neighbor() -> None:
     assert joint_probabilities(torch.tensor([[0.0], [5.0]]), 1.0).tolist() == [[0.0, 0.5], [0.5, 0.0]]
 
 
