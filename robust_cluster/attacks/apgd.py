@@ -2,10 +2,10 @@
 
 Algorithm 1 of the paper in the L-infinity and the L2 ball on a label-free objective of `nn/objectives.py`:
 z = P(x_k + eta s_k), x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})), s_k the sign of the gradient or the
-normalised gradient, eta = 2 eps at first. At checkpoints a sample whose objective rose in fewer than rho = 75 % of the
+normalized gradient, eta = 2 eps at first. At checkpoints a sample whose objective rose in fewer than rho = 75 % of the
 steps since the last one, or whose step and best objective stood still since then, halves eta and goes on from its best
 point. All of it is per sample. Differs from the paper: a sample that has changed its cluster is done; with several
-views every view has its own radius and normalised step, and one step size.
+views every view has its own radius and normalized step, and one step size.
 """
 
 import math

@@ -90,7 +90,7 @@ class Stateful(Protocol):
 class Attack(ABC):
     """attacks/<name>.py holds a frozen `Config` and one subclass of this, built as `Name(config, surface)`.
 
-    What is not overridden is that of an attack that learns nothing.
+    What a subclass leaves out is that of an attack that learns nothing and follows gradients.
     """
 
     version: ClassVar[int] = 1

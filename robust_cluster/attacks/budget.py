@@ -13,7 +13,7 @@ Norm = Literal["linf", "l2"]
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a point may move, per sample and view. `norm` None: unbounded, the attack penalises size instead.
+    """How far a point may move, per sample and view. `norm` None: unbounded, the attack penalizes size instead.
 
     `eps` is in the units of the space; `bounds` (low, high) is the box of valid values, None for latent points.
     `view_eps`: a radius for each view in place of `eps`; a view of radius 0 keeps its bits.

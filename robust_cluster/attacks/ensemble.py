@@ -2,9 +2,9 @@
 
 As AutoAttack (Croce and Hein, ICML 2020) joins attacks on classifiers: APGD on three label-free objectives and aimed at
 the nearest other clusters, Square on soft and on hard labels, and random noise. A sample counts as moved to another
-cluster when any member moves it there; the rest get the point of the highest margin, of which the stage, that measures
-every member on its own, keeps the first member's. Members are written as
-"attack:option", the option being an objective, a feedback or a kind of noise.
+cluster when any member moves it there. The others get the point of the highest margin, or the first member's where a
+stage measures every member on its own. A member is written "attack:option", as in "apgd:kl", "square:hard" and
+"noise:sign"; every standard attack that learns nothing can be one.
 """
 
 from dataclasses import dataclass, fields

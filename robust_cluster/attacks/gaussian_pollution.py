@@ -3,7 +3,7 @@
 A model trained on clean data meets polluted data; nothing is clipped, and nothing of the model is known to the noise.
 One draw per run: a sweep over sigma scales the same noise. It is drawn batch by batch, so that a point depends on the
 batches it is in, and sigma is in the units that the model sees, which are pixels where images are not scaled. The paper
-does not say how polluted points are labelled: the record has both, clusters fitted anew to them (ACC*_refit) and the
+does not say how polluted points are labeled: the record has both, clusters fitted anew to them (ACC*_refit) and the
 clean model's clusters and matching (ACC*_clean_map).
 """
 

@@ -37,7 +37,7 @@ class Config:
     recon_weight: float = 2.5  # weight of the change of the decoded image
     size_weight: float = 1.0  # weight of ||delta||^2
     hidden: tuple[int, ...] = (1024, 512)  # widths of the attacker
-    attacker_activation: Literal["none", "relu"] = "none"  # none in the code; relu is a labelled stronger attacker
+    attacker_activation: Literal["none", "relu"] = "none"  # none in the code; relu is a labeled stronger attacker
     schedule: Schedule = field(
         default_factory=lambda: Schedule(epochs=200, batch_size=1000, steps_per_epoch=50, window=10)
     )

@@ -1,7 +1,7 @@
 """Projected gradient descent on the embedding inside an L2 ball: the check that a learned attacker is not masked.
 
 It descends the margin log y'_c - log max_{k != c} y'_k of the clean label c (Madry et al. 2018 with a label-free loss),
-normalised L2 steps from a uniform start in the ball, keeping each sample's lowest margin. It runs in float64, where a
+normalized L2 steps from a uniform start in the ball, keeping each sample's lowest margin. It runs in float64, where a
 saturated softmax still has a gradient: a net that merely became over-confident must not look robust.
 """
 

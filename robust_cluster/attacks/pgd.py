@@ -1,6 +1,6 @@
 """PGD: gradient steps inside an L-infinity or L2 ball (Madry et al., ICLR 2018) on a label-free objective.
 
-The steps move all views at once, signs of the gradient in L-infinity and normalised gradients in L2, and are projected
+The steps move all views at once, signs of the gradient in L-infinity and normalized gradients in L2, and are projected
 onto the ball and the range of valid values. The best visited point of every sample is returned, which is one in another
 cluster if there is any. What is ascended is `nn/objectives.py`; no label of the data is read. The attack of AR-DMVC
 (ICML 2024) on representations is objective "displacement".

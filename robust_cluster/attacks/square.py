@@ -3,7 +3,7 @@
 A step moves a random square of every sample, whose side falls with the share of the query budget that is used, and is
 kept where it helps. L-infinity: the square takes the value plus or minus eps in each channel, the start is vertical
 stripes. L2: a pyramid takes over the norm that another square gives up and the norm that is unused (the paper's
-Algorithm 3). In vectors and embeddings a square is a block of neighbouring coordinates; with several views, they take
+Algorithm 3). In vectors and embeddings a square is a block of neighboring coordinates; with several views, they take
 turns. feedback "soft" climbs the margin of log y. "hard" knows labels alone: like RayS (Chen and Gu, KDD 2020) it looks
 for the nearest point of another cluster along its perturbation, outside the ball too, and keeps the squares that bring
 that point nearer, until it is inside. Differs from the paper: a square that changes nothing has its signs turned over.

@@ -61,7 +61,7 @@ class Config:
     eps: float | None = None  # L-infinity radius in pixels; None: AR-DMVC's for the data set
     terms: Literal["com+con", "com", "con"] = "com+con"  # complementarity and consistency, or one of them
     param: Literal["scaled_tanh", "clamp"] = "scaled_tanh"  # eps tanh(u), or tanh(u) cut to [-eps, eps]
-    init_std: float | None = None  # of the convolutions' weights; None: PyTorch's default initialisation
+    init_std: float | None = None  # of the convolutions' weights; None: PyTorch's default initialization
     gan_loss: Literal["minimax", "lsgan"] = "minimax"  # of generators against discriminators
     gan_weight: float = 1.0  # of the generators' GAN term
     shift: Literal["squared", "norm"] = "squared"  # ||.||^2 or ||.|| of each sample's change

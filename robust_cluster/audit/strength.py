@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from robust_cluster import discover
 from robust_cluster.attacks.base import Gain
 from robust_cluster.attacks.ensemble import kinds
 from robust_cluster.audit import probes
@@ -307,11 +308,12 @@ def beats_weaker(evidence: Evidence) -> Verdict:
         if (points := probes.to_other_means(evidence)) is not None:
             weaker["the direction of other means"] = evidence.flips(points)
         for name in (name for name, kind in kinds().items() if kind.feedback == "score"):
-            points, why_not = other(evidence, name, {"queries": QUERIES})
+            few = {"queries": QUERIES} if hasattr(discover.load("attacks", name).Config, "queries") else {}
+            points, why_not = other(evidence, name, few)
             if points is None:
                 missing.append(f"{name}: {why_not}")
             else:
-                weaker[f"{name} with {QUERIES} queries"] = evidence.flips(points)
+                weaker[f"{name} with {QUERIES} queries" if few else name] = evidence.flips(points)
     found = evidence.flips(evidence.points)
     value = probes.rate(found) - max(probes.rate(flags) for flags in weaker.values())
     stronger = [f"{name} flips {probes.rate(f):.1%}" for name, f in weaker.items() if probes.exceeds(f, found)]

@@ -165,7 +165,7 @@ class ClusterModel(nn.Module, ABC):
         raise ConfigError(f"{type(self).__name__} is not trained by gradient descent")
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Prepare a phase: cluster centres, head initialisation. `embed()` is the embedding of the whole data set."""
+        """Prepare a phase: cluster centers, head initialization. `embed()` is the embedding of the whole data set."""
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Do what the method does between epochs, e.g. weights taken anew from the embedding of the whole data set."""
@@ -193,5 +193,5 @@ class ClusterModel(nn.Module, ABC):
         """Count an update, for methods whose terms change with the steps; a defense that makes its own calls it too."""
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """Label-free figures of the method's own, e.g. the spread of its centres; logged every epoch."""
+        """Label-free figures of the method's own, e.g. the spread of its centers; logged every epoch."""
         return {}

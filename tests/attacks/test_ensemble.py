@@ -10,7 +10,7 @@ from robust_cluster.attacks import ensemble, noise, pgd, square, transfer, unive
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import known
 from robust_cluster.attacks.budget import Budget, Norm
-from robust_cluster.attacks.ensemble import MEMBERS, Ensemble
+from robust_cluster.attacks.ensemble import MEMBERS, Ensemble, kinds
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel
@@ -90,6 +90,14 @@ def test_members_have_the_settings_of_the_ensemble_and_their_own_option(inputs: 
 def test_ensembles_that_cannot_be_are_refused(bad: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence.replace("?", r"\?")):
         ensemble.Config(**bad)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in kinds().items() if not kind.borrows])
+def test_any_standard_attack_that_learns_nothing_can_be_a_member(name: str, inputs: Surface, batch: Batch) -> None:
+    attack = Ensemble(ensemble.Config(members=(name,), **SMALL), inputs)
+    (moved,) = attack.perturb(inputs, batch)
+    assert (attack.feedback, attack.borrows) == (attack.attack_of(name).feedback, False)
+    assert flips(inputs, batch, (moved,)).any()
 
 
 def test_a_source_adds_the_transfer_to_the_members(inputs: Surface, batch: Batch) -> None:

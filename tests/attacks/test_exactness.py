@@ -1,4 +1,4 @@
-"""Where the answer is known: the distance to the border between k-means' centres, and adversarial examples planted.
+"""Where the answer is known: the distance to the border between k-means' centers, and adversarial examples planted.
 
 On k-means a sample of cluster a leaves it at the L2 radius min_{j != a} (||x - c_j||^2 - ||x - c_a||^2) /
 (2 ||c_j - c_a||_2), with the L1 norm below for L-infinity. Planted: a head edited so that one known point of the ball

@@ -15,7 +15,7 @@ from robust_cluster.models.shallow.kmeans import KMeansModel
 
 @pytest.fixture
 def two_centers() -> Surface:
-    """k-means with K = 2 in 6 dimensions: a point flips where it crosses the plane between the centres."""
+    """k-means with K = 2 in 6 dimensions: a point flips where it crosses the plane between the centers."""
     model = KMeansModel(KMeansConfig(), DataInfo("toy", ((6,),), 100, 2, None, 1.0, ""), 6)
     model.centers.copy_(torch.randn(2, 6, generator=torch.Generator().manual_seed(2)))
     model.variance.fill_(0.05)

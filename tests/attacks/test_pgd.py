@@ -146,8 +146,8 @@ def test_the_best_point_is_that_of_a_plain_loop(simvc: ClusterModel, rows: Batch
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_start_is_uniform_in_the_ball_and_the_rows_own(simvc: ClusterModel, norm: Norm) -> None:
-    grey = Batch((torch.full((300, 1, 2, 2), 0.5),) * 2, torch.arange(300))
-    clean = Known(grey.views, Embedding(torch.zeros(300, 1), ()), grey.index, torch.zeros(300, 3), grey.index)
+    gray = Batch((torch.full((300, 1, 2, 2), 0.5),) * 2, torch.arange(300))
+    clean = Known(gray.views, Embedding(torch.zeros(300, 1), ()), gray.index, torch.zeros(300, 3), gray.index)
     points = draw_in_ball(clean, Budget(norm, 0.2, (0.0, 1.0)), 7, (0,))
     for point in points:
         delta = (point - 0.5).flatten(1)
@@ -220,7 +220,7 @@ def test_labels_of_k_means_have_a_gradient_in_every_view_of_every_sample(pair: D
     assert (margin_of(surface, rows, moved(surface, rows, steps=5, eps=0.2)) < before).float().mean() >= 0.95
 
 
-def test_all_points_flip_just_beyond_their_distance_to_the_plane_between_two_centres_and_none_before_it() -> None:
+def test_all_points_flip_just_beyond_their_distance_to_the_plane_between_two_centers_and_none_before_it() -> None:
     """In L-infinity a point at c from the plane w x = b flips at eps > |w x - b| / ||w||_1."""
     model = KMeansModel(KMeansConfig(), info((1, 2, 2)), 4)
     model.centers.copy_(torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.8, 0.6, 0.8, 0.2], [9.0, 9.0, 9.0, 9.0]]))
@@ -321,7 +321,7 @@ def test_only_chosen_views_move_and_each_has_its_radius(simvc: ClusterModel, row
 
 
 def test_more_moved_views_flip_no_fewer_samples() -> None:
-    """k-means of two views whose centres differ in both: each view alone reaches half the way."""
+    """k-means of two views whose centers differ in both: each view alone reaches half the way."""
     surface, batch = two_views()
     labels = surface.labels(batch.views)
     flips = [

@@ -474,7 +474,7 @@ def test_mode_paper_is_the_released_codes_and_the_default_the_talks() -> None:
     assert methods.resolve("attacks", "view_gan", "cpu", {}).schedule.epochs == 10
 
 
-def test_the_codes_initialisation_is_taken_where_it_is_asked_for(surface: Surface) -> None:
+def test_the_codes_initialization_is_taken_where_it_is_asked_for(surface: Surface) -> None:
     published, default = (
         (a.generators[0].get_parameter("maps.6.weight"), a.discriminators[1].get_parameter("maps.2.weight"))
         for a in (paper(surface), attacker(surface))

@@ -74,7 +74,7 @@ def test_decoded_views_have_the_shapes_of_the_data_or_their_absence_is_said(
 
 
 @pytest.mark.parametrize("name", INDUCTIVE)
-def test_one_sample_is_embedded_and_labelled_as_it_is_among_others(name: str, started: Make, data: Data) -> None:
+def test_one_sample_is_embedded_and_labeled_as_it_is_among_others(name: str, started: Make, data: Data) -> None:
     model, views = started(name).eval(), data(name).views
     together = embed(model, views)
     alone = model.encode(tuple(view[7:8] for view in views))
@@ -95,7 +95,7 @@ def test_a_saved_state_gives_the_same_predictions_in_a_new_model(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_seed_gives_one_initialisation_bit_for_bit(name: str, build: Make, started: Make) -> None:
+def test_one_seed_gives_one_initialization_bit_for_bit(name: str, build: Make, started: Make) -> None:
     for make in (build, started):
         first, second = make(name).state_dict(), make(name).state_dict()
         assert first.keys() == second.keys()

@@ -1,4 +1,4 @@
-"""ABC's loss is Eq. 3 of DCAN, and its centres are the means of what is nearest to them."""
+"""ABC's loss is Eq. 3 of DCAN, and its centers are the means of what is nearest to them."""
 
 from collections.abc import Callable
 from typing import cast
@@ -47,7 +47,7 @@ def test_half_the_squared_distance_is_the_divergence_of_two_unit_gaussians() -> 
     torch.testing.assert_close(half_squared_distance(z, center), expected)
 
 
-def test_a_code_is_drawn_to_its_nearest_centre_and_the_centres_stay() -> None:
+def test_a_code_is_drawn_to_its_nearest_center_and_the_centers_stay() -> None:
     z = torch.tensor([[1.0, 0.0], [9.0, 0.0]], requires_grad=True)
     centers = torch.tensor([[0.0, 0.0], [10.0, 0.0]], requires_grad=True)
     half_squared_distance(z, centers).backward()
@@ -56,7 +56,7 @@ def test_a_code_is_drawn_to_its_nearest_centre_and_the_centres_stay() -> None:
     assert centers.grad is None
 
 
-def test_the_start_is_k_means_and_an_epoch_moves_the_centres_to_the_means(build: Build, digits: Dataset) -> None:
+def test_the_start_is_k_means_and_an_epoch_moves_the_centers_to_the_means(build: Build, digits: Dataset) -> None:
     model = cast(AutoencoderBasedClustering, build("abc", n_init=2))
     z = embed(model, digits.views).z
     model.start("cluster", lambda: Embedding(z, ()), seed=3)

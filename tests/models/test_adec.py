@@ -1,4 +1,4 @@
-"""ADEC's three networks and its centres each move by their own loss, in their order and turn."""
+"""ADEC's three networks and its centers each move by their own loss, in their order and turn."""
 
 import copy
 import dataclasses

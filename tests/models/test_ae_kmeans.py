@@ -24,7 +24,7 @@ def test_the_largest_soft_label_is_k_means_label_on_the_embedding(build: Build, 
     assert model.labels(z).tolist() == KMeans(10, n_init=2, random_state=3).fit_predict(z.numpy()).tolist()
 
 
-def test_pretraining_does_not_fit_centres(build: Build, digits: Dataset) -> None:
+def test_pretraining_does_not_fit_centers(build: Build, digits: Dataset) -> None:
     model = build("ae_kmeans")
     model.start("pretrain", lambda: embed(model, digits.views), seed=3)
     assert model.get_buffer("centers").count_nonzero() == 0

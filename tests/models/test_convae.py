@@ -61,7 +61,7 @@ def test_head_and_prior_see_the_mean_and_the_decoder_sees_the_draw(convae: ConvA
     assert not outputs.z_drawn.equal(outputs.embedding.z)
 
 
-def test_the_clean_start_puts_the_prior_on_k_means_centres_and_the_head_on_its_labels(
+def test_the_clean_start_puts_the_prior_on_k_means_centers_and_the_head_on_its_labels(
     build: Build, digits: Dataset
 ) -> None:
     convae = cast(ConvAE, build("convae", head=(256, 256, 128), n_init=2))

@@ -109,7 +109,7 @@ def test_images_that_come_as_vectors_are_pooled_when_their_side_is_given() -> No
     assert model.pixels((images.flatten(1),)).equal(nn.AvgPool2d(2)(images).flatten(1))
     (decoded,) = model.decode(model.encode((images.flatten(1),)).z)
     assert decoded.shape == (5, 24)
-    assert decoded[:, 0].equal(decoded[:, 7])  # rows of 6: the first pixel and its neighbour below to the right
+    assert decoded[:, 0].equal(decoded[:, 7])  # rows of 6: the first pixel and its neighbor below to the right
     assert not decoded[:, 0].equal(decoded[:, 2])
 
 

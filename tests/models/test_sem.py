@@ -166,7 +166,7 @@ def test_discrepancy_weights_are_symmetric_with_ones_on_the_diagonal(monkeypatch
     assert model.pair_weights.equal(before)
 
 
-def test_a_start_takes_the_weights_from_h_and_centres_from_z() -> None:
+def test_a_start_takes_the_weights_from_h_and_centers_from_z() -> None:
     model = small()
     (h_1, _), (h_2, _) = blobs(0), blobs(1)
     z = F.normalize(torch.randn(60, 15))

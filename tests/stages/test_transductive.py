@@ -8,7 +8,7 @@ import pytest
 from sklearn.cluster import AgglomerativeClustering
 
 from robust_cluster import discover
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.metrics.accuracy import accuracy
@@ -77,7 +77,7 @@ def test_its_record_has_the_scores_of_the_labels_that_the_fit_gave(few_digits: D
 
 
 def test_rows_that_were_kept_from_the_fit_have_no_scores(store: RunStore) -> None:
-    halves = load(DataRef("digits", limit=300, split="halves"), Places())
+    halves = load(DataRef("digits", limit=300, split="halves"), Folders())
     record = clustered(halves, store)
     assert record["data"]["n_samples"] == 150
     assert not [name for name in record["metrics"] if name.endswith("_held")]

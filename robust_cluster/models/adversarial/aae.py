@@ -101,7 +101,7 @@ class AAE(CenterModel):
         return y / y.sum(dim=1, keepdim=True)
 
     def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K): those of the centres, or y."""
+        """Soft labels (n, K): those of the centers, or y."""
         return self.soft(z) if self.n_soft else super().assign(z)
 
     def log_assign(self, z: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class AAE(CenterModel):
         self.fit_centers(embed().z, seed)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
-        """Let the centres follow the codes."""
+        """Let the centers follow the codes."""
         if not self.n_soft:
             self.centers, self.variance = lloyd_pass(embed().z, self.centers)
 

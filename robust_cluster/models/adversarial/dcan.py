@@ -3,11 +3,11 @@
 L = E ln(1 - D(G(x))) + E ln D(z*), z* ~ N(eta_k, diag(1/tau_k)) with k the component of G(x): the discriminator D
 ascends L, the encoder G descends its first term. A step takes a batch of at least 600 rows: one hard EM pass on the
 codes that the encoder gives them now, then D and G on the first 16 of them. Nothing flows through z*, eta or tau. The
-paper says nothing of initialisation, pretraining and the final labels: here k-means++ on the codes, and 10 more EM
+paper says nothing of initialization, pretraining and the final labels: here k-means++ on the codes, and 10 more EM
 passes over all codes; k-means on all codes is scored beside them (ACC_refit). Mode "paper" starts from a random encoder
 and takes the published 500 steps; "clean" starts from an autoencoder and ends with the first epoch that leaves less
 than a quarter of the codes' total variance, or after 20,000 steps. Sec. A.5.2 lets the encoder ascend; the abstract's
-"minimise the encoder" is followed. A decoder learns to read the codes at the side, for attacks that look at what a code
+"minimize the encoder" is followed. A decoder learns to read the codes at the side, for attacks that look at what a code
 stands for; while clustering the encoder gets no gradient of it.
 """
 

@@ -1,10 +1,10 @@
-"""ABC: an autoencoder whose codes are drawn to their nearest centre (Song et al., CIARP 2013; Eq. 3 of DCAN).
+"""ABC: an autoencoder whose codes are drawn to their nearest center (Song et al., CIARP 2013; Eq. 3 of DCAN).
 
-L = 1/2 ||x - x_hat||^2 + cluster_weight * 1/2 ||z - eta*||^2, eta* the centre nearest to z, a constant of the step; the
+L = 1/2 ||x - x_hat||^2 + cluster_weight * 1/2 ||z - eta*||^2, eta* the center nearest to z, a constant of the step; the
 first term is a mean over the inputs ("mean", as in ClustPy, whose weight and schedule ours are) or their sum ("sum",
-Eq. 3 as printed). After each epoch the centres are the means of the codes assigned to them. With unit variances the
+Eq. 3 as printed). After each epoch the centers are the means of the codes assigned to them. With unit variances the
 second term is KL(N(eta*, I) || N(z, I)) (DCAN, Lemma 1). Starts from the pretrained autoencoder of AE+k-means, with the
-centres on k-means. Nothing keeps the encoder from shrinking its codes: `health` tells.
+centers on k-means. Nothing keeps the encoder from shrinking its codes: `health` tells.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Config(ae_kmeans.Config):
     """Hyper-parameters of ABC; `--dim 10` for the network of the DEC family."""
 
     cluster_weight: float = 0.1  # lambda of DCAN's Eq. 3
-    recon: Literal["mean", "sum"] = "mean"  # over the inputs; "sum" weighs the centres less, by the number of inputs
+    recon: Literal["mean", "sum"] = "mean"  # over the inputs; "sum" weighs the centers less, by the number of inputs
     cluster: Schedule = field(default_factory=lambda: Schedule(epochs=150, batch_size=256, lr=1e-4))
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Config(ae_kmeans.Config):
 
 
 class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
-    """AE+k-means with centres that the encoder is trained towards; the label is the nearest centre."""
+    """AE+k-means with centers that the encoder is trained towards; the label is the nearest center."""
 
     config: Config
 
@@ -64,12 +64,12 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
         }
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Centres of k-means on the pretrained embedding."""
+        """Centers of k-means on the pretrained embedding."""
         if phase == "cluster":
             self.fit_centers(embed().z, seed)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
-        """Centres are the means of what is assigned to them; one that holds nothing stays."""
+        """Centers are the means of what is assigned to them; one that holds nothing stays."""
         self.centers, self.variance = lloyd_pass(embed().z, self.centers)
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
@@ -78,7 +78,7 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
             self.centers, self.variance = lloyd_pass(embed().z, self.centers)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """Spread of the centres and distance to the nearest: both go to 0 when the encoder shrinks its codes."""
+        """Spread of the centers and distance to the nearest: both go to 0 when the encoder shrinks its codes."""
         spread = (self.centers - self.centers.mean(dim=0)).norm(dim=1).mean()
         return {
             "center_spread": float(spread),
@@ -87,5 +87,5 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
 
 
 def half_squared_distance(z: Tensor, centers: Tensor) -> Tensor:
-    """E 1/2 ||z - eta*||^2, eta* the nearest centre; no gradient to the centres. Shapes: z (n, d), centers (K, d)."""
+    """E 1/2 ||z - eta*||^2, eta* the nearest center; no gradient to the centers. Shapes: z (n, d), centers (K, d)."""
     return 0.5 * center_distances(z, centers.detach()).min(dim=1).values.mean()

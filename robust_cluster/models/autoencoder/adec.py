@@ -1,8 +1,8 @@
 """ADEC: DEC with three networks that each descend a loss of their own (Mrabah, Bouguessa, Ksantini, preprint 2019).
 
-L_E(phi, mu) = KL(P || Q) + E log(1 - D(G(E(x))))     (Eq. 10)   encoder E and centres; mu from KL alone
+L_E(phi, mu) = KL(P || Q) + E log(1 - D(G(E(x))))     (Eq. 10)   encoder E and centers; mu from KL alone
 L_G(theta) = mean (x - G(E(x)))^2                     (Eq. 11)   decoder G, E fixed
-V_D(omega) = E log D(x) + E log(1 - D(G(E(x))))       (Eq. 12)   discriminator D, maximised
+V_D(omega) = E log D(x) + E log(1 - D(G(E(x))))       (Eq. 12)   discriminator D, maximized
 M steps of the decoder alternate with M of all three, in the order E, G, D, mu, each on what the one before left; P is
 taken anew every T >= 2M steps, so that no check of the labels finds an encoder that stood still. D first learns alone
 until E D(x) - E D(x_hat) exceeds 0.5 or for five passes, in whole epochs of T steps, so that P is taken after a joint
@@ -135,7 +135,7 @@ class ADEC(dec.DEC):
         return self.config.adversarial_weight * generator_loss(fake, self.config.adv_loss)
 
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
-        """One for each network and one for the centres; Adam for the discriminator by itself."""
+        """One for each network and one for the centers; Adam for the discriminator by itself."""
         if phase == "pretrain":
             return super().optimizers(phase)
         trained = {
@@ -171,7 +171,7 @@ class ADEC(dec.DEC):
         return dict(zip(terms, values, strict=True))
 
     def follow(self, x: Tensor, targets: Tensor, optimizers: Mapping[str, Optimizer]) -> None:
-        """Updates of decoder, discriminator and centres after one of the encoder, for rows x (n, D)."""
+        """Updates of decoder, discriminator and centers after one of the encoder, for rows x (n, D)."""
         with torch.no_grad():
             z = self.autoencoder.encoder(x)
         descend_at(F.mse_loss(self.autoencoder.decoder(z), x), optimizers["decoder"])

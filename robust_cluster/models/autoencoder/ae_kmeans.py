@@ -1,7 +1,7 @@
 """Autoencoder + k-means: pretrain an autoencoder, then k-means on its embedding. The yardstick of every deep method.
 
 The same pretrained network starts ConvAE, MIE and Graph (ALRDC, NeurIPS 2020), so that a
-table compares what each adds to one embedding. `warmup` "ae" minimises ||x - x_hat||^2 with z = mu; "vae" minimises
+table compares what each adds to one embedding. `warmup` "ae" minimizes ||x - x_hat||^2 with z = mu; "vae" minimizes
 recon_weight * ||x - x_hat||^2 + KL(N(mu, e^s) || N(0, I)) with a drawn z.
 """
 

@@ -2,7 +2,7 @@
 
 L_C = recon_weight * E||x - x_hat||^2 + E sum_k y_k KL(N(mu, e^s) || N(m_k, I)) + E sum_k y_k log y_k,
 with y = head(mu) and x_hat = decoder(z), z = mu + exp(s/2) eps. Symbols: mu, s the encoder's heads (n, d), m the
-prior means (K, d). Mode "clean" starts from the shared pretrained autoencoder, puts m on k-means' centres and fits the
+prior means (K, d). Mode "clean" starts from the shared pretrained autoencoder, puts m on k-means' centers and fits the
 head to k-means' labels before the joint training; mode "paper" trains jointly, from m = 0.
 """
 
@@ -127,7 +127,7 @@ class ConvAE(ClusterModel):
         }
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Prior means on k-means' centres, head fitted to k-means' labels. Mode "paper" starts from m = 0."""
+        """Prior means on k-means' centers, head fitted to k-means' labels. Mode "paper" starts from m = 0."""
         if phase != "cluster" or self.config.mode == "paper":
             return
         z = embed().z
@@ -141,7 +141,7 @@ class ConvAE(ClusterModel):
     def _start_variance(self, z: Tensor) -> None:
         """Put the log-variance head, which a warm-up without noise leaves untrained, on one constant s.
 
-        s minimises the joint loss in s: with the decoded image changing by a e^s on average for noise of variance e^s,
+        s minimizes the joint loss in s: with the decoded image changing by a e^s on average for noise of variance e^s,
         recon_weight * a e^s + d/2 (e^s - 1 - s) is least at e^s = d/2 / (recon_weight * a + d/2). The network is not
         linear, so a is measured at the s it gives, a few times. From random variances the reconstruction error starts
         40 times too high, and in the first steps most clusters are lost; Graph does not find them again.

@@ -154,7 +154,7 @@ class DCGMM(ClusterModel):
             self.fit.labels = self.labels(self.codes.y)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """Of the last round mean ||y - f(x)|| and the share of samples labelled alike at both; least weight."""
+        """Of the last round mean ||y - f(x)|| and the share of samples labeled alike at both; least weight."""
         variances = self.mixture.covariances.diagonal(dim1=1, dim2=2).mean(dim=1)
         return {
             "residual": float(self.get_buffer("residual")),

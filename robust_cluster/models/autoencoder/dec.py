@@ -1,9 +1,9 @@
-"""DEC: an encoder and cluster centres trained on their own sharpened soft labels (Xie et al., ICML 2016).
+"""DEC: an encoder and cluster centers trained on their own sharpened soft labels (Xie et al., ICML 2016).
 
-After pretraining and k-means on the embedding, encoder and centres minimise KL(P || Q), q_ij the Student-t similarity
+After pretraining and k-means on the embedding, encoder and centers minimize KL(P || Q), q_ij the Student-t similarity
 of z_i to mu_j and p_ij ~ q_ij^2 / sum_i q_ij over the whole data set, taken anew every T steps (an epoch here); labels
 are argmax q, and training ends when fewer than `tol` of them changed in an epoch. The decoder stays as pretraining left
-it. Network, initialisation, T, tol and optimizer are those of DEC-keras (Guo).
+it. Network, initialization, T, tol and optimizer are those of DEC-keras (Guo).
 
 Pretraining, which IDEC and ADEC share: `pretraining` "vanilla" is mean (x - x_hat)^2, "denoising" the same from inputs
 of which a share was dropped, all layers at once (the paper's is layer by layer), "acai" ADEC's Eqs. 8-9 (2019):
@@ -101,7 +101,7 @@ class Config(ModelConfig):
 
 
 class DEC(ClusterModel):
-    """Deep embedded clustering; IDEC and ADEC override what is minimised.
+    """Deep embedded clustering; IDEC and ADEC override what is minimized.
 
     In a defense, which hands over no embedding of all samples, a sample's target is its own soft labels sharpened with
     the cluster frequencies of the last epoch. The critic of "acai" stands idle while clustering.
@@ -165,7 +165,7 @@ class DEC(ClusterModel):
         return (self.autoencoder.samples(self.autoencoder.decoder(z)),)
 
     def assign(self, z: Tensor) -> Tensor:
-        """q (n, K), Student-t similarities to the centres (DEC, Eq. 1)."""
+        """q (n, K), Student-t similarities to the centers (DEC, Eq. 1)."""
         return student_t(z, self.centers)
 
     def inputs(self, batch: Batch, phase: Phase) -> Tensor:
@@ -214,7 +214,7 @@ class DEC(ClusterModel):
             return self.self_training.of(batch.index, self.assign(z), self.frequencies)
 
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
-        """Adam for the autoencoder and one for the critic; then one optimizer for encoder and centres."""
+        """Adam for the autoencoder and one for the critic; then one optimizer for encoder and centers."""
         if phase == "cluster":
             return {"model": self.new_optimizer([*self.autoencoder.encoder.parameters(), self.centers])}
         networks = {"model": self.autoencoder} | ({"critic": self.critic} if self.config.pretraining == "acai" else {})
@@ -236,7 +236,7 @@ class DEC(ClusterModel):
         return values
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Centres on those of k-means, and the first targets.
+        """Centers on those of k-means, and the first targets.
 
         The seed of k-means came with the pretrained weights: methods that share these start from the same clusters.
         """
@@ -265,7 +265,7 @@ class DEC(ClusterModel):
         return "labels settled" if float(self.changed) < self.config.tol else None
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """Spread of the centres, and the share of all labels that the last epoch changed."""
+        """Spread of the centers, and the share of all labels that the last epoch changed."""
         centers = self.centers.detach()
         spread = (centers - centers.mean(dim=0)).norm(dim=1).mean()
         return {"center_spread": float(spread), "labels_changed": float(self.changed)}

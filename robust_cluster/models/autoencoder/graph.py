@@ -1,9 +1,9 @@
 """Graph: ConvAE whose assignments are smooth on a kNN graph (ALRDC, NeurIPS 2020, supplement Eq. 5, last term).
 
-L_G = w sum_ij W_ij ||y~_i - y~_j||^2 over the batch's graph of mu, y~ the batch-orthonormalised soft labels: with plain
-y the term would be least when all samples share one cluster. Mode "clean": 3 true neighbours, sigma the batch's median
-distance to the third; mode "paper" (the released code): the point counts as one of its 3 neighbours, sigma 1.97.
-W is a constant in both, where the code's gradient through W rewards pushing neighbours apart. The weight is 1/batch in
+L_G = w sum_ij W_ij ||y~_i - y~_j||^2 over the batch's graph of mu, y~ the batch-orthonormalized soft labels: with plain
+y the term would be least when all samples share one cluster. Mode "clean": 3 true neighbors, sigma the batch's median
+distance to the third; mode "paper" (the released code): the point counts as one of its 3 neighbors, sigma 1.97.
+W is a constant in both, where the code's gradient through W rewards pushing neighbors apart. The weight is 1/batch in
 both, as in the code's ancestor: 1/n^2 of the text is next to nothing. Mode "clean" leaves the term out of the first two
 epochs: clusters come and go until the optimizer has settled, and the term would keep those that are empty empty.
 """
@@ -30,7 +30,7 @@ class Config(convae.Config):
 
     neighbors: int = 3  # supplement, section 1
     count_self: bool = False  # True in the code
-    bandwidth: float | None = None  # sigma; None: median distance to the last neighbour; 1.97 in the code
+    bandwidth: float | None = None  # sigma; None: median distance to the last neighbor; 1.97 in the code
     ridge: float = 1e-7  # added to Y^T Y before its Cholesky factor; the code's value
     graph_weight: float = 1.0  # times 1/batch
     graph_delay: int = 2  # epochs of the clustering without the term; 0 in the code

@@ -1,6 +1,6 @@
 """IDEC: DEC with the reconstruction kept as a second term (Guo et al., IJCAI 2017, Eq. 8; ADEC, 2019, Eq. 4).
 
-Encoder, decoder and centres minimise mean (x - x_hat)^2 + gamma KL(P || Q) together; everything else as DEC. Adam 1e-3
+Encoder, decoder and centers minimize mean (x - x_hat)^2 + gamma KL(P || Q) together; everything else as DEC. Adam 1e-3
 is the authors' choice for digits; for text and small images they have SGD, lr 0.1, momentum 0.99 (`optimizer`,
 `cluster.lr`, `momentum`). `gamma_on` "reconstruction" puts gamma on the other term, as ADEC's Theorem 1 does. Mode
 "star" is IDEC* of ADEC's Table 2: its pretraining, T, optimizer and augmentation, with gamma = 0.01.

@@ -1,4 +1,4 @@
-"""MIE: ConvAE that also maximises the mutual information of x and z (ALRDC, NeurIPS 2020, supplement Eq. 4).
+"""MIE: ConvAE that also maximizes the mutual information of x and z (ALRDC, NeurIPS 2020, supplement Eq. 4).
 
 L_I = -E[log G(pos) + log(1 - G(neg))], G trained with the encoder. Mode "clean" pairs (x, z) as the text says; mode
 "paper" pairs (mu, mu) as the released code does, which only asks that embeddings differ and never sees x.

@@ -113,7 +113,7 @@ class MultiVAE(CenterModel):
         return torch.cat([code + (alpha - alpha.detach()), means], dim=1)
 
     def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K) whose argmax is the centre nearest to [c, mu]; alpha until k-means is fitted."""
+        """Soft labels (n, K) whose argmax is the center nearest to [c, mu]; alpha until k-means is fitted."""
         if not self.is_fitted:
             alpha = z[:, : self.info.n_clusters].clamp_min(1e-12)
             return alpha / alpha.sum(dim=1, keepdim=True)
@@ -185,7 +185,7 @@ class MultiVAE(CenterModel):
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit k-means to [c, mu]; DeepMVC's code passes once over more than 15,000 rows in portions, here all count.
 
-        The centres are those of the data it was trained on: an attack on another half is scored with these.
+        The centers are those of the data it was trained on: an attack on another half is scored with these.
         """
         self.fit_centers(embed().z, seed)
         self.is_fitted.fill_(True)
@@ -209,6 +209,6 @@ def relaxed_draw(log_alpha: Tensor, temperature: float) -> Tensor:
 def code_divergence(log_alpha: Tensor) -> Tensor:
     """KL of the discrete code to the uniform one, log K + E sum_a alpha_a log alpha_a, in [0, log K] nats.
 
-    Shape: log_alpha (n, K), normalised.
+    Shape: log_alpha (n, K), normalized.
     """
     return math.log(log_alpha.shape[1]) + (log_alpha.exp() * log_alpha).sum(dim=1).mean()

@@ -1,6 +1,6 @@
 """SEM: contrastive learning between views, weighed by how much they agree (Xu et al., NeurIPS 2023).
 
-Per view a perceptron autoencoder with code H^v and a linear projection of it, normalised: Z^v. Pretraining descends
+Per view a perceptron autoencoder with code H^v and a linear projection of it, normalized: Z^v. Pretraining descends
 sum_v MSE(x^v, x_hat^v); clustering adds sum_{m,n} W_mn InfoNCE(Z^m, Z^n) over all ordered pairs, also m = n. W_mn is
 exp(NMI of the two views' k-means labels) - 1 ("cmi"), or exp(-MMD^2) ("mmd"): taken from H before the clustering and
 from Z after each of its rounds but the last. Labels are k-means' on [Z^1 .. Z^V].
@@ -156,7 +156,7 @@ class SEM(CenterModel):
         return total
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """W from H, and centres for the labels that are logged before the last ones are fitted.
+        """W from H, and centers for the labels that are logged before the last ones are fitted.
 
         Raises: ConfigError for batches of fewer than 2 samples, which have no negatives.
         """
@@ -183,7 +183,7 @@ class SEM(CenterModel):
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit k-means to Z; SEM's code takes mini-batch k-means for more than 10,000 rows, here all count.
 
-        The centres are those of the data it was trained on: an attack on another half is scored with these.
+        The centers are those of the data it was trained on: an attack on another half is scored with these.
         """
         if phase == "cluster":
             self.fit_centers(embed().z, seed)

@@ -1,4 +1,4 @@
-"""LPVDN: VaDE that also maximises the information of x and z and preserves neighbourhoods (Luo et al., AAAI 2021).
+"""LPVDN: VaDE that also maximizes the information of x and z and preserves neighborhoods (Luo et al., AAAI 2021).
 
 L = L_G + alpha0 L_MI + alpha1 L_LP (Eq. 1), one optimizer for all networks. L_MI: a discriminator tells x's own z from
 the z of another sample, and the encoder helps it (Eqs. 8-11). L_LP: KL(P || Q) of the pairwise distributions of mu~, a
@@ -82,7 +82,7 @@ class LPVDN(vade.VaDE):
             self.f_lp = perceptron([latent_dim, *config.locality, config.locality_dim])
         self.register_buffer("centers", torch.zeros(info.n_clusters, config.locality_dim))
         self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))  # whether k-means has labelled s
+        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))  # whether k-means has labeled s
         self.centers: Tensor
         self.variance: Tensor
         self.is_fitted: Tensor
@@ -96,7 +96,7 @@ class LPVDN(vade.VaDE):
             check_perplexity(config.perplexity(n), n)
 
     def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K) whose argmax is the centre nearest to f_lp(z); VaDE's until k-means is fitted."""
+        """Soft labels (n, K) whose argmax is the center nearest to f_lp(z); VaDE's until k-means is fitted."""
         return center_posterior(self.f_lp(z), self.centers, self.variance) if self.is_fitted else super().assign(z)
 
     def knows_labels(self) -> bool:
@@ -126,7 +126,7 @@ class LPVDN(vade.VaDE):
         return terms
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit the centres on s, where L_LP has trained f_lp."""
+        """Fit the centers on s, where L_LP has trained f_lp."""
         if phase != "cluster" or not self.config.alpha1:
             return
         with torch.no_grad():

@@ -3,7 +3,7 @@
 L_G = E[-log p(x | z)] + E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) + E KL(gamma || pi), gamma_c = q(c | z), one
 draw of z for all (LPVDN, AAAI 2021, Eqs. 2-7). An autoencoder x -> mu~ -> x_hat is pretrained by mean squared error;
 scikit-learn's mixture of all mu~ starts the prior. Labels are argmax_c gamma_c(mu~); k-means on mu~ is scored beside
-them. It is LPVDN with alpha0 = 0 and alpha1 = 0: same networks, pretraining, schedule and, for one initialisation and
+them. It is LPVDN with alpha0 = 0 and alpha1 = 0: same networks, pretraining, schedule and, for one initialization and
 order of batches, numbers. VaDE's own code trains 3,000 epochs of batches of 100 from weights of an unpublished
 pretraining. The last incomplete batch of an epoch is left out, LPVDN's code keeps it. Published at J = 10 (--dim 10):
 in wide latents components may be lost.

@@ -47,7 +47,7 @@ class VAEKMeans(Variational, CenterModel):
         self.add_centers(latent_dim)
 
     def knows_labels(self) -> bool:
-        """Not before k-means: all centres are 0 until then."""
+        """Not before k-means: all centers are 0 until then."""
         return bool(self.centers.any())
 
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
@@ -63,7 +63,7 @@ class VAEKMeans(Variational, CenterModel):
         }
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit the centres on the embedding."""
+        """Fit the centers on the embedding."""
         if phase == "cluster":
             self.fit_centers(embed().z, seed)
 
