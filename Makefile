@@ -6,8 +6,7 @@ VENV := .venv
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
-TABLES = table1 table2 table3 gamma ardmvc1 ardmvc1_code ardmvc_eps ardmvc_terms ardmvc_grid \
-	robust_linf robust_l2 robust_latent certified lpvdn1 lpvdn2 lpvdn3 adec1 adec2 adec3 adec4 dcan2
+TABLES := $(filter-out labels claims %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
 .PHONY: install smoke test test-all check lint $(TABLES) results bench clean
 
 install: $(VENV)/installed

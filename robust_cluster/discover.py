@@ -1,20 +1,18 @@
 """Methods are found by file name: `--model graph` is the one `graph.py` under `models/`. Listing imports nothing."""
 
 import importlib
-import pkgutil
+import inspect
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from robust_cluster.errors import UnknownNameError
 
 PACKAGE = Path(__file__).parent
 Kind = Literal["models", "attacks", "defenses", "data"]
-# no method and no data set: an abstraction or shared reading
-RESERVED = {"base", "bounded", "prepare", "files", "multiview", "sparse", "text", "features"}
-RESERVED |= {"places", "split", "store", "archive", "resnet", "rcv1"}
-FORMATS = "robust_cluster.data.formats"  # a folder of file formats, which are no data sets either
+# the line by which a file says that it is a method or a data set, where others are abstractions and shared reading
+METHOD, DATA_SET = "\nclass Config", "\nDESCRIPTION = "
 NOISY = "noisy:"  # before a data set's name or path: its noisy two-view construction
 
 
@@ -22,14 +20,15 @@ NOISY = "noisy:"  # before a data set's name or path: its noisy two-view constru
 def modules(kind: Kind) -> dict[str, str]:
     """Method name -> module path of every method file under the folder `kind`, e.g. modules("models")["graph"].
 
-    `kind` is "models", "attacks", "defenses" or "data"; sub-folders (families) are searched; base.py is no method.
-    Data sets are written with hyphens: fashion_mnist.py is `fashion-mnist`.
+    `kind` is "models", "attacks", "defenses" or "data"; sub-folders (families) are searched. A file with a class
+    `Config` is a method, one with a `DESCRIPTION` a data set: it is looked for in their text. Data sets are written
+    with hyphens: fashion_mnist.py is `fashion-mnist`.
     """
     found: dict[str, str] = {}
-    for info in pkgutil.walk_packages([str(PACKAGE / kind)], prefix=f"robust_cluster.{kind}."):
-        name = info.name.rpartition(".")[2]
-        if not info.ispkg and name not in RESERVED and not info.name.startswith(FORMATS):
-            found[name.replace("_", "-") if kind == "data" else name] = info.name
+    for path in sorted((PACKAGE / kind).rglob("*.py")):
+        if (DATA_SET if kind == "data" else METHOD) in path.read_text(encoding="utf-8"):
+            name = path.stem.replace("_", "-") if kind == "data" else path.stem
+            found[name] = ".".join(("robust_cluster", *path.relative_to(PACKAGE).with_suffix("").parts))
     return found
 
 
@@ -46,3 +45,15 @@ def load(kind: Kind, name: str) -> ModuleType:
             "data set" if kind == "data" else kind.removesuffix("s"), name, known, listing=f"rc ls {kind}"
         )
     return importlib.import_module(known[name])
+
+
+def method_class(module: ModuleType) -> Any:
+    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one."""
+    classes = [
+        member
+        for name, member in inspect.getmembers(module, inspect.isclass)
+        if member.__module__ == module.__name__ and name != "Config"
+    ]
+    if len(classes) != 1:
+        raise LookupError(f"{module.__name__} must define Config and one class, found {classes}")
+    return classes[0]

@@ -25,7 +25,7 @@ class ConfigError(RobustClusterError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that does not exist, with the nearest one that does; exit code 2. `group` stands before every name."""
+    """A name does not exist; the message has the nearest one that does; exit code 2. `group` begins every name."""
 
     def __init__(
         self, kind: str, name: str, allowed: Iterable[str], *, group: str = "", listing: str | None = None
@@ -37,10 +37,7 @@ class UnknownNameError(ConfigError):
 
 
 def check_at_least(minimum: float, config: object, *names: str) -> None:
-    """Nothing, when every named field of `config` (or each item of a list) is at least `minimum`.
-
-    Raises: ConfigError naming the first field that is not.
-    """
+    """Raises ConfigError unless every named field of `config`, or each item of one that is a tuple, is >= `minimum`."""
     for name in names:
         value = getattr(config, name)
         for item in value if isinstance(value, tuple) else (value,):
@@ -53,7 +50,7 @@ class DataError(RobustClusterError):
 
 
 class ShapeError(RobustClusterError):
-    """Arrays that do not fit together; exit code 1."""
+    """Arrays do not fit together; exit code 1."""
 
 
 class CheckpointError(RobustClusterError):

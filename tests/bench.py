@@ -37,16 +37,17 @@ from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.data.sparse import SparseView, canonical, view_of
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.autoencoder.convae import ConvAE
-from robust_cluster.models.base import Schedule, adam, descend
 from robust_cluster.models.multiview import comvc
 from robust_cluster.models.multiview.comvc import CoMVC
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.models.variational import lpvdn
 from robust_cluster.models.variational.lpvdn import LPVDN
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.objectives import margin
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.precision import precision
-from robust_cluster.nn.tsne import joint_probabilities, squared_distances
+from robust_cluster.nn.tsne import joint_probabilities, pairwise_squares
 from robust_cluster.runs.environment import matmul_error
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
@@ -172,7 +173,7 @@ def lpvdn_parts() -> dict[str, Callable[[], object]]:
     batch = Batch((torch.rand(800, 784),), torch.arange(800))
     optimizers = model.optimizers("cluster")
     z = (4 * torch.randn(10, LATENT))[torch.randint(10, (800,))] + torch.rand(800, 1) * torch.randn(800, LATENT)
-    squares = squared_distances(z.double()).clamp_min(0).fill_diagonal_(0).numpy()
+    squares = pairwise_squares(z.double()).clamp_min(0).fill_diagonal_(0).numpy()
     return {
         "P": lambda: joint_probabilities(z, 8.0),
         "scikit-learn": lambda: _t_sne._joint_probabilities(squares, 8.0, 0),

@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 
-from robust_cluster.data.base import Batch, DataInfo, Dataset, Places
+from robust_cluster.data.base import Batch, DataInfo, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.runs.spec import DataRef
 
@@ -21,13 +21,13 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """1,797 vectors of 64 values, scaled to a mean squared norm of 88, in 10 classes."""
-    return load(DataRef("digits"), Places())
+    return load(DataRef("digits"), Folders())
 
 
 @pytest.fixture(scope="session")
 def few_digits() -> Dataset:
     """300 of them, 30 a class."""
-    return load(DataRef("digits", limit=300), Places())
+    return load(DataRef("digits", limit=300), Folders())
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def batch(digits: Dataset) -> Batch:
 @pytest.fixture(scope="session")
 def pair() -> Dataset:
     """200 digits of 16 x 16 pixels in [0, 1], in two views with noise of their own; 10 classes."""
-    flat = load(DataRef("digits", limit=200), Places())
+    flat = load(DataRef("digits", limit=200), Folders())
     images = (flat.views[0] / flat.views[0].max()).unflatten(1, (1, 8, 8))
     images = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     random = torch.Generator().manual_seed(0)

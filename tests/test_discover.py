@@ -1,5 +1,6 @@
 """Methods are listed by file name without being imported, and loaded by name."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,12 @@ from robust_cluster.errors import UnknownNameError
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package folder whose files cannot be imported."""
-    files = {
-        "models": ["base", "graph", "ae_kmeans", "kmeans"],
-        "data": ["base", "prepare", "files", "digits", "fashion_mnist"],
-    }
-    for kind, modules in files.items():
+    methods = {"models": ["graph", "ae_kmeans", "kmeans"], "data": ["digits", "fashion_mnist"]}
+    for kind, modules in methods.items():
         (tmp_path / kind).mkdir()
-        for name in modules:
-            (tmp_path / kind / f"{name}.py").write_text("raise RuntimeError('listing must not import')")
+        for name in ["base", "shared", *modules]:
+            line = "" if name not in modules else 'DESCRIPTION = "x"' if kind == "data" else "class Config: ..."
+            (tmp_path / kind / f"{name}.py").write_text(f"raise RuntimeError('listing must not import')\n{line}\n")
     monkeypatch.setattr(discover, "PACKAGE", tmp_path)
     discover.modules.cache_clear()
     yield tmp_path
@@ -32,11 +31,18 @@ def test_methods_are_listed_by_file_name_without_importing_them() -> None:
     assert discover.modules("models")["graph"] == "robust_cluster.models.graph"
 
 
+def defined(path: Path) -> set[str]:
+    """The names of the classes and constants that a file defines."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    classes = {node.name for node in body if isinstance(node, ast.ClassDef)}
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return classes | {target.id for target in targets if isinstance(target, ast.Name)}
+
+
 @pytest.mark.parametrize("kind", ["models", "attacks", "defenses", "data"])
-def test_every_file_of_a_kind_is_listed_its_family_in_the_module_path(kind: discover.Kind) -> None:
-    files = (discover.PACKAGE / kind).rglob("*.py")
-    helpers = {"__init__", *discover.RESERVED}
-    methods = [file for file in files if file.stem not in helpers and file.parent.name != "formats"]
+def test_every_file_with_a_config_or_a_description_is_listed_its_family_in_the_module_path(kind: discover.Kind) -> None:
+    mark = "DESCRIPTION" if kind == "data" else "Config"
+    methods = [file for file in (discover.PACKAGE / kind).rglob("*.py") if mark in defined(file)]
     paths = {
         ".".join(("robust_cluster", *file.relative_to(discover.PACKAGE).with_suffix("").parts)) for file in methods
     }
@@ -51,7 +57,7 @@ def test_data_sets_are_written_with_hyphens_and_shared_reading_is_none_of_them()
 
 
 def test_a_new_file_is_a_new_method(package: Path) -> None:
-    (package / "models" / "dec.py").touch()
+    (package / "models" / "dec.py").write_text("\nclass Config: ...\n")
     assert "dec" in discover.names("models")
 
 

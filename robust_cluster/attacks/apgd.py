@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Gain, Surface
 from robust_cluster.attacks.bounded import Ascent, Ball, GradientAttack, GradientConfig, column, cut, direction
 from robust_cluster.data.base import Views
 from robust_cluster.errors import ConfigError, check_at_least
@@ -47,10 +46,7 @@ class Apgd(GradientAttack):
     """Steps that need no tuning; nothing is learned."""
 
     version: ClassVar[int] = 1
-
-    def __init__(self, config: Config, surface: Surface, *, gain: Gain | None = None) -> None:
-        super().__init__(config, surface, gain=gain)
-        self.config = config
+    config: Config
 
     def ascend(self, ascent: Ascent, start: Views) -> None:
         """One run from x_0 = start."""

@@ -8,14 +8,15 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
 
 Space = Literal["input", "latent"]
-Norm = Literal["linf", "l2"]
-Knowledge = Literal["white", "score", "label", "transfer", "none"]  # of the victim: gradients, log y, labels, ...
+Feedback = Literal["gradient", "score", "label", "none"]  # of the victim: gradients, log y, labels, no answer
 Gain = Callable[[ClusterModel, Embedding, Embedding, Tensor], Tensor]  # f(model, clean, moved, labels) -> (n,)
 
 
@@ -79,50 +80,6 @@ def representations(model: ClusterModel, embedding: Embedding) -> Views:
     return (*embedding.per_view, model.consensus(embedding))
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How far a point may move, per sample and view. `norm` None: unbounded, the attack penalises size instead.
-
-    `eps` is in the units of the space; `bounds` (low, high) is the box of valid values, None for latent points.
-    `view_eps`: a radius for each view in place of `eps`; a view of radius 0 keeps its bits.
-    """
-
-    norm: Norm | None = None
-    eps: float = 0.0
-    bounds: tuple[float, float] | None = None
-    view_eps: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.eps >= 0:  # NaN too
-            raise ConfigError(f"eps must be >= 0, got {self.eps}")
-        check_at_least(0, self, "view_eps")
-
-    def radius(self, view: int) -> float:
-        """The radius of the ball around view number `view`, from 0."""
-        return self.view_eps[view] if self.view_eps else self.eps
-
-    def radii(self, count: int) -> tuple[float, ...]:
-        """The radii of `count` views."""
-        return tuple(self.radius(view) for view in range(count))
-
-    def clip(self, clean: Views, moved: Views) -> Views:
-        """The nearest allowed point to each moved view: inside the norm ball around the clean one, then in the box."""
-        pairs = zip(clean, moved, self.radii(len(clean)), strict=True)
-        return tuple(self._clip_view(c, m, radius) for c, m, radius in pairs)
-
-    def _clip_view(self, clean: Tensor, moved: Tensor, radius: float) -> Tensor:
-        if self.norm is not None and radius == 0:
-            return clean
-        delta = moved - clean
-        if self.norm == "linf":
-            delta = delta.clamp(-radius, radius)
-        elif self.norm == "l2":
-            norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
-            delta = delta * (radius / norms).clamp_max(1.0).view(-1, *[1] * (delta.ndim - 1))
-        result = clean + delta
-        return result if self.bounds is None else result.clamp(*self.bounds)
-
-
 class Stateful(Protocol):
     """Anything with a state to save: modules and optimizers."""
 
@@ -139,23 +96,31 @@ class Attack(ABC):
     version: ClassVar[int] = 1
     space: Space  # of the class: where it moves points unless its config says otherwise
     trained: ClassVar[bool] = False  # a learned generator
-    blind: ClassVar[bool] = False  # knows nothing of the model: it is noise itself, and no noise need stand beside it
     bounded: ClassVar[bool] = False  # a standard attack: its Config is a `BoundedConfig`
-    knowledge: Knowledge = "white"  # what it must know of the victim
+    feedback: Feedback = "gradient"  # what the victim tells it of a point
+    borrows: bool = False  # its points are made on another model, by an attacker that `borrow` hands over
     trained_at: float | None = None  # of one that learns inside a radius: that of its last step, None before the first
     queries: int = 0  # samples that the victim was asked about so far; one forward pass with or without a backward
 
+    @property
+    def blind(self) -> bool:
+        """Whether it knows nothing of any model: it is noise itself, and no noise need stand beside it."""
+        return self.feedback == "none" and not self.borrows
+
+    @property
+    def knowledge(self) -> str:
+        """What it must know of the victim in the words of a record: white, score, label, transfer or none."""
+        words = {"gradient": "white", "none": "transfer" if self.borrows else "none"}
+        return words.get(self.feedback, self.feedback)
+
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
-        """Nothing, for a method that it can attack; asked before anything is trained. Raises: ConfigError."""
+        """Refuse a method that it cannot attack, before anything is trained. Raises: ConfigError."""
         return
 
     @classmethod
     def check_data(cls, info: DataInfo, config: Any) -> None:
-        """Nothing, for data that its `Config` lets it move points of; asked before anything is trained.
-
-        Raises: ConfigError.
-        """
+        """Refuse data of which its `Config` moves no points, before anything is trained. Raises: ConfigError."""
         return
 
     @property
@@ -199,7 +164,7 @@ def equal_norm_noise(delta: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def check_mode(bn: BatchNormMode, surface: Surface) -> None:
-    """Nothing, when the surface's batch norm works as the attack's config says. Raises: ConfigError."""
+    """Refuse a surface whose batch norm works in another way than the attack's config says. Raises: ConfigError."""
     if surface.bn != bn:
         hint = f"--set attack.bn={surface.bn}"
         raise ConfigError(f"the attack is configured for bn = {bn!r}, but its surface has {surface.bn!r}", hint=hint)

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Gain, Norm, Space, Surface, check_mode, rows_of
+from robust_cluster.attacks.base import Attack, Gain, Space, Surface, check_mode, rows_of
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
@@ -91,13 +92,13 @@ class GradientConfig(BoundedConfig):
 
 
 def check_choice(name: str, value: str, allowed: Any) -> None:
-    """Nothing, for one of a Literal's values. Raises: ConfigError."""
+    """Refuse what is none of a Literal's values. Raises: ConfigError."""
     if value not in get_args(allowed):
         raise ConfigError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
 
 
 def check_curve(curve: tuple[float, ...], eps: float) -> None:
-    """Nothing, when no radius of a curve is above the attack's own, which the scores are of. Raises: ConfigError."""
+    """Refuse a curve beyond the attack's own radius, which the scores are of. Raises: ConfigError."""
     if max(curve, default=0.0) > eps:
         message = f"eps must be the largest radius of the curve, {max(curve):g}, got {eps:g}"
         raise ConfigError(message, hint=f"--eps {max(curve):g}")
@@ -222,40 +223,37 @@ class BoundedAttack(Attack):
     """
 
     bounded: ClassVar[bool] = True
+    option: ClassVar[str] = ""  # of its settings the one that an ensemble's member names: "attack:option"
     space: Space = "input"
+    config: BoundedConfig
 
     def __init__(self, config: BoundedConfig, surface: Surface) -> None:
         info = surface.model.info
         self.check_model(type(surface.model))
         self.check_data(info, config)
+        self.config = config
         self.space = config.space
         self._budget = bounded_budget(config, info)
-        self.bn = config.bn
         self.seed = int(torch.randint(2**62, ()))
         self.check_surface(surface)
 
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
-        """Nothing, for a method that labels points it was not fitted on. Raises: ConfigError."""
-        if model.transductive:
-            raise ConfigError(
-                f"{model.__name__} labels only the data that it was fitted on, so a moved point has no label;"
-                " it takes part in clean tables and in attacks that fit it anew",
-                hint="another --model",
-            )
+        """Refuse a method that labels no point which it was not fitted on. Raises: ConfigError."""
+        model.check_new_points()
 
     @classmethod
     def check_data(cls, info: DataInfo, config: BoundedConfig) -> None:
-        """Nothing, for two clusters or more and a radius and views that the data have. Raises: ConfigError."""
+        """Refuse one cluster alone, and a radius or views that the data do not have. Raises: ConfigError."""
         if info.n_clusters < 2:
             raise ConfigError(f"an attack moves samples to another cluster, so it needs 2, got K = {info.n_clusters}")
         bounded_budget(config, info)
 
     def check_surface(self, surface: Surface) -> None:
-        """Nothing, for a surface in the attack's space and batch-norm mode. Raises: ConfigError."""
+        """Refuse a surface in another space or batch-norm mode than the attack's. Raises: ConfigError."""
         if surface.space != self.space:
             raise ConfigError(f"the attack moves points in {self.space} space, its surface is in {surface.space} space")
-        check_mode(self.bn, surface)
+        check_mode(self.config.bn, surface)
 
     @property
     def budget(self) -> Budget:
@@ -425,9 +423,11 @@ class GradientAttack(BoundedAttack):
     with each sample's own. Samples that flip leave, except where batch norm takes statistics of the batch.
     """
 
+    option: ClassVar[str] = "objective"
+    config: GradientConfig
+
     def __init__(self, config: GradientConfig, surface: Surface, *, gain: Gain | None = None) -> None:
         super().__init__(config, surface)
-        self.settings = config
         self.objective: Objective | Gain = gain or config.objective
 
     def search(self, surface: Surface, known: Known) -> Views:
@@ -437,13 +437,13 @@ class GradientAttack(BoundedAttack):
         best = Best(
             known, Ascent(surface, known, self.objective, moves=moves, goals=others[:, 0]).gain(known.embedding)
         )
-        targets = min(self.settings.targets, others.shape[1]) if self.objective == "targeted" else 1
-        for run in product(range(self.settings.restarts), range(targets)):
+        targets = min(self.config.targets, others.shape[1]) if self.objective == "targeted" else 1
+        for run in product(range(self.config.restarts), range(targets)):
             rows = best.open() if surface.bn == "eval" else torch.arange(len(known), device=known.labels.device)
             if not len(rows):
                 break
             part = known.take(rows)
-            start = draw_in_ball(part, self.budget, self.seed, run) if self.settings.random_start else part.point
+            start = draw_in_ball(part, self.budget, self.seed, run) if self.config.random_start else part.point
             ascent = Ascent(
                 surface,
                 part,
@@ -452,7 +452,7 @@ class GradientAttack(BoundedAttack):
                 goals=others[rows, run[1]],
                 rows=rows,
                 best=best,
-                eot=self.settings.eot,
+                eot=self.config.eot,
             )
             self.ascend(ascent, start)
             self.queries += ascent.queries

@@ -8,13 +8,13 @@ every member on its own, keeps the first member's. Members are written as
 """
 
 from dataclasses import dataclass, fields
-from types import ModuleType
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, get_args
 
 import torch
 
-from robust_cluster.attacks import apgd, noise, pgd, square, transfer
-from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster import discover
+from robust_cluster.attacks.base import Attack, Feedback, Surface
 from robust_cluster.attacks.bounded import Best, BoundedAttack, BoundedConfig, Known, known
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
@@ -24,13 +24,6 @@ PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 2, "queries": 5, "draws": 1, "targets": 2},
     "cpu": {"steps": 50, "queries": 500, "draws": 30, "targets": 3},
     "short": {"steps": 20, "queries": 200, "draws": 10},
-}
-KINDS: dict[str, tuple[ModuleType, type[BoundedAttack], str]] = {
-    "apgd": (apgd, apgd.Apgd, "objective"),
-    "pgd": (pgd, pgd.PGD, "objective"),
-    "square": (square, square.Square, "feedback"),
-    "noise": (noise, noise.Noise, "kind"),
-    "transfer": (transfer, transfer.Transfer, ""),
 }
 MEMBERS = (
     "apgd:margin",
@@ -71,16 +64,17 @@ class Ensemble(BoundedAttack):
     """Members that know of each other only which samples are left; nothing is learned."""
 
     version: ClassVar[int] = 1
+    config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
-        self.config = config
         names = config.members
-        if config.source and "transfer" not in names:
-            names = (*names, "transfer")
-        self.members = {name: KINDS[name.partition(":")[0]][1](member_config(name, config), surface) for name in names}
-        ranks = ("white", "score", "label", "transfer", "none")
-        self.knowledge = min((member.knowledge for member in self.members.values()), key=ranks.index)
+        if config.source and not any(attack_of(name).borrows for name in names):
+            names += tuple(name for name, kind in kinds().items() if kind.borrows)
+        self.members = {name: attack_of(name)(member_config(name, config), surface) for name in names}
+        levels, members = get_args(Feedback), self.members.values()
+        self.feedback = min((member.feedback for member in members), key=levels.index)
+        self.borrows = any(member.borrows for member in members)
 
     @property
     def member_names(self) -> tuple[str, ...]:
@@ -94,8 +88,12 @@ class Ensemble(BoundedAttack):
         return self.members[name]
 
     def borrow(self, attacker: Attack, surface: Surface) -> None:
-        """Hand another run's attacker to the member "transfer". Raises: ConfigError where there is none."""
-        self.attack_of("transfer").borrow(attacker, surface)
+        """Hand another run's attacker to the members that borrow. Raises: ConfigError where there is none."""
+        if not self.borrows:
+            super().borrow(attacker, surface)
+        for member in self.members.values():
+            if member.borrows:
+                member.borrow(attacker, surface)
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The worst points: members are asked in turn, each about the samples that hold out against those before."""
@@ -138,16 +136,29 @@ class Ensemble(BoundedAttack):
         best.offer(rows, point, margin(surface.model.log_assign(z), part.labels), is_flipped)
 
 
+@cache
+def kinds() -> dict[str, type[BoundedAttack]]:
+    """The attacks that can be members, by name: the standard ones that learn nothing and have no members."""
+    found = {name: discover.method_class(discover.load("attacks", name)) for name in discover.names("attacks")}
+    return {name: kind for name, kind in found.items() if kind.bounded and not kind.trained and kind is not Ensemble}
+
+
+def attack_of(member: str) -> type[BoundedAttack]:
+    """The attack of a member "attack:option". Raises: UnknownNameError for one that cannot be a member."""
+    name = member.partition(":")[0]
+    if name not in kinds():
+        raise UnknownNameError("member", name, kinds())
+    return kinds()[name]
+
+
 def member_config(member: str, config: Config) -> Any:
     """The settings of a member, "attack:option": those that it shares with the ensemble, and its option.
 
     Raises: UnknownNameError for an attack that cannot be a member, ConfigError for an option that it does not have.
     """
-    name, _, option = member.partition(":")
-    if name not in KINDS:
-        raise UnknownNameError("member", name, KINDS)
-    module, _, setting = KINDS[name]
-    if bool(option) and not setting:
+    kind, (name, _, option) = attack_of(member), member.partition(":")
+    if option and not kind.option:
         raise ConfigError(f"the member {name} has no option, got {member!r}")
-    shared = {f.name: getattr(config, f.name) for f in fields(module.Config) if hasattr(config, f.name)}
-    return module.Config(**shared | ({setting: option} if option else {}))
+    settings = discover.load("attacks", name).Config
+    shared = {f.name: getattr(config, f.name) for f in fields(settings) if hasattr(config, f.name)}
+    return settings(**shared | ({kind.option: option} if option else {}))

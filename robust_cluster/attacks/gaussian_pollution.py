@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import torch
 
-from robust_cluster.attacks.base import Attack, Budget, Knowledge, Space, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Space, Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import check_at_least
 
@@ -32,8 +33,7 @@ class GaussianPollution(Attack):
 
     version: ClassVar[int] = 2
     space: Space = "input"
-    blind: ClassVar[bool] = True
-    knowledge: Knowledge = "none"
+    feedback: Feedback = "none"
 
     def __init__(self, config: Config, surface: Surface) -> None:
         self.config = config

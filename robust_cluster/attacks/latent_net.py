@@ -12,12 +12,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Losses, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Losses
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import assignment_overlap, squared_error
+from robust_cluster.nn.optim import adam, descend
 
 PROFILES = {
     "smoke": {"hidden": (64, 32), "schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20, "window": 3}},
@@ -66,7 +69,7 @@ class LatentNet(Attack):
 
     @classmethod
     def check_model(cls, model: type[ClusterModel]) -> None:
-        """Nothing, for a method with a decoder. Raises: ConfigError."""
+        """Refuse a method without a decoder. Raises: ConfigError."""
         if not model.has_decoder():
             raise ConfigError(
                 f"latent_net watches the decoded image, and {model.__name__} has no decoder",

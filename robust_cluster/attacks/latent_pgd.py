@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Surface
+from robust_cluster.attacks.base import Attack, Space, Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel

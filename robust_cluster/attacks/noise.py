@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Knowledge, Surface
+from robust_cluster.attacks.base import Feedback, Surface
 from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
@@ -21,6 +21,7 @@ from robust_cluster.attacks.bounded import (
     direction,
     draw_in_ball,
 )
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least
 from robust_cluster.nn.draws import normal, signs
@@ -48,12 +49,9 @@ class Noise(BoundedAttack):
     """Random points of the ball; nothing is learned and no gradient is read."""
 
     version: ClassVar[int] = 1
-    blind: ClassVar[bool] = True
-    knowledge: Knowledge = "none"
-
-    def __init__(self, config: Config, surface: Surface) -> None:
-        super().__init__(config, surface)
-        self.config = config
+    feedback: Feedback = "none"
+    option: ClassVar[str] = "kind"
+    config: Config
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The best of all draws by the margin; samples that have flipped draw no more."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Gain, Surface, representations
+from robust_cluster.attacks.base import representations
 from robust_cluster.attacks.bounded import (
     OTHER_EPS,
     PUBLISHED_EPS,
@@ -21,6 +21,7 @@ from robust_cluster.attacks.bounded import (
     cut,
     direction,
 )
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
@@ -48,10 +49,7 @@ class PGD(GradientAttack):
     """Steps of one size from a random start; nothing is learned."""
 
     version: ClassVar[int] = 2
-
-    def __init__(self, config: Config, surface: Surface, *, gain: Gain | None = None) -> None:
-        super().__init__(config, surface, gain=gain)
-        self.config = config
+    config: Config
 
     def ascend(self, ascent: Ascent, start: Views) -> None:
         """One run of `steps` steps; the last point is looked at too."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.base import Feedback, Surface
 from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
@@ -33,7 +33,7 @@ from robust_cluster.nn.draws import signs, uniform
 from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"queries": 8}, "cpu": {"queries": 500}, "short": {"queries": 200}}
-Feedback = Literal["soft", "hard"]
+Labels = Literal["soft", "hard"]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # steps of 10,000 at which the square's area halves
 REACH = 2.0  # factor by which the hard-label search goes outwards until it meets another cluster
 FARTHEST = 10  # such steps
@@ -48,13 +48,13 @@ TINY = 1e-12
 class Config(BoundedConfig):
     """Hyper-parameters of the attack."""
 
-    feedback: Feedback = "soft"  # soft labels are read, or the label alone
+    feedback: Labels = "soft"  # soft labels are read, or the label alone
     queries: int = 5000  # per sample, the clean point included; AutoAttack's
     first_area: float = 0.8  # share of the coordinates in the first squares; AutoAttack's
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("feedback", self.feedback, Feedback)
+        check_choice("feedback", self.feedback, Labels)
         check_at_least(1, self, "queries")
         if not 0 < self.first_area <= 1:
             raise ConfigError(f"first_area must be in (0, 1], got {self.first_area}")
@@ -64,11 +64,13 @@ class Square(BoundedAttack):
     """Random search; nothing is learned and no gradient is read."""
 
     version: ClassVar[int] = 1
+    feedback: Feedback = "score"
+    option: ClassVar[str] = "feedback"
+    config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
-        self.config = config
-        self.knowledge = "score" if config.feedback == "soft" else "label"
+        self.feedback = "score" if config.feedback == "soft" else "label"
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The best points that the budget of queries finds, one of which has gone to the clean point."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from robust_cluster.attacks.base import Attack, Knowledge, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Surface
 from robust_cluster.attacks.bounded import BoundedAttack, BoundedConfig, Known
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
@@ -29,11 +29,11 @@ class Transfer(BoundedAttack):
     """Another run's attacker; nothing is learned."""
 
     version: ClassVar[int] = 1
-    knowledge: Knowledge = "transfer"
+    feedback: Feedback = "none"
+    borrows: bool = True
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
-        self.config = config
         self.lender: tuple[Attack, Surface] | None = None
 
     def borrow(self, attacker: Attack, surface: Surface) -> None:

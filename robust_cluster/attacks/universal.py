@@ -25,7 +25,8 @@ from robust_cluster.attacks.bounded import (
 )
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import Embedding, Schedule
+from robust_cluster.models.base import Embedding
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.objectives import nearest_others
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -56,10 +57,10 @@ class Universal(BoundedAttack):
 
     version: ClassVar[int] = 1
     trained: ClassVar[bool] = True
+    config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
-        self.config = config
         model = surface.model
         device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
         blank = tuple(torch.zeros(1, *shape, device=device) for shape in model.info.shapes)

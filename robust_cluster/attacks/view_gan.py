@@ -19,13 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Budget, Space, Stateful, Surface, check_mode
+from robust_cluster.attacks.base import Attack, Space, Stateful, Surface, check_mode
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
+from robust_cluster.nn.optim import adam, descend
 
 MODES: dict[str, dict[str, Any]] = {
     "paper": {
@@ -103,7 +106,7 @@ class ViewGan(Attack):
 
     @classmethod
     def check_data(cls, info: DataInfo, config: Config) -> None:
-        """Nothing, for images of a known range of values. Raises: ConfigError, ShapeError."""
+        """Refuse all but images of a known range of values. Raises: ConfigError, ShapeError."""
         pixel_budget(config.eps, info)
         for shape in info.shapes:
             image_shape(shape)

@@ -1,10 +1,10 @@
-"""What an audit looks at, what a check says, and what stands in the record.
+"""The types of an audit: the evidence that it looks at, the verdict of a check, the finding in the record.
 
 An audit asks of a finished attack whether its numbers can be believed: was the budget kept, does the loss go up, do
 weaker attacks find less? The rules are those of Carlini et al. 2019 (On evaluating adversarial robustness), Athalye et
 al. 2018, Tramer et al. 2020, Croce and Hein 2020, and Zimmermann et al. 2022. Order comparisons are made on flips, on
-ACC under the clean matching and on the objective of each sample: ACC matched anew, NMI and ARI are not monotone by
-nature.
+ACC under the clean matching and on the objective of each sample: ACC matched anew, NMI and ARI need not fall when a
+stronger attack moves more samples.
 """
 
 import copy
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Batch, Labels, Views
+from robust_cluster.measure.metric import Metric
 
 Status = Literal["pass", "warn", "fail", "note", "not run"]
 Severity = Literal["fail", "warn", "note"]
@@ -27,11 +28,15 @@ When = Literal["quick", "full"]
 
 Build = Callable[[Mapping[str, Any]], Attack]
 Predicted = npt.NDArray[np.int64]
-PORTION = 250  # rows moved and labelled at once
-BATCH = 100  # the same where batch norm takes the statistics of the batch: as the stage scores
+PORTION = 250  # rows moved and labeled at once
+BATCH = 100  # the same where batch norm takes the statistics of the batch: the size in which the stage scores
+
+FLIP = Metric("flip", "attack")
+ACC_MATCHED = Metric("ACC", "attack")
+ACC_KEPT = Metric("ACC", "attack", matching="clean")
 
 LIGHT: Mapping[str, int] = {"steps": 10, "queries": 100, "draws": 10, "restarts": 2}
-"""Settings of an attack where what counts is how it works and not how strong it is: at most these."""
+"""The most that a check gives an attack whose mechanics it tests, and not its strength."""
 LIGHTER: Mapping[str, int] = {"steps": 5, "queries": 20, "draws": 2, "restarts": 1, "targets": 1}
 """The same for an ensemble, which is many attacks."""
 
@@ -54,7 +59,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a check may look at. What is None or empty is not there: checks that need it are "not run".
+    """Everything that a check may look at. Checks that need what is None or empty here are "not run".
 
     `surface`: the frozen victim; with a `memory`, `batch.index` are rows of it. `attacker`: as it was measured.
     `build(overrides)`: a fresh attacker of the audited kind and seed with some settings changed, untrained where it is
@@ -115,7 +120,7 @@ class Evidence:
 
     @property
     def knowledge(self) -> str:
-        """What the attack is declared to know of the victim: white, score, label, transfer or none."""
+        """What the attack is declared to know of the victim: "white", "score", "label", "transfer" or "none"."""
         return str(self.threat.get("knowledge") or self.attacker.knowledge)
 
     @cached_property
@@ -136,11 +141,11 @@ class Evidence:
 
     @cached_property
     def light(self) -> Views:
-        """What a cheaper form of the attack proposes: enough to see how it works, not how strong it is."""
+        """What a cheaper form of the attack proposes, which shows how it works and not how strong it is."""
         return self.propose(self.rebuilt(lightened(self.attacker)))
 
     def rebuilt(self, overrides: Mapping[str, Any]) -> Attack:
-        """The audited attacker with some settings changed; a learned one has what it learned."""
+        """The audited attacker with some settings changed; a learned one keeps what it has learned."""
         fresh = self.build(overrides)
         learned = self.attacker.state()
         for name, part in fresh.state().items():
@@ -148,7 +153,7 @@ class Evidence:
         return fresh
 
     def portions(self) -> Iterator[slice]:
-        """Consecutive parts of the rows; one row left over joins the last part, as it has no statistics."""
+        """Consecutive parts of the rows; a single last row joins the part before, for alone it has no statistics."""
         n, size = len(self), PORTION if self.surface.bn == "eval" else BATCH
         starts = list(range(0, n, size))
         if len(starts) > 1 and n - starts[-1] == 1:
@@ -166,7 +171,7 @@ class Evidence:
         return tuple(view.detach() for view in joined(parts))
 
     def move(self, attacker: Attack) -> Views:
-        """The same, clipped as the stage does."""
+        """What an attacker proposes for the rows, clipped as the stage clips."""
         return attacker.budget.clip(self.clean, self.propose(attacker))
 
     def clusters(self, points: Views) -> Predicted:
@@ -222,7 +227,7 @@ def not_run(why: str, *, needed: bool = True) -> Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """One rule. `severity`: the worst that it can say; `when`: inside every attack, or in an audit alone."""
+    """One rule. `severity`: the worst that it can say. `when`: "quick" inside every attack, "full" in audits alone."""
 
     id: int
     name: str

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from robust_cluster.audit import claims, mechanics, strength
+from robust_cluster.audit import mechanics, strength, validity
 from robust_cluster.audit.base import Check, Evidence, Finding, Verdict, When, not_run
 from robust_cluster.errors import ConfigError
 from robust_cluster.nn.precision import precision
@@ -34,23 +34,23 @@ CHECKS = (
     Check(15, "beats transfer", "warn", "full", strength.beats_transfer),
     Check(16, "per-point worst case", "fail", "full", strength.worst_case),
     Check(17, "hyper-parameter sweep", "warn", "full", strength.sweep),
-    Check(18, "planted point found", "fail", "full", claims.planted),
-    Check(19, "undefended twin breaks", "fail", "full", claims.twin_breaks),
-    Check(20, "adaptive gap", "fail", "full", claims.adaptive_gap),
-    Check(21, "fair use", "fail", "full", claims.fair_use),
-    Check(22, "re-fit control", "fail", "full", claims.refit_control),
-    Check(23, "gradient-free head", "fail", "full", claims.surrogate_agrees),
-    Check(24, "certificate holds", "fail", "full", claims.certificate_holds),
-    Check(25, "seeds and leakage", "fail", "full", claims.seeds_and_leakage),
-    Check(26, "semantics bound", "note", "full", claims.semantics),
+    Check(18, "planted point found", "fail", "full", validity.planted),
+    Check(19, "undefended twin breaks", "fail", "full", validity.twin_breaks),
+    Check(20, "adaptive gap", "fail", "full", validity.adaptive_gap),
+    Check(21, "fair use", "fail", "full", validity.fair_use),
+    Check(22, "re-fit control", "fail", "full", validity.refit_control),
+    Check(23, "gradient-free head", "fail", "full", validity.surrogate_agrees),
+    Check(24, "certificate holds", "fail", "full", validity.certificate_holds),
+    Check(25, "seeds and leakage", "fail", "full", validity.seeds_and_leakage),
+    Check(26, "semantics bound", "note", "full", validity.semantics),
 )
 
 
 def run(evidence: Evidence, which: When, progress: Callable[[Check], None] | None = None) -> list[Finding]:
     """All 26 findings. "quick" runs checks 1 to 8 on at most 64 rows, "full" these and the others on at most 1,000.
 
-    `progress` is told of every check before it runs. Works on copies of model and attacker, and leaves torch's global
-    generator as it was. A ConfigError, with which an attack refuses a changed setting, is "not run" with its sentence.
+    `progress` is told of every check before it runs. Model and attacker are copied, and torch's global generator stays
+    as it was. Where an attack refuses a changed setting with a ConfigError, the check is "not run" with that sentence.
     """
     surface = replace(evidence.surface, model=copy.deepcopy(evidence.surface.model))
     evidence = replace(evidence, surface=surface, attacker=copy.deepcopy(evidence.attacker))
@@ -78,7 +78,7 @@ def judged(check: Check, evidence: Evidence) -> Verdict:
 
 
 def finding(check: Check, verdict: Verdict, seconds: float) -> Finding:
-    """The entry of the record, in which JSON has no number for what is infinite or none."""
+    """The entry for the record; JSON has no infinity and no NaN, so its value is None there."""
     return Finding(
         id=check.id,
         name=check.name,

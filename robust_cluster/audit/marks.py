@@ -12,8 +12,8 @@ SYMBOLS: dict[Mark, str] = {"pass": "✓", "warn": "!", "fail": "✗", "not run"
 def mark(findings: Sequence[Mapping[str, Any]], ids: Collection[int] = ALL) -> Mark:
     """The worst of the findings with these ids: fail, then warn, then "not run", then pass.
 
-    A check that was not run, or that has no finding, makes the mark "not run" unless its finding says `needed: false`:
-    then what is claimed does not need it (a certificate's check where nothing is certified). Notes lower no mark.
+    A check that was not run, or has no finding, makes the mark "not run", unless its finding says `needed: false`: the
+    claim does not need it, as the check of certificates where nothing is certified. Notes lower no mark.
     """
     of = {int(finding["id"]): finding for finding in findings}
     asked = [of.get(number) for number in ids]

@@ -1,4 +1,4 @@
-"""Checks 1 to 8: whether the attack does what it says. Seconds, on 64 points, inside every attack."""
+"""Checks 1 to 8: whether the attack does what it says. They take seconds, on 64 points, inside every attack."""
 
 import copy
 import math
@@ -16,24 +16,24 @@ from robust_cluster.audit.base import Evidence, Status, Verdict, cut, joined, li
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import ClusterModel, Embedding
 
-ROUNDING = 1e-6  # relative, of a norm
+ROUNDING = 1e-6  # relative error of a norm that rounding may cause
 BATCHES = (1, 7, 256)  # sizes that must give the same labels
 ZERO_GRADIENT = (0.01, 0.10)  # shares of points without a gradient: from here warn, from here fail
 DIRECTIONS = 20  # of finite differences
-STEP = 1e-7  # of finite differences, times the root mean square of the points
-JITTER = 1e-3  # the same, of every value: how far from the clean points gradients are compared with differences
-GRADIENT_ERROR = 1e-3  # relative
+STEP = 1e-7  # size of finite differences, in root mean squares of the points
+JITTER = 1e-3  # how far beside the clean points gradients are compared with differences, in the same unit
+GRADIENT_ERROR = 1e-3  # the largest relative error that passes
 GRADIENT_ROWS = 5
 SINGLE_ROWS = 6  # samples that are attacked one by one
 SINGLE_STEPS = 10  # at most, of these attacks
-ONE_STEP_SHARE = 0.5  # of the climb of one gradient step: the least of an attack that takes gradients
-UNBOUNDED = "the attack has no radius: it penalises size instead"
+ONE_STEP_SHARE = 0.5  # the share of one gradient step's climb that an attack with gradients must reach
+UNBOUNDED = "the attack has no radius: it penalizes size instead"
 
 
 def identity(evidence: Evidence) -> Verdict:
     """At eps = 0 every point is bit-equal to its clean one, no cluster changes, all scores are the clean ones.
 
-    Value: samples that differ. Catches clamps of normalised data and steps taken before the projection
+    Value: samples that differ. It catches attacks that clamp normalized data, or step before they project
     (torchattacks issue 172).
     """
     if evidence.attacker.budget.norm is None:
@@ -62,9 +62,9 @@ def identity(evidence: Evidence) -> Verdict:
 def within_budget(evidence: Evidence) -> Verdict:
     """No point is further than the declared radius, outside the box of valid values, or not a number.
 
-    Value: the largest ||delta|| over the radius, in the declared units, of what the attack proposes and
-    from what was scored; rounding of x + delta is allowed for. The radius itself must be the declared pixels in
-    the model's units. Views that are not attacked must be bit-equal.
+    Value: the largest ||delta|| over the radius, in the declared units, of the points that the attack proposes and of
+    those that were scored; rounding of x + delta is allowed for. The radius itself must be the declared pixels in the
+    model's units. Views that are not attacked must be bit-equal.
     """
     budget = evidence.attacker.budget
     points = {"proposed": evidence.light, "scored": evidence.points}
@@ -97,7 +97,7 @@ def within_budget(evidence: Evidence) -> Verdict:
 
 
 def declared_otherwise(evidence: Evidence) -> list[str]:
-    """Where the attacker's budget is not what the record's threat model declares, in sentences."""
+    """Sentences on where the attacker's budget differs from the threat model that the record declares."""
     threat, budget = evidence.threat, evidence.attacker.budget
     problems = []
     if "norm" in threat and threat["norm"] != budget.norm:
@@ -118,9 +118,10 @@ def declared_otherwise(evidence: Evidence) -> list[str]:
 
 
 def declared_radius(evidence: Evidence, view: int) -> float:
-    """The radius of a view in the model's units as the record declares it; the attacker's own without a threat model.
+    """The radius of a view that the record declares, in the model's units; the attacker's own without a threat model.
 
-    `view_eps` and `eps_pixels` are shares of the range of valid values in input space, units of the embedding else.
+    `view_eps` and `eps_pixels` are shares of the range of valid values in input space, and units of the embedding in
+    latent space.
     """
     threat = evidence.threat
     unit = probes.unit_of(evidence)
@@ -135,7 +136,7 @@ def declared_radius(evidence: Evidence, view: int) -> float:
 
 
 def declared_box(evidence: Evidence) -> tuple[float, float] | None:
-    """The valid values: of the data where the record has a threat model, else those that the budget keeps to."""
+    """The valid values: the data's where the record has a threat model, else those that the budget keeps to."""
     if evidence.surface.space == "latent":
         return None
     return evidence.surface.model.info.box if evidence.threat else evidence.attacker.budget.bounds
@@ -144,7 +145,7 @@ def declared_box(evidence: Evidence) -> tuple[float, float] | None:
 def reproduction(evidence: Evidence) -> Verdict:
     """Clean clusters and scores on the attack's path are those of the clustering's record (RobustBench issue 7).
 
-    Value: share of probe rows whose clean cluster is another. Batch statistics give others by design: that warns.
+    Value: share of probe rows whose clean cluster is another. Batch statistics change clusters by design: that warns.
     """
     differs = evidence.clean_labels != evidence.own
     value, n = probes.rate(differs), len(evidence)
@@ -278,9 +279,9 @@ def determinism(evidence: Evidence) -> Verdict:
 
 
 def gradient_health(evidence: Evidence) -> Verdict:
-    """Hardly any clean point has a gradient of the margin that is zero or not a number: else it is masked.
+    """Hardly any clean point has a margin whose gradient is zero or not a number: such gradients are masked.
 
-    Value: the share of points that have. Source: AutoAttack's flag for zero gradients, ART's loss_gradient_check.
+    Value: the share of points that do. Source: AutoAttack's flag for zero gradients, ART's loss_gradient_check.
     """
     if evidence.knowledge != "white":
         return not_run("the attack takes no gradient of the victim", needed=False)
@@ -297,9 +298,9 @@ def gradient_health(evidence: Evidence) -> Verdict:
 def gradient_right(evidence: Evidence) -> Verdict:
     """The gradient of the margin is that of finite differences along 20 random directions, in float64.
 
-    It is taken next to the clean points: in the flat parts of an image, max pooling and ReLU have their kinks at the
-    very point, where the mean of both sides' slopes is no gradient. Value: the largest relative error over points and
-    directions; where two step sizes disagree there is another kink, which is left out. Source: the class of bug of
+    It is taken a little beside the clean points: in the flat parts of an image, max pooling and ReLU have a kink at the
+    point itself, where the mean of both sides' slopes is no gradient. Value: the largest relative error over points and
+    directions. Where two step sizes disagree there is another kink, which is left out. Source: the kind of bug in
     cleverhans pull request 1175.
     """
     if evidence.knowledge != "white":
@@ -352,9 +353,7 @@ def directions(views: Views, random: torch.Generator) -> Views:
 
 
 def difference(evidence: Evidence, points: Views, unit: Views, size: float) -> Tensor:
-    """The central difference quotient of the margin at points along directions: (n,), or (1,) of the sum where samples
-    couple.
-    """
+    """The margin's central difference quotient along directions, (n,); where samples couple, their sum's, (1,)."""
     ahead, behind = (
         probes.heights(evidence, tuple(x + sign * size * u for x, u in zip(points, unit, strict=True)))
         for sign in (1, -1)
@@ -364,12 +363,12 @@ def difference(evidence: Evidence, points: Views, unit: Views, size: float) -> T
 
 
 def loss_rises(evidence: Evidence) -> Verdict:
-    """The objective ends above its start, and of the points it asked about the attack returns the best.
+    """The objective ends above its start, and the attack returns the best of the points that it has visited.
 
-    A sample must not end below its clean point; an attack that takes gradients must climb, on samples that stay in
-    their cluster, at least half of what one gradient step of the whole radius climbs; and no point that it visited may
-    flip a sample that it returns unflipped, or lie higher. Value: the mean climb of samples that stay. The visited
-    points are seen through a copy of the victim, sample by sample. Source: Carlini et al. 2019, basic sanity tests.
+    No sample may end below its clean point. On samples that stay in their cluster, an attack that takes gradients must
+    climb at least half as far as one gradient step of the whole radius. No visited point may flip a sample that is
+    returned unflipped, or lie higher. Value: the mean climb of samples that stay. Visited points are seen through a
+    copy of the victim, sample by sample. Source: Carlini et al. 2019, basic sanity tests.
     """
     attacker = evidence.attacker
     if attacker.blind and not attacker.bounded:
@@ -412,7 +411,7 @@ def learned_climb(climb: np.ndarray, n: int) -> Verdict:
 
 
 def not_the_best(evidence: Evidence, gain: Gain | None) -> int:
-    """How many of a few samples, attacked one by one, the attack returned in a worse state than it had seen."""
+    """How many of a few samples, attacked one by one, came back worse than a point that the attack had visited."""
     if evidence.surface.bn == "batch" or training_parts(evidence.surface.model):
         return 0  # a sample alone has no statistics
     light = lightened(evidence.attacker)
@@ -426,7 +425,7 @@ def not_the_best(evidence: Evidence, gain: Gain | None) -> int:
 
 
 def is_worse(one: Evidence, returned: Views, seen: Views, gain: Gain | None) -> bool:
-    """Whether a seen point flips this sample, or (with `gain`) lies higher, and the returned one does not.
+    """Whether a visited point flips this sample, or lies higher by `gain`, while the returned one does not.
 
     Shapes: returned (1, ...) and seen (m, ...) of every view.
     """

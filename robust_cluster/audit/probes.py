@@ -1,7 +1,7 @@
-"""What the checks measure with: moves and flips of the probe rows, bounds of differences, independent weak attacks.
+"""The yardsticks of the checks: moves and flips of the probe rows, bounds of differences, weak attacks.
 
 The weak attacks (one gradient step, random noise, the direction to the nearest other cluster's mean) are written here a
-second time on purpose: an error in an attack's file must not hide in its own yardstick.
+second time on purpose: an error in an attack's file must not also stand in what it is measured by.
 """
 
 import copy
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 Visited = list[Views]
 
 DRAWS = 1000  # resamples of a bootstrap
-JITTER = 0.1  # share of the radius, the start of a step where the objective is flat at the clean point
+JITTER = 0.1  # share of the radius at which a step starts where the objective is flat at the clean point
 EDGE = 1e-4  # log units: a point so close to the boundary may fall on either side by rounding alone
 
 
@@ -48,7 +48,7 @@ def attempt(what: Callable[[], Views]) -> tuple[Views | None, str]:
 def at_radius(evidence: Evidence, eps: float) -> dict[str, Any]:
     """The settings that give the audited attack another radius, in pixels or units of the embedding.
 
-    A radius for each view keeps their proportions.
+    Where each view has its own radius, all keep their proportions.
     """
     attacker, budget = evidence.attacker, evidence.attacker.budget
     if not attacker.bounded:
@@ -64,7 +64,7 @@ def pixels(evidence: Evidence) -> float:
 
 
 def unit_of(evidence: Evidence) -> float:
-    """What a radius of 1 in a config is in the units that the model sees."""
+    """How large a radius of 1 in a config is in the units that the model sees."""
     return evidence.surface.model.info.unit if evidence.surface.space == "input" else 1.0
 
 
@@ -105,9 +105,9 @@ FLAT = (divergence, displacement)  # without a gradient at the clean point
 
 
 def objective_of(attacker: Attack) -> tuple[Gain, bool]:
-    """What an attacker ascends, and whether that is known; the margin where it is not.
+    """The objective that an attacker ascends, and whether that is certain; the margin where it is not.
 
-    Named objectives are computed anew here; one that the attacker was given at its construction is taken as it is.
+    A named objective is computed by the code here; a function that the attacker was made with is taken as it is.
     """
     objective = getattr(attacker, "objective", None)
     if callable(objective):
@@ -168,9 +168,9 @@ def one_step(evidence: Evidence, gain: Gain = margin) -> Views:
 
 
 def noise_draw(evidence: Evidence, kind: Literal["uniform", "sign", "gaussian"], share: float = 1.0) -> Views:
-    """One random point of every sample on its budget's ball ("sign", "gaussian") or inside it, at a share of it.
+    """One random point for every sample, on the sphere of `share` of its radius ("sign", "gaussian") or inside it.
 
-    "gaussian" has the radius' L2 norm under an L2 budget, and is cut to the ball under L-infinity.
+    "gaussian" has the radius as its L2 norm under an L2 budget, and is cut to the ball under L-infinity.
     """
     budget, moved = evidence.attacker.budget, []
     for view, clean in enumerate(evidence.clean):
@@ -184,7 +184,7 @@ def noise_draw(evidence: Evidence, kind: Literal["uniform", "sign", "gaussian"],
 
 
 def equal_noise(evidence: Evidence, points: Views) -> Views:
-    """Gaussian directions with the L2 norm that each sample and view was moved by: for attacks without a radius."""
+    """Clean points moved in random directions as far as the attack moved them: noise for attacks without a radius."""
     moved = []
     for clean, point in zip(evidence.clean, points, strict=True):
         shape, draw = (-1, *[1] * (clean.ndim - 1)), torch.randn_like(clean)
@@ -206,9 +206,9 @@ def best_noise(evidence: Evidence, draws: int) -> Flags:
 
 
 def to_other_means(evidence: Evidence) -> Views | None:
-    """Points moved from their cluster's mean towards the nearest other one's, None where there is one cluster.
+    """Points moved from their cluster's mean toward the nearest other one's, None where there is one cluster.
 
-    The attack of a nearest-mean surrogate, which knows the victim's clean labels and no gradient of it.
+    It attacks a nearest-mean surrogate, so it uses the victim's clean labels and no gradient of it.
     """
     budget, own = evidence.attacker.budget, torch.as_tensor(evidence.own)
     present = own.unique()
@@ -228,7 +228,7 @@ def to_other_means(evidence: Evidence) -> Views | None:
 def mean_bound(values: npt.ArrayLike, *, side: Literal["lower", "upper"], seed: int = 0) -> float:
     """The one-sided 95 % bound of a mean by the percentile bootstrap over samples (Efron 1979): the slack of a check.
 
-    `values` (n,) are differences of the same samples, so the bound is that of a paired comparison. 0 of no samples.
+    `values` (n,) are differences on the same samples, so that the comparison is paired. 0 where there are none.
     """
     of = np.asarray(values, dtype=float)
     if not len(of):
@@ -243,9 +243,9 @@ def exceeds(stronger: Flags, weaker: Flags) -> bool:
 
 
 def watched(surface: Surface, seen: Visited) -> Surface:
-    """The surface on a copy of its model that notes every point it is asked about, in float32.
+    """The surface on a copy of its model that adds every point it is asked about to `seen`, in float32.
 
-    The copy's class is made anew, so that a copy of the copy (in float64, say) notes too.
+    The copy has a class of its own, so that a copy of the copy (in float64, say) does so too.
     """
     kind, names = type(surface.model), ("encode",) if surface.space == "input" else ("assign", "log_assign", "labels")
 
@@ -268,7 +268,7 @@ def visited(alone: Evidence, attacker: Attack, surface: Surface, seen: Visited) 
     """The point that an attacker returns for one sample, and all points inside the budget that it asked about.
 
     `surface` is `watched` with `seen`. Shapes: (1, ...) and (m, ...) of every view. The attacker gets that sample
-    alone, so each point is one of it.
+    alone, so every point that it asks about is one of that sample.
     """
     seen.clear()
     returned = attacker.budget.clip(alone.clean, alone.propose(attacker, surface))
@@ -293,7 +293,7 @@ class Gradients:
 
 
 def wired(surface: Surface, found: Gradients) -> Surface:
-    """The surface on a copy of its model that tells whether gradients flow back through it."""
+    """The surface on a copy of its model that sets `found.flowed` when a gradient flows back through it."""
     kind = type(surface.model)
 
     def tell(gradient: Tensor) -> None:
@@ -316,7 +316,7 @@ def wired(surface: Surface, found: Gradients) -> Surface:
 
 
 def largest_radius(evidence: Evidence) -> float:
-    """A radius in pixels or latent units that reaches every valid value, or every other probe row without a box."""
+    """A radius, in pixels or latent units, that reaches every valid value; without a box, every other probe row."""
     budget, clean = evidence.attacker.budget, evidence.clean
     entries = max(view[0].numel() for view in clean)
     if budget.bounds is not None:

@@ -1,6 +1,7 @@
-"""Checks 9 to 17: whether a stronger attack was in reach. Minutes, on at most 1,000 points, in an audit."""
+"""Checks 9 to 17: whether a stronger attack was in reach. They take minutes, on at most 1,000 points, in an audit."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,19 +10,33 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks.base import Gain
+from robust_cluster.attacks.ensemble import kinds
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Evidence, Predicted, Status, Verdict, joined, lightened, not_run, setting
+from robust_cluster.audit.base import (
+    ACC_KEPT,
+    ACC_MATCHED,
+    FLIP,
+    Evidence,
+    Predicted,
+    Status,
+    Verdict,
+    joined,
+    lightened,
+    not_run,
+    setting,
+)
 from robust_cluster.audit.mechanics import UNBOUNDED
 from robust_cluster.data.base import Views
+from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
 
-POINT = 0.01  # of a flip rate: what "one point" is
-CLIMB = 0.01  # of what the objective climbed
-FLOOR = 0.99  # flips that an attack without a bound must reach
-RADII = (0.25, 0.5, 1.0, 2.0)  # of the audited one
+POINT = 0.01  # one point of a flip rate
+CLIMB = 0.01  # the share of its climb that the objective may add with twice the steps
+FLOOR = 0.99  # the flip rate that an attack without a bound must reach
+RADII = (0.25, 0.5, 1.0, 2.0)  # times the audited one
 NOISE_DRAWS = 100  # random points of each sample; Carlini et al. 2019 speak of 10,000
-SQUARE_QUERIES = 500  # a sample
-TRANSFER_SHARE = 0.005  # of the points
+QUERIES = 500  # a sample, of an attack that sees scores
+TRANSFER_SHARE = 0.005  # the share of points that a transferred attack may flip and this one not
 SWEEP_ROWS = 200
 LISTED = 20  # points that a note names
 STILL = "eps is 0: nothing moves"
@@ -37,14 +52,14 @@ Flags = npt.NDArray[np.bool_]
 
 
 def cannot_compare(evidence: Evidence) -> Verdict | None:
-    """Why no other attack at the same radius can stand beside this one, None where one can."""
+    """Why no other attack at the same radius can be compared with this one, None where one can."""
     if evidence.attacker.budget.norm is None:
         return not_run(UNBOUNDED, needed=False)
     return not_run(STILL, needed=False) if probes.is_still(evidence) else None
 
 
 def beats_one_step(evidence: Evidence) -> Verdict:
-    """As many samples flip as under one gradient step of the whole radius, beyond the slack.
+    """No fewer samples flip than under one gradient step of the whole radius, beyond the slack.
 
     Value: the flip rate less that of the one step. A learned attack, which takes no steps at a sample, is warned of.
     Source: Carlini et al. 2019; Athalye et al. 2018.
@@ -104,8 +119,9 @@ def fewer(evidence: Evidence) -> Evidence:
 
 
 def learned_converged(evidence: Evidence) -> Verdict:
-    """The same of a training log."""
-    log = [point["flip"] for point in evidence.record.get("curve") or [] if point.get("flip") is not None]
+    """The verdict on a learned attack: the flip rate no longer rises in the second half of its training log."""
+    points = evidence.record.get("curve") or []
+    log = [point[str(FLIP)] for point in points if point.get(str(FLIP)) is not None]
     if len(log) < 2:
         return not_run("the training log has no flip rates")
     value = float(log[-1] - log[len(log) // 2 - 1])
@@ -114,18 +130,18 @@ def learned_converged(evidence: Evidence) -> Verdict:
 
 
 def heights(evidence: Evidence, points: Views, gain: Gain) -> npt.NDArray[np.float64]:
-    """The objective (n,) as numbers."""
+    """The objective (n,) as an array of NumPy."""
     found: npt.NDArray[np.float64] = probes.heights(evidence, points, gain).cpu().double().numpy()
     return found
 
 
 def monotone(evidence: Evidence) -> Verdict:
-    """A larger radius flips no fewer samples: the best of all radii up to it never does, and the attack itself hardly.
+    """A larger radius flips no fewer samples, at 1/4, 1/2, 1 and 2 times the audited radius and on the record's curve.
 
-    Radii 1/4, 1/2, 1 and 2 times the audited one, and the record's own. Value: the largest fall of the raw flip rate.
-    Fails where a point of a smaller ball is lost in a larger one (then budgets are not nested), or where the radius
-    changes nothing; warns where the raw curve falls beyond the slack, in flips or in the margin of those that stay.
-    Source: Carlini et al. 2019; ART issue 840; robust-ml issue 3.
+    It fails where a sample that a smaller radius flips is lost although its point lies in the larger ball too (budgets
+    are not nested), or where the radius changes nothing. It warns where the attack's own curve falls beyond the slack,
+    in flips or in the margins of samples that stay. Value: the largest fall of that curve. Source: Carlini et al. 2019;
+    ART issue 840; robust-ml issue 3.
     """
     if (reason := cannot_compare(evidence)) is not None:
         return reason
@@ -169,11 +185,11 @@ def monotone(evidence: Evidence) -> Verdict:
 
 
 def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
-    """The largest fall of the record's own curve, the best attack at every radius, and what to say of it."""
+    """The largest fall of the record's curve, of the best attack at every radius, and a note where it is too large."""
     best: dict[float, float] = {}
     for line in evidence.record.get("radii") or []:
-        if line.get("flip") is not None:
-            best[line["eps"]] = max(best.get(line["eps"], 0.0), line["flip"])
+        if (found := line.get(str(FLIP))) is not None:
+            best[line["eps"]] = max(best.get(line["eps"], 0.0), found)
     rates = [best[eps] for eps in sorted(best)]
     if len(rates) < 2:
         return None, []
@@ -184,7 +200,7 @@ def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
 def unbounded(evidence: Evidence) -> Verdict:
     """Where every valid value may be reached, at least 99 % flip, and ACC under the clean matching is at chance.
 
-    Value: the flip rate. Samples that the clean clustering had wrong may come right: they do not count against it. ACC
+    Value: the flip rate. ACC counts samples that were right before, for those that were wrong may come right. ACC
     matched anew may stay high where clusters were permuted or joined, which the note says. An attack that sees scores
     or labels only is warned of. Source: Carlini et al. 2019 (100 % success without a bound); ART's SecurityCurve.
     """
@@ -211,7 +227,7 @@ def unbounded(evidence: Evidence) -> Verdict:
 
 
 def at_the_floor(evidence: Evidence, labels: Predicted, after: Predicted) -> tuple[list[str], str]:
-    """What is wrong with the ACC of unbounded points, and what is only to be said."""
+    """Problems with the ACC of unbounded points, and a note that is no problem."""
     n_clusters = evidence.surface.model.info.n_clusters
     mapping = match(labels, evidence.own, n_clusters=n_clusters)
     was, is_now = mapping[evidence.own] == labels, mapping[after] == labels
@@ -250,35 +266,35 @@ def real_points(evidence: Evidence) -> Verdict:
 
 
 def wrong_scores(evidence: Evidence, after: Predicted) -> list[str]:
-    """Where the stage's scores of these clusters are not what they must be; without a scorer, the record's names."""
+    """Problems with the stage's scores of these clusters; without a scorer, scores that the record lacks."""
     own, labels = evidence.own, evidence.labels
     if evidence.score is None:
-        metrics = evidence.record.get("metrics") or {}
-        needed = ["flip"] + ["ACC*_clean_map"] * (metrics.get("ACC*") is not None)
-        missing = [name for name in needed if metrics and metrics.get(name) is None]
-        return [f"{name} is not among the scores" for name in missing]
+        record = evidence.record
+        needed = [FLIP] + [ACC_KEPT] * (ACC_MATCHED.read(record) is not None)
+        missing = [metric for metric in needed if record.get("metrics") and metric.read(record) is None]
+        return [f"{metric} is not among the scores" for metric in missing]
     found = evidence.score(labels, own, after)
-    expected = {"flip": float(np.mean(own != after))}
+    expected = {FLIP: float(np.mean(own != after))}
     if labels is not None:
         mapping = match(labels, own, n_clusters=evidence.surface.model.info.n_clusters)
-        expected |= {"ACC*_clean_map": accuracy_under(mapping, labels, after), "ACC*": accuracy(labels, after)}
+        expected |= {ACC_KEPT: accuracy_under(mapping, labels, after), ACC_MATCHED: accuracy(labels, after)}
     problems = []
-    for name, value in expected.items():
-        given = found.get(name)
+    for metric, value in expected.items():
+        given = found.get(str(metric))
         if given is None:
-            problems.append(f"{name} is not among the scores")
+            problems.append(f"{metric} is not among the scores")
         elif abs(given - value) > 1e-9:
-            problems.append(f"{name} is {given:.6g}, must be {value:.6g}")
+            problems.append(f"{metric} is {given:.6g}, must be {value:.6g}")
     return problems
 
 
 def beats_weaker(evidence: Evidence) -> Verdict:
     """No attack that knows less flips more samples, beyond the slack: else gradients are masked.
 
-    White-box attacks stand against Square, against the direction to the nearest other cluster's mean, and against 100
-    random draws of their size; those that see scores or labels against noise. A learned attack, which does not search
-    at a sample, is warned of. Value: the flip rate less the largest of the weaker ones. Source: Carlini et al. 2019;
-    Athalye et al. 2018; AutoAttack's flags.
+    White-box attacks stand against those that see scores (Square), against the direction to the nearest other
+    cluster's mean, and against 100 random draws of their size; those that see scores or labels against noise. A learned
+    attack, which does not search at a sample, is warned of. Value: the flip rate less the largest of the weaker ones.
+    Source: Carlini et al. 2019; Athalye et al. 2018; AutoAttack's flags.
     """
     attacker, n = evidence.attacker, len(evidence)
     if attacker.blind or evidence.knowledge == "none":
@@ -286,13 +302,16 @@ def beats_weaker(evidence: Evidence) -> Verdict:
     if attacker.budget.norm is not None and probes.is_still(evidence):
         return not_run(STILL, needed=False)
     weaker: dict[str, Flags] = {f"{NOISE_DRAWS} random draws": probes.best_noise(evidence, NOISE_DRAWS)}
-    missing = ""
+    missing: list[str] = []
     if attacker.budget.norm is not None and evidence.knowledge == "white":
         if (points := probes.to_other_means(evidence)) is not None:
             weaker["the direction of other means"] = evidence.flips(points)
-        square, missing = other(evidence, "square", {"queries": SQUARE_QUERIES})
-        if square is not None:
-            weaker[f"square with {SQUARE_QUERIES} queries"] = evidence.flips(square)
+        for name in (name for name, kind in kinds().items() if kind.feedback == "score"):
+            points, why_not = other(evidence, name, {"queries": QUERIES})
+            if points is None:
+                missing.append(f"{name}: {why_not}")
+            else:
+                weaker[f"{name} with {QUERIES} queries"] = evidence.flips(points)
     found = evidence.flips(evidence.points)
     value = probes.rate(found) - max(probes.rate(flags) for flags in weaker.values())
     stronger = [f"{name} flips {probes.rate(f):.1%}" for name, f in weaker.items() if probes.exceeds(f, found)]
@@ -300,7 +319,7 @@ def beats_weaker(evidence: Evidence) -> Verdict:
         note = f"{', '.join(stronger)}; the attack {probes.rate(found):.1%}"
         return Verdict("warn" if attacker.trained else "fail", value, 0.0, n, note)
     if missing:
-        return not_run(f"square: {missing}; random draws flip no more")
+        return not_run(f"{'; '.join(missing)}; random draws flip no more")
     return Verdict("pass", value, 0.0, n, ", ".join(f"{name}: {probes.rate(f):.1%}" for name, f in weaker.items()))
 
 
@@ -313,7 +332,7 @@ def other(evidence: Evidence, name: str, overrides: Mapping[str, Any]) -> tuple[
 
 
 def beats_transfer(evidence: Evidence) -> Verdict:
-    """Hardly any sample is flipped by points made for another model and not by the attack: at most 0.5 %.
+    """At most 0.5 % of the samples are flipped by points made for another model and not by the attack itself.
 
     The other models: the nearest mean of the clean clusters in the attacked space, the model before its defense, and
     the source of a transfer attack where the evidence has one. Value: the share of such samples; the note names them.
@@ -344,19 +363,19 @@ def beats_transfer(evidence: Evidence) -> Verdict:
 def worst_case(evidence: Evidence) -> Verdict:
     """A headline counts a sample as flipped if any of its attacks flips it, which is not the best attack's mean.
 
-    Value: the flip rate less the share that any member flips, on at most 200 points with lightened members. Source:
-    Carlini et al. 2019; AutoAttack issue 45. One attack alone is no headline: it is not run there, and never a pass.
+    Value: the flip rate less the share that any member flips, on at most 200 points with lightened members. One attack
+    alone is no headline: the check is not run there. Source: Carlini et al. 2019; AutoAttack issue 45.
     """
     few = evidence.probe(SWEEP_ROWS)
     attacker = few.rebuilt(lightened(few.attacker))
     each = getattr(attacker, "perturb_each", None)
     if each is None:
         return not_run("one attack alone: a headline needs the worst case of several")
-    metrics = evidence.record.get("metrics") or {}
-    members = {name: value for name, value in metrics.items() if name.startswith("flip_") and value is not None}
+    whole, metrics = FLIP.read(evidence.record), map(Metric.parse, evidence.record.get("metrics") or ())
+    members = {m: m.read(evidence.record) or 0.0 for m in metrics if m.member and m == replace(FLIP, member=m.member)}
     problems = []
-    if members and metrics.get("flip") is not None and metrics["flip"] < max(members.values()) - 1e-9:
-        problems.append(f"flip {metrics['flip']:.1%} is below {max(members, key=members.__getitem__)}")
+    if members and whole is not None and whole < max(members.values()) - 1e-9:
+        problems.append(f"flip {whole:.1%} is below {max(members, key=members.__getitem__)}")
     torch.manual_seed(few.seed)
     apart: dict[str, list[Views]] = {}
     for batch in few.batches():
@@ -373,10 +392,10 @@ def worst_case(evidence: Evidence) -> Verdict:
 
 
 def sweep(evidence: Evidence) -> Verdict:
-    """No other step size, objective or optimiser flips over 1 point more: PGD and APGD on margin and divergence,
+    """No other step size, objective or optimizer flips over 1 point more, on at most 200 points.
 
-    and the attack's own step times 1/2 and 2, on at most 200 points. Value: the best of them less the attack. Source:
-    Carlini et al. 2019, hyper-parameters.
+    PGD and APGD on margin and divergence are tried, and the attack's own step times 1/2 and 2. Value: the flip rate of
+    the best of them less the attack's. Source: Carlini et al. 2019, hyper-parameters.
     """
     if (reason := cannot_compare(evidence)) is not None:
         return reason
@@ -402,7 +421,7 @@ def sweep(evidence: Evidence) -> Verdict:
 
 
 def variants(evidence: Evidence) -> Iterator[tuple[str, Views | None, str]]:
-    """Names and points of other settings, or None and why they were refused."""
+    """Name, points and "" of each other setting that is tried; None and the reason where it was refused."""
     step = setting(evidence.attacker, "relative_step")
     if isinstance(step, float):
         for factor in (0.5, 2.0):

@@ -24,9 +24,9 @@ from robust_cluster.cli.options import (
     TextColumn,
     Verb,
     classes,
+    data_folders,
     offer,
     option,
-    places,
 )
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import DataError, UnknownNameError
@@ -35,8 +35,8 @@ from robust_cluster.runs.spec import DataRef
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robust_cluster.data.base import Labels, Places
-    from robust_cluster.data.places import Published
+    from robust_cluster.data.base import Folders, Labels
+    from robust_cluster.data.sources import SourceFile
     from robust_cluster.data.sparse import SparseView
 
 SUMMARY = "List, fetch, prepare, import and verify data sets."
@@ -61,9 +61,9 @@ class DataOptions:
     debug: Debug = False
 
     @property
-    def places(self) -> "Places":
+    def folders(self) -> "Folders":
         """Where data are looked for."""
-        return places(self.data_dir, quiet=self.quiet)
+        return data_folders(self.data_dir, quiet=self.quiet)
 
     def show(self, content: Any, line: str) -> None:
         """Print a result on stdout: as JSON, or in a line."""
@@ -123,7 +123,7 @@ def list_data(ctx: typer.Context, options: DataOptions) -> None:
     """Print every data set that has a name here, and whether its files are there."""
     from robust_cluster.data.prepare import available
 
-    rows = [{"name": name, "state": state, "what": what} for name, what, state in available(options.places)]
+    rows = [{"name": name, "state": state, "what": what} for name, what, state in available(options.folders)]
     if options.json:
         console.show_json(rows)
     else:
@@ -132,7 +132,7 @@ def list_data(ctx: typer.Context, options: DataOptions) -> None:
 
 def info(ctx: typer.Context, options: NameOptions) -> None:
     """Print what is known of one data set."""
-    facts = _facts(options.name, options.places, options)
+    facts = _facts(options.name, options.folders, options)
     if options.json:
         console.show_json(facts)
         return
@@ -143,31 +143,31 @@ def info(ctx: typer.Context, options: NameOptions) -> None:
             sys.stdout.write(f"{'' if number else key:{width}}  {shown}\n")
 
 
-def _facts(name: str, where: "Places", options: DataOptions) -> dict[str, Any]:
+def _facts(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any]:
     """Key -> value of everything that `rc data info` tells. Raises: UnknownNameError, DataError."""
-    from robust_cluster.data import store
-    from robust_cluster.data.places import bytes_in_words
-    from robust_cluster.data.prepare import available, sources
+    from robust_cluster.data import cache
+    from robust_cluster.data.prepare import available, source_files
+    from robust_cluster.data.sources import bytes_in_words
 
-    known = {row[0]: row[1:] for row in available(where)}
+    known = {row[0]: row[1:] for row in available(folders)}
     if name not in known:
         raise UnknownNameError("data set", name, known, listing="rc data ls")
     what, state = known[name]
     facts: dict[str, Any] = {"name": name, "what": what, "state": state}
     module = _module(name)
-    files = sources(DataRef(name), where)
-    prepared = [entry for entry in store.entries("prepared", where) if entry.about["ref"]["name"] == name]
-    current = [one for one in prepared if files is None or one.about["sources"] == store.fingerprint(files)]
+    files = source_files(DataRef(name), folders)
+    prepared = [entry for entry in cache.entries("prepared", folders) if entry.about["ref"]["name"] == name]
+    current = [one for one in prepared if files is None or one.about["sources"] == cache.fingerprint(files)]
     whole = next((entry for entry in current if DataRef(**entry.about["ref"]).label == name), None)
     if files is not None and sum(path.stat().st_size for path in files if path.is_file()) <= SMALL:
-        facts |= _content(name, where, options)
+        facts |= _content(name, folders, options)
     elif whole is not None:
         facts |= _shape(whole.about["info"]["n_samples"], whole.about["info"]["shapes"], whole.labels)
     elif files is not None:
         facts["shape"] = f"rc data prepare {name} tells: reading takes minutes"
     facts["files"] = [str(path) for path in files] if files else "part of a package" if files == () else "not there"
     if module is not None:
-        published: tuple[Published, ...] = module.COLLECTION.files if module.COLLECTION else ()
+        published: tuple[SourceFile, ...] = module.COLLECTION.files if module.COLLECTION else ()
         if published:
             facts["folder"] = module.COLLECTION.name
             facts["published"] = [" ".join(part for part in (f.description, f.url) if part) for f in published]
@@ -185,17 +185,17 @@ def _facts(name: str, where: "Places", options: DataOptions) -> dict[str, Any]:
     return facts
 
 
-def _content(name: str, where: "Places", options: DataOptions) -> dict[str, Any]:
+def _content(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any]:
     """Shape, classes and digest of a data set, which is read for it. Raises: DataError."""
     from robust_cluster.data.prepare import load
 
-    data = load(DataRef(name, normalize="none", n_clusters=2, split="none"), where)
+    data = load(DataRef(name, normalize="none", n_clusters=2, split="none"), folders)
     content = {"values": _values(data.views[0]), "sha256": data.info.sha256, "source": data.source}
     return _shape(data.info.n_samples, data.info.shapes, data.labels) | content
 
 
 def _shape(n_samples: int, shapes: Sequence[Sequence[int]], labels: "Labels | None") -> dict[str, Any]:
-    """Shape of each view and number of classes."""
+    """Shape of each view and number of classes, as `rc data info` shows them."""
     return {
         "shape": [" x ".join(map(str, (n_samples, *shape))) for shape in shapes],
         "classes": "no labels" if labels is None else int(labels.max()) + 1,
@@ -203,7 +203,7 @@ def _shape(n_samples: int, shapes: Sequence[Sequence[int]], labels: "Labels | No
 
 
 def _values(view: "Tensor | SparseView") -> str:
-    """The range of a view's values, and how many of its columns have only one."""
+    """The range of a view's values, and how many of its columns are constant."""
     if not hasattr(view, "flatten"):
         share = len(view.values) / max(1, view.shape[0] * view.shape[1])
         return f"sparse, {share:.2%} are not 0, up to {float(view.values.max()):.4g}"
@@ -214,14 +214,12 @@ def _values(view: "Tensor | SparseView") -> str:
 
 def fetch(ctx: typer.Context, options: NameOptions) -> None:
     """Download the files of a built-in data set into the cache, unless they are there."""
-    from robust_cluster.data.places import download
-
     module = _module(options.name, required=True)
-    found = module.find(options.places)
+    found = module.find(options.folders)
     if found is None and module.COLLECTION is None:
-        module.read(options.places)  # raises the sentence that says how to get it
+        module.read(options.folders)  # raises the sentence that says how to get it
     if found is None:
-        found = download(options.places, module.COLLECTION)
+        found = module.COLLECTION.download(options.folders)
     else:
         options.say(f"{options.name} is there already" if found else f"{options.name} ships with a package")
     options.show([str(path) for path in found], "\n".join(map(str, found)))
@@ -230,18 +228,18 @@ def fetch(ctx: typer.Context, options: NameOptions) -> None:
 
 def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     """Write the arrays that runs with the same choices will map into memory."""
-    from robust_cluster.data import store
-    from robust_cluster.data.places import bytes_in_words
-    from robust_cluster.data.prepare import load, sources
+    from robust_cluster.data import cache
+    from robust_cluster.data.prepare import load, source_files
+    from robust_cluster.data.sources import bytes_in_words
 
-    o, where = options, options.places
+    o, folders = options, options.folders
     # the number of clusters and the split change no array, so that one copy serves every choice of them
     kept = classes(o.subset)
     ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, kept, o.label_column, o.text_column)
-    entry = None if o.force else store.prepared(ref, where, sources(ref, where))
+    entry = None if o.force else cache.prepared(ref, folders, source_files(ref, folders))
     if entry is None:
-        data = load(ref, where, fresh=True)
-        entry = store.write(data, where, sources(ref, where) or ())
+        data = load(ref, folders, fresh=True)
+        entry = cache.write(data, folders, source_files(ref, folders) or ())
     else:
         o.say(f"{ref.label} is prepared already (--force prepares it again)")
     facts = {"folder": str(entry.folder), "bytes": entry.size, "sha256": entry.about["info"]["sha256"]}
@@ -256,13 +254,13 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
 
 def import_file(ctx: typer.Context, options: ImportOptions) -> None:
     """Keep a copy of a user's data in the cache under a name."""
-    from robust_cluster.data import files, store
+    from robust_cluster.data import cache, files
     from robust_cluster.data.formats import Reading
     from robust_cluster.data.prepare import check
 
     raw = files.read(options.path, Reading(options.label_column, options.text_column, options.size))
     check(options.name, raw)
-    entry = store.write_import(options.name, raw, options.places, force=options.force)
+    entry = cache.write_import(options.name, raw, options.folders, force=options.force)
     shapes = ", ".join(" x ".join(map(str, view.shape)) for view in raw.views)
     kind = "images" if raw.image else "vectors"
     labels = "labels" if raw.labels is not None else "no labels"
@@ -273,8 +271,8 @@ def import_file(ctx: typer.Context, options: ImportOptions) -> None:
 def verify(ctx: typer.Context, options: VerifyOptions) -> None:
     """Compare every file that is there with what was published or written. Raises: typer.Exit(1) for a difference."""
     if options.name is not None:
-        _facts_known(options.name, options.places)
-    rows = list(_verified(options.name, options.places))
+        _check_known(options.name, options.folders)
+    rows = list(_verified(options.name, options.folders))
     if options.json:
         console.show_json(rows)
     elif rows:
@@ -285,23 +283,24 @@ def verify(ctx: typer.Context, options: VerifyOptions) -> None:
         raise typer.Exit(1)
 
 
-def _verified(name: str | None, where: "Places") -> Iterator[dict[str, str]]:
+def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
     """Data set, file and state of every published file and every stored folder that is there."""
     from robust_cluster import discover
-    from robust_cluster.data import store
+    from robust_cluster.data import cache
 
     seen: set[Path] = set()  # data sets share files
     for known in discover.names("data"):
         module = _module(known)
         if name in (None, known) and module is not None and module.COLLECTION is not None:
-            files = {file.name: file for file in (*module.COLLECTION.files, *getattr(module, "UNPACKED", ()))}
-            for path in [path for path in module.find(where) or () if path not in seen]:
+            instead = module.COLLECTION.instead
+            files = {file.name: file for file in (*module.COLLECTION.files, *(instead.files if instead else ()))}
+            for path in [path for path in module.find(folders) or () if path not in seen]:
                 seen.add(path)
                 file = files.get(path.name) or files.get(f"{path.name}.gz")
                 state = _state(file, path) if file else "ok: no checksum is known"
                 yield {"name": known, "file": str(path), "state": state}
-    for kind in store.KINDS:
-        for entry in store.entries(kind, where):
+    for kind in cache.KINDS:
+        for entry in cache.entries(kind, folders):
             of = entry.about["ref"]["name"] if kind == "prepared" else entry.folder.name
             if name in (None, of):
                 try:
@@ -312,9 +311,9 @@ def _verified(name: str | None, where: "Places") -> Iterator[dict[str, str]]:
                 yield {"name": of, "file": str(entry.folder), "state": state}
 
 
-def _state(file: "Published", path: Path) -> str:
-    """What a published file's bytes say. A .gz may have been packed anew: then it has to unpack without a fault."""
-    from robust_cluster.data.places import check, unpacks
+def _state(file: "SourceFile", path: Path) -> str:
+    """Whether a file is as it was published, in words. A .gz that was packed anew must unpack without a fault."""
+    from robust_cluster.data.sources import check, unpacks
 
     if path.name != file.name:
         return "ok: unpacked, so its checksum is not comparable"
@@ -327,11 +326,11 @@ def _state(file: "Published", path: Path) -> str:
     return "ok: as published" if file.checksum else "ok: no checksum is known"
 
 
-def _facts_known(name: str, where: "Places") -> None:
-    """Nothing for a name that there is. Raises: UnknownNameError."""
+def _check_known(name: str, folders: "Folders") -> None:
+    """Raises UnknownNameError for a name that no data set has."""
     from robust_cluster.data.prepare import available
 
-    known = [row[0] for row in available(where)]
+    known = [row[0] for row in available(folders)]
     if name.removeprefix(NOISY) not in known:
         raise UnknownNameError("data set", name, known, listing="rc data ls")
 

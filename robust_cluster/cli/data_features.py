@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robust_cluster.cli import console
-from robust_cluster.cli.options import Device, Verb, data_path, offer, option, places, positive
+from robust_cluster.cli.options import Device, Verb, data_folders, data_path, offer, option, positive
 from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError
 
@@ -74,10 +76,10 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    where = places(options.data_dir, quiet=options.quiet)
+    folders = data_folders(options.data_dir, quiet=options.quiet)
     device = choose(options.device)
-    network = find_network(options.net, options.weights, where)
-    source = find_source(options.images, path, where)
+    network = find_network(options.net, options.weights, folders)
+    source = find_source(options.images, path, folders)
     work = Work(source, network, output, options.pixels, options.batch_size, device)
     if options.force:
         output.unlink(missing_ok=True)
@@ -92,35 +94,29 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
     err.print(f"next: rc cluster --model ae_kmeans --data {output}")
 
 
-class shown_progress:  # noqa: N801  # read as a statement
-    """Rows done, on stderr: a bar on a terminal, else a line every few seconds and one at the end."""
-
-    def __init__(self, title: str, *, quiet: bool) -> None:
-        self.title = title
-        self.console = console.stderr(quiet=quiet)
-
-    def __enter__(self) -> "Report":
+@contextmanager
+def shown_progress(title: str, *, quiet: bool) -> "Iterator[Report]":
+    """A block that shows on stderr how many rows are done: a bar on a terminal, else a line every few seconds."""
+    err = console.stderr(quiet=quiet)
+    if err.is_terminal:
         from rich.progress import Progress
 
-        if not self.console.is_terminal:
-            self.last, self.begun = 0.0, -1
-            return self._line
-        self.bar = Progress(console=self.console)
-        self.task = self.bar.add_task(self.title, total=None)
-        self.bar.start()
-        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+        with Progress(console=err) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last: float | None = None
 
-    def __exit__(self, *error: object) -> None:
-        if hasattr(self, "bar"):
-            self.bar.stop()
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if last is None:
+            last = 0.0
+            err.print(f"{title}: {total} images" + (f", {done} done before" if done else ""))
+        elif done == total or time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            err.print(f"{title}: {done}/{total}")
 
-    def _line(self, done: int, total: int) -> None:
-        if self.begun < 0:
-            self.begun = done
-            self.console.print(f"{self.title}: {total} images" + (f", {done} done before" if done else ""))
-        elif done == total or time.monotonic() - self.last >= PLAIN_SECONDS:
-            self.last = time.monotonic()
-            self.console.print(f"{self.title}: {done}/{total}")
+    yield report
 
 
 VERB = Verb("features", "Compute features of images with a trained network.", EXAMPLES, FeaturesOptions, compute)

@@ -15,14 +15,15 @@ from robust_cluster.cli.options import (
     Device,
     Profile,
     Verb,
+    data_folders,
     data_path,
     offer_figures,
     option,
-    places,
     positive,
     refuse,
 )
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from robust_cluster.data.base import Dataset
     from robust_cluster.measure.images import Sheet
     from robust_cluster.measure.portraits import Portrait, Strip
-    from robust_cluster.report.plots import Point
+    from robust_cluster.report.paper_figures import Point
     from robust_cluster.report.spec import CellRequest, TableSpec
 
 Answers = list[tuple["CellRequest", Record | None]]
@@ -41,7 +42,7 @@ COLUMNS = 10  # columns of images of one attack
 OF_CHECKPOINTS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
 COUNTED = ("top", "neighbors")  # those whose columns can be counted
 NAMED = 4  # missing runs that a sentence names
-ROUNDING = 0.01  # of the scored samples: another device or number of threads may label so many differently
+ROUNDING = 0.01  # share of the samples that another device or number of threads may label differently
 EXAMPLES = """
 rc figure lpvdn_noise --profile cpu --format csv
 rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf
@@ -52,7 +53,7 @@ SUMMARY = "Draw a paper's figure from runs, or that of one attack or certificate
 
 
 def few(parameter: typer.CallbackParam, number: int | None) -> int | None:
-    """`number`, where one is given. Raises: ConfigError when a figure cannot have so many columns."""
+    """`number` or None, as given. Raises: ConfigError when a figure cannot have so many columns."""
     if number is not None and not 1 <= number <= MOST:
         raise ConfigError(f"{parameter.opts[0]} must be in [1, {MOST}], got {number}")
     return number
@@ -114,39 +115,40 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 
 def draw_run(run: Path, options: FigureOptions) -> None:
-    """Images or the curve of one attack or reattack, or a certificate's."""
-    from robust_cluster.report import figures, robustness
+    """Draw images or the curve of one attack or reattack, or one certificate's figure."""
+    from robust_cluster.report import canvas, radius_curve, run_figures
 
     output = options.output or run / f"{options.name}.png"
-    figures.check_suffix(output)
+    canvas.check_suffix(output)
     store, spec, record = finished(run, stages_of(options.name))
     has_radii = options.name == "curve" and "radii" in record
     if options.format and not has_radii:
         raise ConfigError(f"--format writes the radii of a standard attack, and {run} has no such curve")
-    with figures.style():  # without matplotlib nothing is computed for it
+    with canvas.style():  # without matplotlib nothing is computed for it
         if options.name == "images":
-            figure = figures.images(scored(store, spec, options))
+            figure = run_figures.images(scored(store, spec, options))
         elif options.name == "certificate":
-            figure = figures.certificate(record)
+            figure = run_figures.certificate(record)
         else:
-            figure = robustness.draw(record) if has_radii else figures.curve(record)
-    figures.save(figure, output)
+            figure = radius_curve.draw(record) if has_radii else run_figures.curve(record)
+    canvas.save(figure, output)
     typer.echo(output)
     if options.format:
         beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, robustness.write(record, options.format))
+        console.write_text(beside, radius_curve.write(record, options.format))
         typer.echo(beside)
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
-    """A figure of tables/ and what it shows. Raises: MissingResultError, after the picture, when runs are missing."""
-    from robust_cluster.report import figures, plots
+    """Draw a figure of tables/. Raises: MissingResultError, after the picture is written, when runs are missing."""
+    from robust_cluster.report import canvas, paper_figures
+    from robust_cluster.report.answers import select
     from robust_cluster.report.spec import requests
-    from robust_cluster.report.table import build, load_results, select
+    from robust_cluster.report.table import build, load_results
 
     output = options.output or Path(f"{spec.name}.png")
-    figures.check_suffix(output)
-    kind = plots.drawing_of(spec).kind
+    canvas.check_suffix(output)
+    kind = paper_figures.drawing_of(spec).kind
     if options.count is not None and kind not in COUNTED:
         raise ConfigError(f"{spec.name} has no columns of images to count", hint="leave out --count")
     if options.records and kind in OF_CHECKPOINTS:
@@ -160,21 +162,23 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
         raise missing_runs(spec, missing, asked, options)
     grid = build(spec, usable, profile=options.profile)
     note = f"profile {options.profile}, {len(asked) - len(missing)} of {len(asked)} runs"
-    with figures.style():
+    with canvas.style():
         if kind in ("lines", "heat", "learning"):
-            is_learning = kind == "learning"
-            points = (
-                plots.logged_points(spec, logs(spec, answers, options)) if is_learning else plots.swept_points(grid)
-            )
-            notes = [note, plots.statistic(spec, points), *(plots.collapsed(spec, answers) if is_learning else [])]
-            figure = plots.draw(spec, options.profile, points, "; ".join(notes))
+            notes: list[str] = []
+            if kind == "learning":
+                points = paper_figures.logged_points(spec, logs(spec, answers, options))
+                notes = paper_figures.collapsed(spec, answers)
+            else:
+                points = paper_figures.swept_points(grid)
+            notes = [note, paper_figures.statistic(spec, points), *notes]
+            figure = paper_figures.draw(spec, options.profile, points, "; ".join(notes))
         else:
             figure, points = pictured(spec, answers, note, options)
-    figures.save(figure, output)
+    canvas.save(figure, output)
     typer.echo(output)
     if options.format:
         beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, plots.write(spec, points, grid.caption, options.format))
+        console.write_text(beside, paper_figures.write(spec, points, grid.caption, options.format))
         typer.echo(beside)
     if missing:
         raise missing_runs(spec, missing, asked, options)
@@ -183,7 +187,7 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
 def missing_runs(
     spec: "TableSpec", missing: "Sequence[CellRequest]", asked: "Sequence[CellRequest]", options: FigureOptions
 ) -> MissingResultError:
-    """The sentence that names the first of the missing runs, and the command that makes them."""
+    """The error that names the first of the missing runs, and the command that makes them."""
     plain = ("method", "data")
     named = [
         ", ".join(
@@ -210,7 +214,7 @@ def store_of(spec: RunSpec, options: FigureOptions) -> RunStore:
 
 
 def only_records(options: FigureOptions) -> ConfigError:
-    """The sentence for a figure that is drawn of more than records have."""
+    """The error for a figure that needs the runs themselves where only records are given."""
     return ConfigError(
         f"{options.name} is drawn of the runs themselves, and --from has their records alone",
         hint="--runs-dir DIR in place of --from",
@@ -218,54 +222,54 @@ def only_records(options: FigureOptions) -> ConfigError:
 
 
 def logs(spec: "TableSpec", answers: Answers, options: FigureOptions) -> "list[tuple[CellRequest, Sequence[Record]]]":
-    """Each finished run with the lines of its log, from its record where that keeps what is drawn."""
-    from robust_cluster.report import plots
+    """Each finished run with the lines that are drawn: those that its record keeps, else those of its log."""
+    from robust_cluster.report import paper_figures
 
     found: list[tuple[CellRequest, Sequence[Record]]] = []
     for request, record in answers:
         if record is not None:
-            lines = plots.recorded(record, plots.drawing_of(spec).logged)
+            lines = paper_figures.recorded(record, paper_figures.drawing_of(spec).logged)
             run = RunSpec.from_json(record["spec"])
             found.append((request, store_of(run, options).lines(run) if lines is None else lines))
     return found
 
 
 def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOptions) -> "tuple[Figure, list[Point]]":
-    """A scatter or rows of images of one run a place, the first of its seeds."""
-    from robust_cluster.measure import portraits as gallery
-    from robust_cluster.report import plots
+    """A scatter or rows of images, for each cell from the first of its seeds that has run."""
+    from robust_cluster.measure import portraits
+    from robust_cluster.report import paper_figures
 
     firsts: dict[tuple[str, str], tuple[CellRequest, Record]] = {}
     for request, record in answers:
         if record is not None:
-            firsts.setdefault(plots.names_of(spec, request), (request, record))
-    note = "; ".join([note, *plots.collapsed(spec, firsts.values())])
-    drawing = plots.drawing_of(spec)
+            firsts.setdefault(paper_figures.names_of(spec, request), (request, record))
+    note = "; ".join([note, *paper_figures.collapsed(spec, firsts.values())])
+    drawing = paper_figures.drawing_of(spec)
     count = options.count or drawing.count
     shown: dict[str, dict[str, Portrait]] = {}
-    for (panel, curve), portrait in portraits(firsts, options):
+    for (panel, curve), portrait in each_portrait(firsts, options):
         shown.setdefault(panel, {}).setdefault(curve, portrait)
     each = {f"{panel}{curve}": one for panel, curves in shown.items() for curve, one in curves.items()}
     if drawing.kind == "scatter":
-        clouds = {title: gallery.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
-        return plots.draw_clouds(spec, clouds, note), plots.cloud_points(clouds)
+        clouds = {title: portraits.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
+        return paper_figures.draw_clouds(spec, clouds, note), paper_figures.cloud_points(clouds)
     sheets: dict[str, list[Strip]] = {}
     if drawing.kind == "top":
-        sheets = {title: gallery.surest(one, count) for title, one in each.items()}
+        sheets = {title: portraits.surest(one, count) for title, one in each.items()}
     for panel, curves in shown.items() if drawing.kind != "top" else ():
         models, title = list(curves.items()), panel.removesuffix(", ")
         sheets[title] = (
-            gallery.outputs(models)
+            portraits.outputs(models)
             if drawing.kind == "outputs"
-            else gallery.neighbors(models, drawing.space, drawing.query, count)
+            else portraits.neighbors(models, drawing.space, drawing.query, count)
         )
-    return plots.draw_strips(spec, sheets, note), plots.strip_points(sheets)
+    return paper_figures.draw_strips(spec, sheets, note), paper_figures.strip_points(sheets)
 
 
-def portraits(
+def each_portrait(
     runs: "Mapping[tuple[str, str], tuple[CellRequest, Record]]", options: FigureOptions
 ) -> "Iterator[tuple[tuple[str, str], Portrait]]":
-    """Panel and curve, and the model of each run; data that several runs share are read once."""
+    """Panel and curve with the model of each run; data that several runs share are read once."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.finished import portrait
 
@@ -280,14 +284,14 @@ def portraits(
 
 
 def stages_of(figure: str) -> tuple[Stage, ...]:
-    """The stages whose runs a figure of one run is drawn of."""
+    """The stages whose runs have this figure."""
     return ("certify",) if figure == "certificate" else ("attack", "reattack")
 
 
 def finished(
     folder: Path, stages: tuple[Stage, ...], purpose: str = "a figure is drawn of"
 ) -> tuple[RunStore, RunSpec, Record]:
-    """The store, spec and record of a finished run of one of some stages; `purpose` begins the sentence for others.
+    """The store, spec and record of a finished run of one of `stages`; `purpose` begins the message for other runs.
 
     Raises: MissingResultError when there is no such run or it is not done, ConfigError for another stage, StoreError.
     """
@@ -316,7 +320,7 @@ def finished(
 
 
 def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
-    """The misled samples; a note on stderr when they are labelled otherwise than the record says."""
+    """The misled samples; a note on stderr when they are labeled otherwise than the record says."""
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.finished import check_pixels, sheet
 
@@ -325,7 +329,7 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     found = sheet(
         spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS
     )
-    recorded = (store.record(spec) or {})["metrics"]["flip"]
+    recorded = Metric("flip", "attack").read(store.record(spec) or {}) or 0.0
     if abs(found.flip - recorded) > ROUNDING:
         shares = f"{100 * found.flip:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"
         console.stderr().print(f"note: {shares}: another device or version")
@@ -341,7 +345,7 @@ def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
     if path is None and data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        return prepared(spec.data, places(data_dir), path=path)
+        return prepared(spec.data, data_folders(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from robust_cluster.cli import console
-from robust_cluster.cli.options import DataDir, Json, Profile, Verb, option, places
+from robust_cluster.cli.options import DataDir, Json, Profile, Verb, data_folders, option
 from robust_cluster.discover import PACKAGE, Kind, modules
 from robust_cluster.errors import ConfigError
 
@@ -100,7 +100,7 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
     elif kind == "data" and options.kind:
         from robust_cluster.data.prepare import available
 
-        for name, what, state in available(places(options.data_dir)):
+        for name, what, state in available(data_folders(options.data_dir)):
             yield {"kind": kind, "name": name, "what": what, "state": state}
     else:
         yield from ({"kind": kind, "name": name, "what": what} for name, what in descriptions(kind))

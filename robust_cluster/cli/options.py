@@ -17,7 +17,7 @@ from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
 
 if TYPE_CHECKING:
-    from robust_cluster.data.base import Places
+    from robust_cluster.data.base import Folders
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
@@ -133,20 +133,20 @@ Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
 Json = Annotated[bool, option("--json", help="Print a JSON document.")]
 
 
-def places(data_dir: Path | None, *, quiet: bool = False) -> "Places":
+def data_folders(data_dir: Path | None, *, quiet: bool = False) -> "Folders":
     """Where data are looked for: --data-dir, the folder in RC_DATA, the system's, the cache (RC_CACHE).
 
     RC_DATA may also be the value of --data: it is a place only when it names a folder. Raises: ConfigError when it is
     an absolute path to nothing.
     """
     from robust_cluster.cli.console import download_progress
-    from robust_cluster.data.base import Places
+    from robust_cluster.data.base import Folders
 
     named = Path(os.environ.get("RC_DATA", "")).expanduser()
     if named.is_absolute() and not named.exists():
         raise ConfigError(f"RC_DATA must be an existing folder (or what --data takes), got {named}")
-    environment = named if os.environ.get("RC_DATA") and named.is_dir() else None
-    found = Places(data_dir, environment=environment, progress=download_progress(quiet=quiet))
+    rc_data = named if os.environ.get("RC_DATA") and named.is_dir() else None
+    found = Folders(data_dir, rc_data=rc_data, progress=download_progress(quiet=quiet))
     cache = os.environ.get("RC_CACHE")
     return replace(found, cache=Path(cache).expanduser()) if cache else found
 

@@ -12,7 +12,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, StageOptions, integers, overrides, places, sweeps
+from robust_cluster.cli.options import RunOptions, StageOptions, data_folders, integers, overrides, sweeps
 from robust_cluster.errors import ConfigError, MissingResultError, StoreError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
@@ -62,7 +62,7 @@ class Session:
         from robust_cluster.data.prepare import load
 
         is_run = not (self.options.no_run or self.options.dry_run)
-        where = replace(places(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
+        where = replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
         return load(ref, where, path=path)
 
     def plan(self, request: "Request", dataset: "Dataset") -> "Plan":

@@ -112,7 +112,7 @@ def needs_curve(spec: "TableSpec") -> bool:
 
 
 def show_claims(ctx: typer.Context, options: TableOptions) -> None:
-    """Print what becomes of every claim. Raises: MissingResultError, after that, when none has enough runs."""
+    """Print a ruling on every claim. Raises: MissingResultError, after printing, when no claim has enough runs."""
     from robust_cluster.report.claims import LEGEND, judge, load_claims, rows
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
@@ -140,7 +140,7 @@ def plain(value: str | float | None) -> str:
 
 
 def of_seeds(asked: "Sequence[CellRequest]", seeds: Sequence[int], options: TableOptions) -> "list[CellRequest]":
-    """The requests of some seeds. Raises: ConfigError for a seed that the table has not."""
+    """The requests of these seeds. Raises: ConfigError for a seed that the table does not have."""
     known = sorted({request.seed for request in asked})
     for seed in seeds:
         if seed not in known:
@@ -150,7 +150,7 @@ def of_seeds(asked: "Sequence[CellRequest]", seeds: Sequence[int], options: Tabl
 
 
 def check_free(given: Mapping[str, Any], asked: "Sequence[CellRequest]", spec: "TableSpec") -> None:
-    """Raises: ConfigError for another value of what the table itself decides: its cells would not hold those runs."""
+    """Refuse another value for a setting that the table decides: no cell would show those runs. Raises: ConfigError."""
     fixed = [item for request in asked for item in (*request.settings.items(), *request.own_settings.items())]
     if taken := sorted({key for key, value in fixed if key in given and given[key] != value}):
         raise ConfigError(
@@ -159,7 +159,7 @@ def check_free(given: Mapping[str, Any], asked: "Sequence[CellRequest]", spec: "
 
 
 def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan], list[Record]]":
-    """Plans and records of the requests that share one data set; none, and a sentence, where it cannot be had."""
+    """Plans and records of the requests that share one data set; without the data, none and a sentence on stderr."""
     from robust_cluster.stages.chain import Request
 
     options = session.options

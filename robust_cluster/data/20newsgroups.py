@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
 
@@ -18,7 +17,7 @@ LICENSE = NO_LICENSE
 COLLECTION = Collection(
     "20newsgroups",
     (
-        Published(
+        SourceFile(
             "20news-bydate.tar.gz",
             "https://ndownloader.figshare.com/files/5975967",
             14_000_000,  # as scikit-learn tells it
@@ -27,21 +26,17 @@ COLLECTION = Collection(
     ),
     ("20news_home",),
 )
+find = COLLECTION.find
 PARTS = ("20news-bydate-train", "20news-bydate-test")
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The archive, or None."""
-    return where.find(places, COLLECTION)
-
-
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """A sparse matrix (18846, 2000) with rows of squared length 2,000, and the groups' names. Raises: DataError.
 
     Only the body of a post counts: its header names the group, which is the label. A post whose body has none of the
     words is a row of zeros.
     """
-    (path,) = where.get(places, COLLECTION)
+    (path,) = COLLECTION.get(folders)
     posts = [post for part in PARTS for post in _posts(path, part)]
     matrix = tfidf(frequent_words("20newsgroups", [body(text) for _, text in posts]))
     matrix.data *= np.float32(matrix.shape[1] ** 0.5)
@@ -70,9 +65,7 @@ def _posts(path: Path, part: str) -> list[tuple[str, str]]:
                 if stream is not None:
                     found.append((folders[-2], folders[-1], stream.read().decode("latin-1")))
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read or is truncated: {error}", hint="delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error
     if not found:
         raise DataError(f"{path} must hold a folder {part} with a folder for each group")
     return [(group, text) for group, _, text in sorted(found)]

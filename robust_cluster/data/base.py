@@ -14,6 +14,7 @@ from robust_cluster.runs.spec import DataRef
 Views = tuple[Tensor, ...]  # V tensors, each (n, *shape_v); single-view data has V = 1
 Stored = tuple[Tensor | SparseView, ...]  # the views of a whole data set: stored[v][rows] is always dense
 Labels = npt.NDArray[np.int64]
+Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class DataInfo:
     `shapes`: one per view, without the sample axis: (d,) for vectors, (channels, height, width) for images.
     `bounds`: (low, high) of every value where the data have them (pixels), else None.
     `scale`: the constant that vector data were multiplied by (1.0 for images). `sha256`: over views and labels.
-    `mean_square`: the mean of x_i^2 over samples, views and entries, after that.
+    `mean_square`: the mean of x_i^2 over samples, views and entries of the scaled data.
     `scaled_bounds`: (low, high) of scaled vectors whose own range is known (images, counts); `bounds` is None there.
     """
 
@@ -81,8 +82,8 @@ class Raw:
     `label_hint`: what to do where there are no labels.
     """
 
-    views: tuple[npt.NDArray[np.generic] | Matrix, ...]
-    labels: npt.NDArray[np.generic] | None
+    views: tuple[Array | Matrix, ...]
+    labels: Array | None
     image: bool
     source: str
     range: tuple[float, float] | None = None
@@ -90,23 +91,26 @@ class Raw:
 
 
 class Progress(Protocol):
-    """Is told of a download: the file's name, bytes that are there, bytes in all or None; done == total ends it."""
+    """Called as a file is downloaded, with its name, the bytes that are there, and how many it has in all, if known.
+
+    The last call has done == total.
+    """
 
     def __call__(self, name: str, done: int, total: int | None) -> None: ...
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where data files are looked for, first hit wins: `data_dir`, `environment`, the system's folders, the cache.
+class Folders:
+    """Where data files are looked for, first hit wins: `data_dir`, `rc_data`, the system's folders, the cache.
 
-    `data_dir` is --data-dir, `environment` the folder that RC_DATA names. What is in none of them is downloaded into
-    the cache, which also keeps prepared and imported arrays; `progress` is told how far a download is. Without
-    `downloads` it is not there.
+    `data_dir` is --data-dir, `rc_data` the folder that RC_DATA names. What is in none of them is downloaded into
+    the cache, which also keeps prepared and imported arrays. `progress` is told how far a download is; with `downloads`
+    False a file that would have to be downloaded is missing.
     """
 
     data_dir: Path | None = None
     cache: Path = Path.home() / ".cache" / "robust_cluster"
-    environment: Path | None = None
+    rc_data: Path | None = None
     system: tuple[Path, ...] = (Path("/usr/share/datasets"), Path("/usr/local/share/datasets"))  # Debian's packages
     progress: Progress | None = field(default=None, compare=False)
     downloads: bool = field(default=True, compare=False)
@@ -114,4 +118,4 @@ class Places:
     @property
     def roots(self) -> tuple[Path, ...]:
         """The folders in the order in which they are searched."""
-        return tuple(root for root in (self.data_dir, self.environment, *self.system, self.cache) if root is not None)
+        return tuple(root for root in (self.data_dir, self.rc_data, *self.system, self.cache) if root is not None)

@@ -1,27 +1,14 @@
-"""CIFAR-10 as ResNet-50 features of all 60,000 images, as DCAN uses it."""
+"""CIFAR-10 as ResNet-50 features of all 60,000 images, as DCAN uses it: each column standardized.
 
-from dataclasses import replace
-from pathlib import Path
+DCAN does not say how its features are scaled; its tanh layers need columns of one size.
+"""
 
-from robust_cluster.data import cifar10_raw, resnet
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data import cifar10_raw
+from robust_cluster.data.resnet import HE_ET_AL, Features
 
 DESCRIPTION = "CIFAR-10, ResNet-50 features of 60,000 images (train, then test), vectors of 2,048, 10 classes"
-CITATION = f"{cifar10_raw.CITATION}; He et al., Deep residual learning for image recognition, CVPR 2016"
+CITATION = f"{cifar10_raw.CITATION}; {HE_ET_AL}"
 LICENSE = cifar10_raw.LICENSE
 COLLECTION = None  # made of cifar10-raw
-N_SAMPLES = 60_000
-
-
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The feature file, or None."""
-    return resnet.find("cifar10", places)
-
-
-def read(places: Places) -> Raw:
-    """Features (60000, 2048) of the global average pool, each column standardized, and labels. Raises: DataError.
-
-    DCAN does not say how its features are scaled; its tanh layers need columns of one size.
-    """
-    raw = resnet.read("cifar10", N_SAMPLES, places)
-    return replace(raw, views=(resnet.standardized(raw.views[0]),))
+FEATURES = Features("cifar10", 60_000, is_standardized=True)
+find, read = FEATURES.find, FEATURES.read

@@ -2,42 +2,45 @@
 
 import io
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.archive import members
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.archive import contents
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import AGAIN, NO_LICENSE, Collection, SourceFile
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "CIFAR-10, 60,000 images (train, then test), 32x32 in color, 10 classes"
 CITATION = "Krizhevsky, Learning multiple layers of features from tiny images, University of Toronto, 2009"
 LICENSE = NO_LICENSE
 SHAPE = (3, 32, 32)
+UNPACKED = Collection(
+    "cifar10",
+    (
+        SourceFile("data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
+        SourceFile("data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
+        SourceFile("data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
+        SourceFile("data_batch_4", md5="634d18415352ddfa80567beed471001a"),
+        SourceFile("data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
+        SourceFile("test_batch", md5="40351d587109b95175f43aff81a1287e"),
+    ),
+    ("cifar10/cifar-10-batches-py", "cifar-10-batches-py"),
+)
 COLLECTION = Collection(
     "cifar10",
     (
-        Published(
+        SourceFile(
             "cifar-10-python.tar.gz",
             "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
             170_498_071,
             "c58f30108f718f92721af3b95e74349a",
         ),
     ),
+    instead=UNPACKED,
 )
-UNPACKED = (
-    Published("data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
-    Published("data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
-    Published("data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
-    Published("data_batch_4", md5="634d18415352ddfa80567beed471001a"),
-    Published("data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
-    Published("test_batch", md5="40351d587109b95175f43aff81a1287e"),
-)
-FOLDERS = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py")
+find = COLLECTION.find  # the unpacked files, or the archive alone
 # What a batch needs to rebuild its array of bytes, and nothing else: such a pickle can run no code.
 REBUILD = np.empty(0, np.uint8).__reduce__()[0]
 ALLOWED: dict[tuple[str, str], Any] = {
@@ -48,7 +51,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class Arrays(pickle.Unpickler):
+class SafeUnpickler(pickle.Unpickler):
     """Reads plain containers and NumPy arrays, refuses every other object."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -58,16 +61,9 @@ class Arrays(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The six unpacked batches, or the archive alone, or None."""
-    return where.find(places, Collection("cifar10", UNPACKED, FOLDERS), COLLECTION)
-
-
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Images (60000, 3, 32, 32) uint8 and labels 0 to 9. Raises: DataError."""
-    names = [file.name for file in UNPACKED]
-    contents = members(find(places) or where.get(places, COLLECTION), names)
-    parts = [read_batch(name, contents[name]) for name in names]
+    parts = [read_batch(*batch) for batch in contents(COLLECTION, folders).items()]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="pickled batches of cifar10")
 
@@ -78,14 +74,12 @@ def read_batch(name: str, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.ND
     Raises: DataError for a truncated batch, for one that asks for objects, and for another content.
     """
     try:
-        batch = Arrays(io.BytesIO(content), encoding="bytes").load()
+        batch = SafeUnpickler(io.BytesIO(content), encoding="bytes").load()
         data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], np.int64)
     except pickle.UnpicklingError as error:
         raise DataError(f"cifar10: {name} is no batch that can be read safely: {error}") from error
     except (EOFError, LookupError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
-        raise DataError(
-            f"cifar10: {name} is damaged or truncated: {error!r}", hint="delete it and fetch it again"
-        ) from error
+        raise DataError(f"cifar10: {name} is damaged or truncated: {error!r}", hint=AGAIN) from error
     if data.dtype != np.uint8 or data.shape != (len(labels), int(np.prod(SHAPE))):
         raise DataError(
             f"cifar10: {name} must hold bytes (n, 3072) and n labels, got {data.dtype} {data.shape} "

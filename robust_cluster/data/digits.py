@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE
 
 DESCRIPTION = "scikit-learn's 1,797 digits, 8x8 counts as vectors of 64, 10 classes"
 CITATION = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
@@ -11,12 +11,12 @@ LICENSE = NO_LICENSE
 COLLECTION = None
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
+def find(folders: Folders) -> tuple[Path, ...] | None:
     """No files: the data ship with scikit-learn."""
     return ()
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Vectors (1797, 64) and labels."""
     from sklearn.datasets import load_digits  # late: `rc data ls` needs no scikit-learn
 

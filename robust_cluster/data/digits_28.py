@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from robust_cluster.data import digits
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.base import Folders, Raw
 
 DESCRIPTION = "scikit-learn's 1,797 digits as 28x28 images, 10 classes"
 CITATION = digits.CITATION
@@ -13,7 +13,7 @@ COLLECTION = None
 find = digits.find
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Images (1797, 28, 28) uint8, resized bilinearly from 8x8, and labels."""
     from sklearn.datasets import load_digits  # late: `rc data ls` needs no scikit-learn
 

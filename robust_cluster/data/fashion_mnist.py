@@ -1,9 +1,5 @@
 """Fashion-MNIST: clothes in the format of MNIST."""
 
-from pathlib import Path
-
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
 from robust_cluster.data.mnist import Family, idx_files
 
 DESCRIPTION = "Fashion-MNIST, 70,000 images of clothes (train, then test), 28x28, 10 classes"
@@ -26,14 +22,4 @@ FAMILY = Family(
     ),
     install="`apt-get install dataset-fashion-mnist`",
 )
-COLLECTION = FAMILY.collection(("train", "t10k"))
-
-
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The four files, or None."""
-    return where.find(places, COLLECTION)
-
-
-def read(places: Places) -> Raw:
-    """All 70,000 images, the 60,000 for training first."""
-    return FAMILY.read(places, ("train", "t10k"))
+COLLECTION, find, read = FAMILY.collection, FAMILY.find, FAMILY.read

@@ -26,14 +26,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_cluster import __version__, discover
-from robust_cluster.data import files, prepare, store
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data import cache, files, prepare
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.formats import arrays, images
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.sources import AGAIN, Collection, SourceFile, hash_of
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 
-OTHERWISE = ("densenet", "googlenet", "inception_v3", "mnasnet")  # loaded or fed in ways of their own by torchvision
+OTHERWISE = ("densenet", "googlenet", "inception_v3", "mnasnet")  # torchvision loads or feeds them in other ways
 SAVE_SECONDS = 5.0  # of work that a killed process loses at most
 READERS = 8  # threads that decode images
 PROVENANCE = "provenance"  # the array of the .npz with the JSON of `Work.provenance`
@@ -55,8 +54,8 @@ class Source(Protocol):
         ...
 
 
-class Folder:
-    """A folder of images, read as they are needed."""
+class ImageFolder:
+    """A folder of images, each of which is read when it is needed."""
 
     def __init__(self, folder: Path) -> None:
         listed = images.find(folder)
@@ -81,8 +80,8 @@ class Folder:
         return torch.cat(list(self.pool.map(one, self.paths[start:stop])))
 
 
-class Arrays:
-    """Images of an array, in memory or mapped into it."""
+class ImageArray:
+    """Images of one array, in memory or mapped into it."""
 
     def __init__(self, name: str, raw: Raw) -> None:
         if not raw.image or len(raw.views) != 1 or not isinstance(raw.views[0], np.ndarray):
@@ -122,9 +121,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be computed: the features of a source by a network, into the .npz `output`.
+    """What to compute: the features of a source's images by a network, written to the .npz `output`.
 
-    `pixels`: a side of what the network sees. `batch_size` changes no number.
+    `pixels`: a side of the images that the network sees. `batch_size` changes no number.
     """
 
     source: Source
@@ -156,32 +155,32 @@ class Work:
         }
 
 
-def find_source(text: str, path: Path | None, places: Places) -> Source:
+def find_source(text: str, path: Path | None, folders: Folders) -> Source:
     """The images that a user names: a folder or file `path`, or a name.
 
     A name is a built-in data set, a file in --data-dir or RC_DATA, or an import.
     Raises: UnknownNameError, DataError, ShapeError.
     """
     if path is None and text not in discover.names("data"):
-        own, imported = prepare.own_files(places), store.imports(places)
+        own, imported = prepare.own_files(folders), cache.imports(folders)
         if text not in own and text in imported:
-            return Arrays(text, store.read_import(text, places))
+            return ImageArray(text, cache.read_import(text, folders))
         if text not in own:
             known = {*discover.names("data"), *own, *imported}
             raise UnknownNameError("images", text, known, listing="rc ls data, or a folder/ of yours")
         path = own[text]
     if path is None:
-        return Arrays(text, cast(Raw, discover.load("data", text).read(places)))
+        return ImageArray(text, cast(Raw, discover.load("data", text).read(folders)))
     if path.is_dir() and not arrays.is_array_folder(path):
-        return Folder(path)
-    return Arrays(path.name, files.read(path))
+        return ImageFolder(path)
+    return ImageArray(path.name, files.read(path))
 
 
-def find_network(name: str, weights: str, places: Places) -> Network:
+def find_network(name: str, weights: str, folders: Folders) -> Network:
     """A network of torchvision in eval(), its last linear layer left out.
 
     `weights`: a file with a state_dict; "default" or the name of one of torchvision's sets of weights, found in a
-    folder weights of a place or downloaded; "none" for random ones of seed 0.
+    subfolder weights of one of the folders or downloaded; "none" for random ones of seed 0.
     Raises: UnknownNameError, ConfigError, DataError.
     """
     from torchvision import models  # seconds, and only features need it
@@ -196,7 +195,7 @@ def find_network(name: str, weights: str, places: Places) -> Network:
     wanted = (chosen or sets.DEFAULT).transforms()
     file: Path | None = None
     if weights != UNTRAINED:
-        file = Path(weights) if chosen is None else _published(name, chosen.url, places)
+        file = Path(weights) if chosen is None else _weights_file(name, chosen.url, folders)
         weights = file.name if chosen is None else chosen.name
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
@@ -213,10 +212,10 @@ def find_network(name: str, weights: str, places: Places) -> Network:
 def extract(work: Work, report: Report) -> bool:
     """Compute the features and write the .npz: `x` (n, width) float32, `y` where there are labels, `provenance`.
 
-    What is done lies in `<output>.part`, so that the same command goes on after it was killed; what another command
-    left there is begun anew. False when `output` has these features already.
-    Raises: ConfigError when it has other ones or is being written; DataError for images that cannot be read, features
-    that are not finite, and a disk that is full.
+    Finished rows lie in `<output>.part`, from which the same command goes on after it was killed; another one starts
+    anew. False when `output` has these features already.
+    Raises: ConfigError when `output` has other features or is being written; DataError for images that cannot be read,
+    features that are not finite, and a disk that is full.
     """
     if work.output.exists():
         if provenance(work.output) != work.provenance:
@@ -254,7 +253,7 @@ def resized(batch: Tensor, size: int) -> Tensor:
 
 
 def _computed(work: Work, part: Path, report: Report) -> npt.NDArray[np.float32]:
-    """The features (n, width), mapped into memory; goes on where `part` ends."""
+    """The features (n, width), mapped into memory; it goes on with the rows that lie in `part`."""
     n, shape = len(work.source), (len(work.source), work.network.width)
     state, rows = part / "done.json", part / "x.npy"
     done = _done(state, rows, work, shape)
@@ -286,7 +285,7 @@ def _computed(work: Work, part: Path, report: Report) -> npt.NDArray[np.float32]
 
 
 def _done(state: Path, rows: Path, work: Work, shape: tuple[int, int]) -> int:
-    """How many rows are computed; 0 where what is there is of another command or damaged."""
+    """How many rows are computed; 0 where those that lie there are of another command or damaged."""
     try:
         content = json.loads(state.read_text(encoding="utf-8"))
         there = np.load(rows, mmap_mode="r", allow_pickle=False)
@@ -297,7 +296,7 @@ def _done(state: Path, rows: Path, work: Work, shape: tuple[int, int]) -> int:
 
 
 def _save(state: Path, x: npt.NDArray[np.float32], done: int, work: Work) -> None:
-    """Rows first, then how many there are."""
+    """Write the rows to disk, then how many are done: a kill in between costs rows, and none is claimed that is not."""
     cast("np.memmap[Any, Any]", x).flush()
     new = state.with_suffix(".new")
     new.write_text(json.dumps({"done": done, "provenance": work.provenance}), encoding="utf-8")
@@ -305,7 +304,7 @@ def _save(state: Path, x: npt.NDArray[np.float32], done: int, work: Work) -> Non
 
 
 def _write(work: Work, part: Path, x: npt.NDArray[np.float32]) -> None:
-    """The .npz at once: a file of the folder `part` takes its place."""
+    """Write the .npz in the folder `part`, then move it to its place, where it appears whole."""
     content: dict[str, Any] = {"x": x, PROVENANCE: np.array(json.dumps(work.provenance))}
     if work.source.labels is not None:
         content["y"] = work.source.labels
@@ -328,15 +327,15 @@ def _behead(net: nn.Module, name: str) -> int:
     return width
 
 
-def _published(name: str, url: str, places: Places) -> Path:
-    """The file of published weights: in a place, torch's folder of downloads, or downloaded. Raises: DataError."""
+def _weights_file(name: str, url: str, folders: Folders) -> Path:
+    """The file of torchvision's weights: in a folder, among torch's downloads, or downloaded. Raises: DataError."""
     file = url.rpartition("/")[2]
-    weights = Collection("weights", (Published(file, url),))
+    weights = Collection("weights", (SourceFile(file, url),))
     torchs = Path(torch.hub.get_dir()) / "checkpoints" / file
     expected = Path(file).stem.rpartition("-")[2]  # torchvision's names end in the first digits of their SHA-256
-    found = where.find(places, weights) or ((torchs,) if torchs.is_file() else None)
+    found = weights.find(folders) or ((torchs,) if torchs.is_file() else None)
     try:
-        (target,) = found or where.download(places, weights)
+        (target,) = found or weights.download(folders)
     except DataError as error:
         raise DataError(
             f"the weights {file} of {name} are not there and could not be downloaded from {url} "
@@ -347,7 +346,7 @@ def _published(name: str, url: str, places: Places) -> Path:
     if not digest.startswith(expected):
         raise DataError(
             f"{target} is damaged or another file: its SHA-256 must begin {expected}, got {digest[:16]}",
-            hint="delete it and fetch it again",
+            hint=AGAIN,
         )
     return target
 
@@ -398,8 +397,7 @@ def _fill(net: nn.Module, name: str, state: dict[str, Tensor]) -> None:
 def _digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal. Raises: DataError."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_of(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

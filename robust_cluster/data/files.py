@@ -7,10 +7,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from robust_cluster.data import text
-from robust_cluster.data.base import Raw
+from robust_cluster.data.base import Array, Raw
 from robust_cluster.data.formats import (
     CORPORA,
     PAIRED,
@@ -25,10 +24,10 @@ from robust_cluster.data.formats import (
     svmlight,
     tables,
 )
+from robust_cluster.data.sources import AGAIN, damaged
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import ConfigError, DataError
 
-Array = npt.NDArray[np.generic]
 # The third byte of an IDX file; numbers of more than one byte are big-endian.
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -105,9 +104,7 @@ def read_idx(path: Path) -> Array:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read or is truncated: {error}", hint="delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
         raise DataError(f"{path} is not an IDX file: it must begin 00 00 08, got {content[:3].hex(' ') or 'nothing'}")
     start = 4 + 4 * content[3]
@@ -118,6 +115,6 @@ def read_idx(path: Path) -> Array:
     if len(content) != expected:
         raise DataError(
             f"{path} is truncated or damaged: {expected} bytes expected for shape {shape}, got {len(content)}",
-            hint="delete it and fetch it again",
+            hint=AGAIN,
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape)

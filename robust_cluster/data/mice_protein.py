@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,27 +21,25 @@ CLASS = "class"  # c-CS-s and seven others; MouseID, Genotype, Treatment and Beh
 COLLECTION = Collection(
     "mice-protein",
     (
-        Published(
+        SourceFile(
             "Data_Cortex_Nuclear.xls",
             "https://archive.ics.uci.edu/ml/machine-learning-databases/00342/Data_Cortex_Nuclear.xls",
         ),
     ),
+    instead=Collection("mice-protein", (SourceFile("Data_Cortex_Nuclear.csv"),)),
 )
-AS_CSV = Collection("mice-protein", (Published("Data_Cortex_Nuclear.csv"),))
+find = COLLECTION.find
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The sheet as .csv or .xls, or None."""
-    return where.find(places, AS_CSV, COLLECTION)
+def read(folders: Folders) -> Raw:
+    """Levels (1080, 77) and the names of the classes.
 
-
-def read(places: Places) -> Raw:
-    """Levels (1080, 77) and the names of the classes. Levels that were not measured become 0, as ADEC's forerunner
-    DynAE does. Raises: DataError for a sheet with other columns, or levels that are no numbers.
+    Levels that were not measured become 0, as in DynAE, ADEC's forerunner.
+    Raises: DataError for a sheet with other columns, or levels that are no numbers.
     """
     import pandas as pd  # half a second, and only this file needs it
 
-    (path,) = find(places) or where.get(places, COLLECTION)
+    (path,) = COLLECTION.get(folders)
     table = _sheet(path)
     proteins = [column for column in table.columns if str(column).endswith(SUFFIX)]
     if len(proteins) != N_PROTEINS or CLASS not in table.columns:

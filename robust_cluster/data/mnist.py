@@ -1,4 +1,4 @@
-"""MNIST, and how it and the data sets in its format are found: four IDX files, on disk or downloaded."""
+"""MNIST, and how it and the data sets of its format are read: four IDX files, on disk or downloaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.files import read_idx
-from robust_cluster.data.places import Collection, Published
+from robust_cluster.data.sources import Collection, SourceFile
 from robust_cluster.errors import DataError
 
 Part = Literal["train", "t10k"]
@@ -22,31 +21,34 @@ LICENSE = "CC BY-SA 3.0, as Keras' documentation says"
 
 @dataclass(frozen=True)
 class Family:
-    """A data set of four IDX files that all families name alike; `first_labels` of the test part tell them apart.
+    """A data set of IDX files in MNIST's format, such as Fashion-MNIST.
 
+    All families call their files alike, so `first_labels`, with which the test part must begin, tell them apart.
     `name`: its folder; `torchvision`: the folder that torchvision.datasets would use. `files`: image and label file of
-    the train part, then of the test part.
+    the train part, then of the test part; `parts`: those of them that the data set has.
     """
 
     name: str
     torchvision: str
     first_labels: tuple[int, ...]
-    files: tuple[Published, ...]
+    files: tuple[SourceFile, ...]
     install: str = ""  # another way to get it
+    parts: tuple[Part, ...] = ("train", "t10k")
 
-    def collection(self, parts: tuple[Part, ...]) -> Collection:
-        """The published files of the parts."""
-        wanted = tuple(file for file in self.files if file.name.startswith(parts))
+    @property
+    def collection(self) -> Collection:
+        """The published files of its parts."""
+        wanted = tuple(file for file in self.files if file.name.startswith(self.parts))
         return Collection(self.name, wanted, (f"{self.torchvision}/raw",), self.install)
 
-    def find(self, places: Places, parts: tuple[Part, ...]) -> tuple[Path, ...] | None:
+    def find(self, folders: Folders) -> tuple[Path, ...] | None:
         """Image and label file of each part, where all of them are in one folder, or None."""
-        return where.find(places, self.collection(parts))
+        return self.collection.find(folders)
 
-    def read(self, places: Places, parts: tuple[Part, ...]) -> Raw:
+    def read(self, folders: Folders) -> Raw:
         """Images (n, 28, 28) uint8 and labels of the parts, one after the other. Raises: DataError."""
-        paths = where.get(places, self.collection(parts))
-        pairs = zip(parts, paths[::2], paths[1::2], strict=True)
+        paths = self.collection.get(folders)
+        pairs = zip(self.parts, paths[::2], paths[1::2], strict=True)
         images, labels = zip(*(self._read_part(part, left, right) for part, left, right in pairs), strict=True)
         return Raw((np.concatenate(images),), np.concatenate(labels), image=True, source=f"IDX files of {self.name}")
 
@@ -71,10 +73,10 @@ class Family:
         return images, labels
 
 
-def idx_files(url: str, sizes: tuple[int, ...], md5: tuple[str, ...]) -> tuple[Published, ...]:
+def idx_files(url: str, sizes: tuple[int, ...], md5: tuple[str, ...]) -> tuple[SourceFile, ...]:
     """Image and label file of the train part, then of the test part; sizes in bytes and MD5 in this order."""
     names = (f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-    return tuple(Published(n, url + n, size, digest) for n, size, digest in zip(names, sizes, md5, strict=True))
+    return tuple(SourceFile(n, url + n, size, digest) for n, size, digest in zip(names, sizes, md5, strict=True))
 
 
 FAMILY = Family(
@@ -92,14 +94,4 @@ FAMILY = Family(
         ),
     ),
 )
-COLLECTION = FAMILY.collection(("train", "t10k"))
-
-
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The four files, or None."""
-    return where.find(places, COLLECTION)
-
-
-def read(places: Places) -> Raw:
-    """All 70,000 images, the 60,000 for training first."""
-    return FAMILY.read(places, ("train", "t10k"))
+COLLECTION, find, read = FAMILY.collection, FAMILY.find, FAMILY.read

@@ -1,21 +1,11 @@
 """MNIST's 10,000 test images: what the released ALRDC code trains and evaluates on."""
 
-from pathlib import Path
+from dataclasses import replace
 
 from robust_cluster.data import mnist
-from robust_cluster.data.base import Places, Raw
 
 DESCRIPTION = "MNIST's 10,000 test images, 28x28, 10 classes"
 CITATION = mnist.CITATION
 LICENSE = mnist.LICENSE
-COLLECTION = mnist.FAMILY.collection(("t10k",))
-
-
-def find(places: Places) -> tuple[Path, ...] | None:
-    """Both test files, or None."""
-    return mnist.FAMILY.find(places, ("t10k",))
-
-
-def read(places: Places) -> Raw:
-    """The 10,000 test images and labels."""
-    return mnist.FAMILY.read(places, ("t10k",))
+FAMILY = replace(mnist.FAMILY, parts=("t10k",))
+COLLECTION, find, read = FAMILY.collection, FAMILY.find, FAMILY.read

@@ -25,8 +25,8 @@ def noisy(views: Sequence[Floats], labels: Labels | None) -> list[Floats]:
     """Two views: the images, and for each a noisy image of the same class; both min-max scaled to [0, 1] as a whole.
 
     View 2 permutes the images within each class, classes ascending, then adds N(0, 0.2^2) to pixels in -1..1, without
-    clipping; one generator, seed 7. A pair shares its class and not its object: labels enter the data.
-    The extreme draws set view 2's range, so its contrast is about half of view 1's.
+    clipping; one generator, seed 7. A pair shares its class and not its object, so labels enter the data.
+    The largest draws of noise set view 2's range, so its contrast is about half of view 1's.
     Shape: one view (n, C, H, W) in [0, 1]. Raises: DataError without labels, ShapeError for what is not one image view.
     Source: DeepMVC (NoisyMNIST, NoisyFashion).
     """
@@ -52,7 +52,7 @@ def patches(images: Floats, positions: Sequence[int]) -> list[Floats]:
 
     Positions count the 12 cells that are no corner, row by row: 0 and 1 are the middle of the first row, 2 to 5 the
     second row. Each position is min-max scaled to [0, 1] over all samples. Enlarging is bilinear with half-pixel
-    centres; beyond the border its pixels are repeated, where DeepMVC's mirror: the same for images with a dark border.
+    centers; beyond the border its pixels are repeated, where DeepMVC's mirror: the same for images with a dark border.
     Shape: images (n, C, H, W) in [0, 1]. Raises: DataError when a position is the same everywhere.
     Source: DeepMVC (PatchedMNIST).
     """
@@ -81,9 +81,9 @@ def halves(n_samples: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
 
 
 def published(values: Mapping[str, float], name: str, default: float) -> float:
-    """The value that AR-DMVC's code gives for a data set: `values` by the start of its name, else `default`.
+    """The setting that AR-DMVC's code has for a data set: the value whose key its name starts with, else `default`.
 
-    Keys: "noisymnist", "noisyfashion", "patchedmnist", "regdb"; "noisy:mnist10k" starts as noisymnist does.
+    Keys: "noisymnist", "noisyfashion", "patchedmnist", "regdb"; "noisy:mnist10k" counts as noisymnist.
     """
     plain = name.replace(":", "").replace("-", "")
     return next((value for key, value in values.items() if plain.startswith(key)), default)

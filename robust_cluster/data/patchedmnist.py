@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robust_cluster.data import mnist, multiview, noisymnist
-from robust_cluster.data.base import Labels, Places, Raw
+from robust_cluster.data.base import Folders, Labels, Raw
 from robust_cluster.data.multiview import Floats
 
 DESCRIPTION = "MNIST's digits 0, 1 and 2 (21,770), 3 views: patches of 28x28 of the digit enlarged to 112x112"
@@ -17,9 +17,9 @@ COLLECTION = mnist.COLLECTION
 find = mnist.find
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """The 21,770 images of the digits 0, 1 and 2, and their labels."""
-    raw = mnist.read(places)
+    raw = mnist.read(folders)
     rows = np.isin(raw.labels if raw.labels is not None else [], DIGITS)
     return Raw((raw.views[0][rows],), None if raw.labels is None else raw.labels[rows], True, raw.source)
 

@@ -13,47 +13,45 @@ import scipy.sparse
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data import files, multiview, sparse, split, store
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw, Stored
+from robust_cluster.data import cache, files, multiview, sparse, split
+from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw, Stored
 from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
 from robust_cluster.data.multiview import Construct, Floats
-from robust_cluster.data.places import check_folder
+from robust_cluster.data.sources import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
+from robust_cluster.data.split import RowNumbers
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import DataRef, Normalize
 
-Array = npt.NDArray[np.generic]
-Rows = npt.NDArray[np.int64]
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
 State = Literal["prepared", "ready", "needs files"]
 
 
-def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool = False) -> Dataset:
-    """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `places.data_dir`.
+def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: bool = False) -> Dataset:
+    """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `folders.data_dir`.
 
-    A name "noisy:<name>" is the noisy two-view construction of that single-view set. What a data set's `construct`
-    builds, it builds of the rows that `ref.limit` leaves, so that pairs stay within the subset.
+    A name "noisy:<name>" is the noisy two-view construction of that single-view set. A data set's `construct` gets the
+    rows that `ref.limit` leaves, so that pairs stay within the subset.
     The `split` of the result's ref is decided: by default "halves" for several views (AR-DMVC), none for one (ALRDC).
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
     `ref.normalize` "alrdc" multiplied by the one constant that makes the mean of ||x||^2 over samples and views 88,
     with "adec" by the one that makes the mean of all x_i^2 1. `ref.subset` keeps classes, then `ref.limit` rows;
     `ref.size` pools images. A sparse view stays sparse: as CSR, float32, scaled in the same way.
-    A copy that `rc data prepare` has made of the same files is mapped into memory instead, unless a `fresh` reading is
-    asked for.
+    Unless `fresh`, a copy that `rc data prepare` has made of the same files is mapped into memory instead.
     Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
     split.check(ref.split)
-    is_gone = path is not None and not path.exists()  # its name alone may be another file's
-    entry = None if fresh or is_gone else store.prepared(ref, places, sources(ref, places, path=path))
+    is_gone = path is not None and not path.exists()  # then its name must not lead to another file
+    entry = None if fresh or is_gone else cache.prepared(ref, folders, source_files(ref, folders, path=path))
     if entry is not None:
-        return _as_asked(ref, store.dataset(ref, entry))
-    raw, construct = _read(ref, places, path)
+        return _as_asked(ref, cache.dataset(ref, entry))
+    raw, construct = _read(ref, folders, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     rows = np.arange(_check_shapes(ref.name, raw))
     if ref.subset is not None:
@@ -95,13 +93,13 @@ def load(ref: DataRef, places: Places, *, path: Path | None = None, fresh: bool 
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
-    """What models train on, or what attacks train and score on; the data set itself where it is not split."""
+    """Part 1, on which models train, or part 2, on which attacks train and score; all of it where it is not split."""
     if not split.divides(dataset.ref.split):
         return dataset
-    return subset(dataset, split.parts(dataset.ref.split, dataset.ref.name, dataset.info.n_samples)[which - 1])
+    return take(dataset, split.parts(dataset.ref.split, dataset.ref.name, dataset.info.n_samples)[which - 1])
 
 
-def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
+def take(dataset: Dataset, rows: RowNumbers) -> Dataset:
     """Some rows of a data set; the digest stays that of the whole."""
     index = torch.from_numpy(rows)
     return replace(
@@ -112,18 +110,18 @@ def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
     )
 
 
-def available(places: Places) -> list[tuple[str, str, State]]:
-    """Name, description and state of each built-in data set, each import and each file in `places.data_dir`.
+def available(folders: Folders) -> list[tuple[str, str, State]]:
+    """Name, description and state of each built-in data set, each import and each file in `folders.data_dir`.
 
     Reads no data. "prepared": some form of it is mapped into memory when a run asks for that form.
     """
-    prepared = {entry.about["ref"]["name"] for entry in store.entries("prepared", places)}
-    described = dict.fromkeys(store.imports(places), "imported")
-    described |= {name: f"your file {path.name}" for name, path in own_files(places).items()}
+    prepared = {entry.about["ref"]["name"] for entry in cache.entries("prepared", folders)}
+    described = dict.fromkeys(cache.imports(folders), "imported")
+    described |= {name: f"your file {path.name}" for name, path in own_files(folders).items()}
     rows: list[tuple[str, str, State]] = []
     for name in discover.names("data"):
         module = discover.load("data", name)
-        is_there = module.find(places) is not None
+        is_there = module.find(folders) is not None
         state: State = "prepared" if name in prepared else "ready" if is_there else "needs files"
         rows.append((name, module.DESCRIPTION, state))
         described.pop(name, None)
@@ -131,16 +129,16 @@ def available(places: Places) -> list[tuple[str, str, State]]:
     return rows + [(name, what, "prepared" if name in prepared else "ready") for name, what in own]
 
 
-def sources(ref: DataRef, places: Places, *, path: Path | None = None) -> tuple[Path, ...] | None:
+def source_files(ref: DataRef, folders: Folders, *, path: Path | None = None) -> tuple[Path, ...] | None:
     """The files that `load` would read, () for what ships with a package; None where they are not there."""
     name = ref.name.removeprefix(NOISY)
     if path is not None:
         labels = path.with_name(f"{path.stem}{PAIRED}.npy")
         return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
     if name in discover.names("data"):
-        return cast(tuple[Path, ...] | None, discover.load("data", name).find(places))
-    own = {**store.imports(places), **own_files(places)}
-    return sources(ref, places, path=own[name]) if name in own else None
+        return cast(tuple[Path, ...] | None, discover.load("data", name).find(folders))
+    own = {**cache.imports(folders), **own_files(folders)}
+    return source_files(ref, folders, path=own[name]) if name in own else None
 
 
 def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
@@ -161,14 +159,14 @@ def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
     return content.hexdigest()
 
 
-def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Construct | None]:
-    """The arrays as published, and what builds the views of them. Raises: UnknownNameError with every name there is."""
+def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Construct | None]:
+    """The arrays as published, and what builds views of them, or None. Raises: UnknownNameError, ConfigError."""
     name = ref.name.removeprefix(NOISY)
     construct = multiview.noisy if name != ref.name else None
     reading = Reading(ref.label_column, ref.text_column, ref.size)
     if path is not None:
         return files.read(path, reading), construct
-    own = own_files(places)
+    own = own_files(folders)
     built_in = discover.names("data")
     if name in built_in:
         if replace(reading, size=None) != Reading():
@@ -178,23 +176,23 @@ def _read(ref: DataRef, places: Places, path: Path | None) -> tuple[Raw, Constru
         module = discover.load("data", name)
         if construct is not None and hasattr(module, "construct"):
             raise ConfigError(f"{NOISY} needs a single-view data set, {name} has several views", hint="rc ls data")
-        return cast(Raw, module.read(places)), construct or getattr(module, "construct", None)
+        return cast(Raw, module.read(folders)), construct or getattr(module, "construct", None)
     if name in own:
         return files.read(own[name], reading), construct
-    imported = store.imports(places)
+    imported = cache.imports(folders)
     if name in imported:
-        return store.read_import(name, places), construct
-    is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # a name is wanted here
+        return cache.read_import(name, folders), construct
+    is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # given where a name is wanted
     way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
     if Path(name).is_dir() and not is_file:
         way = f"--data {name}/ for the folder"
     raise UnknownNameError("data set", name, {*built_in, *own, *imported}, listing=f"rc ls data, or {way}")
 
 
-def own_files(places: Places) -> dict[str, Path]:
+def own_files(folders: Folders) -> dict[str, Path]:
     """Name -> path of the user's files, those in --data-dir before those in RC_DATA. Raises: ConfigError."""
-    check_folder(places.data_dir)
-    return {**files.listing(places.environment), **files.listing(places.data_dir)}
+    check_folder(folders.data_dir)
+    return {**files.listing(folders.rc_data), **files.listing(folders.data_dir)}
 
 
 def _stored(views: Sequence[Floats | Matrix]) -> Stored:
@@ -237,7 +235,7 @@ def _check_shapes(name: str, raw: Raw) -> int:
 
 
 def _needed(view: Array | Matrix, n_rows: int) -> int:
-    """Bytes of memory that the preparation of `n_rows` rows of a dense view takes beside what is there."""
+    """Bytes of memory that preparing `n_rows` rows of a view takes on top of the view itself."""
     if not isinstance(view, np.ndarray):
         return 0
     is_part = n_rows < len(view)
@@ -245,7 +243,7 @@ def _needed(view: Array | Matrix, n_rows: int) -> int:
     return n_rows * math.prod(view.shape[1:]) * (view.itemsize * is_part + 4 * is_copied)
 
 
-def _check_values(name: str, views: Sequence[Array | Matrix], rows: Rows) -> None:
+def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
     """Raises DataError for what is not a number, not finite in float32, or the same in all of these samples."""
     for index, view in enumerate(views):
         view_name = _view_name(views, index)
@@ -263,8 +261,8 @@ def _check_values(name: str, views: Sequence[Array | Matrix], rows: Rows) -> Non
             raise DataError(f"{name}: every sample of {view_name} is the same, so there is nothing to cluster")
 
 
-def _portions(view: Array, rows: Rows) -> Iterator[Array]:
-    """The rows of a view, some at a time: the file that it is mapped from may be larger than memory."""
+def _portions(view: Array, rows: RowNumbers) -> Iterator[Array]:
+    """The rows of a view, a portion at a time: the file that it is mapped from may be larger than memory."""
     count = 1 + view.nbytes // PORTION
     if len(rows) == len(view):
         yield from np.array_split(view, count)
@@ -296,7 +294,7 @@ def _number_labels(name: str, labels: Array) -> Labels:
 
 
 def check(name: str, raw: Raw) -> None:
-    """Nothing, when arrays can be used. Raises: DataError or ShapeError naming the view and what is wrong with it."""
+    """Raises DataError or ShapeError for arrays that cannot be used, naming the view and what is wrong with it."""
     _check_values(name, raw.views, np.arange(_check_shapes(name, raw)))
     if raw.labels is not None:
         _number_labels(name, raw.labels)
@@ -309,7 +307,7 @@ def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
     return replace(stored, ref=ref, info=replace(stored.info, n_clusters=n_clusters))
 
 
-def _rows_of_classes(ref: DataRef, labels: Array | None) -> Rows:
+def _rows_of_classes(ref: DataRef, labels: Array | None) -> RowNumbers:
     """Ascending rows of the classes that `ref.subset` names. Raises: ConfigError."""
     if labels is None:
         raise ConfigError(f"{ref.name} has no labels, so no classes can be chosen", hint="leave out --subset")
@@ -325,7 +323,7 @@ def _rows_of_classes(ref: DataRef, labels: Array | None) -> Rows:
 
 
 def _class_name(label: np.generic) -> str:
-    """A class as a user writes it: 3 for 3.0 too."""
+    """A class as a user writes it: "3" for 3.0 too."""
     value = label.item()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
@@ -343,7 +341,7 @@ def _pooled(ref: DataRef, images: Floats | Matrix) -> Floats:
     return means.astype(np.float32)
 
 
-def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Rows:
+def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> RowNumbers:
     """Ascending rows of the subset of `ref.limit` samples; the same for every run of a data set.
 
     Classes get equal shares; what a small class cannot fill goes to the larger ones. Raises: ConfigError.
@@ -356,7 +354,7 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Rows:
     if labels is None:
         return np.sort(rng.choice(n_samples, ref.limit, replace=False))
     members = sorted((np.flatnonzero(labels == k) for k in range(labels.max() + 1)), key=len)
-    chosen: list[Rows] = []
+    chosen: list[RowNumbers] = []
     left = ref.limit
     for done, rows in enumerate(members):  # smallest class first, so that its unfilled share is passed on
         take = min(len(rows), left // (len(members) - done))
@@ -366,7 +364,7 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> Rows:
 
 
 def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) -> int:
-    """`ref.n_clusters`, by default the number of classes. Raises: ConfigError, also for a split that leaves too few."""
+    """`ref.n_clusters`, else the number of classes. Raises: ConfigError, also where a split leaves too few samples."""
     n_classes = None if labels is None else int(labels.max()) + 1
     n_clusters = n_classes if ref.n_clusters is None else ref.n_clusters
     if n_clusters is None:
@@ -380,7 +378,7 @@ def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) 
             f"n_clusters must be in [2, {name}] = [2, {most}], got {n_clusters}",
             hint="--clusters K, --limit N or --split N/M" if is_divided else "--clusters K or --limit N",
         )
-    if is_divided and ref.split != "halves" and labels is not None and n_classes is not None:  # halves are drawn
+    if is_divided and ref.split != "halves" and labels is not None and n_classes is not None:  # halves are random
         n_learned = len(np.unique(labels[learned]))
         if n_learned < min(n_classes, n_clusters):
             raise ConfigError(
@@ -393,7 +391,7 @@ def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) 
 def _convert(ref: DataRef, raw: Raw, index: int) -> Floats | Matrix:
     """One view as float32: images (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
 
-    C-contiguous and writable; the raw array itself where it already is that, since the raw data are not used again.
+    C-contiguous and writable. A raw array that already is all this is given back itself: nobody reads it again.
     """
     view = raw.views[index]
     if not isinstance(view, np.ndarray):
@@ -409,7 +407,7 @@ def pixels(name: str, images: Array) -> Floats:
 
 
 def _channels_first(name: str, images: Array) -> Array:
-    """Images as (n, channels, height, width); of two axes that could be the channels (at most 4) the shorter is."""
+    """Images as (n, channels, height, width). The second and the last axis may be the channels: the shorter is."""
     if images.ndim == 3:
         return images[:, None]
     if min(images.shape[1], images.shape[3]) > 4:
@@ -442,11 +440,11 @@ def _mean_square(views: Sequence[Floats | Matrix]) -> float:
 
 
 def _scale(ref: DataRef, views: Sequence[Floats | Matrix]) -> float:
-    """The constant that all views are multiplied by here, in place.
+    """Multiply all views, in place, by one constant, and return it.
 
     The mean of ||x||^2 over samples and views becomes 88 (ALRDC), or the mean of all x_i^2 becomes 1 (ADEC).
     """
-    # In float64, a thousand rows at a time: the whole at once would be two more copies of the data.
+    # in float64, a thousand rows at a time: the whole at once would be two more copies of the data
     dense = [view for view in views if isinstance(view, np.ndarray)]
     portions = (rows for view in dense for rows in np.array_split(view, 1 + len(view) // 1000))
     total = sum(float(np.square(rows, dtype=np.float64).sum()) for rows in portions)

@@ -1,7 +1,7 @@
 """REUTERS: the news of RCV1-v2 as tf-idf vectors of the 2,000 most frequent words, read from the token files.
 
-A document counts when exactly one of the four root topics is its own: 685,071 of 804,414. The preparation is that of
-DEC's code, which VaDE and LPVDN took: all kept documents give the vocabulary and the weights, a subset is drawn after.
+A document counts when it has exactly one of the four root topics: 685,071 of 804,414 do. The preparation is that of
+DEC's code, which VaDE and LPVDN took: all these documents give the vocabulary and the weights, then a subset is drawn.
 """
 
 import gzip
@@ -13,9 +13,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.base import Folders
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
@@ -35,24 +34,20 @@ TOKENS = (  # in the order of DEC's code, which decides the random subset
 COLLECTION = Collection(
     "reuters",
     (
-        Published(TOPICS, f"{URL}a08-topic-qrels/{TOPICS}"),
-        *(Published(name, f"{URL}a12-token-files/{name}") for name in TOKENS),
+        SourceFile(TOPICS, f"{URL}a08-topic-qrels/{TOPICS}"),
+        *(SourceFile(name, f"{URL}a12-token-files/{name}") for name in TOKENS),
     ),
     ("rcv1", "RCV1"),
 )
+find = COLLECTION.find
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The file of topics and the five of tokens, or None."""
-    return where.find(places, COLLECTION)
-
-
-def vectors(places: Places) -> tuple[Matrix, npt.NDArray[np.int64]]:
+def vectors(folders: Folders) -> tuple[Matrix, npt.NDArray[np.int64]]:
     """tf-idf (n, d) float32 with rows of squared length d, and root topics 0 to 3, of all documents. Raises: DataError.
 
     The token files are streamed: what is in memory is the counts, about 1.5 GB for all of RCV1 (2.2 kB a document).
     """
-    topics_file, *token_files = where.get(places, COLLECTION)
+    topics_file, *token_files = COLLECTION.get(folders)
     roots = root_topics(topics_file)
     labels: list[int] = []
 
@@ -121,6 +116,4 @@ def _lines(path: Path) -> Iterator[str]:
         with opened(path, "rt", encoding="latin-1") as stream:
             yield from stream
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read or is truncated: {error}", hint="delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.multiview import SEED
 from robust_cluster.errors import DataError
 
@@ -30,23 +30,23 @@ class Index:
     images: dict[int, list[str]]
 
 
-def find(places: Places) -> tuple[Path, Path, Path] | None:
+def find(folders: Folders) -> tuple[Path, Path, Path] | None:
     """Root folder, visible and thermal index file, or None."""
-    for root in (base / name for base in places.roots for name in ("regdb", "RegDB", "")):
+    for root in (base / name for base in folders.roots for name in ("regdb", "RegDB", "")):
         for visible, thermal in INDEXES:
             if (root / visible).is_file() and (root / thermal).is_file():
                 return root, root / visible, root / thermal
     return None
 
 
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Pairs of the first 50 identities, each view (n, 128, 64, 3) uint8, and the identities.
 
     Within each identity, ascending, both lists are shuffled with one generator of seed 7 and zipped; images that the
     other list has no partner for are left out. Images become RGB, resized bilinearly.
     Raises: DataError for missing folders, identities and images, and for lines that are no `path label`.
     """
-    found = find(places)
+    found = find(folders)
     if found is None:
         raise DataError(
             "The data set regdb is not there: it needs a folder with its images and two index files, "

@@ -27,7 +27,7 @@ else:
 class SparseView:
     """A sparse view (n, d): `view[rows]` is a dense float32 tensor (len(rows), d) on the view's device.
 
-    Row i holds values[starts[i] : starts[i + 1]] in the columns of the same places, each column once, ascending.
+    Row i holds values[starts[i] : starts[i + 1]] in the columns at the same positions, each column once, ascending.
     """
 
     starts: Tensor  # (n + 1,) int64
@@ -55,15 +55,15 @@ class SparseView:
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         index = torch.arange(len(self), device=self.device)[rows] if isinstance(rows, slice) else rows
-        places, counts = self._places(index)
+        positions, counts = self._positions(index)
         dense = torch.zeros(len(index), self.width, device=self.device)
         first = torch.arange(0, len(index) * self.width, self.width, device=self.device)
-        cells = first.repeat_interleave(counts, output_size=len(places)) + self.columns[places]
-        dense.view(-1)[cells] = self.values[places]
+        cells = first.repeat_interleave(counts, output_size=len(positions)) + self.columns[positions]
+        dense.view(-1)[cells] = self.values[positions]
         return dense
 
-    def _places(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Places in `values` of all entries of the rows `index`, row by row, and how many each row has."""
+    def _positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions in `values` of all entries of the rows `index`, row by row, and how many each row has."""
         begin = self.starts[index]
         counts = self.starts[index + 1] - begin
         ends = counts.cumsum(0)
@@ -73,9 +73,9 @@ class SparseView:
 
     def select(self, index: Tensor) -> "SparseView":
         """The rows `index` as a sparse view."""
-        places, counts = self._places(index)
+        positions, counts = self._positions(index)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return SparseView(starts, self.columns[places], self.values[places], self.width)
+        return SparseView(starts, self.columns[positions], self.values[positions], self.width)
 
     def to(self, device: torch.device, *, memory_format: torch.memory_format | None = None) -> "SparseView":
         """The view on a device; it has one memory layout only."""
@@ -98,7 +98,7 @@ def view_of(matrix: Matrix) -> SparseView:
 
 
 def canonical(matrix: Any) -> Matrix:
-    """A sparse matrix of any of scipy's forms as CSR: entries sorted, none twice, none zero; a copy where it was not.
+    """A sparse matrix of any of scipy's forms as CSR: entries sorted, none twice, none zero. Copied unless it was so.
 
     Raises: DataError when its indices point outside of it.
     """
@@ -138,7 +138,7 @@ def add_to_digest(content: "hashlib._Hash", name: str, matrix: Matrix) -> None:
 
 
 def sum_of_squares(matrix: Matrix) -> float:
-    """Over all entries, in float64, a million at a time."""
+    """The sum of the squares of all entries, in float64, a million at a time."""
     values = cast(npt.NDArray[np.float32], matrix.data)
     portions = np.array_split(values, 1 + len(values) // 1_000_000)
     return math.fsum(float(np.square(portion, dtype=np.float64).sum()) for portion in portions)

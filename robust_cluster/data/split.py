@@ -1,7 +1,7 @@
 """Which rows models train on and which are kept from them: two halves (AR-DMVC), or the first N and last M (DCAN).
 
-What prepares the data sees all rows: the constant of `--normalize`, and the pairs of a noisy two-view construction,
-where the second view of a row is made of another row of its class, from either part (AR-DMVC's protocol).
+The preparation sees all rows, as in AR-DMVC's protocol: the constant of `--normalize` is taken over both parts, and in
+a noisy two-view construction the second view of a row may be made of a row of the other part.
 """
 
 import re
@@ -12,12 +12,12 @@ import numpy.typing as npt
 from robust_cluster.data.multiview import halves
 from robust_cluster.errors import ConfigError
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 COUNTS = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 
 def check(split: str | None) -> None:
-    """Nothing for None, "none", "halves" and "N/M". Raises: ConfigError for anything else."""
+    """Raises ConfigError unless the split is None, "none", "halves" or "N/M"."""
     if split not in (None, "none", "halves") and not COUNTS.fullmatch(split):
         raise ConfigError(
             f"split must be halves, none, or N/M for the first N and the last M rows, got {split}",
@@ -30,8 +30,8 @@ def divides(split: str | None) -> bool:
     return split not in (None, "none")
 
 
-def parts(split: str | None, name: str, n_samples: int) -> tuple[Rows, Rows]:
-    """Ascending rows that models train on, and rows that are kept from them; all rows twice where nothing divides.
+def parts(split: str | None, name: str, n_samples: int) -> tuple[RowNumbers, RowNumbers]:
+    """Ascending rows that models train on, and rows that are kept from them; without a split, all rows twice.
 
     Raises: ConfigError when the data set `name` has too few.
     """

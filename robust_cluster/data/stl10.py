@@ -1,22 +1,11 @@
-"""STL-10 as ResNet-50 features of its 13,000 labelled images, as ALRDC uses it."""
+"""STL-10 as ResNet-50 features of its 13,000 labeled images, not standardized, as ALRDC uses it."""
 
-from pathlib import Path
+from robust_cluster.data import stl10_raw
+from robust_cluster.data.resnet import HE_ET_AL, Features
 
-from robust_cluster.data import resnet, stl10_raw
-from robust_cluster.data.base import Places, Raw
-
-DESCRIPTION = "STL-10, ResNet-50 features of 13,000 labelled images (train, then test), vectors of 2,048, 10 classes"
-CITATION = f"{stl10_raw.CITATION}; He et al., Deep residual learning for image recognition, CVPR 2016"
+DESCRIPTION = "STL-10, ResNet-50 features of 13,000 labeled images (train, then test), vectors of 2,048, 10 classes"
+CITATION = f"{stl10_raw.CITATION}; {HE_ET_AL}"
 LICENSE = stl10_raw.LICENSE
 COLLECTION = None  # made of stl10-raw
-N_SAMPLES = 13_000
-
-
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The feature file, or None."""
-    return resnet.find("stl10", places)
-
-
-def read(places: Places) -> Raw:
-    """Features (13000, 2048) of the global average pool, not standardized (ALRDC), and labels. Raises: DataError."""
-    return resnet.read("stl10", N_SAMPLES, places)
+FEATURES = Features("stl10", 13_000)
+find, read = FEATURES.find, FEATURES.read

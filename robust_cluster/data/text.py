@@ -1,8 +1,8 @@
-"""Texts as sparse tf-idf vectors, in the way REUTERS is prepared; and corpora, a JSON object with a text a line.
+"""Texts as sparse tf-idf vectors, prepared as REUTERS is; and corpora, files with a JSON object with a text a line.
 
-The 2,000 words that are most frequent over the whole corpus, tf' = 1 + ln tf, idf = ln((1 + N) / (1 + df)) + 1, rows of
-length 1 (DEC's code, whose files VaDE and LPVDN took). REUTERS' tokens are stemmed and without stop words already;
-of other texts, words are runs of two or more letters or digits in lower case, and none is left out.
+The vocabulary is the 2,000 most frequent words of the whole corpus; tf' = 1 + ln tf, idf = ln((1 + N) / (1 + df)) + 1,
+rows of length 1 (DEC's code, whose files VaDE and LPVDN took). REUTERS' tokens come stemmed and without stop words;
+in other texts every run of two or more letters or digits is a word, in lower case, and none is left out.
 """
 
 import json
@@ -21,7 +21,7 @@ from robust_cluster.errors import DataError
 
 WORDS = 2000  # of the vocabulary
 TEXT = "text"  # the column or field that is taken for the texts
-SHARE = 4  # bytes of memory that a byte of texts takes while it is counted, about
+SHARE = 4  # bytes of memory, about, that a byte of texts takes while its words are counted
 
 
 def read_jsonl(path: Path, reading: Reading) -> Raw:
@@ -64,7 +64,7 @@ def corpus(name: str, texts: Sequence[object], labels: Sequence[object] | None) 
 
 
 def frequent_words(name: str, texts: Sequence[str], n_words: int = WORDS) -> Matrix:
-    """Counts (n, d) of the `n_words` words that occur most often in all texts; of equally many the first by alphabet.
+    """Counts (n, d) of the `n_words` words that occur most often in all texts; where words tie, the alphabet decides.
 
     Columns are in alphabetical order. Raises: DataError when no text has a word.
     """

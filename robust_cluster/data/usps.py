@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robust_cluster.data import places as where
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.places import NO_LICENSE, Collection, Published
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "USPS, 9,298 digits (train, then test), 16x16 images, 10 classes"
@@ -19,21 +18,17 @@ SIDE = 16  # pixels
 COLLECTION = Collection(
     "usps",
     (
-        Published("usps.bz2", URL + "usps.bz2", None, "ec16c51db3855ca6c91edd34d0e9b197"),
-        Published("usps.t.bz2", URL + "usps.t.bz2", None, "8ea070ee2aca1ac39742fdd1ef5ed118"),
+        SourceFile("usps.bz2", URL + "usps.bz2", None, "ec16c51db3855ca6c91edd34d0e9b197"),
+        SourceFile("usps.t.bz2", URL + "usps.t.bz2", None, "8ea070ee2aca1ac39742fdd1ef5ed118"),
     ),
     ("USPS",),
 )
+find = COLLECTION.find
 
 
-def find(places: Places) -> tuple[Path, ...] | None:
-    """The two files, or None."""
-    return where.find(places, COLLECTION)
-
-
-def read(places: Places) -> Raw:
+def read(folders: Folders) -> Raw:
     """Images (9298, 16, 16) as fractions in [0, 1] and labels 0 to 9. Raises: DataError."""
-    parts = [read_part(path) for path in where.get(places, COLLECTION)]
+    parts = [read_part(path) for path in COLLECTION.get(folders)]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Raw((images,), labels, image=True, source="libsvm files of usps")
 
@@ -49,9 +44,7 @@ def read_part(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64
         with bz2.open(path) as stream:
             matrix, labels = load_svmlight_file(stream, n_features=SIDE * SIDE, dtype=np.float32, zero_based=False)
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read or is truncated: {error}", hint="delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error
     images = (matrix.toarray() + 1) / 2
     if images.min() < 0 or images.max() > 1 or not np.isin(labels, np.arange(1, 11)).all():
         raise DataError(f"{path} is another file under the name of USPS: values in [-1, 1] and labels 1 to 10 expected")

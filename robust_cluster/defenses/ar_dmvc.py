@@ -18,13 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Gain, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.contrastive import all_pairs, contrastive
 from robust_cluster.nn.layers import batch_norm_mode
+from robust_cluster.nn.optim import adam, descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"pairs": "first", "pgd_bn": "train", "max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -82,7 +85,7 @@ class ArDmvc:
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
-        """Nothing, for a method and data that AR-DMVC can train on. Raises: ConfigError."""
+        """Refuse a method or data that AR-DMVC cannot train on. Raises: ConfigError."""
         n_views, size = len(info.shapes), config.schedule.batch(info.n_samples)
         if n_views < 2:
             raise ConfigError(

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Protocol
 
 from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.models.base import ClusterModel, Schedule
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.schedule import Schedule
 
 
 class Defense(Protocol):
@@ -17,7 +18,7 @@ class Defense(Protocol):
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Any) -> None:
-        """Nothing, for a method and data that it can train on; asked before anything is trained. Raises: ConfigError.
+        """Refuse a method or data that it cannot train on, before anything is trained. Raises: ConfigError.
 
         `info`: what is known of the data that models train on; `config`: the defense's own.
         """

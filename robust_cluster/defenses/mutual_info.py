@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Schedule, adam, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import jensen_shannon
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.precision import precision
 
 PROFILES = {
@@ -54,7 +56,7 @@ class MutualInfo:
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
-        """Nothing, for a method with a decoder. Raises: ConfigError."""
+        """Refuse a method without a decoder. Raises: ConfigError."""
         if not model.has_decoder():
             raise ConfigError(
                 f"mutual_info learns from decoded images, and {model.__name__} has no decoder",

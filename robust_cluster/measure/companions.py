@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks import apgd
-from robust_cluster.attacks.base import Attack, Budget, Gain, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Gain, Surface
 from robust_cluster.attacks.bounded import at_radius
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
 
 Flags = npt.NDArray[np.bool_]
@@ -27,7 +28,8 @@ DRAWS = 16  # forward passes of a gradient where the model is random
 class Transferred(Attack):
     """The steps that another attacker takes on another model, taken here, inside this budget."""
 
-    knowledge = "transfer"
+    feedback: Feedback = "none"
+    borrows: bool = True
 
     def __init__(self, attacker: Attack, other: Surface, budget: Budget) -> None:
         self.attacker, self.other, self.space = attacker, other, other.space
@@ -46,23 +48,23 @@ class Transferred(Attack):
             return tuple(c + (m - a) for c, m, a in zip(surface.point(batch), moved, away, strict=True))
 
 
-def gaps(flipped: Mapping[str, Flags]) -> dict[str, float | None]:
+def gaps(flipped: Mapping[str, Flags], feedback: Mapping[str, Feedback]) -> dict[str, float | None]:
     """Flip rates of a re-attack at its largest radius, and by how much its worst case is above them.
 
-    `flipped`: which samples each member flips. "afresh" is the worst case of the attack as it stands on an undefended
-    model too, "gradient" and "queried" its best single member that follows gradients and that asks for answers,
-    "adaptive" the one that ascends the defense's own loss alone; None where there is no such member. "gap" is to the
-    transferred points; "gap_gradient" is large for a defense that hides its gradients, "gap_queried" for one whose
-    answers change by themselves, "gap_afresh" for one that holds until its own loss is attacked.
+    `flipped`: which samples each member flips. `feedback`: what the victim tells those members that an undefended model
+    meets too: "afresh" is the worst case of these, "gradient" and "queried" the best single one that follows gradients
+    and that asks for answers. "adaptive" ascends the defense's own loss alone. None where there is no such member.
+    "gap" is to the transferred points; "gap_gradient" is large for a defense that hides its gradients, "gap_queried"
+    for one whose answers change by themselves, "gap_afresh" for one that holds until its own loss is attacked.
     """
-    fresh = {name: flags for name, flags in flipped.items() if name not in (TRANSFERRED, ADAPTIVE)}
+    fresh = {name: flipped[name] for name in feedback}
     shares = {name: float(flags.mean()) for name, flags in flipped.items()}
 
-    def best(*kinds: str) -> float | None:
-        return max((shares[name] for name in fresh if name.partition(":")[0] in kinds), default=None)
+    def best(*kinds: Feedback) -> float | None:
+        return max((shares[name] for name in fresh if feedback[name] in kinds), default=None)
 
     worst = float(np.logical_or.reduce(list(flipped.values())).mean())
-    single = {"gradient": best("apgd", "pgd"), "queried": best("square")}
+    single = {"gradient": best("gradient"), "queried": best("score", "label")}
     single["afresh"] = float(np.logical_or.reduce(list(fresh.values())).mean())
     return {
         "transferred": shares[TRANSFERRED],

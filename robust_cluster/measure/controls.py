@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Budget, Gain, Surface, equal_norm_noise
+from robust_cluster.attacks.base import Attack, Gain, Surface, equal_norm_noise
 from robust_cluster.attacks.bounded import Ascent, known
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.latent_pgd import Config, LatentPGD
 from robust_cluster.attacks.pgd import climb, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, Views
@@ -221,8 +222,8 @@ def warnings(
         return []
     flip, pgd_flip = metrics["flip"], metrics.get("pgd_flip") or 0.0
     members: Mapping[str, Attack] = getattr(attacker, "members", {})
-    led = [metrics[f"flip_{name}"] for name, one in members.items() if one.knowledge == "white"]
-    asked = [metrics[f"flip_{name}"] for name, one in members.items() if one.knowledge in ("score", "label")]
+    led = [metrics[f"flip_{name}"] for name, one in members.items() if one.feedback == "gradient"]
+    asked = [metrics[f"flip_{name}"] for name, one in members.items() if one.feedback in ("score", "label")]
     flips = [point["flip"] for point in log if "flip" in point]
     is_rising = len(flips) < 2 or flips[-1] - flips[len(flips) // 2 - 1] > RISE
     named = {

@@ -51,9 +51,10 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     found |= {f"flip_{name}": flip_rate(rows.clean.labels, one.labels) for name, one in final.items()}
     found |= {"eps": last, "delta_norm": float(whole.norm.mean()), "samples": len(rows)}
     found |= controls(attacker, rows, points.__getitem__, beside, draws=len(final) or 1)
+    feedback = {name: one.feedback for name, one in members(attacker, beside.attack).items()}
     flipped = {name: one.labels != rows.clean.labels for name, one in final.items()}
     return found, {
-        **({"adaptive": companions.gaps(flipped)} if beside.companions else {}),
+        **({"adaptive": companions.gaps(flipped, feedback)} if beside.companions else {}),
         "radii": [described(line, rows, is_trained=attacker.trained) for line in lines],
         "samples": listed(rows, whole),
         "measured": {"seconds": time.monotonic() - began, "radii": len({line.eps for line in lines})},
@@ -67,13 +68,10 @@ def described(line: Line, rows: Rows, *, is_trained: bool) -> dict[str, Any]:
     return found | ({"trained_at": line.trained_at} if is_trained else {})
 
 
-def members(attacker: Attack, others: Mapping[str, Attack], name: str) -> Mapping[str, Attack]:
-    """The attacks that are measured each on its own: an ensemble's members, or the attack itself, called `name`.
-
-    Beside those of a re-attack stand its companions.
-    """
+def members(attacker: Attack, name: str) -> Mapping[str, Attack]:
+    """The attacks that are measured each on its own: an ensemble's members, or the attack itself, called `name`."""
     own: Mapping[str, Attack] = getattr(attacker, "members", {})
-    return {**(own or {name if others else WHOLE: attacker}), **others}
+    return own or {name: attacker}
 
 
 def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line], list[Views]]:
@@ -89,7 +87,7 @@ def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line
         for count, eps in enumerate(radii, start=1):
             at = attacker if eps == own else beside.at_radius(eps)
             others = beside.companions(at, eps) if beside.companions else {}
-            for name, member in members(at, others, beside.attack).items():
+            for name, member in {**members(at, beside.attack if others else WHOLE), **others}.items():
                 before = clean if at.trained else best.get(name, clean)
                 best[name] = [worsened(member, rows, number, points) for number, points in enumerate(before)]
             worst = [worst_of([points[n] for points in best.values()], rows, n) for n in range(len(clean))]

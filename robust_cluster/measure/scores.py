@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from robust_cluster.data.base import Batch, Labels, Stored
@@ -20,6 +21,7 @@ from robust_cluster.metrics.ari import ari
 from robust_cluster.metrics.nmi import nmi
 from robust_cluster.metrics.purity import purity
 from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.nn.sparse import column_variance, row_norms
 
 PORTION = 1000  # rows of one forward pass
@@ -80,7 +82,8 @@ def embed(model: ClusterModel, views: Stored) -> Embedding:
 
 def stays_sparse(model: ClusterModel, views: Stored) -> bool:
     """Whether the embedding of the whole data set is its only view, which is sparse."""
-    return model.takes_csr and len(views) == 1 and isinstance(views[0], SparseView)
+    takes_csr = isinstance(model, Shallow) and model.takes_csr
+    return takes_csr and len(views) == 1 and isinstance(views[0], SparseView)
 
 
 def batch_of(views: Stored, rows: Tensor) -> Batch:
@@ -118,11 +121,19 @@ def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n
     }
 
 
+def answers(model: ClusterModel, embedding: Embedding) -> tuple[Tensor, Tensor]:
+    """Soft labels (n, K) and labels (n,) of an embedding; of a transductive method those of the rows that it fitted."""
+    if not model.transductive:
+        return model.assign(embedding.z), model.labels(embedding.z)
+    labels = model.fit.labels
+    assert labels is not None  # such methods keep them
+    return F.one_hot(labels, model.info.n_clusters).float(), labels
+
+
 def cluster_health(model: ClusterModel, embedding: Embedding) -> dict[str, Any]:
     """Label-free figures of a clustering: sizes, collapse, entropies (nats), active dimensions, norms."""
     with torch.no_grad():
-        soft = model.assign(embedding.z)
-        labels = model.labels(embedding.z)
+        soft, labels = answers(model, embedding)
         n_clusters = soft.shape[1]
         sizes = torch.bincount(labels, minlength=n_clusters)
         used = int((sizes >= SHARE * len(labels)).sum())
@@ -162,6 +173,8 @@ class Watch:
         training = self.model.training
         self.model.eval()
         embedding = embed(self.model, self.views)
+        if self.model.transductive:  # labels all rows at once, when it is done
+            return {**self.model.health(embedding), "label_change": None}
         health = cluster_health(self.model, embedding)
         with torch.no_grad():
             labels = self.model.labels(embedding.z)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, Dataset, Labels
-from robust_cluster.data.prepare import subset
+from robust_cluster.data.prepare import take
 from robust_cluster.measure.scores import Predicted, batch_of, embed, finite
 from robust_cluster.metrics.accuracy import accuracy, match
 from robust_cluster.metrics.nmi import nmi
@@ -102,7 +102,7 @@ def pretraining_scores(model: ClusterModel, data: Dataset, seed: int) -> Callabl
 
     None without labels. Takes no random number that training would.
     """
-    shown = subset(data, fixed_rows(data).numpy())
+    shown = take(data, fixed_rows(data).numpy())
 
     def scores() -> Figures:
         if shown.labels is None:

@@ -9,11 +9,11 @@ Ints = npt.NDArray[np.integer]
 
 
 def match(labels: Ints, predicted: Ints, *, n_clusters: int | None = None) -> npt.NDArray[np.int64]:
-    """The class of each cluster under the one-to-one map that maximises ACC (Hungarian method), -1 where it has none.
+    """The class of each cluster under the one-to-one map that maximizes ACC (Hungarian method), -1 where it has none.
 
     Shapes: labels (n,) in 0..C-1; predicted (n,) in 0..K-1; returns (K,). K is `n_clusters` or max(predicted) + 1.
-    A cluster has no class when K > C, or when it shares no sample with the class left for it: such a pair is arbitrary
-    and must not count as right for other predictions later. Raises: ShapeError.
+    A cluster has no class when K > C, or when it shares no sample with the class left for it: such a pair is arbitrary,
+    and other predictions must not be scored as right by it. Raises: ShapeError.
     """
     from scipy.optimize import linear_sum_assignment  # late: it takes half a second, and training does not need it
 

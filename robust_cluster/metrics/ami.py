@@ -5,9 +5,9 @@ import numpy.typing as npt
 
 
 def ami(labels: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer]) -> float:
-    """AMI, at most 1: mutual information over what random clusters of these sizes share with the labels, which is 0.
+    """AMI, at most 1: mutual information adjusted so that random clusters of these sizes have 0.
 
-    Beside NMI, which is high by chance where clusters are few samples each: 0.6 for 250 samples in 50 of them (RegDB).
+    It stands beside NMI, which is high by chance where clusters are small: 0.6 for 250 samples in 50 of them (RegDB).
     Shapes: labels (n,), predicted (n,). Over the arithmetic mean of the two entropies, as `nmi`.
     """
     from sklearn.metrics import adjusted_mutual_info_score  # late: it takes a second, and training does not need it

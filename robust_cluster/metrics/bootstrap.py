@@ -1,6 +1,6 @@
-"""Hierarchical intervals for a mean over seeds whose every value is a score of many samples: two levels of spread.
+"""Intervals for a mean over seeds, each of whose values is a score of many samples, with both levels of spread.
 
-Seeds vary (another initialisation, another attacker) and so do samples (other rows of the same kind). The spread over
+Seeds vary (another initialization, another attacker) and so do samples (other rows of the same kind). The spread over
 samples comes from a bootstrap of the rows; all scores of one resample, clean and attacked, are of the same rows, so
 that differences are paired. The spread over seeds is that of the seeds' values, with Student's t.
 
@@ -30,7 +30,7 @@ DRAWS = 500  # resamples: the relative error of a standard deviation is 1 / sqrt
 
 
 @dataclass(frozen=True)
-class Rows:
+class Assignments:
     """What one seed's model does to n samples, as numbers >= 0.
 
     Shapes: truth (n,) classes, None without labels; clean (n,) clusters; moved (a, n) clusters under each of `a`
@@ -56,6 +56,13 @@ class Rows:
                 f"{self.moved.shape}"
             )
 
+    @property
+    def classes(self) -> Ints:
+        """`truth`, where there are labels. Raises: ShapeError."""
+        if self.truth is None:
+            raise ShapeError("the score needs the class of every sample")
+        return self.truth
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -71,11 +78,12 @@ class Interval:
     samples: int | None
 
 
-Statistic = Callable[[Rows, Ints], Floats]  # of rows and weights (b, n), how often each row is drawn: (b,)
+Score = Callable[[Ints], Floats]  # of contingency tables (b, K, C): (b,)
+Statistic = Callable[[Assignments, Ints], Floats]  # of rows and weights (b, n), how often each row is drawn: (b,)
 
 
 def interval(
-    seeds: Sequence[Rows], statistic: Statistic, *, seed: int = 0, bounds: tuple[float, float] = (0.0, 1.0)
+    seeds: Sequence[Assignments], statistic: Statistic, *, seed: int = 0, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:
     """The mean of a statistic over seeds, with its interval, cut to the values that the statistic can have.
 
@@ -113,8 +121,8 @@ def half_width(values: Floats, resampled: Floats | None) -> float:
     """Half the width: t over seeds and z over shared samples, added as squares (MOVER; Zou and Donner 2008).
 
     Shapes: values (s,), resampled (s, b) of shared rows, None where each seed has its own: their spread is in `values`.
-    The variance of a score over seeds, s^2 / S, holds what the rows do to each seed apart; what they do to all alike is
-    left over when that is taken from the variance of the resampled means.
+    The variance of a score over seeds, s^2 / S, holds what the rows do to each seed apart. Taken from the variance of
+    the resampled means, it leaves what the rows do to all seeds alike.
     """
     normal = stats.norm.ppf((1 + LEVEL) / 2)
     n_seeds = len(values)
@@ -129,7 +137,7 @@ def half_width(values: Floats, resampled: Floats | None) -> float:
     return float(np.sqrt(student**2 * of_seeds + normal**2 * of_rows))
 
 
-def same_rows(one: Rows, other: Rows) -> bool:
+def same_rows(one: Assignments, other: Assignments) -> bool:
     """Whether two seeds are scored on the same samples, as far as their classes tell."""
     if one.truth is None or other.truth is None:
         return one.truth is other.truth and len(one.clean) == len(other.clean)
@@ -137,7 +145,7 @@ def same_rows(one: Rows, other: Rows) -> bool:
 
 
 def drawn(n: int, random: np.random.Generator, draws: int = DRAWS) -> Ints:
-    """How often each of n rows is drawn in each resample of n, (draws, n); rows of it sum to n."""
+    """How often each of n rows is drawn in each resample of n, (draws, n); every resample's counts sum to n."""
     chosen = random.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
     return np.bincount(chosen.ravel(), minlength=draws * n).reshape(draws, n)
 
@@ -171,7 +179,7 @@ def matched_before(clean: Ints, moved: Ints) -> Floats:
 
 
 def mutual(counts: Ints) -> Floats:
-    """NMI (b,) of contingency tables, normalised by the mean of both entropies; 1 where both are one group."""
+    """NMI (b,) of contingency tables, normalized by the mean of both entropies; 1 where both are one group."""
     shares = counts / counts.sum(axis=(1, 2), keepdims=True)
     of_clusters, of_classes, of_both = (
         stats.entropy(part, axis=1)
@@ -195,33 +203,43 @@ def rand(counts: Ints) -> Floats:
     return np.asarray(np.where(spread > 0, (both - expected) / np.where(spread > 0, spread, 1), 1.0))
 
 
-SCORES: Mapping[str, Callable[[Ints], Floats]] = {"ACC": matched, "NMI": mutual, "ARI": rand}
-LABELLED = frozenset({*SCORES, *(f"{name}*" for name in SCORES), "ACC*_clean_map"})
-STATISTICS = LABELLED | {"flip"}  # the metrics of a record that follow from its rows
+def flips(rows: Assignments, weights: Ints) -> Floats:
+    """The flip rate (b,) of each resample, the mean over attackers."""
+    return np.asarray(weights @ (rows.moved != rows.clean).mean(axis=0) / weights.sum(axis=1))
+
+
+def clean(score: Score) -> Statistic:
+    """The score of the clean clusters."""
+    return lambda rows, weights: score(counted(rows.clean, rows.classes, weights))
+
+
+def attacked(score: Score) -> Statistic:
+    """The score of the moved clusters, the mean over attackers."""
+    return lambda rows, weights: average([score(counted(moved, rows.classes, weights)) for moved in rows.moved])
+
+
+def kept(rows: Assignments, weights: Ints) -> Floats:
+    """ACC (b,) of the moved clusters under the map of the clean ones, the mean over attackers."""
+    before = counted(rows.clean, rows.classes, weights)
+    return average([matched_before(before, counted(moved, rows.classes, weights)) for moved in rows.moved])
+
+
+OF_METRIC: Mapping[str, Statistic] = {
+    "ACC": clean(matched),
+    "NMI": clean(mutual),
+    "ARI": clean(rand),
+    "ACC*": attacked(matched),
+    "NMI*": attacked(mutual),
+    "ARI*": attacked(rand),
+    "ACC*_clean_map": kept,
+    "flip": flips,
+}
+STATISTICS = frozenset(OF_METRIC)  # the metrics of a record that follow from its rows
 
 
 def statistic(name: str) -> Statistic:
-    """The statistic of a record's metric: "ACC", "NMI*", "ACC*_clean_map", "flip" ...; of attackers the mean.
-
-    Raises: KeyError for one that does not follow from rows, ShapeError where it needs classes and there are none.
-    """
-    if name not in STATISTICS:
-        raise KeyError(name)
-
-    def of_rows(rows: Rows, weights: Ints) -> Floats:
-        if name == "flip":
-            return np.asarray(weights @ (rows.moved != rows.clean).mean(axis=0) / weights.sum(axis=1))
-        if rows.truth is None:
-            raise ShapeError(f"{name} needs the class of every sample")
-        clean = counted(rows.clean, rows.truth, weights)
-        if name in SCORES:
-            return SCORES[name](clean)
-        tables = [counted(moved, rows.truth, weights) for moved in rows.moved]
-        if name == "ACC*_clean_map":
-            return average([matched_before(clean, moved) for moved in tables])
-        return average([SCORES[name.removesuffix("*")](moved) for moved in tables])
-
-    return of_rows
+    """The statistic of a record's metric, such as "ACC*"; a mean over attackers. Raises: KeyError for another one."""
+    return OF_METRIC[name]
 
 
 def average(values: Sequence[Floats]) -> Floats:

@@ -34,7 +34,7 @@ class Certificates:
 
     @property
     def abstained(self) -> Flags:
-        """(m,), whether the bound is not above one half."""
+        """Whether each point has no certificate, (m,): its bound is not above one half."""
         return np.asarray(self.labels == ABSTAINED)
 
 
@@ -78,7 +78,7 @@ def least_draws(alpha: float) -> int:
 
 
 def check_draws(n: int, alpha: float, sigma: float) -> None:
-    """Nothing, when these draws can certify something. Raises: ConfigError."""
+    """Raises ConfigError for draws that cannot certify anything, such as n = 1."""
     if not sigma > 0:  # NaN too
         raise ConfigError(
             f"sigma must be > 0, got {sigma:g}: without noise nothing can be certified", hint="--sigma 0.25"
@@ -96,10 +96,10 @@ def check_draws(n: int, alpha: float, sigma: float) -> None:
 def certified_share(certificates: Certificates, condition: Flags, radii: npt.ArrayLike) -> Floats:
     """The share of points, in [0, 1], not abstained, with `condition`, and certified at least to each radius, (r,).
 
-    Shapes: condition (m,), radii (r,). With "the smoothed label is the model's own" as condition this is the stability
-    curve, which reads no labels; with "its class under a fixed matching is the point's" it is the certified ACC: a
-    lower bound of the smoothed model's ACC under any L2 attack of that size, under that matching and so re-matched too.
-    It says nothing of a model that is fitted anew to moved points.
+    Shapes: condition (m,), radii (r,). Where the condition is that the smoothed label is the model's own, this is the
+    stability curve, which reads no labels. Where it is that the label's class under a fixed matching is the point's,
+    this is the certified ACC: a lower bound of the smoothed model's ACC under any L2 attack of that size, under that
+    matching and so re-matched too. It says nothing of a model that is fitted anew to moved points.
     """
     kept = np.sort(certificates.radius[condition & ~certificates.abstained])
     at_least = len(kept) - np.searchsorted(kept, np.asarray(radii, dtype=float), side="left")

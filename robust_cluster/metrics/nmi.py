@@ -1,4 +1,4 @@
-"""Normalised mutual information (NMI)."""
+"""Normalized mutual information (NMI)."""
 
 import numpy as np
 import numpy.typing as npt

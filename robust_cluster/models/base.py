@@ -1,6 +1,5 @@
 """What a clustering model is. A method is one file: a frozen `Config` dataclass and exactly one subclass of this."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,62 +7,15 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.optim import adam, descend
 
 Phase = Literal["pretrain", "cluster"]
 Losses = dict[str, Tensor]  # named scalar terms, already weighted: their sum is descended
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and in what portions one phase trains.
-
-    An epoch is one pass over the shuffled data, or, with `steps_per_epoch`, that many independent draws of a batch.
-    Training ends after `epochs`, or when the mean loss of the last `window` epochs is less than `tolerance` (relative)
-    below that of the `window` epochs before it; `window` 0 never ends early. No rule reads labels.
-    """
-
-    epochs: int = 50  # at most; 0: no training
-    batch_size: int = 256  # samples
-    steps_per_epoch: int | None = None  # draws of a batch in an epoch; None: one pass over the data
-    window: int = 0  # epochs whose mean loss is compared with that of as many before; 0: never ends early
-    tolerance: float = 1e-3  # relative improvement below which that comparison ends the phase
-    lr: float = 1e-3  # step size of the phase's optimizers, where they have none of their own
-
-    def __post_init__(self) -> None:
-        check_at_least(0, self, "epochs", "window", "tolerance")
-        check_at_least(1, self, "batch_size", *(["steps_per_epoch"] if self.steps_per_epoch is not None else []))
-        if self.lr <= 0:
-            raise ConfigError(f"lr must be > 0, got {self.lr}")
-
-    def lr_ratio(self, epoch: int) -> float:
-        """What every learning rate is multiplied by before epoch 1, 2, ...; 1 here: `StepwiseSchedule` lowers it."""
-        return 1.0
-
-    def batch(self, n_samples: int) -> int:
-        """Samples per batch for a data set of `n_samples`: `batch_size`, or a fifth of the data if that is smaller."""
-        return max(1, min(self.batch_size, n_samples // 5))
-
-
-@dataclass(frozen=True)
-class StepwiseSchedule(Schedule):
-    """A schedule whose learning rates fall: lr * lr_decay^floor(epoch / lr_epochs), epochs counted from 1."""
-
-    lr_decay: float = 1.0  # what lr is multiplied by, in (0, 1]
-    lr_epochs: int = 10  # after each of which many epochs
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, self, "lr_epochs")
-        if not 0 < self.lr_decay <= 1:
-            raise ConfigError(f"lr_decay must be in (0, 1], got {self.lr_decay}")
-
-    def lr_ratio(self, epoch: int) -> float:
-        """`lr_decay` before every epoch whose number `lr_epochs` divides, else 1."""
-        return self.lr_decay if epoch % self.lr_epochs == 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -102,40 +54,57 @@ class ModelConfig:
     cluster: Schedule = field(default_factory=Schedule)
 
 
+@dataclass
+class Fit:
+    """What a clustering knows of its own rows beside the model; no checkpoint has it.
+
+    `parts`: modules by name that a half-done run is resumed with, e.g. the targets of every sample. `labels` (n,): what
+    the fit gave its rows, set by transductive methods, and by others where the labels of an embedding are not these.
+    """
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    labels: Tensor | None = None
+
+
 class ClusterModel(nn.Module, ABC):
     """A clustering model: `encode` and `assign` are what every stage, attack and table rests on.
 
-    `version`: raised when the numbers change. `transductive`: labels only the data it was fitted on.
-    `pretrained_by`: the method whose pretraining gives this one's starting weights, None for methods without; methods
-    that are compared "on the same pretrained network" name the same one and share its run.
-    `pretrain_fields`: the fields of `Config` that the pretraining depends on.
-    `descends_losses`: a step down the sum of `losses`, such as defenses take, trains the whole method; not where an
-    opponent of its networks learns in `step` alone.
-    `scores_refit`: a clustering's record also has the scores of `refit_labels` (ACC_refit, ...), beside other labels.
-    `straight_through`: gradients pass a rounding as if it were not there, so that they are no slopes of the function.
-    `is_identity`: the embedding is the data, views side by side, so there is no latent space to move points in.
-    `takes_csr`: `start`, `assign`, `labels` and `health` get a whole data set of one sparse view in torch's CSR layout.
+    A pretraining calls `step` for each batch and keeps `pretrained()`. A clustering calls, in this order:
+
+        start                        once; for methods without epochs it is the whole fit
+        step                         for each batch; a defense calls `losses` and `after_step` in its place
+        after_epoch, health          after each epoch
+        stop_reason                  then too: why to end here
+        finish                       once, e.g. k-means on the trained embedding
+
+    What others ask of the trained model is encode -> assign -> labels; attacks also ask for `log_assign`, `decode` and
+    `consensus`, a clustering's record for `refit_labels`. What a method does not override does nothing.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1  # raised when the numbers change
+    # the method whose pretraining gives the starting weights: methods that name the same one share its run
     pretrained_by: ClassVar[str | None] = None
-    pretrain_fields: ClassVar[tuple[str, ...]] = ()
-    transductive: ClassVar[bool] = False
+    pretrain_fields: ClassVar[tuple[str, ...]] = ()  # of `Config`, those that the pretraining depends on
+    transductive: ClassVar[bool] = False  # has no `assign`, only `fit.labels` of the rows that it was fitted on
+    # whether steps down the sum of `losses`, such as a defense takes, train it all: not where `step` trains an opponent
     descends_losses: ClassVar[bool] = True
-    scores_refit: ClassVar[bool] = False
-    straight_through: ClassVar[bool] = False
-    is_identity: ClassVar[bool] = False
-    takes_csr: ClassVar[bool] = False
+    scores_refit: ClassVar[bool] = False  # its record has scores of `refit_labels` too (ACC_refit, ...), beside others
+    straight_through: ClassVar[bool] = False  # gradients pass a rounding as if it were not there: they are no slopes
 
     def __init__(self, config: ModelConfig, info: DataInfo, latent_dim: int) -> None:
         super().__init__()
-        self.config = config
-        self.info = info
-        self.latent_dim = latent_dim
+        self.config, self.info, self.latent_dim, self.fit = config, info, latent_dim, Fit()
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for data that it can be trained on; asked before anything is. Raises: ConfigError."""
+        """Refuse data that it cannot be trained on, before anything is. Raises: ConfigError."""
+
+    @classmethod
+    def check_new_points(cls) -> None:
+        """Refuse a transductive method, where points that it was not fitted on need labels. Raises: ConfigError."""
+        if cls.transductive:
+            why = "labels only the data that it was fitted on, so a moved point has no label"
+            raise ConfigError(f"{cls.__name__} {why}: there is no attack on it, no defense and no certificate")
 
     @classmethod
     def has_pretraining(cls, config: Any) -> bool:
@@ -146,10 +115,6 @@ class ClusterModel(nn.Module, ABC):
         """Whether `labels` are already those that the method gives; not before `finish` where that alone fits them."""
         return True
 
-    def training_labels(self) -> Tensor | None:
-        """Labels (n,) that the training gave its own rows, for methods that label other points in another way."""
-        return None
-
     def pretrained(self) -> nn.Module:
         """The part of the network that pretraining trains and hands on; default: all of it."""
         return self
@@ -158,9 +123,10 @@ class ClusterModel(nn.Module, ABC):
     def encode(self, views: Views) -> Embedding:
         """Embedding of V views, each (n, *shape_v), without sampling."""
 
-    @abstractmethod
     def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K) of z (n, d); rows sum to 1."""
+        """Soft labels (n, K) of z (n, d); rows sum to 1. All methods have them but the transductive ones."""
+        self.check_new_points()
+        raise NotImplementedError(f"{type(self).__name__}.assign")
 
     def decode(self, z: Tensor) -> Views:
         """Views that the embedding z (n, d) stands for. Raises: ConfigError when the method has no decoder."""
@@ -204,10 +170,6 @@ class ClusterModel(nn.Module, ABC):
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Do what the method does between epochs, e.g. weights taken anew from the embedding of the whole data set."""
 
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """What a resumed clustering needs beside the model, e.g. targets of every sample; no part of its checkpoint."""
-        return {}
-
     def stop_reason(self) -> str | None:
         """Why clustering should end now, asked after each epoch; None to go on. Told by the model's state alone."""
         return None
@@ -233,39 +195,3 @@ class ClusterModel(nn.Module, ABC):
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Label-free figures of the method's own, e.g. the spread of its centres; logged every epoch."""
         return {}
-
-
-class PlainAdam(Adam):
-    """Adam whose steps do not first import PyTorch's compiler, which takes over a second and which nothing here uses.
-
-    The numbers are Adam's: `step` is its own function without the wrapper that tells the compiler to keep out.
-    """
-
-    step = torch.no_grad()(inspect.unwrap(Adam.step))
-
-
-for _method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
-    # The same for what every optimizer does: the compiler would be imported to be told to keep out.
-    _plain = inspect.unwrap(_method)
-    if _plain is not _method and not hasattr(_plain, "__dynamo_disable"):
-        setattr(_plain, "__dynamo_disable", _plain)  # in a class the name would be mangled
-
-
-def adam(parameters: Any, lr: float) -> Adam:
-    """Adam with betas (0.9, 0.999), eps 1e-8, in its fused form where the device has one (CPU, CUDA, MPS)."""
-    return PlainAdam(parameters, lr=lr, fused=True)
-
-
-def descend(terms: Losses, optimizer: Optimizer, *, max_norm: float | None = None) -> dict[str, float]:
-    """One step down the sum of `terms`; returns their values, one transfer from the device for all.
-
-    `max_norm`: the gradient's global L2 norm is cut to it first.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()
-    if max_norm is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, max_norm)
-    optimizer.step()
-    values = torch.stack([term.detach() for term in terms.values()]).tolist()
-    return dict(zip(terms, values, strict=True))

@@ -9,9 +9,9 @@ Turn = Literal["discriminator", "decoder", "all"]
 
 
 class Turns(nn.Module):
-    """Whose turn a step is: first the discriminator's alone; then M steps of the decoder, M of all networks, and so on.
+    """Counts steps to tell whose turn it is: first the discriminator's; then M of the decoder, M of all, and so on.
 
-    Its buffers are what a resumed run goes on with. It stays on the CPU, where asking costs nothing.
+    The counts are buffers, so that a resumed run goes on with them. It stays on the CPU, where asking costs nothing.
     """
 
     def __init__(self, decoder_steps: int, *, is_begun: bool) -> None:

@@ -1,6 +1,6 @@
 """The two sides of an adversarial game on logits a, D = sigmoid(a): a discriminator and what tries to pass it.
 
-Written with softplus, ln(1 - D) = -softplus(a), ln D = -softplus(-a): a sure discriminator gives no infinity.
+Logarithms are softplus, ln(1 - D) = -softplus(a) and ln D = -softplus(-a), so a sure discriminator gives no infinity.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ Game = Literal["saturating", "nonsaturating"]
 
 
 def discriminator_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """-(E ln(1 - D(fake)) + E ln D(real)), a scalar: 2 ln 2 when nothing is told apart, 0 when everything is.
+    """-(E ln(1 - D(fake)) + E ln D(real)), a scalar: 2 ln 2 for D = 1/2 everywhere, 0 where all are told apart.
 
     At the best D this is 2 ln 2 - 2 JSD(real || fake). Shapes: logits (n, ...) and (m, ...). Source: Goodfellow et al.,
     NeurIPS 2014; minus Eq. 1 of DCAN and minus V_D of ADEC (Eq. 12).
@@ -25,7 +25,7 @@ def generator_loss(fake: Tensor, game: Game) -> Tensor:
     """What the fakes' maker descends: E ln(1 - D(fake)) ("saturating") or -E ln D(fake) ("nonsaturating").
 
     The first, the encoder's second term in ADEC's Eq. 10, is unbounded below, and its gradient vanishes with D(fake).
-    Shape: logits (n, ...); returns a scalar.
+    Shape: logits (n, ...).
     """
     return -F.softplus(fake).mean() if game == "saturating" else F.softplus(-fake).mean()
 

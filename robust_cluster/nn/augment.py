@@ -21,7 +21,7 @@ def random_affine(images: Tensor, *, degrees: float = DEGREES, shift: float = SH
 
 
 def affine(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
-    """Each image turned clockwise about its centre, then shifted right and down; bilinear, values stay in their range.
+    """Each image turned clockwise about its center, then shifted right and down; bilinear, values stay in their range.
 
     What comes from outside the image is its nearest pixel.
     Shapes: images (n, C, H, W); angles (n,) in radians; shifts (n, 2), shares of the width and of the height.
@@ -30,13 +30,13 @@ def affine(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
     cos, sin = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
     right, down = (2 * shifts).view(-1, 2, 1, 1).unbind(dim=1)  # in units of half the width and height, as the grid
     # elementwise, where affine_grid has a product that might be taken in bfloat16
-    x = centers(width, images).view(1, 1, -1) - right
-    y = centers(height, images).view(1, -1, 1) - down
+    x = pixel_centers(width, images).view(1, 1, -1) - right
+    y = pixel_centers(height, images).view(1, -1, 1) - down
     ratio = height / width  # the grid's units differ where an image is not square
     source = torch.stack([cos * x + sin * ratio * y, cos * y - sin / ratio * x], dim=3)  # (n, H, W, 2)
     return grid_sample(images, source, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def centers(side: int, like: Tensor) -> Tensor:
-    """Coordinates (side,) of the pixels' centres in an image that reaches from -1 to 1."""
+def pixel_centers(side: int, like: Tensor) -> Tensor:
+    """Coordinates (side,) of the pixels' centers in an image that reaches from -1 to 1."""
     return (2 * torch.arange(side, dtype=like.dtype, device=like.device) + 1) / side - 1

@@ -1,4 +1,4 @@
-"""Cluster centres: k-means on an embedding, and the soft labels that a set of centres gives."""
+"""Cluster centers: k-means on an embedding, and the soft labels that a set of centers gives."""
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -8,13 +8,13 @@ from robust_cluster.nn.sparse import column_variance, scipy_csr
 
 
 def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Centres (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
+    """Centers (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
 
-    That distance is no less than float32's precision times the variance of z (times 1 where that is 0), so that samples
-    that lie on their centres have soft labels too.
+    That distance is at least float32's precision times the variance of z (times 1 where that is 0): without it, samples
+    that lie on their centers would have no soft labels.
 
-    scikit-learn's Lloyd iterations on one thread, so that the sums have one order. Shape: z (n, d), dense or in torch's
-    CSR layout, which is never made dense.
+    scikit-learn's Lloyd iterations run on one thread, so that the sums have one order. Shape: z (n, d), dense or in
+    torch's CSR layout, which is never made dense.
     """
     from sklearn.cluster import KMeans  # late: it takes a second, and pretraining does not need it
 
@@ -31,7 +31,7 @@ def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tenso
 def center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
     """Soft labels (n, K): softmax of -||z - m_k||^2 / (2 variance), equal weights, one spherical variance.
 
-    Its argmax is the nearest centre, k-means' own label. Shapes: z (n, d), centers (K, d), variance a scalar > 0.
+    Its argmax is the nearest center, k-means' own label. Shapes: z (n, d), centers (K, d), variance a scalar > 0.
     """
     return _log_densities(z, centers, variance).softmax(dim=1)
 
@@ -42,9 +42,9 @@ def log_center_posterior(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor
 
 
 def _log_densities(z: Tensor, centers: Tensor, variance: Tensor) -> Tensor:
-    """-||z - m_k||^2 / (2 variance) but for a term that is equal for all k, which no softmax sees.
+    """-||z - m_k||^2 / (2 variance) plus a term that is equal for all k, which cancels in a softmax.
 
-    About the mean of the centres: far from the origin ||m_k||^2 - 2 z m_k has no digits left.
+    The origin is moved to the mean of the centers: far from it ||m_k||^2 - 2 z m_k has no digits left.
     """
     middle = centers.mean(dim=0)
     around = centers - middle

@@ -15,7 +15,7 @@ def info_nce(left: Tensor, right: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean over the 2n rows of -log(e^{<r_i, p_i>/t} / sum_{j != i} e^{<r_i, r_j>/t}), p_i the row's other view.
 
     The rows are left above right; each has one positive and 2n - 2 negatives, the other samples of both views. Inner
-    products are of the rows as they are: normalise first for cosines. Shapes: left and right (n, d), t > 0.
+    products are those of the rows as given: normalize them first for cosines. Shapes: left and right (n, d), t > 0.
     Raises: ShapeError when shapes differ or n < 2. Source: SEM (Xu et al., NeurIPS 2023); differs: none.
     """
     if left.shape != right.shape or len(left) < 2:
@@ -42,7 +42,7 @@ def contrastive(left: Tensor, right: Tensor, temperature: float = 0.1) -> Tensor
 def all_pairs(views: Sequence[Tensor], temperature: float = 0.1) -> Tensor:
     """2/(V(V-1)) sum_{u<v} l(u, v): the mean of `contrastive` over all pairs of V >= 2 views (n, d).
 
-    Raises: ShapeError for fewer than two views. Source: DeepMVC, generalised contrastive loss.
+    Raises: ShapeError for fewer than two views. Source: DeepMVC, generalized contrastive loss.
     """
     if len(views) < 2:
         raise ShapeError(f"a contrastive loss needs at least 2 views, got {len(views)}")

@@ -9,14 +9,14 @@ def student_t(z: Tensor, centers: Tensor) -> Tensor:
 
     Shapes: z (n, d), centers (K, d); returns (n, K).
     """
-    kernel = 1 / (1 + squared_distances(z, centers))
+    kernel = 1 / (1 + center_distances(z, centers))
     return kernel / kernel.sum(dim=1, keepdim=True)
 
 
 def target_distribution(soft_labels: Tensor) -> Tensor:
-    """p_ij proportional to q_ij^2 / sum_i q_ij; rows sum to 1. The sum is over all rows given: give the whole data set.
+    """p_ij proportional to q_ij^2 / sum_i q_ij; rows sum to 1. The sum is over the rows given: give the whole data set.
 
-    Shape: (n, K). A cluster that holds nothing at all gets no target mass.
+    Shape: (n, K). A cluster with no soft labels at all gets no target mass.
     """
     return sharpen(soft_labels, soft_labels.sum(dim=0))
 
@@ -34,13 +34,13 @@ def clustering_kl(targets: Tensor, soft_labels: Tensor) -> Tensor:
     return (torch.xlogy(p, p) - p * soft_labels.clamp_min(tiny).log()).sum(dim=1).mean()
 
 
-def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
+def center_distances(z: Tensor, centers: Tensor) -> Tensor:
     """||z_i - mu_j||^2, (n, K), never negative. Shapes: z (n, d), centers (K, d)."""
     return (z.unsqueeze(1) - centers).square().sum(dim=2)
 
 
 class SelfTraining(nn.Module):
-    """What self-training knows of every sample: its target p_i, zero before the first, and its label at that time."""
+    """For every sample its target p_i, zero before the first `refresh`, and the label that it had then."""
 
     def __init__(self, n_samples: int, n_clusters: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class SelfTraining(nn.Module):
         self.labels: Tensor
 
     def refresh(self, soft_labels: Tensor) -> Tensor:
-        """The share of samples, a scalar in [0, 1], whose label these soft labels (n, K) change; takes up all anew."""
+        """Renew targets and labels from soft labels (n, K); returns the share of samples whose label changed."""
         labels = soft_labels.argmax(dim=1)
         changed = (labels != self.labels).float().mean()
         self.targets.copy_(target_distribution(soft_labels))
@@ -58,7 +58,7 @@ class SelfTraining(nn.Module):
         return changed
 
     def of(self, rows: Tensor, soft_labels: Tensor, frequencies: Tensor) -> Tensor:
-        """Targets (n, K) of the given rows; those without one have their own soft labels sharpened."""
+        """Targets (n, K) of the given rows; a row without one gets its own soft labels, sharpened."""
         stored = self.targets[rows]
         own = sharpen(soft_labels.detach(), frequencies)
         return torch.where(stored.sum(dim=1, keepdim=True) > 0, stored, own)

@@ -1,6 +1,6 @@
-"""Random numbers that are functions of (seed, row, draw) alone: no state, so no batch, order or restart changes them.
+"""Random numbers that are functions of (seed, row, draw) alone, so that no batch, order or restart changes them.
 
-A counter is hashed by the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): 64-bit integer operations, the
+A counter is hashed by the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): 64-bit integer operations, the
 same on every device.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-Stream = int | Sequence[int]  # which of a seed's independent draws: a number or several
+Stream = int | Sequence[int]  # names one of a seed's independent draws, by a number or several
 
 BITS = 24  # of a draw: all that a float32 in [0, 1) can hold
 
@@ -26,7 +26,7 @@ FACTORS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
 
 
 def uniform(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> Tensor:
-    """Draws from [0, 1), (n, *shape) float32 on the rows' device: the same numbers for a row in whatever batch.
+    """Draws from [0, 1), (n, *shape) float32 on the rows' device; a row gets the same numbers in every batch.
 
     `seed`: any whole number. `rows` (n,) int64. `stream`: draws of different streams are independent.
     """
@@ -57,7 +57,7 @@ def signs(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> 
 
 
 def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser: a bijection of 64 bits in which every bit of x changes half of them."""
+    """SplitMix64's finalizer: a bijection of 64 bits in which every bit of x changes half of them."""
     x = (x ^ _shifted(x, 30)) * FACTORS[0]
     x = (x ^ _shifted(x, 27)) * FACTORS[1]
     return x ^ _shifted(x, 31)

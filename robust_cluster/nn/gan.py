@@ -1,8 +1,8 @@
-"""Generator and discriminator of AR-DMVC's attack (ICML 2024): perturbations of images, and who tells moved ones.
+"""Generator and discriminator of AR-DMVC's attack (ICML 2024): one perturbs images, the other tells moved from clean.
 
 Layers as in AR-DMVC's released code, which takes 1 x 28 x 28 pixels: the generator there is that of the single-view
 attack on deep clustering (Chhabra et al., NeurIPS 2022). Its networks for RegDB are not released; other sizes and
-colours here are our choice. Layers start with PyTorch's default initialisation unless `normal_init` is called.
+colors here are our choice. Layers start with PyTorch's default initialization unless `normal_init` is called.
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ class Discriminator(nn.Module):
 def normal_init(module: nn.Module, std: float) -> None:
     """Convolution weights from N(0, std^2), batch norm scales from N(1, 0.02^2) and shifts 0; biases stay.
 
-    DCGAN's initialisation has std 0.02, AR-DMVC's released code 1.
+    DCGAN's initialization has std 0.02, AR-DMVC's released code 1.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -9,7 +9,7 @@ from torch import Tensor
 def term_gradients(terms: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, Tensor]:
     """The gradient of each scalar term at the parameters, all entries in one float64 vector (p,).
 
-    Zero where a term does not depend on a parameter; no parameter's `grad` is touched.
+    It is zero where a term does not depend on a parameter; no parameter's `grad` is touched.
     """
     found: dict[str, Tensor] = {}
     for name, term in terms.items():

@@ -9,9 +9,9 @@ from robust_cluster.errors import ConfigError, ShapeError
 
 
 def neighbor_weights(z: Tensor, neighbors: int, *, bandwidth: float | None = None, count_self: bool = False) -> Tensor:
-    """Symmetric weights W (n, n) >= 0 with zero diagonal: exp(-dist^2 / (2 sigma^2)) to each nearest neighbour.
+    """Symmetric weights W (n, n) >= 0 with zero diagonal: exp(-dist^2 / (2 sigma^2)) to each nearest neighbor.
 
-    `bandwidth`: sigma, None for the median distance to the last neighbour. `count_self`: the point itself is one of its
+    `bandwidth`: sigma, None for the median distance to the last neighbor. `count_self`: the point itself is one of its
     `neighbors`, as in ALRDC's code. W is a constant: no gradient flows through it.
     Shape: z (n, d). Raises: ConfigError unless 1 <= neighbors <= n - 1.
     """
@@ -20,7 +20,7 @@ def neighbor_weights(z: Tensor, neighbors: int, *, bandwidth: float | None = Non
         hint = "--set model.neighbors=3"
         raise ConfigError(f"neighbors must be in [1, batch - 1] = [1, {n - 1}], got {neighbors}", hint=hint)
     with torch.no_grad():
-        # without products: in reduced precision they would reorder near neighbours
+        # without products: in reduced precision they would reorder near neighbors
         squares = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist").square()
         squares.fill_diagonal_(0.0 if count_self else math.inf)
         nearest, index = squares.topk(neighbors, dim=1, largest=False)

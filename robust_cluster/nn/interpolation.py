@@ -1,6 +1,6 @@
 """Adversarially constrained interpolation (ACAI; Berthelot et al., ICLR 2019) as ADEC (2019, Eqs. 8-9) pretrains with.
 
-A critic C reads an image and tells how much of a second one was mixed into its code; the autoencoder wants it to say 0.
+A critic C sees an image and says how much of another one is mixed into its code; the autoencoder wants it to say 0.
 """
 
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor
 def draw_alpha(n: int, *, is_folded: bool, device: torch.device) -> Tensor:
     """Shares (n, 1) for `interpolate`: uniform in [0, 1], or folded to [0, 1/2].
 
-    The mix of (a, b, alpha) is that of (b, a, 1 - alpha), so of shares in [0, 1] a critic can learn their mean alone.
+    A mix of (a, b, alpha) is one of (b, a, 1 - alpha) too, so unless they are folded a critic learns their mean alone.
     """
     alpha = torch.rand(n, 1, device=device)
     return 0.5 - (alpha - 0.5).abs() if is_folded else alpha
 
 
 def interpolate(z: Tensor, alpha: Tensor) -> Tensor:
-    """alpha * z_i + (1 - alpha) * z_(n-i): the codes with those of the batch in reverse. Shapes: (n, d) and (n, 1)."""
+    """alpha * z_i + (1 - alpha) * z_(n-i): each code mixed with one from the batch's other end; (n, d) and (n, 1)."""
     return alpha * z + (1 - alpha) * z.flip(0)
 
 

@@ -77,7 +77,7 @@ class GaussianAutoencoder(nn.Module):
     """An encoder with a mean and a log-variance head, both linear, and its decoder, for images or vectors.
 
     Images take the convolutional networks above, vectors the perceptron D-500-500-2000-d and its mirror with a linear
-    output (VaDE's network, which the ALRDC supplement follows for features). Initialisation: `glorot`.
+    output (VaDE's network, which the ALRDC supplement follows for features). Initialization: `glorot`.
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, hidden: Sequence[int]) -> None:
@@ -114,17 +114,14 @@ def flat(views: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def batch_norm_mode(module: nn.Module, mode: BatchNormMode) -> Iterator[None]:
-    """A block in which batch norm takes the statistics of what it is given ("batch") and no buffer moves.
+    """A block in which batch norm takes the statistics of the batch ("batch") and changes no buffer.
 
-    "eval" leaves every layer as it is. Statistics of a batch depend on its composition: score in fixed batches.
+    "eval" leaves every layer as it is. Statistics depend on what is in a batch, so score in fixed batches.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)] if mode == "batch" else []
     before = [(layer.training, layer.track_running_stats) for layer in layers]
     for layer in layers:
-        layer.training, layer.track_running_stats = (
-            True,
-            False,
-        )  # together: batch statistics, buffers neither read nor written
+        layer.training, layer.track_running_stats = True, False  # both: the batch's statistics, and no buffer moves
     try:
         yield
     finally:

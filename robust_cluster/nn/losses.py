@@ -32,7 +32,7 @@ def mixture_prior_kl(soft_labels: Tensor, mean: Tensor, log_var: Tensor, centers
 
 
 def negative_entropy(soft_labels: Tensor) -> Tensor:
-    """E sum_k y_k log(y_k + 1e-7): -log K for uniform rows, 0 for one-hot rows; minimising it raises each entropy.
+    """E sum_k y_k log(y_k + 1e-7): -log K for uniform rows, 0 for one-hot rows; minimizing it raises each entropy.
 
     Source: ALRDC, last term of Eq. 3 without its constant log K. Shape: (n, K), rows sum to 1.
     """
@@ -47,8 +47,8 @@ def assignment_overlap(soft_labels: Tensor, moved: Tensor) -> Tensor:
 def jensen_shannon(discriminator: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
     """-E[log(T(l_i, r_i) + 1e-6) + log(1 - T(l_i, r_pi(i)) + 1e-6)]: falls as l and r share more information.
 
-    `right` is shuffled in the batch as whole rows, so that what it pairs stays paired. An untrained discriminator
-    gives 2 log 2; 0 is the best. Source: ALRDC's code (MIE module and defense).
+    `right` is shuffled in the batch as whole rows, so that what one row holds stays together. A discriminator that
+    knows nothing gives 2 log 2; 0 is the best. Source: ALRDC's code (MIE module and defense).
     Shapes: left (n, a), right (n, b), discriminator (m, a + b) -> (m, 1) in (0, 1). Raises: ShapeError for n < 2.
     """
     n = len(left)

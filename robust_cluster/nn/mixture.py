@@ -42,8 +42,8 @@ class HardMixture(nn.Module):
     def log_posterior(self, z: Tensor) -> Tensor:
         """Logarithms of soft labels (n, K) whose argmax is the component: the log-softmax of the scores.
 
-        "nearest" is no model of a density: its scores are divided by the mean variance within the components, as for
-        k-means (`center_posterior`); at Eq. 22's variance of 1 nearby codes would belong to all components alike.
+        "nearest" models no density: its scores are divided by the mean variance within the components, as k-means' are
+        (`center_posterior`); at Eq. 22's variance of 1, codes that lie close together would belong to all alike.
         """
         scores = self.scores(z)
         if self.rule == "nearest":
@@ -60,7 +60,7 @@ class HardMixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Take all parameters from labelled codes (DCAN, Eqs. 20, 21 and 23); returns squared distances (n,) to eta.
+        """Take all parameters from labeled codes (DCAN, Eqs. 20, 21 and 23); returns squared distances (n,) to eta.
 
         A component without codes keeps mean and precision. Shapes: z (n, d), labels (n,).
         """
@@ -148,7 +148,7 @@ class GaussianMixture(nn.Module):
 def diagonal_log_joint(z: Tensor, weights: Tensor, means: Tensor, precisions: Tensor) -> Tensor:
     """ln w_k + ln N(z_i; m_k, diag(1/t_k)) + d/2 ln 2 pi, (n, K).
 
-    Of differences, a component at a time: expanded squares would lose the digits that a large precision counts.
+    It squares differences, a component at a time: expanded squares lose digits that a large precision multiplies.
     Shapes: z (n, d), weights (K,), means and precisions (K, d).
     """
     squares = [(t * (z - m).square()).sum(dim=1) for m, t in zip(means, precisions, strict=True)]
@@ -166,7 +166,7 @@ def full_log_joint(z: Tensor, weights: Tensor, means: Tensor, covariances: Tenso
 
 
 def log_weights(weights: Tensor) -> Tensor:
-    """ln w, with the logarithm of the smallest normal number (-87 in float32) for 0."""
+    """ln w; for 0 the logarithm of float32's smallest normal number, -87."""
     return weights.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
@@ -176,11 +176,30 @@ def sums_by(labels: Tensor, rows: Tensor, n_clusters: int) -> Tensor:
 
 
 def lloyd_pass(z: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (K, d) of the rows nearest to each centre, and the mean squared distance to them per dimension, > 0.
+    """Means (K, d) of the rows nearest to each center, and the mean squared distance to them per dimension, > 0.
 
-    A centre without rows stays. Shapes: z (n, d), centers (K, d).
+    A center without rows stays. Shapes: z (n, d), centers (K, d).
     """
     labels = (z @ centers.T - 0.5 * centers.square().sum(dim=1)).argmax(dim=1)
     counts = F.one_hot(labels, len(centers)).sum(dim=0).unsqueeze(1)
     means = torch.where(counts > 0, sums_by(labels, z, len(centers)) / counts.clamp_min(1), centers)
     return means, (z - means[labels]).square().mean().clamp_min(1e-12)
+
+
+class Codes(nn.Module):
+    """DC-GMM's auxiliary codes y (n, d) and scaled duals u (n, d) of every sample."""
+
+    def __init__(self, n_samples: int, latent_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("y", torch.zeros(n_samples, latent_dim))
+        self.register_buffer("u", torch.zeros(n_samples, latent_dim))
+        self.register_buffer("is_begun", torch.zeros((), dtype=torch.bool))
+        self.y: Tensor
+        self.u: Tensor
+        self.is_begun: Tensor
+
+    def begin(self, z: Tensor) -> None:
+        """Put y on z (n, d) and u on 0."""
+        self.y.copy_(z)
+        self.u.zero_()
+        self.is_begun.fill_(True)

@@ -1,6 +1,6 @@
 """Networks of the DeepMVC family: a small convolutional encoder and decoder, fusion by weights, the DDC cluster head.
 
-Source: DeepMVC (Trosten et al., CVPR 2023). Layers start with PyTorch's default initialisation, as there.
+Source: DeepMVC (Trosten et al., CVPR 2023). Layers start with PyTorch's default initialization, as there.
 """
 
 from collections.abc import Sequence
@@ -59,9 +59,9 @@ class CnnSmallEncoder(nn.Sequential):
 class CnnSmallDecoder(nn.Module):
     """Images (n, C, H, W) in [0, 1] of the features (n, d) that `CnnSmallEncoder` makes of that shape.
 
-    Nearest-neighbour upsampling, two 3x3 transposed convolutions, batch norm after the second; the same again with C
-    maps and a sigmoid. Source: DeepMVC. Differs: upsampling goes to the size that the encoder pooled, which doubles
-    at 28 x 28 as there, and also reaches the sizes that a halving rounded down.
+    Nearest-neighbor upsampling, two 3x3 transposed convolutions, batch norm after the second; the same again with C
+    maps and a sigmoid. Source: DeepMVC. Differs: upsampling goes to the size that the encoder pooled: twice as large at
+    28 x 28, as there, but also right where a halving has rounded down.
     Raises: ShapeError for a shape that the encoder does not take.
     """
 

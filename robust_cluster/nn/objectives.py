@@ -1,8 +1,8 @@
-"""What a standard attack makes large for every sample: label-free objectives, each (n,), to be ascended.
+"""Objectives (n,) that standard attacks ascend, one value a sample, without labels of the data.
 
-The label c of a sample is the model's own on the clean point; no label of the data is read. The margin is the loss of
-Carlini and Wagner (2017) on log-probabilities, which is defined for two clusters, where the difference of logits ratio
-of Croce and Hein (ICML 2020) needs three; the divergence is that of TRADES (Zhang et al., ICML 2019).
+The label c of a sample is the model's own at the clean point. The margin is the loss of Carlini and Wagner (2017) on
+log-probabilities: it is defined for two clusters, where the difference of logits ratio of Croce and Hein (ICML 2020)
+needs three. The divergence is that of TRADES (Zhang et al., ICML 2019).
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ def margin(log_y: Tensor, labels: Tensor) -> Tensor:
 def divergence(clean: Tensor, moved: Tensor) -> Tensor:
     """KL(y || y~) = sum_k y_k (log y_k - log y~_k), (n,) >= 0, of log-probabilities log y and log y~, both (n, K).
 
-    Its gradient at y~ = y is zero: an ascent of it has to start elsewhere.
+    Its gradient at y~ = y is zero, so an ascent has to start elsewhere.
     """
     return (clean.exp() * (clean - moved)).sum(dim=1)
 
 
 def displacement(clean: Sequence[Tensor], moved: Sequence[Tensor]) -> Tensor:
-    """sum_v ||z^v - z~^v||^2, (n,), over representations z^v (n, ...) of each sample; no gradient at z~ = z either."""
+    """sum_v ||z^v - z~^v||^2, (n,), over representations z^v (n, ...); at z~ = z its gradient is zero too."""
     changes = [(z - other).flatten(1) for z, other in zip(clean, moved, strict=True)]
     return torch.stack([change.square().sum(dim=1) for change in changes]).sum(dim=0)
 

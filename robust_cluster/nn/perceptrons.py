@@ -21,9 +21,9 @@ def uniform_fan_in(module: nn.Module) -> None:
 class MirroredAutoencoder(nn.Module):
     """A perceptron and its mirror, ReLU inside, latent and output linear, on samples of any shape as rows.
 
-    `scale` multiplies what goes in and divides what comes out; losses are taken between scaled rows. `start_seed` is a
-    random number that goes where the weights go: methods that start from one pretrained network can fit the same
-    k-means to it. Initialisation: `uniform_fan_in`.
+    `scale` multiplies what goes in and divides what comes out; losses compare scaled rows. `start_seed` is a random
+    number that is saved with the weights, so that all methods that start from one pretrained network fit the same
+    k-means to it. Initialization: `uniform_fan_in`.
     """
 
     def __init__(self, shape: Sequence[int], latent_dim: int, hidden: Sequence[int], *, scale: float = 1.0) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @contextmanager
 def precision(level: str) -> Iterator[None]:
-    """Float32 products at this level, restored afterwards.
+    """A block in which float32 products have this level of precision.
 
     "medium" on a CPU lets oneDNN compute them: in float32, or in bfloat16 where the CPU has AMX. "highest" is for
     attacks, measurements and gradient checks.
@@ -25,7 +25,7 @@ def precision(level: str) -> Iterator[None]:
 
 @contextmanager
 def reduced(x: Tensor) -> Iterator[None]:
-    """Networks on x in bfloat16 where precision "medium" allows it: float32 tensors on a CPU that has such products.
+    """A block in which networks on x run in bfloat16, where precision "medium" allows it and the CPU has such products.
 
     By itself oneDNN keeps convolutions of float32 tensors in float32. Weights and gradients stay float32, and so do
     sums and statistics inside; what comes out is bfloat16. A training step of the multi-view encoder takes 40 % of the
@@ -39,7 +39,7 @@ def reduced(x: Tensor) -> Iterator[None]:
 
 @cache
 def medium_is_bfloat16() -> bool:
-    """Whether oneDNN takes "medium" products on this CPU in bfloat16: one tells that loses what float32 keeps."""
+    """Whether "medium" means bfloat16 on this CPU: found by a product whose last digit only float32 keeps."""
     ones = torch.ones(256, 256)
     with precision("medium"):
         return bool((ones * (1 + 2**-12) @ torch.eye(256) != ones * (1 + 2**-12)).any())

@@ -1,4 +1,4 @@
-"""What k-means and the health of a clustering need of an embedding in torch's CSR layout: data that stay sparse."""
+"""Variances, norms and scipy's form of a sparse embedding, for k-means and the health of a clustering."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Pairwise distributions of t-SNE (van der Maaten and Hinton, JMLR 2008) over a batch; LPVDN's Eqs. 12-17 (AAAI 2021).
 
 P is Gaussian with a width of its own in every row, Q a Student t with one degree of freedom. Squared distances come
-from products in float64: their differences lose what float32 has, let alone bfloat16, and neighbours change places.
+from products in float64: in float32, let alone bfloat16, they lose their last digits and neighbors change places.
 """
 
 import math
@@ -21,7 +21,7 @@ LEAST_Q = 1e-20  # floor of q_ij; the authors' code
 
 
 def check_perplexity(perplexity: float, n: int) -> None:
-    """Nothing, when a row over n - 1 others can have this perplexity. Raises: ConfigError."""
+    """Refuse a perplexity that no row over n - 1 others can have. Raises: ConfigError."""
     if not 1 <= perplexity <= n - 1:
         raise ConfigError(
             f"perplexity must be in [1, batch - 1] = [1, {n - 1}], got {perplexity:g}",
@@ -34,12 +34,12 @@ def joint_probabilities(z: Tensor, perplexity: float) -> Tensor:
     """p_ij = (p_j|i + p_i|j) / 2n, (n, n): symmetric, zero diagonal, sum 1; no gradient reaches z (Eqs. 12-14).
 
     p_j|i is proportional to exp(-||z_i - z_j||^2 / 2 eta_i^2), with eta_i such that 2^H(P_i) is the perplexity. A row
-    with more copies of its nearest neighbour than that shares its mass among them. Shape: z (n, d).
+    with more copies of its nearest neighbor than that shares its mass among them. Shape: z (n, d).
     Raises: ConfigError unless 1 <= perplexity <= n - 1.
     """
     check_perplexity(perplexity, len(z))
-    gaps = squared_distances(z).fill_diagonal_(math.inf)
-    gaps -= gaps.amin(dim=1, keepdim=True)  # which no p_j|i sees
+    gaps = pairwise_squares(z).fill_diagonal_(math.inf)
+    gaps -= gaps.amin(dim=1, keepdim=True)  # cancels in every p_j|i
     gaps.fill_diagonal_(0)
     exponents = gaps.mul_(-log_precisions(gaps, perplexity).exp().unsqueeze(1))
     p = exponents.clamp_min_(FAINTEST).exp_().fill_diagonal_(0)
@@ -50,10 +50,10 @@ def joint_probabilities(z: Tensor, perplexity: float) -> Tensor:
 def log_precisions(gaps: Tensor, perplexity: float) -> Tensor:
     """log beta_i, (n,), beta = 1 / (2 eta^2), at which row i has the entropy log(perplexity) within `TOLERANCE`.
 
-    Newton's steps in log beta, in which the entropy of a cloud of points is nearly a line, from a guess by the distance
-    of the nearest few; where a step leaves the bracket of values known to be too low and too high, its middle. Steps
-    are short at first: far from the answer the entropy is flat. About four evaluations; rows that are done drop out.
-    Shape: gaps (n, n), each row's squared distances less the least of them, 0 at its own place.
+    Newton's method in log beta, in which the entropy of a cloud of points is nearly a line, starts from `first_guess`.
+    A step that leaves the bracket of values known to be too low and too high goes to its middle instead; the first
+    steps are short, for far from the answer the entropy is flat. Rows that are done drop out, after about four steps.
+    Shape: gaps (n, n), each row's squared distances less the least of them, 0 on the diagonal.
     """
     target, found = math.log(perplexity), first_guess(gaps, perplexity)
     rows = torch.arange(len(gaps), device=gaps.device)
@@ -78,12 +78,14 @@ def log_precisions(gaps: Tensor, perplexity: float) -> Tensor:
 
 
 def first_guess(gaps: Tensor, perplexity: float) -> Tensor:
-    """log beta (n,) that gives about the right entropy: each row's columns are dealt to as many hands as it is to have
-    neighbours, and the least gaps of the hands are about those of the neighbours."""
+    """log beta (n,) that gives about the right entropy, from the distance of each row's nearest few.
+
+    Each row's columns are dealt into as many hands as it is to have neighbors: the hands' least gaps are about theirs.
+    """
     hands = min(max(4, round(perplexity)), len(gaps))
     size = len(gaps) // hands
     least = gaps[:, : hands * size].unflatten(1, (hands, size)).amin(dim=2)
-    near = least.sum(dim=1) / (hands - 1)  # the row's own place, 0, is one hand's least
+    near = least.sum(dim=1) / (hands - 1)  # one hand holds the row itself, with a gap of 0
     near = torch.maximum(near, 1e-6 * gaps.mean(dim=1))  # 0 where all of the nearest are copies
     guess: Tensor = math.log(2.5) - near.clamp_min(1e-30).log()
     return guess
@@ -96,7 +98,7 @@ def row_entropies(gaps: Tensor, t: Tensor, space: Tensor) -> tuple[Tensor, Tenso
     """
     exponents = torch.mul(gaps, -t.exp().unsqueeze(1), out=space[0]).clamp_min_(FAINTEST)
     terms = torch.exp(exponents, out=space[1])
-    total = terms.sum(dim=1) - 1  # the row's own place
+    total = terms.sum(dim=1) - 1  # without the row itself
     first = terms.mul_(exponents).sum(dim=1) / total
     second = terms.mul_(exponents).sum(dim=1) / total
     return total.log() - first, second - first.square()
@@ -122,7 +124,7 @@ class LocalityKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor) -> Tensor:
         """The loss; its gradient is computed along the way."""
-        kernel = squared_distances(s).clamp_min_(0).add_(1).reciprocal_().fill_diagonal_(0)
+        kernel = pairwise_squares(s).clamp_min_(0).add_(1).reciprocal_().fill_diagonal_(0)
         q = kernel / kernel.sum()
         pulls = kernel.mul_(p - q)  # (n, n), how hard j pulls i
         with precision("highest"):
@@ -138,7 +140,7 @@ class LocalityKL(torch.autograd.Function):
         return None, gradient * own
 
 
-def squared_distances(z: Tensor) -> Tensor:
+def pairwise_squares(z: Tensor) -> Tensor:
     """||z_i - z_j||^2, (n, n), as ||z_i||^2 + ||z_j||^2 - 2 z_i z_j' in one product; may be a rounding below 0.
 
     Shape: z (n, d). The product is in float64, except on a device without it (MPS).

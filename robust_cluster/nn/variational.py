@@ -23,7 +23,7 @@ LOG_VARIANCE = (-10.0, 10.0)  # of posterior and prior; the paper has no bounds
 
 
 class VariationalAutoencoder(nn.Module):
-    """Perceptrons D-hidden-J with a mean and a log-variance head, and J-reversed hidden-D; PyTorch's initialisation.
+    """Perceptrons D-hidden-J with a mean and a log-variance head, and J-reversed hidden-D; PyTorch's initialization.
 
     `is_bounded`: the data are in [0, 1]; outputs pass a sigmoid and are scored by cross-entropy. Else they are linear
     and scored by squared error. Images are flattened here and given back in their shape.
@@ -52,7 +52,7 @@ class VariationalAutoencoder(nn.Module):
     def reconstruction(self, z: Tensor, x: Tensor) -> Tensor:
         """E sum_d BCE(x_d, x_hat_d), or E ||x - x_hat||^2 for data without bounds: the first line of Eq. 4."""
         outputs, flat = self.decoder(z), x.flatten(1)
-        if self.is_bounded:  # of logits: a saturated sigmoid would keep its error without a gradient
+        if self.is_bounded:  # of logits: behind a saturated sigmoid an error has no gradient
             return F.binary_cross_entropy_with_logits(outputs, flat, reduction="sum") / len(flat)
         return squared_error(outputs, flat)
 
@@ -81,7 +81,9 @@ class MixturePrior(nn.Module):
         """log gamma (n, K) = log_softmax_c [log pi_c + log N(z; mu_c, s_c^2)]; the gradient reaches z and the prior."""
         log_vars = self.log_variances()
         squares = (z.unsqueeze(1) - self.means).square() * (-log_vars).exp()  # (n, K, J), exact at any precision
-        joint = self.log_weights() - 0.5 * (squares + log_vars).sum(dim=2)  # less a constant that no softmax sees
+        joint = self.log_weights() - 0.5 * (squares + log_vars).sum(
+            dim=2
+        )  # but for a constant, which cancels in the softmax
         return joint.log_softmax(dim=1)
 
     @torch.no_grad()
@@ -101,7 +103,7 @@ class MixturePrior(nn.Module):
 
 
 def prior_kl(gamma: Tensor, mean: Tensor, log_var: Tensor, prior: MixturePrior) -> Tensor:
-    """E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) >= 0: the second line of Eq. 4 and the entropy at its end.
+    """E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) >= 0: Eq. 4's second line, and the entropy at its end.
 
     Shapes: gamma (n, K), rows sum to 1; mean and log_var (n, J). Differs from the paper: Eq. 4 lacks the 1/2 of its
     second line, without which this is no divergence; the authors' code has it.
@@ -118,7 +120,7 @@ def component_kl(log_gamma: Tensor, log_weights: Tensor) -> Tensor:
 
 
 class PairDiscriminator(nn.Module):
-    """Logits d(x, z): whether z was drawn for x. A perceptron (J + D)-hidden-1 on [z, x]; PyTorch's initialisation."""
+    """Logits d(x, z): whether z was drawn for x. A perceptron (J + D)-hidden-1 on [z, x]; PyTorch's initialization."""
 
     def __init__(self, latent_dim: int, inputs: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -129,7 +131,7 @@ class PairDiscriminator(nn.Module):
     def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """d(x_i, z_i) and d(x_{i-1}, z_i), each (n,), with x_{-1} the batch's last. Shapes: z (n, J), x (n, D).
 
-        The first layer is linear, so what it makes of x is computed once and shifted.
+        The first layer is linear, so its share of x is computed once and shifted for the second pairing.
         """
         of_z, of_x = self.first.weight.split(self.sizes, dim=1)
         left, right = F.linear(z, of_z, self.first.bias), F.linear(x, of_x)
@@ -141,8 +143,8 @@ class PairDiscriminator(nn.Module):
 def pair_information(discriminator: PairDiscriminator, z: Tensor, x: Tensor) -> Tensor:
     """L_MI = E softplus(-d(x, z)) + E softplus(d(x', z)), 2 log 2 where d tells nothing apart, 0 at best (Eq. 11).
 
-    x' is the sample before in the batch, none its own; batches come in random order, so it is a random one, and nothing
-    is drawn for it. Encoder and discriminator both descend. Shapes: z (n, J), x (n, ...). Raises: ShapeError for n < 2.
+    x' is the sample before in the batch: batches come in random order, so it is a random other one without a draw.
+    Encoder and discriminator both descend. Shapes: z (n, J), x (n, ...). Raises: ShapeError for n < 2.
     """
     if len(z) < 2:
         raise ShapeError(f"another sample of the batch is needed for each, got {len(z)} in all")

@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 from scipy import stats
 
 from robust_cluster.errors import UnknownNameError
+from robust_cluster.measure.metric import Metric
+from robust_cluster.report.answers import Record, select
 from robust_cluster.report.spec import (
     CLAIMS,
     CellRequest,
@@ -25,7 +27,6 @@ from robust_cluster.report.spec import (
     requests,
     tables_folder,
 )
-from robust_cluster.report.table import Record, measured, select
 
 Over = Literal["mean", "max", "min"]
 Test = Literal["t", "sign"]
@@ -63,7 +64,7 @@ class Claim:
     name: str
     says: str
     source: str
-    metric: str
+    metric: Metric
     above: Side
     below: Side
     margin: float = 0.0
@@ -85,7 +86,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Ruling:
     """A claim on one data set: the mean difference over `n` seeds (None without any) and the test's p.
 
     "holds": above the margin at the 5 % level, one-sided; "does not hold": these runs do not show it; with fewer than
@@ -120,36 +121,36 @@ def _claim(entry: Mapping[str, Any], where: str) -> Claim:
         check_keys(entry[key], f"{where} {key}", required=("table", "method"), optional=("over",))
         choose(entry[key].get("over", "mean"), OVER, kind=f"over of {where} {key}")
         sides[key] = Side(**entry[key])
-    return Claim(**{**entry, **sides})
+    return Claim(**{**entry, **sides, "metric": Metric.parse(entry["metric"])})
 
 
 def judge(
     claims: Iterable[Claim], records: Iterable[Record], profile: str, *, folder: Path | None = None
-) -> list[Verdict]:
-    """A verdict per claim and data set that both its sides have, from the records of a profile.
+) -> list[Ruling]:
+    """A ruling per claim and data set that both its sides have, from the records of a profile.
 
     Raises: UnknownNameError for a table, method or profile that does not exist; ConfigError where two runs compete.
     """
     usable = [record for record in records if record["profile"] == profile]
-    return [verdict for claim in claims for verdict in _verdicts(claim, usable, profile, folder)]
+    return [ruling for claim in claims for ruling in _rulings(claim, usable, profile, folder)]
 
 
-def _verdicts(claim: Claim, records: Sequence[Record], profile: str, folder: Path | None) -> Iterator[Verdict]:
+def _rulings(claim: Claim, records: Sequence[Record], profile: str, folder: Path | None) -> Iterator[Ruling]:
     above, below = (gained(claim, side, records, profile, folder=folder) for side in (claim.above, claim.below))
     for data in (name for name in above if name in below):
         seeds = sorted(above[data].keys() & below[data].keys())
         gains = [above[data][seed] - below[data][seed] for seed in seeds]
         effect = fmean(gains) if gains else None
         if len(gains) < LEAST or effect is None:
-            yield Verdict(claim, data, "not enough runs", effect, len(gains), None)
+            yield Ruling(claim, data, "not enough runs", effect, len(gains), None)
             continue
         p = p_value([gain - claim.margin for gain in gains], claim.test)
         holds = effect > claim.margin and p < LEVEL
-        yield Verdict(claim, data, "holds" if holds else "does not hold", effect, len(gains), p)
+        yield Ruling(claim, data, "holds" if holds else "does not hold", effect, len(gains), p)
 
 
 def gained(claim: Claim, side: Side, records: Sequence[Record], profile: str, *, folder: Path | None = None) -> Values:
-    """The value of each data set and seed of one side, less its own at the settings of `minus` where there are some."""
+    """The values of one side; where the claim has `minus`, less the side's own values at those settings."""
     found = values(claim, side, records, profile, claim.where, folder=folder)
     if not claim.minus:
         return found
@@ -169,7 +170,7 @@ def values(
     *,
     folder: Path | None = None,
 ) -> Values:
-    """The value of each data set and seed of one side, none for a seed that lacks a run or the metric."""
+    """The value of one side on each data set for each seed; a seed that lacks a run or the metric is left out."""
     spec = load_spec(side.table, folder)
     methods = [method.label for method in spec.methods if not method.published_only]
     if side.method not in methods:
@@ -179,8 +180,7 @@ def values(
     asked = [r for r in requests(spec, profile) if r.place["method"] == side.method and _counts(r, where)]
     found: dict[str, dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
     for request, record in zip(asked, select(asked, records), strict=True):
-        value = None if record is None else measured(record, claim.metric)
-        found[request.place["data"]][request.seed].append(value)
+        found[request.place["data"]][request.seed].append(None if record is None else claim.metric.read(record))
     complete: Values = {data: {} for data in found}
     for data, seed, each in ((data, seed, each) for data, seeds in found.items() for seed, each in seeds.items()):
         known = [value for value in each if value is not None]
@@ -205,8 +205,8 @@ def p_value(gains: Sequence[float], test: Test) -> float:
     return float(stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
 
 
-def rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
-    """One flat row per verdict: claim, what it says, the comparison, data, outcome, effect, n, p, test, source."""
+def rows(rulings: Iterable[Ruling]) -> list[dict[str, Any]]:
+    """One flat row per ruling: claim, what it says, the comparison, data, outcome, effect, n, p, test, source."""
     return [
         {
             "claim": one.claim.name,
@@ -221,5 +221,5 @@ def rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
             "test": one.claim.test,
             "source": one.claim.source,
         }
-        for one in verdicts
+        for one in rulings
     ]

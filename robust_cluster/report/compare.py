@@ -1,7 +1,7 @@
 """The paper's numbers: `tables/<name>.published.csv`, one cell a line, every published cell and none besides.
 
-A cell that holds no number has none here either, and what it says as its note (OOM, NA); other notes say what a number
-does not: that it was copied, or cannot be.
+A cell in which the paper printed no number has none here either; its note is what stands there instead (OOM, NA). Notes
+of other cells say what the number does not: that it was copied from another paper, or cannot be right.
 """
 
 import csv
@@ -20,7 +20,7 @@ PARTS = {"mnist10k": "mnist", "noisy:mnist10k": "noisymnist"}  # a data set of o
 
 @dataclass(frozen=True)
 class Published:
-    """What a source printed, in its own units. `cells`: (data name, method label, latent_dim, metric) -> value.
+    """What a source printed, in its own units. `cells`: (data name, method label, latent_dim, metric) -> the number.
 
     latent_dim is None where the source has no such axis. `notes`: the same for the cells that have a note.
     """
@@ -33,7 +33,7 @@ class Published:
         return data.limit is None and any(name == data.name for name, *_ in self.cells)
 
     def whole(self, data: DataRef) -> DataRef:
-        """The data set that these data are a part of, themselves where they are none."""
+        """The whole data set that these are a part of, e.g. MNIST of 10,000 of its images; else the data themselves."""
         return replace(data, name=PARTS.get(data.name, data.name), limit=None)
 
     def value(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> float | None:
@@ -44,7 +44,7 @@ class Published:
         return self.cells.get((data.name, method, latent_dim, metric), everywhere)
 
     def note(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> str:
-        """What there is to say of the published number, or stands in its place; "" where there is nothing."""
+        """A remark on the published number, or what the source printed in its place; "" where there is neither."""
         if not self.has(data):
             return ""
         everywhere = self.notes.get((data.name, method, None, metric), "")

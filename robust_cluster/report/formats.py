@@ -4,21 +4,23 @@ import csv
 import io
 import json
 import re
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.metrics.bootstrap import Interval
-from robust_cluster.report.intervals import shown_changes
-from robust_cluster.report.table import MARKS, WHOLE_SET, Cell, Grid, Labels, Value, difference, long_rows
+from robust_cluster.report.caption import WHOLE_SET
+from robust_cluster.report.grid import Cell, Grid, Labels, Value, long_rows
+
+if TYPE_CHECKING:
+    from robust_cluster.metrics.bootstrap import Interval
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+MARKS = "marks"  # heading of the last column, where any cell has a flag
 MISSING = "–"
 NOT_AVAILABLE = "not available"
 LATEX = {
@@ -43,7 +45,6 @@ LATEX = {
     "σ": r"$\sigma$",
     "₀": "$_0$",
     "₁": "$_1$",
-    **{mark: rf"\textsuperscript{{{unicodedata.normalize('NFKC', mark)}}}" for mark in MARKS.values()},
 }
 
 
@@ -90,7 +91,7 @@ def _join(parts: Iterable[str]) -> str:
 
 
 def _starred(text: str, value: Value) -> str:
-    return f"{text}*" if "*" in value.metric and text != MISSING else text
+    return f"{text}*" if value.metric.is_starred and text != MISSING else text
 
 
 def _printed(value: Value, digits: int) -> str:
@@ -103,33 +104,31 @@ def _ours(cell: Cell, n_seeds: int) -> str:
     spreads = ["" if value.std is None else f"±{value.std:{spec}}" for value in cell.values]
     joined = _join(_starred(_number(v.mean, spec) + s, v) for v, s in zip(cell.values, spreads, strict=True))
     n = min((value.n for value in cell.values if value.n), default=n_seeds)
-    marks = "".join(MARKS.get(flag, f" [{flag}]") for flag in cell.flags)
-    return f"{joined}{marks}{f' (n={n})' if n != n_seeds else ''}"
+    return f"{joined}{f' (n={n})' if n != n_seeds else ''}"
 
 
 def _spread(cell: Cell) -> str:
-    """The cell's numbers with their intervals, the change where both of its numbers are in the cell, and n."""
+    """The cell's numbers with their intervals, then the change between its clean and attacked number, then n."""
     spec = f"z.{cell.format.digits}f"
 
-    def within(interval: Interval | None) -> str:
+    def within(interval: "Interval | None") -> str:
         return "" if interval is None else f" [{_number(interval.low, spec)}, {_number(interval.high, spec)}]"
 
     joined = _join(_starred(_number(v.mean, spec), v) + within(v.interval) for v in cell.values)
-    change = "".join(f"; Δ {_number(one.mean, f'+{spec}')}{within(one)}" for one in shown_changes(cell))
+    change = "".join(f"; Δ {_number(one.mean, f'+{spec}')}{within(one)}" for one in cell.changes)
     counts = [f"{v.n}×{v.interval.samples:,}" if v.interval and v.interval.samples else str(v.n) for v in cell.values]
-    marks = "".join(MARKS.get(flag, f" [{flag}]") for flag in cell.flags)
-    return f"{joined}{change}{marks} (n={' / '.join(dict.fromkeys(counts))})"
+    return f"{joined}{change} (n={' / '.join(dict.fromkeys(counts))})"
 
 
 def _texts(cell: Cell, grid: Grid) -> dict[str, str]:
-    """The cell's text, "ours", with "paper", its number, and "difference" beside it where they are asked for."""
+    """What a cell shows: "ours", and beside the paper's numbers also "paper" and "difference"."""
     full = 1 if grid.spec.statistic == "best_loss" else grid.n_seeds
     ours = _spread(cell) if grid.intervals and any(v.n for v in cell.values) else _ours(cell, full)
     if not grid.compare:
         return {"ours": ours}
     digits = cell.format.digits
     paper = _join(_printed(value, digits) for value in cell.values)
-    change = _join(_number(difference(value), f"+z.{digits}f") for value in cell.values)
+    change = _join(_number(value.difference, f"+z.{digits}f") for value in cell.values)
     if not cell.comparable:
         whole = _join(_starred(_number(value.whole, f".{digits}f"), value) for value in cell.values)
         paper = NOT_AVAILABLE if whole == MISSING else whole + WHOLE_SET
@@ -137,7 +136,7 @@ def _texts(cell: Cell, grid: Grid) -> dict[str, str]:
 
 
 def _parts(grid: Grid, column: Labels) -> tuple[str, ...]:
-    """What a column shows of `_texts`: the paper's number only where it has one, the difference where one is taken."""
+    """Which of `_texts` a column shows: the paper's number only if it has any, the difference only if one is taken."""
     cells = [grid.cells[row, column] for row in grid.rows]
     if not grid.compare or {_texts(cell, grid)["paper"] for cell in cells} <= {MISSING, NOT_AVAILABLE}:
         return ("ours",)
@@ -145,7 +144,7 @@ def _parts(grid: Grid, column: Labels) -> tuple[str, ...]:
 
 
 def _columns(grid: Grid) -> list[Labels]:
-    """The heading of every text column, one label per level."""
+    """The heading of every column of numbers, one label per level."""
     parts = {column: _parts(grid, column) for column in grid.columns}
     has_paper = any(len(shown) > 1 for shown in parts.values())
     headings = []
@@ -159,8 +158,13 @@ def _heading(grid: Grid, axis: str, label: str) -> str:
     return f"{grid.symbols[axis]} = {label}" if axis in grid.symbols else label
 
 
+def _marks(grid: Grid) -> list[str]:
+    """The heading of the column of marks, in a table that has any."""
+    return [MARKS] if any(cell.flags for cell in grid.cells.values()) else []
+
+
 def _body(grid: Grid) -> list[tuple[list[str], list[str]]]:
-    """(row labels, cell texts) per row; a label that repeats the row above is blank."""
+    """(row labels, texts of cells and the marks) per row; a label that repeats the row above is blank."""
     lines = []
     above: Labels = ()
     parts = {column: _parts(grid, column) for column in grid.columns}
@@ -168,7 +172,8 @@ def _body(grid: Grid) -> list[tuple[list[str], list[str]]]:
         shown = [_heading(grid, axis, label) for axis, label in zip(grid.spec.rows, row, strict=True)]
         heads = ["" if row[: i + 1] == above[: i + 1] else label for i, label in enumerate(shown)]
         texts = {column: _texts(grid.cells[row, column], grid) for column in grid.columns}
-        lines.append((heads, [texts[column][part] for column in grid.columns for part in parts[column]]))
+        cells = [texts[column][part] for column in grid.columns for part in parts[column]]
+        lines.append((heads, cells + [grid.marks(row) for _ in _marks(grid)]))
         above = row
     return lines
 
@@ -179,6 +184,8 @@ def _terminal(grid: Grid) -> Table:
         table.add_column(axis, overflow="fold")
     for column in _columns(grid):
         table.add_column(Text("\n".join(column)), justify="right", overflow="fold")
+    for heading in _marks(grid):
+        table.add_column(heading, overflow="fold")
     for heads, texts in _body(grid):
         if any(heads[:-1]) and table.row_count:
             table.add_section()
@@ -190,23 +197,25 @@ def _markdown(grid: Grid) -> str:
     def line(parts: Iterable[str]) -> str:
         return "| " + " | ".join(part.replace("|", r"\|").replace("*", r"\*") for part in parts) + " |"
 
-    columns = [", ".join(column) for column in _columns(grid)]
-    rule = ["---"] * len(grid.spec.rows) + ["---:"] * len(columns)
-    lines = [f"**{grid.spec.title}**", "", line([*grid.spec.rows, *columns]), line(rule)]
+    columns, marks = [", ".join(column) for column in _columns(grid)], _marks(grid)
+    rule = ["---"] * len(grid.spec.rows) + ["---:"] * len(columns) + ["---"] * len(marks)
+    lines = [f"**{grid.spec.title}**", "", line([*grid.spec.rows, *columns, *marks]), line(rule)]
     lines += [line(heads + texts) for heads, texts in _body(grid)]
     return "\n".join([*lines, "", " ".join(grid.caption).replace("*", r"\*")]) + "\n"
 
 
 def _latex(grid: Grid) -> str:
-    columns = _columns(grid)
+    columns, marks = _columns(grid), _marks(grid)
     n_heads = len(grid.spec.rows)
     heading = []
     for level in range(len(columns[0])):
         last = level == len(columns[0]) - 1
-        heads = [_escape(axis) for axis in grid.spec.rows] if last else [""] * n_heads
+        heads, end = (
+            ([_escape(axis) for axis in grid.spec.rows], marks) if last else ([""] * n_heads, [""] * len(marks))
+        )
         spans = [(prefix[-1], len(list(group))) for prefix, group in groupby(column[: level + 1] for column in columns)]
         parts = [rf"\multicolumn{{{n}}}{{c}}{{{_escape(label)}}}" for label, n in spans]
-        heading.append(" & ".join(heads + parts) + r" \\")
+        heading.append(" & ".join(heads + parts + end) + r" \\")
     body: list[str] = []
     for heads, texts in _body(grid):
         if n_heads > 1 and heads[0] and body:
@@ -217,7 +226,7 @@ def _latex(grid: Grid) -> str:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_escape(grid.spec.title)}. {_escape(' '.join(grid.caption))}}}",
-            rf"\begin{{tabular}}{{{'l' * n_heads}{'r' * len(columns)}}}",
+            rf"\begin{{tabular}}{{{'l' * n_heads}{'r' * len(columns)}{'l' * len(marks)}}}",
             r"\toprule",
             *heading,
             r"\midrule",
@@ -231,12 +240,16 @@ def _latex(grid: Grid) -> str:
 
 
 def _escape(text: str) -> str:
-    """The text for LaTeX: what `LATEX` has, a letter with its accent before the letter, and all else as it is."""
+    """The text as LaTeX writes it; of the keys of `LATEX` the longest that fits is replaced."""
     return LATEX_TEXT.sub(lambda found: LATEX[found[0]], text)
 
 
 def _csv(grid: Grid) -> str:
-    rows = [{**row, "flags": ";".join(row["flags"])} for row in long_rows(grid)]
+    return csv_of([{**row, "flags": ";".join(row["flags"])} for row in long_rows(grid)])
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Flat rows, at least one, as CSV under the names of the first."""
     file = io.StringIO()
     writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.runs.spec import STAGES, DataRef, Stage
 
 Statistic = Literal["mean±std", "best_loss"]
@@ -47,15 +48,13 @@ class Method:
 
 @dataclass(frozen=True)
 class CellFormat:
-    """The metrics that share a cell, e.g. ("ACC", "ACC*"); each is multiplied by `scale` and printed with `digits`.
+    """The metrics that share a cell, e.g. ACC and ACC*; each is multiplied by `scale` and printed with `digits`.
 
-    A metric is one of a record's metrics, "training.<figure>", one of how the run trained, or "drift.<figure>", the
-    mean of what a clustering logged of its gradients.
     `attackers`: a seed's value is the mean over its attack seeds, or that of the attacker with the lowest ACC*.
     """
 
     label: str
-    values: tuple[str, ...]
+    values: tuple[Metric, ...]
     scale: float = 1.0
     digits: int = 1
     attackers: Attackers = "mean"
@@ -81,7 +80,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a figure is drawn; a kind has no use for the fields that another one names.
+    """How a figure is drawn. Which fields count depends on the kind.
 
     "lines": every cell's metrics against the axis `x`, a curve per method, a band of one standard deviation over seeds.
     "heat": every cell's first metric over the axes `x` and `y`. "learning": the `logged` figures of each epoch against
@@ -148,7 +147,7 @@ class TableSpec:
         return self.labels.get(axis, {}).get(name, name)
 
     def symbol(self, axis: str) -> str:
-        """What stands for an axis, e.g. d for latent_dim; the axis itself where nothing does."""
+        """How headings write an axis, e.g. d for latent_dim; by its own name where labels.toml has no symbol for it."""
         return self.labels.get("symbol", {}).get(axis, axis)
 
     def values(self, axis: str, profile: Profile) -> list[str]:
@@ -220,7 +219,7 @@ def load_spec(name: str, folder: Path | None = None) -> TableSpec:
 def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
     """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError.
 
-    With `published_only` what stands in place of the runs of the methods that are not ours.
+    With `published_only`, places instead of runs: those of the methods of which only the paper has numbers.
     """
     axes = spec.profile(profile)
     swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
@@ -317,7 +316,7 @@ def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
     optional = [f.name for f in fields(CellFormat)][2:]
     check_keys(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
     choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
-    return CellFormat(**{**entry, "values": tuple(entry["values"])})
+    return CellFormat(**{**entry, "values": tuple(map(Metric.parse, entry["values"]))})
 
 
 def _drawing(entry: Mapping[str, Any], file: str) -> Drawing:
@@ -351,7 +350,7 @@ def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
 def check_keys(
     content: Mapping[str, Any], where: str, *, required: Collection[str], optional: Collection[str] = ()
 ) -> None:
-    """Nothing, when a section has its keys and no others. Raises: UnknownNameError, ConfigError."""
+    """Refuse a section with an unknown key, or without a required one. Raises: UnknownNameError, ConfigError."""
     for key in content:
         if key not in (known := {*required, *optional}):
             raise UnknownNameError(f"key in {where}:", key, known)
@@ -361,7 +360,7 @@ def check_keys(
 
 
 def choose(value: str, allowed: Collection[str], *, kind: str) -> None:
-    """Nothing, when the value is allowed. Raises: UnknownNameError with the nearest that is."""
+    """Refuse a value that is not allowed. Raises: UnknownNameError with the nearest that is."""
     if value not in allowed:
         raise UnknownNameError(kind, value, allowed)
 

@@ -1,34 +1,33 @@
-"""Numbers under different threat models must not stand in one column."""
+"""A column of a table has one threat model: numbers that attackers of different powers gave are not to be compared."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from robust_cluster.errors import ConfigError
-from robust_cluster.report.spec import CellRequest, TableSpec
+from robust_cluster.measure.metric import Metric
+from robust_cluster.report.answers import Answer, Record
+from robust_cluster.report.spec import TableSpec
 
-Record = Mapping[str, Any]  # a run's result.json
-ATTACKED = ("*", "flip", "gap")  # parts of the names of metrics that an attack has changed
 TERMS = ("space", "norm", "knowledge", "stage", "views", "bn")
 LATER = ("train_share", "view_eps", "box", "sigma")  # records from before these were stated stand beside all others
 OF_DATA = ("eps", "view_eps", "box", "sigma")  # data sets may differ in them
 
 
-def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> None:
-    """Nothing, when the attacked cells of every column were measured under one threat model.
+def check(spec: TableSpec, answers: Iterable[Answer]) -> None:
+    """Refuse a table with a column whose attacked cells were measured under different threat models.
 
-    That is space, norm, knowledge, stage, moved views, whose statistics batch norm takes and the share of rows that
-    learned attacks train on; for one data set also radii, box and sigma. A setting that the table sweeps says what
-    every cell's is. Records of a defense, under the attacker that it met, may stand beside that attack on the
-    undefended model.
-    Metrics that end in "_refit" are of clusters fitted anew. Records from before threat models were recorded are
-    passed over. Raises: ConfigError naming the column and two rows that differ.
+    Compared are space, norm, knowledge, stage, the moved views, whose statistics batch norm takes, and the share of
+    rows that learned attacks train on; within one data set also radii, box and sigma. What a table sweeps may differ,
+    and a defense's own record, made under the attacker that it met, may stand beside that attack on the undefended
+    model. Records from before threat models were recorded are passed over.
+    Raises: ConfigError naming the column and two rows that differ.
     """
     seen: dict[tuple[Any, ...], tuple[Any, str]] = {}
     for request, record in answers:
-        if not record.get("threat"):
+        if record is None or not record.get("threat"):
             continue
         for form in spec.cells:
-            metrics = [name for name in form.values if any(part in name for part in ATTACKED)]
+            metrics = [metric for metric in form.values if metric.is_attacked]
             if not metrics:
                 continue
             place = {**request.place, "metric": form.label}
@@ -52,7 +51,7 @@ def check(spec: TableSpec, answers: Iterable[tuple[CellRequest, Record]]) -> Non
 
 
 def stated(record: Record) -> dict[str, Any]:
-    """What a record says of each term; nothing of a later one that it does not have."""
+    """Term -> what a record says of it, e.g. norm -> "linf"; terms of `LATER` only where the record has them."""
     threat = record["threat"]
     found = {**{term: threat.get(term) for term in TERMS}, "eps": threat["eps_model"]}
     found |= {term: threat[term] for term in LATER if term in threat}
@@ -63,9 +62,9 @@ def stated(record: Record) -> dict[str, Any]:
     return found
 
 
-def stage(metrics: Iterable[str], recorded: str) -> str:
-    """Whether clusters were fitted anew to the moved points: "re-fit" where every metric says so."""
-    return "re-fit" if all(name.endswith("_refit") for name in metrics) else recorded
+def stage(metrics: Iterable[Metric], recorded: str) -> str:
+    """What becomes of the clusters: "re-fit" where every metric is of clusters fitted anew to the moved points."""
+    return "re-fit" if all(metric.matching == "refit" for metric in metrics) else recorded
 
 
 def _mixed(spec: TableSpec, column: tuple[str, ...], rows: tuple[str, str], terms: list[str]) -> ConfigError:

@@ -17,8 +17,8 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "scipy")
 def describe(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
     """Plain JSON: python, platform, cpu, cores, threads, device, accelerator, versions, commit and dirty.
 
-    `threads` None: what torch uses now. `accelerator`: the GPU's name, None on a CPU. `commit` and `dirty` are None
-    outside a checkout; `dirty` looks at the package folder only, for results and tables do not change numbers.
+    `threads` None: as many as torch uses now. `accelerator`: the GPU's name, None on a CPU. `commit` and `dirty` are
+    None outside a checkout; `dirty` looks at the package folder only, for results and tables do not change numbers.
     """
     import torch
 

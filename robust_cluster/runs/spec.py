@@ -20,8 +20,8 @@ class DataRef:
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
     `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec").
     `n_clusters`: given where there are no labels. Paths are not part of it.
-    `split`: "halves" trains models on one half and attacks on the other, "N/M" trains on the first N rows and attacks
-    the last M; "none", as None, uses all rows for both.
+    `split`: "halves" trains models on one half and attacks the other, "N/M" trains on the first N rows and attacks the
+    last M; "none", like None, uses all rows for both.
     `size`: pixels a side of images; a folder's are resized to it, others pooled. `subset`: the classes that are kept.
     `label_column`, `text_column`: of a user's table or corpus.
     """
@@ -107,7 +107,7 @@ class RunSpec:
         raise LookupError(f"{self.directory} has no {stage} run before it")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content, the parent's included; what a data set need not have only where it is used."""
+        """Plain JSON content, the parent's included. Of `data`, fields that came later stand there only when used."""
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:

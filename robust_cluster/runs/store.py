@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, in the hands of its only owner. Made by `RunStore.own`."""
+    """One run's folder and its only owner's way to write into it; `RunStore.own` gives it out."""
 
     spec: RunSpec
     path: Path
@@ -85,9 +85,9 @@ class Run:
         _write(self.path / MODEL, _pack(state_dict))
 
     def finish(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The full record, as `record()` will read it: with key, spec and the checkpoint's size and SHA-256.
+        """Write the record and return it as `record()` will read it: with key, spec, the checkpoint's size and SHA-256.
 
-        Written last; the resumable state goes after it. Raises: ValueError for NaN or infinity.
+        It is written last; then the resumable state is deleted. Raises: ValueError for NaN or infinity.
         """
         full = {**record, "key": self.spec.key, "spec": self.spec.to_json()}
         model = _read(self.path / MODEL)
@@ -130,7 +130,7 @@ class RunStore:
         """
 
         def stop(error: OSError) -> None:
-            raise error  # os.walk passes over folders that it may not list, and a table would lack their runs
+            raise error  # os.walk would pass over a folder that it may not list, and a table would lack its runs
 
         with _sentences(self.root):
             top = self.root / stage if stage else self.root
@@ -151,9 +151,9 @@ class RunStore:
 
     @contextmanager
     def own(self, spec: RunSpec, *, wait: bool = True, notify: Callable[[str], None] = logger.warning) -> Iterator[Run]:
-        """The run, for this process alone, until the block ends; a dead owner's lock is free at once.
+        """A block in which this process alone owns the run; a dead owner's lock is free at once.
 
-        When another process owns it: one sentence to `notify`, then wait, after which the run may be done.
+        When another process owns it, `notify` gets one sentence and this one waits, after which the run may be done.
         Raises: StoreError when it is owned and `wait` is False, or when the folder cannot be written.
         """
         run = Run(spec, self.path(spec))
@@ -196,7 +196,7 @@ class RunStore:
 
 
 def _lock(folder: Path, *, wait: bool, notify: Callable[[str], None]) -> AbstractContextManager[object]:
-    """The held lock of a folder, released when the block ends or the process dies."""
+    """A folder's lock, held until the block ends or the process dies."""
     with _sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
@@ -211,7 +211,7 @@ def _lock(folder: Path, *, wait: bool, notify: Callable[[str], None]) -> Abstrac
 
 
 def _owner(folder: Path) -> str:
-    """Who holds the lock, in words; it may just have taken or given it, then there is no name yet."""
+    """Who holds the lock, in words; "another process" where it has just taken it and has not told its name."""
     try:
         owner = json.loads((folder / OWNER).read_bytes())
         return f"process {owner['pid']} on {owner['host']}"
@@ -271,7 +271,7 @@ def _write(path: Path, content: bytes) -> None:
         except BaseException:  # also Ctrl-C; a full disk needs the room back
             temporary.unlink(missing_ok=True)
             raise
-        if hasattr(os, "O_DIRECTORY"):  # Windows has no folder handles to synchronise
+        if hasattr(os, "O_DIRECTORY"):  # Windows has no folder handles to synchronize
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
@@ -287,7 +287,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _sentences(folder: Path) -> Iterator[None]:
-    """Turn the system's errors about a folder into a StoreError with one sentence and what to do."""
+    """A block in which the system's errors about a folder become a StoreError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -311,7 +311,7 @@ def _store_error(error: OSError, folder: Path) -> StoreError:
 
 
 def _again(spec: RunSpec) -> str:
-    """How to make a run anew."""
+    """The hint that says how to make a run anew."""
     return f"rc {spec.stage} with --force makes it anew"
 
 
@@ -321,7 +321,7 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def _pack(state: Mapping[str, Any]) -> bytes:
-    """The bytes of a checkpoint. Packed in memory, for torch hides a full disk behind its own errors."""
+    """The bytes of a checkpoint, packed in memory: into a file, torch would hide a full disk behind its own errors."""
     import torch  # late, here and below: records are read where torch is not loaded
 
     buffer = io.BytesIO()

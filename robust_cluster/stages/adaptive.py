@@ -9,7 +9,7 @@ from robust_cluster.attacks.base import Gain, Surface
 from robust_cluster.data.base import Batch
 from robust_cluster.measure.companions import Companions, is_random
 from robust_cluster.measure.scores import batch_of
-from robust_cluster.models.base import Schedule
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.stages import methods

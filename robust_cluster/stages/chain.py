@@ -13,6 +13,7 @@ from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import certify, methods
@@ -258,12 +259,8 @@ def check_model(plan: Plan) -> None:
     request, model = plan.request, plan.model
     cls: type[ClusterModel] = model.cls
     cls.check(model.config, plan.learned)
-    if cls.transductive and request.stage not in ("pretrain", "cluster"):
-        raise ConfigError(
-            f"{model.name} labels only the data that it was fitted on, so a moved point has no label; what can be "
-            "attacked, defended and certified is a model that labels new points",
-            hint="--model kmeans",
-        )
+    if request.stage not in ("pretrain", "cluster"):
+        cls.check_new_points()
     is_defended = "defend" in plan.stages
     if is_defended and model.config.cluster.epochs == 0:
         raise ConfigError(
@@ -291,7 +288,7 @@ def check_budget(attack: str, values: Mapping[str, Any]) -> None:
 
 def check_space(model: Method, space: Space) -> None:
     """Refuse a standard attack or a certificate in a latent space that the model has not. Raises: ConfigError."""
-    if space == "latent" and model.cls.is_identity:
+    if space == "latent" and issubclass(model.cls, Shallow):
         raise ConfigError(f"{model.name} clusters the data themselves: it has no latent space", hint="--space input")
 
 

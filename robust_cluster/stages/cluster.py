@@ -5,7 +5,7 @@ from typing import Any
 
 from robust_cluster.data import split
 from robust_cluster.measure import training_curve
-from robust_cluster.measure.scores import Metrics, Watch, cluster_health, embed, in_portions, scores
+from robust_cluster.measure.scores import Metrics, Watch, answers, cluster_health, embed, in_portions, scores
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
@@ -34,7 +34,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         task = Task(
             title=f"cluster {spec.model}",
             step=lambda batch: model.step(batch, "cluster", optimizers),
-            state={"watch": watch, **trained_parts(model, optimizers), **model.working_state()},
+            state={"watch": watch, **trained_parts(model, optimizers), **model.fit.parts},
             after_epoch=lambda epoch, batches: between_epochs(model, spec, context, epoch),
             watch=lambda: {**watch(), **curve()},
             stop_reason=model.stop_reason,
@@ -90,7 +90,7 @@ def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
     with precision("highest"):
         embedding = embed(model, context.views)
         health = cluster_health(model, embedding)
-        predicted = model.labels(embedding.z).cpu().numpy()
+        predicted = answers(model, embedding)[1].cpu().numpy()
         metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
         metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder() else None
     return {"metrics": metrics, "health": health, "flags": [flag for name, flag in FLAGS.items() if health.get(name)]}
@@ -108,10 +108,9 @@ def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:
 
 
 def training_scores(model: ClusterModel, context: Context) -> Metrics:
-    """ACC_training, NMI_training and ARI_training: scores of the labels that the training itself gave its rows."""
-    with precision("highest"):
-        labels = model.training_labels()
-    if labels is None:
+    """ACC_training, NMI_training and ARI_training: scores of what the fit gave its rows, where their labels differ."""
+    labels = model.fit.labels
+    if labels is None or model.transductive:
         return {}
     found = scores(context.labels, labels.cpu().numpy(), context.info.n_clusters)
     return {f"{name}_training": found[name] for name in ("ACC", "NMI", "ARI")}
@@ -130,7 +129,7 @@ def label_change(run: Run) -> float | None:
 
 def held_scores(model: ClusterModel, whole: Context) -> Metrics:
     """ACC_held, NMI_held and ARI_held: scores of the rows that were kept from the training, matched by themselves."""
-    if not split.divides(whole.dataset.ref.split):
+    if not split.divides(whole.dataset.ref.split) or model.transductive:
         return {}
     held = whole.part(2)
     with precision("highest"):

@@ -14,7 +14,8 @@ from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.data import prepare
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Stored
 from robust_cluster.errors import CheckpointError, ConfigError, MissingResultError
-from robust_cluster.models.base import ClusterModel, Embedding, Schedule
+from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.environment import describe, matmul_error
@@ -73,7 +74,7 @@ class Context:
 
     def rows(self, rows: npt.NDArray[np.int64]) -> "Context":
         """This context on some of its rows."""
-        return replace(self, dataset=prepare.subset(self.dataset, rows))
+        return replace(self, dataset=prepare.take(self.dataset, rows))
 
     def batches(self, schedule: Schedule, spec: RunSpec) -> Batches:
         """Batches whose order belongs to this run."""

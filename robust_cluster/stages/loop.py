@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch, Stored
 from robust_cluster.errors import CheckpointError, NonFiniteError
-from robust_cluster.models.base import Schedule
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.runs.progress import Progress
 from robust_cluster.runs.store import Run
 

@@ -1,10 +1,10 @@
 """From a method's name and a user's choices to its settings, and from these to its object."""
 
-import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from robust_cluster import discover
@@ -17,17 +17,7 @@ from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import settings
 from robust_cluster.stages.settings import plain as plain
 
-
-def method_class(module: ModuleType) -> Any:
-    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one."""
-    classes = [
-        member
-        for name, member in inspect.getmembers(module, inspect.isclass)
-        if member.__module__ == module.__name__ and name != "Config"
-    ]
-    if len(classes) != 1:
-        raise LookupError(f"{module.__name__} must define Config and one class, found {classes}")
-    return classes[0]
+method_class = discover.method_class
 
 
 def class_of(kind: Kind, name: str) -> Any:
@@ -44,7 +34,7 @@ class Method:
     config: Any
     version: int
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Its settings as a run's spec has them."""
         return settings.plain(self.config)

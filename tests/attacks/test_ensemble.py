@@ -7,8 +7,9 @@ import torch
 from scipy import stats
 
 from robust_cluster.attacks import ensemble, noise, pgd, square, transfer, universal
-from robust_cluster.attacks.base import Budget, Norm, Surface
+from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import known
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.attacks.ensemble import MEMBERS, Ensemble
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import ConfigError

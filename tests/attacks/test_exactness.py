@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.attacks import apgd, ensemble, noise, pgd, square
-from robust_cluster.attacks.base import Norm, Surface
+from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import BoundedAttack
+from robust_cluster.attacks.budget import Norm
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views
 from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig
 from robust_cluster.models.shallow.kmeans import Config, KMeansModel

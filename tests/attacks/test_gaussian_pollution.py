@@ -9,7 +9,7 @@ import torch
 
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.gaussian_pollution import Config, GaussianPollution
-from robust_cluster.data.base import Batch, Dataset, Places
+from robust_cluster.data.base import Batch, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
@@ -23,7 +23,7 @@ from robust_cluster.stages.context import Context
 @pytest.fixture(scope="module")
 def few() -> Dataset:
     """200 digits as vectors, whose values have no bounds."""
-    return load(DataRef("digits", limit=200), Places())
+    return load(DataRef("digits", limit=200), Folders())
 
 
 def surface_of(data: Dataset) -> Surface:
@@ -42,7 +42,7 @@ def polluted(data: Dataset, folder: Path, sigma: float) -> dict[str, Any]:
 
 
 def test_every_value_moves_by_a_normal_draw_of_deviation_sigma() -> None:
-    data = load(DataRef("digits"), Places())
+    data = load(DataRef("digits"), Folders())
     batch = Batch(data.views, torch.arange(data.info.n_samples))
     torch.manual_seed(0)
     (moved,) = GaussianPollution(Config(sigma=0.3), surface_of(data)).perturb(surface_of(data), batch)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Budget, Surface
+from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.latent_net import Config, LatentNet
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError

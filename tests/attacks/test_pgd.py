@@ -8,8 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Norm, Surface
+from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import Ascent, Best, Known, bounded_budget, draw_in_ball
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.attacks.latent_pgd import margin
 from robust_cluster.attacks.pgd import PGD, Config, changes, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views

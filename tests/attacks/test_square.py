@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from robust_cluster.attacks.base import Norm, Surface
+from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import known as known_points
+from robust_cluster.attacks.budget import Norm
 from robust_cluster.attacks.square import HALVINGS, Config, Square, canvas, pyramid, sides, windows
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Budget, Surface
+from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import representation_shift
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Batch, DataInfo, Dataset, Views

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Budget, Knowledge, Norm, Space, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Space, Surface
 from robust_cluster.attacks.bounded import direction
+from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.audit.base import Evidence, Predicted
 from robust_cluster.data.base import Batch, DataInfo, Labels, Views
 from robust_cluster.errors import ConfigError
@@ -53,7 +54,7 @@ class Victim(ClusterModel):
 
 @dataclass(frozen=True)
 class Config:
-    """Of the attack below; `bug` is what is planted."""
+    """Settings of `Small`; `bug` names the bug that is planted in it."""
 
     eps: float = 0.1
     norm: Norm = "linf"
@@ -129,11 +130,10 @@ def column(flags: Tensor, like: Tensor) -> Tensor:
 
 
 class Drawn(Small):
-    """Noise that is taken as it falls: it asks the victim nothing."""
+    """Noise in place of an attack: it asks the victim nothing."""
 
-    blind: ClassVar[bool] = True
     bounded: ClassVar[bool] = False
-    knowledge: Knowledge = "none"
+    feedback: Feedback = "none"
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         moved = tuple(view + self.budget.eps * torch.randn_like(view) for view in surface.point(batch))
@@ -269,7 +269,7 @@ class Learned(Small):
 
 @pytest.fixture(scope="session")
 def learned(make: Make) -> Make:
-    """learned(...): the same with a generator that learned for 8 steps; its threat model says on which rows."""
+    """learned(...): the evidence of a generator that learned for 8 steps; its threat model says on which rows."""
 
     def trained(**changes: Any) -> Evidence:
         torch.manual_seed(0)
@@ -284,5 +284,5 @@ def learned(make: Make) -> Make:
 
 @pytest.fixture(scope="session")
 def noise(make: Make) -> Make:
-    """noise(...): the same with noise in place of an attack."""
+    """noise(...): the evidence of noise in place of an attack."""
     return lambda **changes: make(attack=Drawn, **changes)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Budget
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.audit import mechanics, probes
 from robust_cluster.audit.base import Evidence
 from robust_cluster.data.base import Batch, Views

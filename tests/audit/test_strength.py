@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robust_cluster.attacks.base import Budget
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.audit import probes, strength
 from robust_cluster.audit.base import Evidence
 from robust_cluster.data.base import Views

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from robust_cluster.cli import data
-from robust_cluster.cli.options import classes, places
-from robust_cluster.data.places import NO_LICENSE
+from robust_cluster.cli.options import classes, data_folders
 from robust_cluster.data.prepare import available
+from robust_cluster.data.sources import NO_LICENSE
 from robust_cluster.errors import ConfigError
 from tests.cli.command import rc
 
@@ -23,7 +23,7 @@ EXAMPLES = [line for verb in data.VERBS for line in verb.examples.split("\n")]
 def own_cache(own_folder: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RC_CACHE", str(tmp_path / "cache"))
     # this machine's packages are no part of a test
-    monkeypatch.setattr(data, "places", lambda *given, **more: replace(places(*given, **more), system=()))
+    monkeypatch.setattr(data, "data_folders", lambda *given, **more: replace(data_folders(*given, **more), system=()))
 
 
 def done(words: str, **env: str) -> Any:
@@ -187,7 +187,7 @@ def test_the_folder_in_rc_data_is_searched_after_the_data_dir(tmp_path: Path) ->
     for name in ("first", "second"):
         Path(name).mkdir()
     write_mine("second/theirs.npz")
-    assert places(Path("first")).environment is None
+    assert data_folders(Path("first")).rc_data is None
     found = done("data ls --data-dir first --json", RC_DATA=str(tmp_path / "second")).stdout
     assert "your file theirs.npz" in found
     result = rc("data ls", RC_DATA="/no/such/folder")
@@ -218,6 +218,6 @@ def test_a_wrong_choice_gets_one_sentence(words: str, sentence: str) -> None:
 
 
 def test_a_folder_that_cannot_be_searched_is_refused() -> None:
-    where = places(Path("none"))
+    where = data_folders(Path("none"))
     with pytest.raises(ConfigError, match="--data-dir must be an existing folder"):
         available(where)

@@ -6,24 +6,25 @@ import pytest
 import torch
 
 from robust_cluster import discover
-from robust_cluster.data.base import Batch, Dataset, Places
+from robust_cluster.data.base import Batch, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
+from tests.contracts.choice import PAIR, info_for
 
 
 @pytest.fixture(scope="session")
 def few() -> Dataset:
     """200 digits as vectors."""
-    return load(DataRef("digits", limit=200), Places())
+    return load(DataRef("digits", limit=200), Folders())
 
 
 @pytest.fixture
 def data(few: Dataset, pair: Dataset) -> Callable[[str], Dataset]:
     """data(name): 200 samples that the method of that name takes."""
-    return lambda name: pair if ".multiview." in discover.modules("models")[name] else few
+    return lambda name: pair if info_for(name) is PAIR else few
 
 
 @pytest.fixture

@@ -1,39 +1,40 @@
 """What every attack promises, on every model."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
-from robust_cluster import discover
-from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.attacks.base import Attack, Feedback, Surface
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import fingerprint, frozen_surface
+from tests.contracts.choice import ATTACKS, FIRST, INDUCTIVE, refusal
 
 Make = Callable[[str], ClusterModel]
 Data = Callable[[str], Dataset]
 Rows = Callable[[str], Batch]
-ATTACKS = discover.names("attacks")
-MODELS = discover.names("models")
-PAIRS = [(attack, model) for attack in ATTACKS for model in MODELS]
-OFTEN = {"kmeans", "convae", "simvc"}  # others nightly
-STANDARD = {"apgd", "ensemble", "noise", "square", "transfer", "universal"}  # share PGD's way to the model: on k-means
-DECODING = ["latent_net"]  # attacks that need decoded embeddings
-BORROWING = ["transfer"]  # attacks that take another run's points
+PAIRS = [(attack, model) for attack in ATTACKS for model in INDUCTIVE if refusal(attack, model) is None]
+DEMANDING = [attack for attack in ATTACKS if any(refusal(attack, model) for model in INDUCTIVE)]
+SEARCH = next(name for name, kind in ATTACKS.items() if kind.bounded and kind.feedback == "gradient")
 
 
 def victim_of(attack: str) -> str:
-    """The model that an attack's own promises are tested on: convolutions only where the attack is one for them."""
-    return "kmeans" if attack in STANDARD | {"pgd", "gaussian_pollution"} else "convae"
+    """The model that an attack's own promises are tested on: a network where its attacks need one."""
+    kind = ATTACKS[attack]
+    return FIRST["shallow" if kind.bounded or kind.feedback == "none" else "autoencoder"]
 
 
 def is_often(attack: str, model: str) -> bool:
-    return model == "kmeans" if attack in STANDARD else model in OFTEN
+    """Standard attacks share one way to the model: one of them is put to all kinds of models, the others to one."""
+    is_like_another = ATTACKS[attack].bounded and attack != SEARCH
+    return model == FIRST["shallow"] if is_like_another else model in FIRST.values()
 
 
 @pytest.fixture
@@ -49,24 +50,11 @@ def surface_of(model: ClusterModel, attack: str, few: Dataset) -> Surface:
     return frozen_surface(model, methods.attack_space(attack), embed(model, few.views))
 
 
-def has_decoder(surface: Surface, batch: Batch) -> bool:
-    try:
-        surface.model.decode(surface.embedding(batch).z)
-    except ConfigError:
-        return False
-    return True
-
-
-def skip_without_decoder(name: str, surface: Surface, batch: Batch) -> None:
-    if name in DECODING and not has_decoder(surface, batch):
-        pytest.skip("its refusal has a test of its own")
-
-
 def new(name: str, surface: Surface, *, seed: int = 2) -> Attack:
     torch.manual_seed(seed)
     attack = methods.new_attack(name, methods.plain(methods.resolve("attacks", name, "smoke", {})), surface)
-    if name in BORROWING:
-        attack.borrow(new("pgd", surface), surface)
+    if attack.borrows:
+        attack.borrow(new(SEARCH, surface), surface)
     return attack
 
 
@@ -78,7 +66,6 @@ def test_moved_points_have_the_points_shape_within_the_budget_and_the_victim_kee
     name: str, model: str, started: Make, data: Data, rows: Rows
 ) -> None:
     surface, batch = surface_of(started(model), name, data(model)), rows(model)
-    skip_without_decoder(name, surface, batch)
     surface.model.zero_grad(set_to_none=True)
     victim = fingerprint(surface.model)
     attack = new(name, surface)
@@ -95,7 +82,7 @@ def test_moved_points_have_the_points_shape_within_the_budget_and_the_victim_kee
     assert all(parameter.grad is None for parameter in surface.model.parameters())
 
 
-@pytest.mark.parametrize("name", discover.names("attacks"))
+@pytest.mark.parametrize("name", ATTACKS)
 def test_points_move_alike_where_gradients_are_switched_off(name: str, started: Make, data: Data, rows: Rows) -> None:
     """A defense and the measurement call perturb() that way."""
     surface = surface_of(started(victim_of(name)), name, data(victim_of(name)))
@@ -108,15 +95,15 @@ def test_points_move_alike_where_gradients_are_switched_off(name: str, started: 
     assert moved[0].equal(moved[1])
 
 
-@pytest.mark.parametrize(("name", "model"), [pair for pair in PAIRS if pair[0] in DECODING])
-def test_an_attack_on_decoded_embeddings_refuses_a_model_without_a_decoder_in_a_sentence(
+@pytest.mark.parametrize(("name", "model"), [(attack, model) for attack in DEMANDING for model in INDUCTIVE])
+def test_a_model_that_an_attack_cannot_attack_is_refused_in_a_sentence(
     name: str, model: str, started: Make, data: Data, rows: Rows
 ) -> None:
-    surface, batch = surface_of(started(model), name, data(model)), rows(model)
-    if has_decoder(surface, batch):
-        assert new(name, surface).step(surface, batch)
+    surface, sentence = surface_of(started(model), name, data(model)), refusal(name, model)
+    if sentence is None:
+        assert new(name, surface).step(surface, rows(model))
     else:
-        with pytest.raises(ConfigError, match="has no decoder"):
+        with pytest.raises(ConfigError, match=re.escape(sentence)):
             new(name, surface)
 
 
@@ -152,6 +139,7 @@ def test_only_a_trained_attack_has_epochs_and_a_state(name: str, started: Make, 
     attack = new(name, surface_of(started(victim_of(name)), name, few))
     assert attack.space in ("input", "latent")
     assert attack.space == methods.attack_space(name)
+    assert attack.feedback in get_args(Feedback)
     assert attack.knowledge in ("white", "score", "label", "transfer", "none")
     assert bool(attack.state()) is attack.trained
     assert (attack.schedule.epochs > 0) is attack.trained

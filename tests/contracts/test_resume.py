@@ -2,41 +2,60 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from robust_cluster import discover
 from robust_cluster.data.base import Dataset
+from robust_cluster.errors import ConfigError
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.spec import RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import loop, methods
 from robust_cluster.stages.chain import Request, carry_out, plan
 from robust_cluster.stages.context import Context
+from tests.contracts.choice import ATTACKS, DEFENSES, FIRST, MODELS, info_for, size, small
 
 Data = Callable[[str], Dataset]
-NAMES = discover.names("models")
 Case = tuple[str, Stage, str, str]  # model, stage that is stopped, attack, defense
-OFTEN = {"ae_kmeans", "vae_kmeans"}  # the others nightly
-CASES: list[Case] = [
-    ("convae", "attack", "latent_net", ""),
-    ("simvc", "attack", "view_gan", ""),
-    ("convae", "defend", "latent_net", "mutual_info"),
-    ("simvc", "defend", "view_gan", "ar_dmvc"),
-]
-for name in NAMES:
+TRAINED: dict[Stage, list[str]] = {"pretrain": [], "cluster": []}
+for name, kind in MODELS.items():
     config = methods.resolve("models", name, "smoke", {})
-    if methods.method_class(discover.load("models", name)).has_pretraining(config):
-        CASES.append((name, "pretrain", "", ""))
+    if kind.has_pretraining(config):
+        TRAINED["pretrain"].append(name)
     if config.cluster.epochs:
-        CASES.append((name, "cluster", "", ""))
-PARAMETERS = [
-    pytest.param(*case, marks=() if case[0] in OFTEN and case[1] in ("pretrain", "cluster") else pytest.mark.slow)
-    for case in CASES
-]
+        TRAINED["cluster"].append(name)
+
+
+def victim(attack: str) -> str:
+    """A network whose data the attack can move points of."""
+    config = methods.resolve("attacks", attack, "smoke", {})
+    for name in (FIRST["autoencoder"], FIRST["multiview"]):
+        with suppress(ConfigError):
+            ATTACKS[attack].check_data(info_for(name), config)
+            return name
+    raise LookupError(attack)
+
+
+CASES: list[Case] = [(name, stage, "", "") for stage, names in TRAINED.items() for name in names]
+CASES += [(victim(name), "attack", name, "") for name, kind in ATTACKS.items() if kind.trained]
+CASES += [(victim(kind.meets), "defend", kind.meets, name) for name, kind in DEFENSES.items()]
+
+
+def effort(name: str, stage: Stage) -> int:
+    """Weights times steps, of three epochs of a stage and of what comes before it, about."""
+    config, n = small(name).config, info_for(name).n_samples
+    pretraining, own = (one.steps_per_epoch or n // one.batch(n) for one in (config.pretrain, getattr(config, stage)))
+    before = config.pretrain.epochs * pretraining if stage == "cluster" and name in TRAINED["pretrain"] else 0
+    return size(name) * (before + 3 * own)
+
+
+OFTEN = {(min(names, key=partial(effort, stage=stage)), stage) for stage, names in TRAINED.items()}  # others nightly
+PARAMETERS = [pytest.param(*case, marks=() if case[:2] in OFTEN else pytest.mark.slow) for case in CASES]
 EPOCHS: dict[str, tuple[str, ...]] = {
     "pretrain": ("model.pretrain.epochs",),
     "cluster": ("model.cluster.epochs",),

@@ -20,9 +20,9 @@ from torchvision.transforms import functional as pil
 from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
-from robust_cluster.data import features, files, store
-from robust_cluster.data.base import Places, Raw
-from robust_cluster.data.features import Arrays, Folder, Network, Work, extract, find_network, find_source
+from robust_cluster.data import cache, features, files
+from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.features import ImageArray, ImageFolder, Network, Work, extract, find_network, find_source
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
@@ -46,10 +46,10 @@ class Tiny(nn.Module):
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    return Places(tmp_path, tmp_path / "cache", system=())
+    return Folders(tmp_path, tmp_path / "cache", system=())
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def save_weights(folder: Path, *, wrap: str | None = None, prefix: str = "") -> 
     return folder / "tiny.pth"
 
 
-def work(places: Places, source: Any = None, **more: Any) -> Work:
-    assert places.data_dir is not None
-    np.savez(places.data_dir / "some.npz", x=pixels(), y=np.arange(N) % 2)
-    found = source or find_source("some.npz", Path("some.npz"), places)
-    return Work(found, find_network("tiny", "none", places), Path("out.npz"), SIZE, 3, **more)
+def work(folders: Folders, source: Any = None, **more: Any) -> Work:
+    assert folders.data_dir is not None
+    np.savez(folders.data_dir / "some.npz", x=pixels(), y=np.arange(N) % 2)
+    found = source or find_source("some.npz", Path("some.npz"), folders)
+    return Work(found, find_network("tiny", "none", folders), Path("out.npz"), SIZE, 3, **more)
 
 
 def ignore(done: int, total: int) -> None:
@@ -99,9 +99,9 @@ def ignore(done: int, total: int) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(places: Places, tmp_path: Path) -> None:
-    network = find_network("tiny", str(save_weights(tmp_path)), places)
-    job = replace(work(places), network=network)
+def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(folders: Folders, tmp_path: Path) -> None:
+    network = find_network("tiny", str(save_weights(tmp_path)), folders)
+    job = replace(work(folders), network=network)
     assert extract(job, ignore)
     net = Tiny().eval()
     net.load_state_dict(torch.load(tmp_path / "tiny.pth", weights_only=True))
@@ -120,20 +120,22 @@ def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(place
     assert told["preprocessing"].endswith("mean [0.5, 0.4, 0.3], standard deviation [0.2, 0.25, 0.3]")
     assert (tmp_path / "out.npz").stat().st_mode == (tmp_path / "some.npz").stat().st_mode
     assert not (tmp_path / "out.npz.part").exists()
-    assert load(DataRef("out"), places).info.shapes == ((5,),)
+    assert load(DataRef("out"), folders).info.shapes == ((5,),)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(features, "SAVE_SECONDS", -1.0)
-    whole = replace(work(places), output=Path("whole.npz"))
+    whole = replace(work(folders), output=Path("whole.npz"))
     extract(whole, ignore)
 
     def kill(done: int, total: int) -> None:
         if done == 6:
             raise KeyboardInterrupt
 
-    job = work(places)
+    job = work(folders)
     with pytest.raises(KeyboardInterrupt):
         extract(job, kill)
     assert not job.output.exists()
@@ -145,8 +147,8 @@ def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(places: Places, mo
 
 
 @pytest.mark.usefixtures("tiny")
-def test_another_command_begins_anew_and_another_result_is_not_overwritten(places: Places) -> None:
-    job = work(places)
+def test_another_command_begins_anew_and_another_result_is_not_overwritten(folders: Folders) -> None:
+    job = work(folders)
 
     def kill(done: int, total: int) -> None:
         if done == 6:
@@ -163,71 +165,71 @@ def test_another_command_begins_anew_and_another_result_is_not_overwritten(place
 
 
 @pytest.mark.usefixtures("tiny")
-def test_two_processes_do_not_write_one_file(places: Places, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_one_file(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "out.npz.part").mkdir()
     with FileLock(tmp_path / "out.npz.part" / "lock"):
         with pytest.raises(ConfigError, match=r"out\.npz is being written by another process"):
-            extract(work(places), ignore)
+            extract(work(folders), ignore)
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_folder_of_images_of_any_size_has_its_classes_and_a_digest_of_its_bytes(
-    places: Places, tmp_path: Path
+    folders: Folders, tmp_path: Path
 ) -> None:
     for row, (name, size) in enumerate((("cat/1.png", (9, 9)), ("cat/2.png", (20, 11)), ("ape/1.png", (8, 8)))):
         path = tmp_path / "pets" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L" if row else "RGB", size, 40 * row if row else (7, 7, 7)).save(path)
-    source = find_source("pets/", tmp_path / "pets", places)
-    assert isinstance(source, Folder)
-    extract(work(places, source), ignore)
+    source = find_source("pets/", tmp_path / "pets", folders)
+    assert isinstance(source, ImageFolder)
+    extract(work(folders, source), ignore)
     raw = files.read(Path("out.npz"))
     assert raw.labels is not None
     assert (raw.labels.tolist(), raw.views[0].shape) == (["ape", "cat", "cat"], (3, 5))
     assert source.images(0, 1, SIZE).mean().item() == pytest.approx(80 / 255)
     before = source.digest
     Image.new("L", (8, 8), 81).save(tmp_path / "pets" / "ape" / "1.png")
-    assert Folder(tmp_path / "pets").digest != before
+    assert ImageFolder(tmp_path / "pets").digest != before
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 6), (4, 6, 6, 1), (4, 3, 6, 6), (4, 6, 6, 3)])
 def test_gray_and_rgb_arrays_in_either_order_become_rgb(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "a.npy", np.random.default_rng(0).random(shape))
-    found = Arrays("a", files.read(tmp_path / "a.npy")).images(1, 3, 6)
+    found = ImageArray("a", files.read(tmp_path / "a.npy")).images(1, 3, 6)
     assert tuple(found.shape) == (2, 3, 6, 6)
 
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(("wrap", "prefix"), [(None, ""), ("state_dict", ""), ("model", "module.")])
 def test_checkpoints_as_training_scripts_leave_them_are_read(
-    places: Places, tmp_path: Path, wrap: str | None, prefix: str
+    folders: Folders, tmp_path: Path, wrap: str | None, prefix: str
 ) -> None:
-    network = find_network("tiny", str(save_weights(tmp_path, wrap=wrap, prefix=prefix)), places)
+    network = find_network("tiny", str(save_weights(tmp_path, wrap=wrap, prefix=prefix)), folders)
     assert network.width == 5
     assert network.net.state_dict()["norm.running_mean"].tolist() == pytest.approx([0.1] * 5)
 
 
 @pytest.mark.usefixtures("tiny")
 def test_published_weights_are_found_and_checked_or_say_where_to_put_them(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*args: Any, **more: Any) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("robust_cluster.data.places.urlopen", offline)
+    monkeypatch.setattr("robust_cluster.data.sources.urlopen", offline)
     with pytest.raises(
         DataError, match=r"tiny-0123abcd\.pth of tiny are not there .*\(no network; SHA-256 begins"
     ) as info:
-        find_network("tiny", "default", places)
+        find_network("tiny", "default", folders)
     assert "put them into a folder weights below the one given as --data-dir" in str(info.value)
     assert "\n" not in str(info.value)
     (tmp_path / "weights").mkdir()
     file = tmp_path / "weights" / "tiny-0123abcd.pth"
     save_weights(tmp_path).rename(file)
     with pytest.raises(DataError, match=r"its SHA-256 must begin 0123abcd, got"):
-        find_network("tiny", "V2", places)
+        find_network("tiny", "V2", folders)
     monkeypatch.setattr(features, "_digest", lambda path: "0123abcd" + "0" * 56)
-    assert find_network("tiny", "default", places).weights == "V2"
+    assert find_network("tiny", "default", folders).weights == "V2"
 
 
 def no_weights(folder: Path) -> str:
@@ -279,34 +281,34 @@ def wider(folder: Path) -> str:
     ],
 )
 def test_weights_that_cannot_be_used_get_one_sentence(
-    places: Places, tmp_path: Path, make: Callable[[Path], str], sentence: str
+    folders: Folders, tmp_path: Path, make: Callable[[Path], str], sentence: str
 ) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
-        find_network("tiny", make(tmp_path), places)
+        find_network("tiny", make(tmp_path), folders)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_unknown_networks_images_and_what_are_no_images_get_one_sentence(places: Places, tmp_path: Path) -> None:
+def test_unknown_networks_images_and_what_are_no_images_get_one_sentence(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"Unknown network 'tinny'. Did you mean 'tiny'"):
-        find_network("tinny", "none", places)
+        find_network("tinny", "none", folders)
     with pytest.raises(ConfigError, match="must end in a linear layer, headless has none"):
-        find_network("headless", "none", places)
+        find_network("headless", "none", folders)
     with pytest.raises(ConfigError, match=r"--net must be none of densenet, .*, got densenet121 \(--net resnet50\)"):
-        find_network("densenet121", "default", places)
+        find_network("densenet121", "default", folders)
     with pytest.raises(UnknownNameError, match=r"Unknown images 'digit'. Did you mean 'digits'"):
-        find_source("digit", None, places)
+        find_source("digit", None, folders)
     with pytest.raises(ShapeError, match=r"digits must be images \(n, height, width\[, channels\]\), got \(1797, 64\)"):
-        find_source("digits", None, places)
+        find_source("digits", None, folders)
     np.save(tmp_path / "two.npy", np.zeros((4, 6, 6, 2)))
     with pytest.raises(ShapeError, match="must have 1 or 3 channels"):
-        find_source("two.npy", tmp_path / "two.npy", places).images(0, 2, 6)
+        find_source("two.npy", tmp_path / "two.npy", folders).images(0, 2, 6)
 
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("damage", ["nan", "image", "output"])
-def test_what_goes_wrong_on_the_way_gets_one_sentence(places: Places, tmp_path: Path, damage: str) -> None:
-    job = work(places)
+def test_what_goes_wrong_on_the_way_gets_one_sentence(folders: Folders, tmp_path: Path, damage: str) -> None:
+    job = work(folders)
     if damage == "nan":
         broken: Network = replace(job.network)
         next(iter(broken.net.parameters())).fill_(float("nan"))
@@ -314,7 +316,7 @@ def test_what_goes_wrong_on_the_way_gets_one_sentence(places: Places, tmp_path: 
     elif damage == "image":
         (tmp_path / "pets").mkdir()
         (tmp_path / "pets" / "a.png").write_text("text")
-        job, sentence = replace(job, source=Folder(tmp_path / "pets")), r"a\.png is no readable image"
+        job, sentence = replace(job, source=ImageFolder(tmp_path / "pets")), r"a\.png is no readable image"
     else:
         (tmp_path / "out.npz").write_text("text")
         sentence = r"out\.npz is there and no \.npz of features"
@@ -328,8 +330,8 @@ def rc(*words: str) -> Any:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_command_writes_features_tells_their_provenance_and_the_next_command(places: Places) -> None:
-    work(places)
+def test_the_command_writes_features_tells_their_provenance_and_the_next_command(folders: Folders) -> None:
+    work(folders)
     words = ("some.npz", "--net", "tiny", "--weights", "none", "--pixels", "8", "--threads", "1")
     done = rc(*words, "--json")
     assert done.exit_code == 0, done.stderr
@@ -361,22 +363,22 @@ def test_what_the_command_refuses(words: tuple[str, ...], code: int, sentence: s
 
 
 @pytest.mark.slow
-def test_resnet50_gives_2048_features(places: Places) -> None:
-    network = find_network("resnet50", "none", places)
+def test_resnet50_gives_2048_features(folders: Folders) -> None:
+    network = find_network("resnet50", "none", folders)
     assert network.width == 2048
     assert tuple(network.net(torch.rand(1, 3, 64, 64)).shape) == (1, 2048)
 
 
 @pytest.mark.slow
-def test_the_names_in_older_files_of_a_transformer_are_known(places: Places, tmp_path: Path) -> None:
+def test_the_names_in_older_files_of_a_transformer_are_known(folders: Folders, tmp_path: Path) -> None:
     state = models.vit_b_32().state_dict()
     older = {key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): state[key] for key in state}
     torch.save(older, tmp_path / "vit.pth")
-    found = find_network("vit_b_32", str(tmp_path / "vit.pth"), places).net.state_dict()
+    found = find_network("vit_b_32", str(tmp_path / "vit.pth"), folders).net.state_dict()
     assert all(torch.equal(found[key], state[key]) for key in found)
 
 
-def test_images_that_were_imported_are_found_by_their_name(places: Places) -> None:
-    store.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), places)
-    assert len(find_source("pets", None, places)) == len(pixels())
-    assert find_source("pets", None, places).digest == Arrays("x", Raw((pixels(),), None, True, "x")).digest
+def test_images_that_were_imported_are_found_by_their_name(folders: Folders) -> None:
+    cache.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), folders)
+    assert len(find_source("pets", None, folders)) == len(pixels())
+    assert find_source("pets", None, folders).digest == ImageArray("x", Raw((pixels(),), None, True, "x")).digest

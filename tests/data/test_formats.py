@@ -16,8 +16,8 @@ import scipy.sparse
 from PIL import Image
 
 from robust_cluster.cli.options import StageOptions, data_path
-from robust_cluster.data import files, prepare, store
-from robust_cluster.data.base import Places
+from robust_cluster.data import cache, files, prepare
+from robust_cluster.data.base import Folders
 from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError
@@ -71,8 +71,8 @@ def test_a_label_column_that_is_not_there_is_answered_with_names(tmp_path: Path,
 def test_a_table_without_labels_asks_for_clusters_or_a_column(tmp_path: Path) -> None:
     path = write(tmp_path / "flowers.csv", "petal,kind\n1,0\n2,1\n3,1\n")
     with pytest.raises(ConfigError, match=r"--clusters K, or --label-column with one of petal, kind"):
-        load(DataRef("flowers"), Places(), path=path)
-    found = load(DataRef("flowers", label_column="kind"), Places(), path=path)
+        load(DataRef("flowers"), Folders(), path=path)
+    found = load(DataRef("flowers", label_column="kind"), Folders(), path=path)
     assert found.labels is not None
     assert (found.labels.tolist(), found.info.shapes) == ([0, 1, 1], ((1,),))
 
@@ -110,7 +110,7 @@ def test_columns_are_asked_of_tables_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--label-column and --text-column are for \.csv, \.tsv, \.parquet, \.jsonl"):
         files.read(tmp_path / "x.npz", Reading(label_column="y"))
     with pytest.raises(ConfigError, match="are for your own files, got digits"):
-        load(DataRef("digits", label_column="y"), Places())
+        load(DataRef("digits", label_column="y"), Folders())
 
 
 # Arrays
@@ -140,7 +140,7 @@ def test_a_folder_with_x_and_y_is_a_data_set(tmp_path: Path) -> None:
     np.save(tmp_path / "pair" / "x.npy", X)
     assert files.read(tmp_path / "pair").labels is None
     np.save(tmp_path / "pair" / "y.npy", Y)
-    data = load(DataRef("pair", normalize="none"), Places(tmp_path))
+    data = load(DataRef("pair", normalize="none"), Folders(tmp_path))
     assert data.labels is not None
     assert (data.views[0][:].tolist(), data.labels.tolist()) == (X.tolist(), Y.tolist())
 
@@ -156,13 +156,13 @@ def test_a_folder_with_views_is_a_multi_view_data_set(tmp_path: Path) -> None:
 
 def test_a_large_npy_is_mapped_and_a_limit_reads_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "mine.npy", X)
-    expected = load(DataRef("mine", limit=5, n_clusters=2), Places(tmp_path))
+    expected = load(DataRef("mine", limit=5, n_clusters=2), Folders(tmp_path))
     monkeypatch.setattr(arrays, "MAPPED", 1)
     assert isinstance(arrays.load(tmp_path / "mine.npy"), np.memmap)
-    found = load(DataRef("mine", limit=5, n_clusters=2), Places(tmp_path))
+    found = load(DataRef("mine", limit=5, n_clusters=2), Folders(tmp_path))
     assert found.info == expected.info
     before = (tmp_path / "mine.npy").read_bytes()
-    whole = load(DataRef("mine", n_clusters=2), Places(tmp_path))
+    whole = load(DataRef("mine", n_clusters=2), Folders(tmp_path))
     assert whole.info.scale != 1.0
     assert (tmp_path / "mine.npy").read_bytes() == before
 
@@ -174,7 +174,7 @@ def test_a_limit_takes_no_memory_for_the_rest(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(arrays, "MAPPED", 2**20)
     monkeypatch.setattr(prepare, "PORTION", 2**16)
     tracemalloc.start()
-    assert load(ref, Places(tmp_path)).info.n_samples == 4
+    assert load(ref, Folders(tmp_path)).info.n_samples == 4
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**19  # bytes, half of the file
@@ -185,17 +185,17 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
     np.savez(tmp_path / "packed.npz", x=X)
     write(tmp_path / "table.csv", "a,b\n" + "1,2\n" * 50)
     write(tmp_path / "lines.svm", "1 1:0.5\n" * 50)
-    places = Places(tmp_path, tmp_path / "cache")
-    store.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), places)
+    folders = Folders(tmp_path, tmp_path / "cache")
+    cache.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), folders)
     monkeypatch.setattr(memory, "available", lambda: 60)
     with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
-        load(DataRef("mine", n_clusters=2), Places(tmp_path))
-    assert load(DataRef("mine", n_clusters=2, limit=2), Places(tmp_path)).info.n_samples == 2
+        load(DataRef("mine", n_clusters=2), Folders(tmp_path))
+    assert load(DataRef("mine", n_clusters=2, limit=2), Folders(tmp_path)).info.n_samples == 2
     for name in ("packed.npz", "table.csv"):
         with pytest.raises(DataError, match=rf"{name} needs .* \(save the .* as \.npy, of which --limit reads only"):
             files.read(tmp_path / name)
     with pytest.raises(DataError, match=r"kept needs .* of memory, .* are available \(--limit N\)"):
-        load(DataRef("kept", n_clusters=2), places)
+        load(DataRef("kept", n_clusters=2), folders)
     for name, hint in (("mv.mat", "save its matrices as .npy"), ("lines.svm", "split the file")):
         with pytest.raises(DataError, match=rf"{name} needs .* of memory, .* \({hint}\)"):
             files.read(tmp_path / name)
@@ -254,7 +254,7 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
         files.read(tmp_path)
     (found,) = files.read(tmp_path, Reading(size=5)).views
     assert found.shape == (2, 5, 5, 3)
-    assert load(DataRef("pets", size=5, n_clusters=2), Places(), path=tmp_path).info.shapes == ((3, 5, 5),)
+    assert load(DataRef("pets", size=5, n_clusters=2), Folders(), path=tmp_path).info.shapes == ((3, 5, 5),)
 
 
 def damaged_image(folder: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_mat_may_hold_one_matrix_sparse_views_and_labels_in_cells(tmp_path: Pa
     assert raw.labels is not None
     assert np.array_equal(raw.views[0].toarray(), VIEWS[0])  # type: ignore[union-attr]
     assert raw.labels.tolist() == [1, 2, 3, 1, 2, 3]
-    data = load(DataRef("mv"), Places(tmp_path))
+    data = load(DataRef("mv"), Folders(tmp_path))
     assert data.info.shapes == ((4,), (3,))
     assert data.ref.split == "halves"
 

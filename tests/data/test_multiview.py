@@ -13,7 +13,7 @@ from PIL import Image
 
 from robust_cluster.cli.options import StageOptions
 from robust_cluster.data import fashion_mnist, mnist, patchedmnist, regdb
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.multiview import Floats, halves, noisy, patches, published
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError
@@ -30,9 +30,9 @@ def images(n: int = 60, side: int = 8, *, seed: int = 0) -> Floats:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def folders(tmp_path: Path) -> Folders:
     (tmp_path / "data").mkdir()
-    return Places(tmp_path / "data", tmp_path / "no-cache", system=())
+    return Folders(tmp_path / "data", tmp_path / "no-cache", system=())
 
 
 def write_idx(folder: Path, family: mnist.Family, n: int) -> None:
@@ -133,23 +133,23 @@ def test_a_published_value_is_found_by_what_the_data_are_built_of() -> None:
 
 
 @pytest.mark.parametrize(("name", "family"), [("noisymnist", mnist.FAMILY), ("noisyfashion", fashion_mnist.FAMILY)])
-def test_the_noisy_sets_have_two_views_of_all_images(places: Places, tmp_path: Path, name: str, family: Any) -> None:
+def test_the_noisy_sets_have_two_views_of_all_images(folders: Folders, tmp_path: Path, name: str, family: Any) -> None:
     write_idx(tmp_path / "data" / family.name, family, 30)
-    data = load(DataRef(name), places)
+    data = load(DataRef(name), folders)
     assert (data.info.shapes, data.info.n_samples, data.info.n_clusters) == (((1, 28, 28),) * 2, 40, 10)
     assert (data.info.bounds, data.info.scale) == ((0.0, 1.0), 1.0)
-    assert data.views[0].equal(load(DataRef(family.name), places).views[0])
+    assert data.views[0].equal(load(DataRef(family.name), folders).views[0])
     assert data.labels is not None
     assert data.labels.tolist() == [i % 10 for i in range(30)] + list(family.first_labels)
 
 
-def test_patchedmnist_has_three_views_of_the_digits_0_1_and_2(places: Places, tmp_path: Path) -> None:
+def test_patchedmnist_has_three_views_of_the_digits_0_1_and_2(folders: Folders, tmp_path: Path) -> None:
     write_idx(tmp_path / "data" / "mnist", mnist.FAMILY, 40)
-    data = load(DataRef("patchedmnist"), places)
+    data = load(DataRef("patchedmnist"), folders)
     assert (data.info.shapes, data.info.n_clusters, data.info.n_samples) == (((1, 28, 28),) * 3, 3, 12 + 4)
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1, 2] * 4 + [2, 1, 0, 1]
-    whole = mnist.read(places)
+    whole = mnist.read(folders)
     rows = np.flatnonzero(np.asarray(whole.labels) < 3)
     pixels = (whole.views[0][rows][:, None] / np.float32(255)).astype(np.float32)
     for view, expected in zip(data.views, patches(pixels, (0, 1, 3)), strict=True):
@@ -157,42 +157,42 @@ def test_patchedmnist_has_three_views_of_the_digits_0_1_and_2(places: Places, tm
     assert patchedmnist.POSITIONS == (0, 1, 3)
 
 
-def made(places: Places, *, limit: int | None = None, name: str = "noisy:mine", **arrays: Any) -> Dataset:
-    assert places.data_dir is not None
+def made(folders: Folders, *, limit: int | None = None, name: str = "noisy:mine", **arrays: Any) -> Dataset:
+    assert folders.data_dir is not None
     pixels = np.round(255 * images()[:, 0]).astype(np.uint8)
-    np.savez(places.data_dir / "mine.npz", **({"x": pixels, "y": LABELS} | arrays))
-    return load(DataRef(name, limit=limit), places)
+    np.savez(folders.data_dir / "mine.npz", **({"x": pixels, "y": LABELS} | arrays))
+    return load(DataRef(name, limit=limit), folders)
 
 
-def test_the_bytes_of_a_construction_never_change(places: Places) -> None:
+def test_the_bytes_of_a_construction_never_change(folders: Folders) -> None:
     """The digest of the first release: another one means that every machine and version has other data."""
     digest = "f4d23b0465e58925b9a05ca028b6e3a5dc60aae6ae1b70c3c7062d1d3b4fd3a3"
-    assert made(places).info.sha256 == digest
+    assert made(folders).info.sha256 == digest
 
 
-def test_any_single_view_image_file_can_be_made_noisy(places: Places) -> None:
-    data, plain = made(places), made(places, name="mine")
+def test_any_single_view_image_file_can_be_made_noisy(folders: Folders) -> None:
+    data, plain = made(folders), made(folders, name="mine")
     assert [view.shape for view in data.views] == [(60, 1, 8, 8)] * 2
     assert data.views[0].equal(plain.views[0])
     np.testing.assert_array_equal(data.views[1].numpy(), noisy([plain.views[0].numpy()], LABELS)[1])
     assert (data.info.name, data.source) == ("noisy:mine", "mine.npz")
 
 
-def test_a_limit_is_taken_before_the_pairs_are_made(places: Places) -> None:
+def test_a_limit_is_taken_before_the_pairs_are_made(folders: Folders) -> None:
     """Both views are built of the same 30 images, 10 of each class."""
-    few = made(places, limit=30)
+    few = made(folders, limit=30)
     assert few.labels is not None
     assert np.bincount(few.labels).tolist() == [10, 10, 10]
-    whole = made(places, name="mine").views[0]
+    whole = made(folders, name="mine").views[0]
     assert all(any(image.equal(other) for other in whole) for image in few.views[0] * few.views[0].max())
     np.testing.assert_array_equal(few.views[1].numpy(), noisy([few.views[0].numpy()], few.labels)[1])
 
 
-def test_noisy_images_can_be_vectors(places: Places) -> None:
-    made(places)
-    data = load(DataRef("noisy:mine", flatten=True, normalize="none"), places)
+def test_noisy_images_can_be_vectors(folders: Folders) -> None:
+    made(folders)
+    data = load(DataRef("noisy:mine", flatten=True, normalize="none"), folders)
     assert data.info.shapes == ((64,), (64,))
-    assert data.views[1].unflatten(1, (1, 8, 8)).equal(made(places).views[1])
+    assert data.views[1].unflatten(1, (1, 8, 8)).equal(made(folders).views[1])
 
 
 def test_the_command_line_takes_noisy_names_and_paths() -> None:
@@ -222,30 +222,30 @@ PIXELS[::2] = 9
     ],
 )
 def test_views_that_do_not_fit_get_one_sentence(
-    places: Places, arrays: dict[str, Any], name: str, error: type[RobustClusterError], sentence: str
+    folders: Folders, arrays: dict[str, Any], name: str, error: type[RobustClusterError], sentence: str
 ) -> None:
-    assert places.data_dir is not None
+    assert folders.data_dir is not None
     given = {"y": LABELS} | arrays
-    np.savez(places.data_dir / "mine.npz", **({} if "view_0" in given else {"x": PIXELS}) | given)
+    np.savez(folders.data_dir / "mine.npz", **({} if "view_0" in given else {"x": PIXELS}) | given)
     with pytest.raises(error, match=sentence) as caught:
-        load(DataRef(name), places)
+        load(DataRef(name), folders)
     assert "\n" not in str(caught.value)
 
 
-def test_noisy_pairs_need_labels_and_a_single_view(places: Places) -> None:
-    assert places.data_dir is not None
-    np.savez(places.data_dir / "bare.npz", x=PIXELS)
+def test_noisy_pairs_need_labels_and_a_single_view(folders: Folders) -> None:
+    assert folders.data_dir is not None
+    np.savez(folders.data_dir / "bare.npz", x=PIXELS)
     with pytest.raises(DataError, match=r"within each class, so the file needs labels \(an array y\)"):
-        load(DataRef("noisy:bare", n_clusters=3), places)
+        load(DataRef("noisy:bare", n_clusters=3), folders)
     with pytest.raises(ConfigError, match="noisy: needs a single-view data set, noisymnist has several views"):
-        load(DataRef("noisy:noisymnist"), places)
+        load(DataRef("noisy:noisymnist"), folders)
 
 
-def test_deepmvcs_own_files_are_read(places: Places) -> None:
-    assert places.data_dir is not None
+def test_deepmvcs_own_files_are_read(folders: Folders) -> None:
+    assert folders.data_dir is not None
     views = {f"view_{v}": PIXELS[:, None] / np.float32(9 + v) for v in range(3)}
-    np.savez(places.data_dir / "mine_train.npz", n_views=3, labels=LABELS, **views)
-    data = load(DataRef("mine_train"), places)
+    np.savez(folders.data_dir / "mine_train.npz", n_views=3, labels=LABELS, **views)
+    data = load(DataRef("mine_train"), folders)
     assert (data.info.shapes, data.info.n_clusters) == (((1, 8, 8),) * 3, 3)
 
 
@@ -272,9 +272,9 @@ def shades(view: npt.NDArray[np.generic]) -> list[int]:
     return np.asarray(view)[:, 5, 5, 0].astype(int).tolist()
 
 
-def test_regdb_pairs_visible_and_thermal_images_of_one_person(places: Places, root: Path) -> None:
-    assert regdb.find(places) is not None
-    raw = regdb.read(places)
+def test_regdb_pairs_visible_and_thermal_images_of_one_person(folders: Folders, root: Path) -> None:
+    assert regdb.find(folders) is not None
+    raw = regdb.read(folders)
     visible, thermal = raw.views
     assert visible.shape == thermal.shape == (30, 128, 64, 3)
     assert raw.labels is not None
@@ -286,21 +286,21 @@ def test_regdb_pairs_visible_and_thermal_images_of_one_person(places: Places, ro
     assert [[s % 20 for s in shades(view)[:3]] for view in raw.views] == first
     assert (visible[:, :, :, 2] == 0).all()
     assert (thermal[..., 0] == thermal[..., 2]).all()
-    data = load(DataRef("regdb"), places)
+    data = load(DataRef("regdb"), folders)
     assert (data.info.shapes, data.info.n_clusters) == (((3, 128, 64),) * 2, 10)
 
 
-def test_regdb_is_cut_to_the_first_identities(places: Places, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regdb_is_cut_to_the_first_identities(folders: Folders, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regdb, "IDENTITIES", 4)
-    labels = regdb.read(places).labels
+    labels = regdb.read(folders).labels
     assert labels is not None
     assert set(labels.tolist()) == {0, 1, 2, 3}
 
 
-def test_regdbs_plain_index_names_do_too(places: Places, root: Path) -> None:
+def test_regdbs_plain_index_names_do_too(folders: Folders, root: Path) -> None:
     for name in ("visible", "thermal"):
         (root / "idx" / f"train_{name}_1.txt").rename(root / f"{name}.txt")
-    assert regdb.find(places) == (root, root / "visible.txt", root / "thermal.txt")
+    assert regdb.find(folders) == (root, root / "visible.txt", root / "thermal.txt")
 
 
 def add_line(root: Path, line: str) -> None:
@@ -318,20 +318,22 @@ def add_line(root: Path, line: str) -> None:
         ("idx/train_thermal_1.txt 0", r"train_thermal_1\.txt, named in .*, is no readable image"),
     ],
 )
-def test_a_wrong_line_in_an_index_file_gets_one_sentence(places: Places, root: Path, line: str, sentence: str) -> None:
+def test_a_wrong_line_in_an_index_file_gets_one_sentence(
+    folders: Folders, root: Path, line: str, sentence: str
+) -> None:
     add_line(root, line)
     with pytest.raises(DataError, match=sentence) as caught:
-        regdb.read(places)
+        regdb.read(folders)
     assert "\n" not in str(caught.value)
 
 
-def test_without_its_folder_regdb_says_what_it_needs(places: Places) -> None:
-    assert regdb.find(places) is None
+def test_without_its_folder_regdb_says_what_it_needs(folders: Folders) -> None:
+    assert regdb.find(folders) is None
     with pytest.raises(DataError, match=r"needs a folder .* index files, .*thermal\.txt, lines `relative/path label`"):
-        load(DataRef("regdb"), places)
+        load(DataRef("regdb"), folders)
 
 
-def test_an_index_of_one_person_is_refused(places: Places, root: Path) -> None:
+def test_an_index_of_one_person_is_refused(folders: Folders, root: Path) -> None:
     (root / "idx" / "train_visible_1.txt").write_text("Visible/0/visible 0.bmp 0\n\n")
     with pytest.raises(DataError, match="at least 2 identities, got 1"):
-        regdb.read(places)
+        regdb.read(folders)

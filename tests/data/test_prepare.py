@@ -9,7 +9,7 @@ import torch
 
 from robust_cluster import discover
 from robust_cluster.data import multiview
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import available, digest, load, part
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
@@ -19,22 +19,22 @@ Y = np.arange(12) % 3
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path, tmp_path / "no-cache", system=())
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path, tmp_path / "no-cache", system=())
 
 
-def prepared(places: Places, arrays: dict[str, Any], **ref: Any) -> Dataset:
-    assert places.data_dir is not None
-    np.savez(places.data_dir / "mine.npz", **arrays)
-    return load(DataRef("mine", **ref), places)
+def prepared(folders: Folders, arrays: dict[str, Any], **ref: Any) -> Dataset:
+    assert folders.data_dir is not None
+    np.savez(folders.data_dir / "mine.npz", **arrays)
+    return load(DataRef("mine", **ref), folders)
 
 
 def images(*shape: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
 
 
-def test_vectors_are_multiplied_by_one_constant_so_that_the_mean_square_is_88(places: Places) -> None:
-    data = prepared(places, {"x": X, "y": Y})
+def test_vectors_are_multiplied_by_one_constant_so_that_the_mean_square_is_88(folders: Folders) -> None:
+    data = prepared(folders, {"x": X, "y": Y})
     assert data.views[0].dtype == torch.float32
     assert data.views[0].double().square().sum(1).mean().item() == pytest.approx(88, rel=1e-6)
     np.testing.assert_allclose(data.views[0].numpy(), X * data.info.scale, rtol=1e-6)
@@ -42,30 +42,30 @@ def test_vectors_are_multiplied_by_one_constant_so_that_the_mean_square_is_88(pl
     assert (data.info.shapes, data.info.n_samples, data.info.n_clusters, data.info.bounds) == (((2,),), 12, 3, None)
 
 
-def test_the_mean_square_of_all_values_is_known(places: Places) -> None:
-    data = prepared(places, {"view_0": X, "view_1": 10 * X, "y": Y}, normalize="none")
+def test_the_mean_square_of_all_values_is_known(folders: Folders) -> None:
+    data = prepared(folders, {"view_0": X, "view_1": 10 * X, "y": Y}, normalize="none")
     assert data.info.mean_square == pytest.approx(np.square(np.stack([X, 10 * X])).mean())
     pixels = images(4, 5, 6)
-    assert prepared(places, {"x": pixels, "y": [0, 1, 0, 1]}).info.mean_square == pytest.approx(
+    assert prepared(folders, {"x": pixels, "y": [0, 1, 0, 1]}).info.mean_square == pytest.approx(
         np.square(pixels / 255).mean()
     )
 
 
-def test_normalize_none_leaves_vectors_alone(places: Places) -> None:
-    data = prepared(places, {"x": X, "y": Y}, normalize="none")
+def test_normalize_none_leaves_vectors_alone(folders: Folders) -> None:
+    data = prepared(folders, {"x": X, "y": Y}, normalize="none")
     assert (data.views[0].tolist(), data.info.scale) == (X.tolist(), 1.0)
 
 
-def test_views_share_one_constant(places: Places) -> None:
-    data = prepared(places, {"view_0": X, "view_1": 10 * X, "y": Y})
+def test_views_share_one_constant(folders: Folders) -> None:
+    data = prepared(folders, {"view_0": X, "view_1": 10 * X, "y": Y})
     first, second = (view.double() for view in data.views)
     assert torch.cat([first, second]).square().sum(1).mean().item() == pytest.approx(88, rel=1e-6)
     torch.testing.assert_close(second, 10 * first, rtol=1e-5, atol=1e-6)
 
 
-def test_bytes_become_images_with_a_channel_axis_in_0_to_1(places: Places) -> None:
+def test_bytes_become_images_with_a_channel_axis_in_0_to_1(folders: Folders) -> None:
     pixels = images(4, 5, 6)
-    data = prepared(places, {"x": pixels, "y": [0, 1, 0, 1]})
+    data = prepared(folders, {"x": pixels, "y": [0, 1, 0, 1]})
     np.testing.assert_array_equal(data.views[0].numpy(), pixels[:, None] / np.float32(255))
     assert (data.info.shapes, data.info.bounds, data.info.scale) == (((1, 5, 6),), (0.0, 1.0), 1.0)
 
@@ -73,54 +73,54 @@ def test_bytes_become_images_with_a_channel_axis_in_0_to_1(places: Places) -> No
 @pytest.mark.parametrize(
     ("shape", "axis"), [((3, 8, 7, 3), 3), ((3, 3, 8, 7), 1), ((3, 1, 4, 4), 1), ((3, 4, 4, 1), 3), ((3, 4, 6, 4), 1)]
 )
-def test_the_channel_axis_is_found_and_put_first(places: Places, shape: tuple[int, ...], axis: int) -> None:
+def test_the_channel_axis_is_found_and_put_first(folders: Folders, shape: tuple[int, ...], axis: int) -> None:
     pixels = images(*shape)
-    found = prepared(places, {"x": pixels, "y": [0, 1, 1]}).views[0]
+    found = prepared(folders, {"x": pixels, "y": [0, 1, 1]}).views[0]
     assert found.is_contiguous()
     np.testing.assert_array_equal(found.numpy(), np.moveaxis(pixels, axis, 1) / np.float32(255))
 
 
-def test_images_of_fractions_are_used_as_they_are(places: Places) -> None:
+def test_images_of_fractions_are_used_as_they_are(folders: Folders) -> None:
     pixels = images(3, 4, 4) / 255
-    data = prepared(places, {"x": pixels, "y": [0, 1, 1]})
+    data = prepared(folders, {"x": pixels, "y": [0, 1, 1]})
     np.testing.assert_array_equal(data.views[0].numpy()[:, 0], pixels.astype(np.float32))
 
 
-def test_flattened_images_are_vectors_scaled_or_bounded(places: Places) -> None:
+def test_flattened_images_are_vectors_scaled_or_bounded(folders: Folders) -> None:
     arrays = {"x": images(3, 4, 4), "y": [0, 1, 1]}
-    scaled = prepared(places, arrays, flatten=True)
+    scaled = prepared(folders, arrays, flatten=True)
     assert (scaled.info.shapes, scaled.info.bounds) == (((16,),), None)
     assert scaled.views[0].double().square().sum(1).mean().item() == pytest.approx(88, rel=1e-6)
-    plain = prepared(places, arrays, flatten=True, normalize="none")
+    plain = prepared(folders, arrays, flatten=True, normalize="none")
     assert plain.info.bounds == (0.0, 1.0)
     torch.testing.assert_close(plain.views[0] * scaled.info.scale, scaled.views[0])
 
 
-def test_the_range_of_valid_values_is_known_in_the_units_of_the_model(places: Places) -> None:
+def test_the_range_of_valid_values_is_known_in_the_units_of_the_model(folders: Folders) -> None:
     pixels = {"x": images(12, 4, 4), "y": Y}
-    plain, scaled = prepared(places, pixels, flatten=True, normalize="none"), prepared(places, pixels, flatten=True)
+    plain, scaled = prepared(folders, pixels, flatten=True, normalize="none"), prepared(folders, pixels, flatten=True)
     assert (plain.info.box, plain.info.unit) == ((0.0, 1.0), 1.0)
     assert (scaled.info.box, scaled.info.unit) == ((0.0, scaled.info.scale), scaled.info.scale)
-    counts = load(DataRef("digits"), places).info
+    counts = load(DataRef("digits"), folders).info
     assert (counts.box, counts.bounds) == ((0.0, 16 * counts.scale), None)
-    unknown = prepared(places, {"x": X, "y": Y}).info
+    unknown = prepared(folders, {"x": X, "y": Y}).info
     assert (unknown.box, unknown.unit) == (None, 1.0)
 
 
-def test_labels_of_any_kind_are_numbered_in_sorted_order(places: Places) -> None:
+def test_labels_of_any_kind_are_numbered_in_sorted_order(folders: Folders) -> None:
     for labels in (["b", "a", "c"], [7, -1, 9], [2.0, 1.0, 3.0]):
-        found = prepared(places, {"x": X[:3], "y": labels}).labels
+        found = prepared(folders, {"x": X[:3], "y": labels}).labels
         assert found is not None
         assert found.dtype == np.int64
         assert found.tolist() == [1, 0, 2]
 
 
-def test_the_given_number_of_clusters_wins_over_the_classes(places: Places) -> None:
-    assert prepared(places, {"x": X, "y": Y}, n_clusters=5).info.n_clusters == 5
+def test_the_given_number_of_clusters_wins_over_the_classes(folders: Folders) -> None:
+    assert prepared(folders, {"x": X, "y": Y}, n_clusters=5).info.n_clusters == 5
 
 
-def test_without_labels_the_number_of_clusters_is_taken_as_given(places: Places) -> None:
-    data = prepared(places, {"x": X}, n_clusters=4)
+def test_without_labels_the_number_of_clusters_is_taken_as_given(folders: Folders) -> None:
+    data = prepared(folders, {"x": X}, n_clusters=4)
     assert (data.labels, data.info.n_clusters) == (None, 4)
 
 
@@ -176,23 +176,23 @@ HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
     ],
 )
 def test_bad_data_get_one_clear_sentence(
-    places: Places, arrays: dict[str, Any], ref: dict[str, Any], error: type[RobustClusterError], sentence: str
+    folders: Folders, arrays: dict[str, Any], ref: dict[str, Any], error: type[RobustClusterError], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence) as caught:
-        prepared(places, arrays, **ref)
+        prepared(folders, arrays, **ref)
     assert "\n" not in str(caught.value)
 
 
-def test_a_subset_that_is_zero_everywhere_is_refused(places: Places) -> None:
+def test_a_subset_that_is_zero_everywhere_is_refused(folders: Folders) -> None:
     x = np.zeros((400, 1))
     x[int(np.random.default_rng(5).integers(400))] = 1
     with pytest.raises(DataError, match="every value is 0"):
-        prepared(places, {"x": x}, n_clusters=2, limit=2)
+        prepared(folders, {"x": x}, n_clusters=2, limit=2)
 
 
-def test_the_limit_is_balanced_and_passes_on_what_a_small_class_lacks(places: Places) -> None:
+def test_the_limit_is_balanced_and_passes_on_what_a_small_class_lacks(folders: Folders) -> None:
     labels = np.repeat([0, 1, 2, 3], [2, 50, 50, 50])
-    data = prepared(places, {"x": np.arange(152.0)[:, None] + 1, "y": labels}, limit=20, normalize="none")
+    data = prepared(folders, {"x": np.arange(152.0)[:, None] + 1, "y": labels}, limit=20, normalize="none")
     assert data.labels is not None
     assert np.bincount(data.labels).tolist() == [2, 6, 6, 6]
     rows = data.views[0].flatten().numpy().astype(int) - 1
@@ -200,39 +200,39 @@ def test_the_limit_is_balanced_and_passes_on_what_a_small_class_lacks(places: Pl
     np.testing.assert_array_equal(labels[rows], data.labels)
 
 
-def test_a_limit_that_classes_do_not_divide_is_met_exactly(places: Places) -> None:
-    found = prepared(places, {"x": np.arange(30.0)[:, None], "y": np.arange(30) % 3}, limit=11).labels
+def test_a_limit_that_classes_do_not_divide_is_met_exactly(folders: Folders) -> None:
+    found = prepared(folders, {"x": np.arange(30.0)[:, None], "y": np.arange(30) % 3}, limit=11).labels
     assert found is not None
     assert sorted(np.bincount(found).tolist()) == [3, 4, 4]
 
 
-def test_each_data_set_draws_its_own_rows(places: Places, tmp_path: Path) -> None:
+def test_each_data_set_draws_its_own_rows(folders: Folders, tmp_path: Path) -> None:
     arrays = {"x": np.arange(300.0)[:, None], "y": np.arange(300) % 3}
-    first = prepared(places, arrays, limit=30)
-    second = load(DataRef("other", limit=30), places, path=tmp_path / "mine.npz")
+    first = prepared(folders, arrays, limit=30)
+    second = load(DataRef("other", limit=30), folders, path=tmp_path / "mine.npz")
     assert first.info.sha256 != second.info.sha256
 
 
-def test_a_limit_without_labels_takes_rows_from_everywhere(places: Places) -> None:
-    data = prepared(places, {"x": np.arange(1000.0)[:, None]}, limit=100, n_clusters=2, normalize="none")
+def test_a_limit_without_labels_takes_rows_from_everywhere(folders: Folders) -> None:
+    data = prepared(folders, {"x": np.arange(1000.0)[:, None]}, limit=100, n_clusters=2, normalize="none")
     rows = data.views[0].flatten()
     assert len(set(rows.tolist())) == 100
     assert rows.mean().item() == pytest.approx(500, abs=120)
 
 
-def test_the_limit_neither_uses_nor_moves_the_global_generators(places: Places) -> None:
+def test_the_limit_neither_uses_nor_moves_the_global_generators(folders: Folders) -> None:
     arrays = {"x": np.arange(90.0)[:, None], "y": np.arange(90) % 3}
     np.random.seed(1)
     torch.manual_seed(1)
     before = (np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index]
-    first = prepared(places, arrays, limit=30)
+    first = prepared(folders, arrays, limit=30)
     assert np.random.get_state()[1].tolist() == before[0]  # type: ignore[index]
     assert torch.equal(torch.get_rng_state(), before[1])
     np.random.seed(2)
-    assert prepared(places, arrays, limit=30).info.sha256 == first.info.sha256
+    assert prepared(folders, arrays, limit=30).info.sha256 == first.info.sha256
 
 
-def test_the_digest_is_stable_and_sees_every_byte_shape_type_and_label(places: Places) -> None:
+def test_the_digest_is_stable_and_sees_every_byte_shape_type_and_label(folders: Folders) -> None:
     views, labels = [np.arange(6, dtype=np.float32).reshape(2, 3)], np.array([0, 1])
     changed = views[0].copy()
     changed[1, 2] = np.nextafter(changed[1, 2], np.float32(9))
@@ -251,33 +251,33 @@ def test_the_digest_is_stable_and_sees_every_byte_shape_type_and_label(places: P
     assert digest(views, None) == hashlib.sha256(by_hand).hexdigest()
 
 
-def test_a_file_given_by_path_is_read_from_there(places: Places, tmp_path: Path) -> None:
+def test_a_file_given_by_path_is_read_from_there(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     np.savez(tmp_path / "far" / "digits.npz", x=X, y=Y)
-    data = load(DataRef("digits"), places, path=tmp_path / "far" / "digits.npz")
+    data = load(DataRef("digits"), folders, path=tmp_path / "far" / "digits.npz")
     assert (data.info.n_samples, data.source) == (12, "digits.npz")
 
 
-def test_a_name_is_first_a_built_in_then_a_file_in_the_data_dir(places: Places, tmp_path: Path) -> None:
+def test_a_name_is_first_a_built_in_then_a_file_in_the_data_dir(folders: Folders, tmp_path: Path) -> None:
     np.savez(tmp_path / "digits.npz", x=X, y=Y)
     (tmp_path / "flowers.csv").write_text("a,b,y\n1,2,p\n2,1,q\n5,5,q\n")
-    assert load(DataRef("digits"), places).info.n_samples == 1797
-    assert load(DataRef("flowers"), places).info.n_samples == 3
+    assert load(DataRef("digits"), folders).info.n_samples == 1797
+    assert load(DataRef("flowers"), folders).info.n_samples == 3
 
 
-def test_an_unknown_name_is_answered_with_the_nearest(places: Places, tmp_path: Path) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(
         UnknownNameError, match=r"Unknown data set 'fashon-mnist'. Did you mean 'fashion-mnist'\? \(rc ls data"
     ):
-        load(DataRef("fashon-mnist"), places)
+        load(DataRef("fashon-mnist"), folders)
     (tmp_path / "flowers.npz").touch()
     with pytest.raises(UnknownNameError, match="Did you mean 'flowers'"):
-        load(DataRef("flower"), places)
+        load(DataRef("flower"), folders)
 
 
-def test_the_listing_tells_what_is_there_without_reading_it(places: Places, tmp_path: Path) -> None:
+def test_the_listing_tells_what_is_there_without_reading_it(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "flowers.npz").touch()
-    states = {name: state for name, _, state in available(places)}
+    states = {name: state for name, _, state in available(folders)}
     assert set(states) == {*discover.names("data"), "flowers"}
     assert {name for name, state in states.items() if state == "ready"} == {"digits", "digits-28", "flowers"}
     assert set(states.values()) == {"ready", "needs files"}
@@ -287,16 +287,16 @@ def two_views() -> dict[str, Any]:
     return {"view_0": images(12, 4, 4), "view_1": images(12, 4, 4, seed=1), "y": np.arange(12) % 3}
 
 
-def test_several_views_are_split_in_halves_one_is_not_unless_asked(places: Places) -> None:
-    assert prepared(places, two_views()).ref.split == "halves"
-    assert prepared(places, two_views(), split="none").ref.split == "none"
+def test_several_views_are_split_in_halves_one_is_not_unless_asked(folders: Folders) -> None:
+    assert prepared(folders, two_views()).ref.split == "halves"
+    assert prepared(folders, two_views(), split="none").ref.split == "none"
     one = {"x": images(12, 4, 4), "y": np.arange(12) % 3}
-    assert prepared(places, one).ref.split is None
-    assert prepared(places, one, split="halves").ref.split == "halves"
+    assert prepared(folders, one).ref.split is None
+    assert prepared(folders, one, split="halves").ref.split == "halves"
 
 
-def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole(places: Places) -> None:
-    data = prepared(places, two_views())
+def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole(folders: Folders) -> None:
+    data = prepared(folders, two_views())
     first, second = part(data, 1), part(data, 2)
     for half, rows in zip((first, second), multiview.halves(12), strict=True):
         assert half.info.n_samples == len(half.views[0]) == 6
@@ -304,52 +304,52 @@ def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole
         assert data.labels is not None
         assert np.array_equal(half.labels, data.labels[rows])  # type: ignore[arg-type]
         assert half.info.sha256 == data.info.sha256
-    whole = prepared(places, two_views(), split="none")
+    whole = prepared(folders, two_views(), split="none")
     assert part(whole, 2) is whole
 
 
-def test_a_half_must_hold_as_many_samples_as_there_are_clusters(places: Places) -> None:
+def test_a_half_must_hold_as_many_samples_as_there_are_clusters(folders: Folders) -> None:
     with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples of each part\] = \[2, 6\], got 7"):
-        prepared(places, two_views(), n_clusters=7)
+        prepared(folders, two_views(), n_clusters=7)
 
 
-def test_the_first_rows_train_and_the_last_are_kept(places: Places) -> None:
-    data = prepared(places, two_views(), split="7/3")
+def test_the_first_rows_train_and_the_last_are_kept(folders: Folders) -> None:
+    data = prepared(folders, two_views(), split="7/3")
     for half, rows in zip((part(data, 1), part(data, 2)), (slice(0, 7), slice(9, 12)), strict=True):
         assert torch.equal(half.views[0], data.views[0][rows])
     for wrong in ("halfs", "7", "0/3", "7/-3"):
         with pytest.raises(ConfigError, match=f"split must be halves, none, or N/M .*, got {wrong}"):
-            prepared(places, two_views(), split=wrong)
+            prepared(folders, two_views(), split=wrong)
     with pytest.raises(ConfigError, match=r"--split 7/6 takes 13 samples, mine has 12"):
-        prepared(places, two_views(), split="7/6")
+        prepared(folders, two_views(), split="7/6")
 
 
-def test_adec_makes_the_mean_square_of_all_values_1(places: Places) -> None:
-    data = prepared(places, {"x": 3 + X, "y": Y}, normalize="adec")
+def test_adec_makes_the_mean_square_of_all_values_1(folders: Folders) -> None:
+    data = prepared(folders, {"x": 3 + X, "y": Y}, normalize="adec")
     assert data.views[0].double().square().mean().item() == pytest.approx(1, rel=1e-6)
     assert data.info.mean_square == pytest.approx(1, rel=1e-6)
     assert data.info.scale == pytest.approx(np.square(3 + X).mean() ** -0.5, rel=1e-6)
 
 
-def test_a_size_takes_the_mean_of_blocks_of_pixels(places: Places) -> None:
+def test_a_size_takes_the_mean_of_blocks_of_pixels(folders: Folders) -> None:
     pixels = images(3, 4, 6)
-    data = prepared(places, {"x": pixels, "y": [0, 1, 1]}, size=2)
+    data = prepared(folders, {"x": pixels, "y": [0, 1, 1]}, size=2)
     assert data.info.shapes == ((1, 2, 2),)
     by_hand = [[block.mean() / 255 for block in np.hsplit(rows, 2)] for rows in np.vsplit(pixels[1], 2)]
     np.testing.assert_allclose(data.views[0][1, 0].numpy(), by_hand, rtol=1e-6)
 
 
-def test_a_subset_keeps_classes_by_the_names_that_the_file_gives_them(places: Places) -> None:
-    data = prepared(places, {"x": X, "y": np.array(["cat", "dog", "owl"])[Y]}, subset="cat,owl", normalize="none")
+def test_a_subset_keeps_classes_by_the_names_that_the_file_gives_them(folders: Folders) -> None:
+    data = prepared(folders, {"x": X, "y": np.array(["cat", "dog", "owl"])[Y]}, subset="cat,owl", normalize="none")
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1] * 4
     assert data.views[0].tolist() == X[Y != 1].tolist()
     assert data.info.n_clusters == 2
-    assert prepared(places, {"x": X, "y": Y.astype(float)}, subset="1,2", limit=4).info.n_samples == 4
+    assert prepared(folders, {"x": X, "y": Y.astype(float)}, subset="1,2", limit=4).info.n_samples == 4
     with pytest.raises(ConfigError, match="mine has no labels, so no classes can be chosen"):
-        prepared(places, {"x": X}, subset="0,1", n_clusters=2)
+        prepared(folders, {"x": X}, subset="0,1", n_clusters=2)
 
 
-def test_some_constant_columns_are_no_fault(places: Places) -> None:
+def test_some_constant_columns_are_no_fault(folders: Folders) -> None:
     x = np.column_stack([X, np.ones(12)])
-    assert prepared(places, {"x": x, "y": Y}).info.shapes == ((3,),)
+    assert prepared(folders, {"x": x, "y": Y}).info.shapes == ((3,),)

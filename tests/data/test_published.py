@@ -8,6 +8,7 @@ import pickle
 import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,12 +27,12 @@ from robust_cluster.data import (
     resnet,
     reuters,
     reuters10k,
+    sources,
     stl10,
     stl10_raw,
     usps,
 )
-from robust_cluster.data import places as places_module
-from robust_cluster.data.base import Places, Raw
+from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import DataError
 from robust_cluster.runs.spec import DataRef
@@ -41,30 +42,30 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(places_module, "urlopen", offline)
+    monkeypatch.setattr(sources, "urlopen", offline)
     (tmp_path / "data").mkdir()
-    return Places(tmp_path / "data", tmp_path / "cache", system=())
+    return Folders(tmp_path / "data", tmp_path / "cache", system=())
 
 
-def write(places: Places, files: Mapping[str, bytes]) -> Path:
+def write(folders: Folders, files: Mapping[str, bytes]) -> Path:
     """Files below the --data-dir."""
-    assert places.data_dir is not None
+    assert folders.data_dir is not None
     for name, content in files.items():
-        path = places.data_dir / name
+        path = folders.data_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return places.data_dir
+    return folders.data_dir
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """A .tar.gz."""
+    """A .tar.gz, its members in another order than the files are listed in, as CIFAR-10's are."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, content in files.items():
+        for name, content in reversed(files.items()):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -92,27 +93,27 @@ def libsvm(rows: npt.NDArray[np.float64], labels: list[int]) -> bytes:
     return bz2.compress("".join(lines).encode())
 
 
-def test_usps_is_read_from_its_two_files_train_first(places: Places) -> None:
+def test_usps_is_read_from_its_two_files_train_first(folders: Folders) -> None:
     rows = np.linspace(-1, 1, 3 * 256).reshape(3, 256)
-    write(places, {"usps/usps.bz2": libsvm(rows[:2], [10, 1]), "usps/usps.t.bz2": libsvm(rows[2:], [3])})
-    raw = usps.read(places)
+    write(folders, {"usps/usps.bz2": libsvm(rows[:2], [10, 1]), "usps/usps.t.bz2": libsvm(rows[2:], [3])})
+    raw = usps.read(folders)
     assert labels_of(raw) == [9, 0, 2]
     assert raw.image
     found = raw.views[0]
     assert isinstance(found, np.ndarray)
     np.testing.assert_allclose(found, (rows.reshape(3, 16, 16) + 1) / 2, atol=1e-6)
-    data = load(DataRef("usps", flatten=True, normalize="none"), places)
+    data = load(DataRef("usps", flatten=True, normalize="none"), folders)
     assert (data.info.shapes, data.info.bounds, data.info.n_clusters) == (((256,),), (0.0, 1.0), 3)
 
 
-def test_a_truncated_or_other_usps_is_refused(places: Places) -> None:
+def test_a_truncated_or_other_usps_is_refused(folders: Folders) -> None:
     good, other = libsvm(np.zeros((2, 256)), [1, 2]), libsvm(np.full((2, 256), 3.0), [1, 2])
-    write(places, {"usps.bz2": good[:-9], "usps.t.bz2": good})
+    write(folders, {"usps.bz2": good[:-9], "usps.t.bz2": good})
     with pytest.raises(DataError, match=r"usps\.bz2 cannot be read or is truncated"):
-        usps.read(places)
-    write(places, {"usps.bz2": good, "usps.t.bz2": other})
+        usps.read(folders)
+    write(folders, {"usps.bz2": good, "usps.t.bz2": other})
     with pytest.raises(DataError, match=r"usps\.t\.bz2 is another file under the name of USPS"):
-        usps.read(places)
+        usps.read(folders)
 
 
 def stl10_files(n_train: int = 2, n_test: int = 3) -> tuple[dict[str, bytes], Pixels, list[int]]:
@@ -128,33 +129,33 @@ def stl10_files(n_train: int = 2, n_test: int = 3) -> tuple[dict[str, bytes], Pi
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_stl10_is_read_unpacked_and_from_its_archive(places: Places, is_packed: bool) -> None:
+def test_stl10_is_read_unpacked_and_from_its_archive(folders: Folders, is_packed: bool) -> None:
     files, images, labels = stl10_files()
     inside = {f"stl10_binary/{name}": content for name, content in {**files, "unlabeled_X.bin": b"0"}.items()}
-    write(places, {"stl10/stl10_binary.tar.gz": packed(inside)} if is_packed else inside)
-    raw = stl10_raw.read(places)
+    write(folders, {"stl10/stl10_binary.tar.gz": packed(inside)} if is_packed else inside)
+    raw = stl10_raw.read(folders)
     np.testing.assert_array_equal(bytes_of(raw).transpose(0, 2, 3, 1), images)
     assert labels_of(raw) == labels
-    assert load(DataRef("stl10-raw", limit=5), places).info.shapes == ((3, 96, 96),)
+    assert load(DataRef("stl10-raw", limit=5), folders).info.shapes == ((3, 96, 96),)
 
 
-def test_a_truncated_stl10_is_refused(places: Places) -> None:
+def test_a_truncated_stl10_is_refused(folders: Folders) -> None:
     files, *_ = stl10_files()
-    write(places, {**files, "train_X.bin": files["train_X.bin"][:-1]})
+    write(folders, {**files, "train_X.bin": files["train_X.bin"][:-1]})
     with pytest.raises(DataError, match=r"train_X.bin must hold 27648 bytes for each of the 2 labels .* got 55295"):
-        stl10_raw.read(places)
-    write(places, {**files, "test_y.bin": b"\x00\x01\x0b"})
+        stl10_raw.read(folders)
+    write(folders, {**files, "test_y.bin": b"\x00\x01\x0b"})
     with pytest.raises(DataError, match=r"test_y.bin must hold labels from 1 to 10, got 0 to 11"):
-        stl10_raw.read(places)
+        stl10_raw.read(folders)
     for name in files:
-        (write(places, {}) / name).unlink()
+        (write(folders, {}) / name).unlink()
     archive = packed({f"stl10_binary/{name}": content for name, content in files.items()})
-    write(places, {"stl10_binary.tar.gz": archive[:5000]})
+    write(folders, {"stl10_binary.tar.gz": archive[:5000]})
     with pytest.raises(DataError, match=r"stl10_binary.tar.gz cannot be read or is truncated"):
-        stl10_raw.read(places)
-    write(places, {"stl10_binary.tar.gz": packed({"stl10_binary/train_X.bin": b""})})
+        stl10_raw.read(folders)
+    write(folders, {"stl10_binary.tar.gz": packed({"stl10_binary/train_X.bin": b""})})
     with pytest.raises(DataError, match=r"does not hold train_y.bin, test_X.bin, test_y.bin"):
-        stl10_raw.read(places)
+        stl10_raw.read(folders)
 
 
 def python2_string(text: bytes) -> bytes:
@@ -187,7 +188,7 @@ def cifar_batch(images: Pixels, labels: list[int]) -> bytes:
 
 def cifar_files() -> tuple[dict[str, bytes], Pixels]:
     images = np.random.default_rng(0).integers(256, size=(12, 3, 32, 32), dtype=np.uint8)
-    names = [file.name for file in cifar10_raw.UNPACKED]
+    names = [file.name for file in cifar10_raw.UNPACKED.files]
     return {name: cifar_batch(images[2 * i : 2 * i + 2], [i, 9 - i]) for i, name in enumerate(names)}, images
 
 
@@ -199,11 +200,11 @@ def test_the_made_batch_is_what_a_full_unpickler_reads() -> None:
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_cifar10_is_read_unpacked_and_from_its_archive(places: Places, is_packed: bool) -> None:
+def test_cifar10_is_read_unpacked_and_from_its_archive(folders: Folders, is_packed: bool) -> None:
     files, images = cifar_files()
     inside = {f"cifar-10-batches-py/{name}": content for name, content in {**files, "batches.meta": b""}.items()}
-    write(places, {"cifar10/cifar-10-python.tar.gz": packed(inside)} if is_packed else inside)
-    raw = cifar10_raw.read(places)
+    write(folders, {"cifar10/cifar-10-python.tar.gz": packed(inside)} if is_packed else inside)
+    raw = cifar10_raw.read(folders)
     np.testing.assert_array_equal(bytes_of(raw), images)
     assert labels_of(raw) == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5, 5, 4]
 
@@ -225,37 +226,37 @@ class Harmful:
         ),
     ],
 )
-def test_a_batch_that_could_run_code_or_is_damaged_is_refused(places: Places, content: bytes, sentence: str) -> None:
-    write(places, {**cifar_files()[0], "test_batch": content})
+def test_a_batch_that_could_run_code_or_is_damaged_is_refused(folders: Folders, content: bytes, sentence: str) -> None:
+    write(folders, {**cifar_files()[0], "test_batch": content})
     with pytest.raises(DataError, match=sentence):
-        cifar10_raw.read(places)
+        cifar10_raw.read(folders)
 
 
-def test_a_truncated_batch_is_refused(places: Places) -> None:
+def test_a_truncated_batch_is_refused(folders: Folders) -> None:
     files, _ = cifar_files()
-    write(places, {**files, "data_batch_3": files["data_batch_3"][:4000]})
+    write(folders, {**files, "data_batch_3": files["data_batch_3"][:4000]})
     with pytest.raises(DataError, match=r"data_batch_3 is (damaged|no batch)"):
-        cifar10_raw.read(places)
+        cifar10_raw.read(folders)
 
 
 @pytest.mark.parametrize(("name", "module"), [("stl10", stl10), ("cifar10", cifar10)])
 def test_features_are_found_and_never_made_up(
-    places: Places, monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType
 ) -> None:
-    monkeypatch.setattr(module, "N_SAMPLES", 6)
+    monkeypatch.setattr(module, "read", replace(module.FEATURES, n_samples=6).read)
     with pytest.raises(DataError) as caught:
-        load(DataRef(name), places)
+        load(DataRef(name), folders)
     assert str(caught.value) == (
         f"The features of {name} are not there: {name}/resnet50.npz with x (6, 2048) and y (6,) is in no known folder "
         f"(rc data features {name}-raw --net resnet50 --weights IMAGENET1K_V1 --output DIR/{name}/resnet50.npz, "
         "then --data-dir DIR)"
     )
     x = np.random.default_rng(0).normal(3, 2, size=(6, 2048)).astype(np.float32)
-    folder = write(places, {}) / name
+    folder = write(folders, {}) / name
     folder.mkdir()
     np.savez(folder / "resnet50.npz", x=x[:, :100], y=np.arange(6) % 2)
     with pytest.raises(DataError, match=r"must hold the features of .*, got 1 view of \(6, 100\) and 6 labels"):
-        load(DataRef(name), places)
+        load(DataRef(name), folders)
     made = {"net": "resnet50", "weights": "IMAGENET1K_V1", "source": f"{name}-raw"}
 
     def save(**told: str) -> None:
@@ -264,18 +265,18 @@ def test_features_are_found_and_never_made_up(
 
     save(weights="none")
     with pytest.raises(DataError, match="holds the features of random weights, which are no result for"):
-        load(DataRef(name), places)
+        load(DataRef(name), folders)
     for other in ({"net": "resnet152"}, {"source": "photos"}):
         save(**{**made, **other})
         with pytest.raises(
             DataError, match=rf"must hold resnet50's features of {name}-raw, got .*(152's of|'s of pho)"
         ):
-            load(DataRef(name), places)
+            load(DataRef(name), folders)
     save(**made)
-    assert load(DataRef(name), places).source == f"ResNet-50 features of {name}, weights IMAGENET1K_V1"
+    assert load(DataRef(name), folders).source == f"ResNet-50 features of {name}, weights IMAGENET1K_V1"
     save()
-    assert load(DataRef(name), places).source == f"ResNet-50 features of {name}, weights not known"
-    found = load(DataRef(name, normalize="none"), places).views[0]
+    assert load(DataRef(name), folders).source == f"ResNet-50 features of {name}, weights not known"
+    found = load(DataRef(name, normalize="none"), folders).views[0]
     wanted = (x - x.mean(0)) / x.std(0) if name == "cifar10" else x
     np.testing.assert_allclose(found[:6].numpy(), wanted, atol=1e-5)
 
@@ -297,34 +298,34 @@ def mice(n: int = 8, *, header: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_mice_proteins_are_the_77_levels_missing_ones_0(places: Places) -> None:
-    write(places, {"mice-protein/Data_Cortex_Nuclear.csv": mice().encode()})
-    raw = mice_protein.read(places)
+def test_mice_proteins_are_the_77_levels_missing_ones_0(folders: Folders) -> None:
+    write(folders, {"mice-protein/Data_Cortex_Nuclear.csv": mice().encode()})
+    raw = mice_protein.read(folders)
     levels = raw.views[0]
     assert isinstance(levels, np.ndarray)
     assert levels.shape == (8, 77)
     assert levels[1, :4].tolist() == [0, 0, 0, 1.03]
     assert labels_of(raw) == ["c-CS-m", "t-SC-s"] * 4
     assert raw.source == "Data_Cortex_Nuclear.csv, 3 missing levels set to 0"
-    data = load(DataRef("mice-protein", normalize="adec"), places)
+    data = load(DataRef("mice-protein", normalize="adec"), folders)
     assert data.info.mean_square == pytest.approx(1, rel=1e-6)
 
 
-def test_the_excel_sheet_goes_through_pandas(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_excel_sheet_goes_through_pandas(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
     def no_xlrd(path: Path) -> None:
         raise ImportError("Missing optional dependency 'xlrd'")
 
-    write(places, {"Data_Cortex_Nuclear.xls": b"\xd0\xcf\x11\xe0"})
+    write(folders, {"Data_Cortex_Nuclear.xls": b"\xd0\xcf\x11\xe0"})
     monkeypatch.setattr(pd, "read_excel", no_xlrd)
     with pytest.raises(
         DataError, match=r"is an Excel sheet, which needs the package xlrd \(pip install 'robust_cluster"
     ):
-        mice_protein.read(places)
+        mice_protein.read(folders)
     table = pd.read_csv(io.StringIO(mice()), na_values=["?"])
     monkeypatch.setattr(pd, "read_excel", lambda path: table)
-    assert mice_protein.read(places).views[0].shape == (8, 77)
+    assert mice_protein.read(folders).views[0].shape == (8, 77)
 
 
 @pytest.mark.parametrize(
@@ -336,10 +337,10 @@ def test_the_excel_sheet_goes_through_pandas(places: Places, monkeypatch: pytest
         ("", "cannot be read or is truncated: No columns to parse"),
     ],
 )
-def test_another_sheet_of_mice_is_refused(places: Places, text: str, sentence: str) -> None:
-    write(places, {"Data_Cortex_Nuclear.csv": text.encode()})
+def test_another_sheet_of_mice_is_refused(folders: Folders, text: str, sentence: str) -> None:
+    write(folders, {"Data_Cortex_Nuclear.csv": text.encode()})
     with pytest.raises(DataError, match=sentence):
-        mice_protein.read(places)
+        mice_protein.read(folders)
 
 
 TOPICS = """C15 2286 1
@@ -388,9 +389,9 @@ def reuters_files(*, packed: bool = True) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_reuters_are_the_news_with_one_root_topic_as_sparse_tf_idf(places: Places, is_packed: bool) -> None:
-    write(places, reuters_files(packed=is_packed))
-    raw = reuters.read(places)
+def test_reuters_are_the_news_with_one_root_topic_as_sparse_tf_idf(folders: Folders, is_packed: bool) -> None:
+    write(folders, reuters_files(packed=is_packed))
+    raw = reuters.read(folders)
     assert labels_of(raw) == [2, 2, 0, 0, 1, 3]  # MCAT MCAT CCAT CCAT GCAT ECAT
     found = raw.views[0]
     assert scipy.sparse.issparse(found)
@@ -404,15 +405,15 @@ def test_reuters_are_the_news_with_one_root_topic_as_sparse_tf_idf(places: Place
             by_hand[row, column] = (1 + np.log(count)) * (np.log(7 / (1 + frequency)) + 1) if count else 0
     by_hand *= np.sqrt(8) / np.linalg.norm(by_hand, axis=1, keepdims=True)
     np.testing.assert_allclose(found.toarray(), by_hand, rtol=1e-6)
-    assert load(DataRef("reuters", normalize="adec"), places).info.scale == pytest.approx(1, rel=1e-6)
+    assert load(DataRef("reuters", normalize="adec"), folders).info.scale == pytest.approx(1, rel=1e-6)
 
 
 def test_reuters10k_are_dense_rows_of_reuters_in_the_order_of_decs_seed(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(places, reuters_files())
+    write(folders, reuters_files())
     monkeypatch.setattr(reuters10k, "N_SAMPLES", 4)
-    raw, whole = reuters10k.read(places), reuters.read(places)
+    raw, whole = reuters10k.read(folders), reuters.read(folders)
     np.random.seed(1234)
     rows = np.random.permutation(6)[:4]
     assert isinstance(raw.views[0], np.ndarray)
@@ -431,19 +432,19 @@ def test_reuters10k_are_dense_rows_of_reuters_in_the_order_of_decs_seed(
         ({rcv1.TOKENS[4]: b""}, "holds no document"),
     ],
 )
-def test_other_files_of_reuters_are_refused(places: Places, changed: dict[str, bytes], sentence: str) -> None:
+def test_other_files_of_reuters_are_refused(folders: Folders, changed: dict[str, bytes], sentence: str) -> None:
     other = {f"reuters/{name}": gzip.compress(content) for name, content in changed.items()}
-    write(places, {**reuters_files(), **other})
+    write(folders, {**reuters_files(), **other})
     with pytest.raises(DataError, match=sentence):
-        reuters.read(places)
+        reuters.read(folders)
 
 
-def test_a_truncated_token_file_is_refused(places: Places) -> None:
+def test_a_truncated_token_file_is_refused(folders: Folders) -> None:
     files = reuters_files()
     name = f"reuters/{rcv1.TOKENS[4]}"
-    write(places, {**files, name: files[name][:-12]})
+    write(folders, {**files, name: files[name][:-12]})
     with pytest.raises(DataError, match=r"lyrl2004_tokens_train.dat.gz cannot be read or is truncated"):
-        reuters.read(places)
+        reuters.read(folders)
 
 
 def post(group: str, text: str) -> bytes:
@@ -452,14 +453,14 @@ def post(group: str, text: str) -> bytes:
     )
 
 
-def test_20_newsgroups_are_read_without_the_header_that_names_the_group(places: Places) -> None:
+def test_20_newsgroups_are_read_without_the_header_that_names_the_group(folders: Folders) -> None:
     files = {
         "20news-bydate-train/sci.space/60881": post("sci.space", "rockets fly\n> quoted nonsense"),
         "20news-bydate-train/alt.atheism/5": post("alt.atheism", "arguments fly"),
         "20news-bydate-test/sci.space/1": post("sci.space", "rockets and moons: \xe9t\xe9"),
     }
-    write(places, {"20newsgroups/20news-bydate.tar.gz": packed(files)})
-    raw = newsgroups.read(places)
+    write(folders, {"20newsgroups/20news-bydate.tar.gz": packed(files)})
+    raw = newsgroups.read(folders)
     assert labels_of(raw) == ["alt.atheism", "sci.space", "sci.space"]
     found = raw.views[0].toarray()
     assert found.shape == (3, 6)  # and arguments été fly moons rockets
@@ -468,13 +469,13 @@ def test_20_newsgroups_are_read_without_the_header_that_names_the_group(places: 
     assert newsgroups.body("From: me\n\nit flies\n\nby night\n\n> who?") == "it flies\n\nby night"
 
 
-def test_another_archive_of_newsgroups_is_refused(places: Places) -> None:
-    write(places, {"20news-bydate.tar.gz": packed({"20news-bydate-train/a/1": b"\n\nx"})})
+def test_another_archive_of_newsgroups_is_refused(folders: Folders) -> None:
+    write(folders, {"20news-bydate.tar.gz": packed({"20news-bydate-train/a/1": b"\n\nx"})})
     with pytest.raises(DataError, match="must hold a folder 20news-bydate-test with a folder for each group"):
-        newsgroups.read(places)
-    write(places, {"20news-bydate.tar.gz": b"no archive"})
+        newsgroups.read(folders)
+    write(folders, {"20news-bydate.tar.gz": b"no archive"})
     with pytest.raises(DataError, match=r"20news-bydate.tar.gz cannot be read or is truncated"):
-        newsgroups.read(places)
+        newsgroups.read(folders)
 
 
 @pytest.mark.parametrize(
@@ -489,9 +490,9 @@ def test_another_archive_of_newsgroups_is_refused(places: Places) -> None:
         ("mice-protein", "Data_Cortex_Nuclear.xls from https://archive.ics.uci.edu/"),
     ],
 )
-def test_offline_one_sentence_names_the_files_and_the_folder(places: Places, name: str, facts: str) -> None:
+def test_offline_one_sentence_names_the_files_and_the_folder(folders: Folders, name: str, facts: str) -> None:
     with pytest.raises(DataError) as caught:
-        load(DataRef(name), places)
+        load(DataRef(name), folders)
     folder = {"stl10-raw": "stl10", "cifar10-raw": "cifar10", "reuters10k": "reuters"}.get(name, name)
     sentence = str(caught.value)
     assert sentence.startswith(

@@ -12,9 +12,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from robust_cluster import discover
-from robust_cluster.data import digits_28, fashion_mnist, mnist, mnist_test
-from robust_cluster.data import places as places_module
-from robust_cluster.data.base import Places
+from robust_cluster.data import digits_28, fashion_mnist, mnist, mnist_test, sources
+from robust_cluster.data.base import Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import DataError
 from robust_cluster.runs.spec import DataRef
@@ -24,9 +23,9 @@ FASHION = fashion_mnist.FAMILY
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def folders(tmp_path: Path) -> Folders:
     (tmp_path / "data").mkdir()
-    return Places(tmp_path / "data", tmp_path / "cache", system=(tmp_path / "system",))
+    return Folders(tmp_path / "data", tmp_path / "cache", system=(tmp_path / "system",))
 
 
 def write_part(folder: Path, part: str, labels: tuple[int, ...], *, suffix: str = "") -> None:
@@ -51,46 +50,46 @@ def write_family(folder: Path, family: mnist.Family, *, suffix: str = "") -> Non
     ("folder", "suffix"),
     [("data", ""), ("data/mnist", ".gz"), ("data/MNIST/raw", ""), ("system/mnist", ".gz"), ("cache/MNIST/raw", "")],
 )
-def test_mnist_is_found_wherever_its_files_may_lie(places: Places, tmp_path: Path, folder: str, suffix: str) -> None:
-    assert mnist.find(places) is None
+def test_mnist_is_found_wherever_its_files_may_lie(folders: Folders, tmp_path: Path, folder: str, suffix: str) -> None:
+    assert mnist.find(folders) is None
     write_family(tmp_path / folder, MNIST, suffix=suffix)
-    assert mnist.find(places) is not None
-    raw = mnist.read(places)
+    assert mnist.find(folders) is not None
+    raw = mnist.read(folders)
     assert raw.labels is not None
     assert raw.labels.tolist() == [3, 8, *MNIST.first_labels]
     assert raw.views[0][:, 0, 0].tolist() == [10 * k for k in raw.labels.tolist()]
     assert raw.image
 
 
-def test_the_data_dir_goes_before_the_system_and_the_cache(places: Places, tmp_path: Path) -> None:
+def test_the_data_dir_goes_before_the_system_and_the_cache(folders: Folders, tmp_path: Path) -> None:
     for folder, labels in (("cache/mnist", (1,)), ("system/mnist", (2,)), ("data/mnist", (5,))):
         write_part(tmp_path / folder, "t10k", MNIST.first_labels)
         write_part(tmp_path / folder, "train", labels)
-    raw = mnist.read(places)
+    raw = mnist.read(folders)
     assert raw.labels is not None
     assert raw.labels[0] == 5
 
 
-def test_the_test_set_needs_its_two_files_only(places: Places, tmp_path: Path) -> None:
+def test_the_test_set_needs_its_two_files_only(folders: Folders, tmp_path: Path) -> None:
     write_part(tmp_path / "data", "t10k", MNIST.first_labels)
-    assert mnist_test.find(places) is not None
-    assert mnist.find(places) is None
-    data = load(DataRef("mnist-test"), places)
+    assert mnist_test.find(folders) is not None
+    assert mnist.find(folders) is None
+    data = load(DataRef("mnist-test"), folders)
     assert (data.info.n_samples, data.info.shapes, data.info.bounds) == (10, ((1, 28, 28),), (0.0, 1.0))
 
 
-def test_another_data_set_under_the_same_file_names_is_refused(places: Places, tmp_path: Path) -> None:
+def test_another_data_set_under_the_same_file_names_is_refused(folders: Folders, tmp_path: Path) -> None:
     write_family(tmp_path / "data", FASHION)
-    assert fashion_mnist.read(places).views[0].shape == (12, 28, 28)
+    assert fashion_mnist.read(folders).views[0].shape == (12, 28, 28)
     with pytest.raises(DataError, match=r"another data set under the names of mnist.*<data-dir>/mnist"):
-        mnist.read(places)
+        mnist.read(folders)
 
 
-def test_files_of_other_shapes_are_refused(places: Places, tmp_path: Path) -> None:
+def test_files_of_other_shapes_are_refused(folders: Folders, tmp_path: Path) -> None:
     write_family(tmp_path / "data", MNIST)
     (tmp_path / "data" / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 1) + b"\x03")
     with pytest.raises(DataError, match=r"The train files in .* got \(2, 28, 28\) and \(1,\)"):
-        mnist.read(places)
+        mnist.read(folders)
 
 
 def offline(*_: Any, **__: Any) -> None:
@@ -105,11 +104,11 @@ def offline(*_: Any, **__: Any) -> None:
     ],
 )
 def test_without_files_and_network_one_sentence_says_what_to_do(
-    places: Places, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, file: str
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, file: str
 ) -> None:
-    monkeypatch.setattr(places_module, "urlopen", offline)
+    monkeypatch.setattr(sources, "urlopen", offline)
     with pytest.raises(DataError) as caught:
-        load(DataRef(name), places)
+        load(DataRef(name), folders)
     sentence, folder = str(caught.value), name.removesuffix("-test")
     beginning = f"The data set {folder} is not there and could not be downloaded (no route to host): it needs {file}, "
     assert sentence.startswith(beginning)
@@ -119,20 +118,20 @@ def test_without_files_and_network_one_sentence_says_what_to_do(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unwritable_cache_ends_in_the_same_sentence(places: Places, tmp_path: Path) -> None:
+def test_an_unwritable_cache_ends_in_the_same_sentence(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="could not be downloaded"):
-        mnist.read(places)
+        mnist.read(folders)
 
 
-def test_digits_are_vectors_of_64(places: Places) -> None:
-    data = load(DataRef("digits"), places)
+def test_digits_are_vectors_of_64(folders: Folders) -> None:
+    data = load(DataRef("digits"), folders)
     assert (data.info.shapes, data.info.n_clusters, data.info.n_samples) == (((64,),), 10, 1797)
     np.testing.assert_allclose(data.views[0].numpy() / data.info.scale, load_digits().data, rtol=1e-5, atol=1e-5)
 
 
-def test_resized_digits_keep_their_ink_and_their_side(places: Places) -> None:
-    raw = digits_28.read(places)
+def test_resized_digits_keep_their_ink_and_their_side(folders: Folders) -> None:
+    raw = digits_28.read(folders)
     source = load_digits().images * (255 / 16)
     assert raw.views[0].shape == (1797, 28, 28)
     assert raw.views[0].dtype == np.uint8

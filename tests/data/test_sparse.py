@@ -10,8 +10,8 @@ import scipy.sparse
 import torch
 
 from robust_cluster.data import files
-from robust_cluster.data.base import Dataset, Places
-from robust_cluster.data.prepare import digest, load, part, subset
+from robust_cluster.data.base import Dataset, Folders
+from robust_cluster.data.prepare import digest, load, part, take
 from robust_cluster.data.sparse import SparseView, canonical, view_of
 from robust_cluster.errors import DataError, ShapeError
 from robust_cluster.runs.spec import DataRef
@@ -20,8 +20,8 @@ LABELS = np.arange(40) % 4
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path, tmp_path / "no-cache")
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path, tmp_path / "no-cache")
 
 
 def matrix(n: int = 40, d: int = 9, *, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -40,12 +40,12 @@ def save(folder: Path, name: str, content: Any, labels: Any = LABELS) -> Path:
     return path
 
 
-def sparse_and_dense(places: Places, **ref: Any) -> tuple[Dataset, Dataset]:
-    assert places.data_dir is not None
-    save(places.data_dir, "mine", scipy.sparse.csr_array(matrix()))
-    np.savez(places.data_dir / "plain.npz", x=matrix(), y=LABELS)
-    path = places.data_dir / "plain.npz"
-    return load(DataRef("mine", **ref), places), load(DataRef("mine", **ref), places, path=path)
+def sparse_and_dense(folders: Folders, **ref: Any) -> tuple[Dataset, Dataset]:
+    assert folders.data_dir is not None
+    save(folders.data_dir, "mine", scipy.sparse.csr_array(matrix()))
+    np.savez(folders.data_dir / "plain.npz", x=matrix(), y=LABELS)
+    path = folders.data_dir / "plain.npz"
+    return load(DataRef("mine", **ref), folders), load(DataRef("mine", **ref), folders, path=path)
 
 
 def view(data: Dataset) -> SparseView:
@@ -66,8 +66,8 @@ def test_rows_of_a_sparse_view_are_the_rows_of_the_dense_one(index: list[int]) -
 
 
 @pytest.mark.parametrize("ref", [{}, {"normalize": "none"}, {"limit": 12}, {"split": "halves"}, {"flatten": True}])
-def test_a_sparse_file_is_prepared_like_its_dense_form(places: Places, ref: dict[str, Any]) -> None:
-    sparse, dense = sparse_and_dense(places, **ref)
+def test_a_sparse_file_is_prepared_like_its_dense_form(folders: Folders, ref: dict[str, Any]) -> None:
+    sparse, dense = sparse_and_dense(folders, **ref)
     assert sparse.labels is not None
     assert np.array_equal(sparse.labels, dense.labels)  # type: ignore[arg-type]
     assert torch.equal(view(sparse)[:], dense.views[0])  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_a_sparse_file_is_prepared_like_its_dense_form(places: Places, ref: dict
     for which in (1, 2):
         assert torch.equal(view(part(sparse, which))[:], part(dense, which).views[0])  # type: ignore[arg-type]
     rows = np.array([1, 3, 5])
-    assert torch.equal(view(subset(sparse, rows))[:], dense.views[0][torch.from_numpy(rows)])
+    assert torch.equal(view(take(sparse, rows))[:], dense.views[0][torch.from_numpy(rows)])
 
 
 def test_the_digest_of_a_sparse_view_sees_entries_columns_and_shape() -> None:
@@ -147,30 +147,30 @@ SAME = np.tile(matrix()[:1], (40, 1))
     ],
 )
 def test_a_sparse_file_that_cannot_be_used_gets_one_sentence(
-    places: Places, content: Any, labels: Any, error: type[Exception], sentence: str
+    folders: Folders, content: Any, labels: Any, error: type[Exception], sentence: str
 ) -> None:
-    assert places.data_dir is not None
-    save(places.data_dir, "mine", scipy.sparse.csr_array(content), labels)
+    assert folders.data_dir is not None
+    save(folders.data_dir, "mine", scipy.sparse.csr_array(content), labels)
     with pytest.raises(error, match=sentence):
-        load(DataRef("mine", n_clusters=2), places)
+        load(DataRef("mine", n_clusters=2), folders)
 
 
-def test_views_of_images_are_not_built_of_a_sparse_matrix(places: Places) -> None:
-    assert places.data_dir is not None
-    path = save(places.data_dir, "mine", scipy.sparse.csr_array(matrix()))
+def test_views_of_images_are_not_built_of_a_sparse_matrix(folders: Folders) -> None:
+    assert folders.data_dir is not None
+    path = save(folders.data_dir, "mine", scipy.sparse.csr_array(matrix()))
     with pytest.raises(ShapeError, match="several views are built of images, got a sparse matrix"):
-        load(DataRef("noisy:mine"), places, path=path)
+        load(DataRef("noisy:mine"), folders, path=path)
 
 
-def test_constant_columns_are_kept(places: Places) -> None:
-    sparse, dense = sparse_and_dense(places)
+def test_constant_columns_are_kept(folders: Folders) -> None:
+    sparse, dense = sparse_and_dense(folders)
     assert view(sparse)[:][:, 5].eq(0).all()
     assert dense.info.shapes == sparse.info.shapes == ((9,),)
 
 
-def test_an_svmlight_file_is_read_sparse_with_its_labels(places: Places, tmp_path: Path) -> None:
+def test_an_svmlight_file_is_read_sparse_with_its_labels(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "mine.libsvm").write_text("+1 1:0.5 3:2 # first\n-1 2:1.5\n+1 3:4\n")
-    data = load(DataRef("mine", normalize="none"), places)
+    data = load(DataRef("mine", normalize="none"), folders)
     assert view(data)[:].tolist() == [[0.5, 0, 2], [0, 1.5, 0], [0, 0, 4]]
     assert data.labels is not None
     assert data.labels.tolist() == [1, 0, 1]

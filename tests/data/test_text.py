@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 from robust_cluster.data import files
-from robust_cluster.data.base import Places
+from robust_cluster.data.base import Folders
 from robust_cluster.data.formats import Reading
 from robust_cluster.data.prepare import load
 from robust_cluster.data.sparse import SparseView, canonical
@@ -48,7 +48,7 @@ def test_a_jsonl_corpus_is_sparse_and_has_its_labels(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path, *({"text": text, "label": k, "id": 9} for text, k in zip(TEXTS, "aba", strict=True)), tail="\n\n"
     )
-    data = load(DataRef("news", normalize="none"), Places(tmp_path))
+    data = load(DataRef("news", normalize="none"), Folders(tmp_path))
     (view,) = data.views
     assert isinstance(view, SparseView)
     assert data.labels is not None

@@ -17,10 +17,11 @@ from robust_cluster.defenses import ar_dmvc, ar_dmvc_am
 from robust_cluster.defenses.ar_dmvc import ArDmvc
 from robust_cluster.defenses.ar_dmvc_am import ArDmvcAm, divergence
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Outputs, adam, descend
+from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Outputs
 from robust_cluster.models.multiview import aecoddc, comvc, multivae
 from robust_cluster.nn.contrastive import contrastive
 from robust_cluster.nn.layers import batch_norm_mode
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import fingerprint
 

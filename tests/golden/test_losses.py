@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from robust_cluster.data.base import Places
+from robust_cluster.data.base import Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.runs.store import LOG, RunStore
@@ -34,7 +34,7 @@ TINY = {
 
 def losses_of(model: str, runs_dir: Path) -> dict[str, list[dict[str, float]]]:
     """Stage -> named loss terms of each epoch, of a chain of tiny runs."""
-    dataset = load(DataRef("digits", limit=300), Places())
+    dataset = load(DataRef("digits", limit=300), Folders())
     context = Context(RunStore(runs_dir), dataset, "smoke", device="cpu", threads=1)
     request = Request("reattack", dataset.ref, model, latent_dim=8, profile="smoke", overrides=TINY, exact=True)
     specs = plan(request, dataset.info)

@@ -137,7 +137,7 @@ def test_noise_beside_a_worst_case_is_a_worst_case_of_as_many_draws(rows: Rows) 
 
 
 def test_noise_itself_has_no_noise_beside_it_and_no_warning(rows: Rows) -> None:
-    attacker = Push(BALL, blind=True)
+    attacker = Push(BALL, feedback="none")
     found = controls(attacker, rows, rows.moved(attacker), beside(attacker))
     assert found == {"zero_flip": 0.0}
     assert warnings(attacker, {**found, "flip": 0.0}, "epochs", []) == []
@@ -157,8 +157,8 @@ FOUND = {"flip": 0.5, "noise_flip": 0.1}
 
 
 class Member:
-    def __init__(self, knowledge: str) -> None:
-        self.knowledge = knowledge
+    def __init__(self, feedback: str) -> None:
+        self.feedback = feedback
 
 
 def named(attacker: Attack, stop_reason: str = "plateau", log: Any = (), **changes: Any) -> list[str]:
@@ -175,7 +175,7 @@ def test_gradients_are_masked_where_pgd_or_a_member_without_them_finds_much_more
     assert named(Push(BALL), flip=0.05, noise_flip=0.01, pgd_flip=0.6) == ["masked"]
     assert named(Push(BALL), flip=0.3, pgd_flip=0.9) == [], "weak, and not blind"
     members: Mapping[str, Any] = {
-        "apgd:margin": Member("white"),
+        "apgd:margin": Member("gradient"),
         "square:soft": Member("score"),
         "noise": Member("none"),
     }

@@ -11,7 +11,7 @@ import pytest
 from robust_cluster.attacks import bounded as bounded_attacks
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.audit import checks
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.rows import Rows, spaced
@@ -30,7 +30,7 @@ KMEANS = {"model.n_init": 1, "attack.rows": 200}
 
 @pytest.fixture(scope="module")
 def few() -> Dataset:
-    return load(DataRef("digits", limit=300), Places())
+    return load(DataRef("digits", limit=300), Folders())
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_universal_perturbation_is_one_at_every_radius_and_learned_anew_for_it
 
 
 def test_the_audit_compares_with_the_scores_of_the_half_that_is_attacked(tmp_path: Path) -> None:
-    halves = load(DataRef("digits", limit=300, split="halves"), Places())
+    halves = load(DataRef("digits", limit=300, split="halves"), Folders())
     context = Context(RunStore(tmp_path), halves, "smoke", device="cpu", threads=1)
     overrides = {**KMEANS, "attack.norm": "linf", "attack.eps": 0.1}
     request = Request("attack", halves.ref, "kmeans", attack="apgd", profile="smoke", overrides=overrides)

@@ -12,7 +12,7 @@ import torch
 
 from robust_cluster.attacks.pgd import PGD
 from robust_cluster.attacks.view_gan import ViewGan
-from robust_cluster.data.base import Batch, Dataset, Places, Views
+from robust_cluster.data.base import Batch, Dataset, Folders, Views
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, ShapeError
 from robust_cluster.measure import rows, scores, views
@@ -80,7 +80,7 @@ def write_bars(path: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("sheet")
     write_bars(folder / "bars.npz")
-    dataset = load(DataRef("noisy:bars"), Places(folder))
+    dataset = load(DataRef("noisy:bars"), Folders(folder))
     context = Context(RunStore(folder / "runs"), dataset, "smoke", device="cpu")
     moves: list[Views] = []
     perturb = PGD.perturb

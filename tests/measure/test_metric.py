@@ -18,7 +18,7 @@ def names() -> list[str]:
     found = {name for record in records for name in record["metrics"]}
     found |= {name for record in records for line in record.get("radii") or () for name in line if name != "attack"}
     tables = [load_spec(name) for name in table_names() + figure_names()]
-    return sorted(found | {name for spec in tables for form in spec.cells for name in form.values})
+    return sorted(found | {str(metric) for spec in tables for form in spec.cells for metric in form.values})
 
 
 def test_every_metric_of_records_and_tables_is_read_and_written_alike(names: list[str]) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Budget, Surface
+from robust_cluster.attacks.base import Surface
+from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Batch, Dataset, Views
 from robust_cluster.measure import controls, views

@@ -10,7 +10,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError
 from robust_cluster.measure import portraits
@@ -25,7 +25,7 @@ from robust_cluster.stages.finished import portrait
 @pytest.fixture(scope="module")
 def few() -> Dataset:
     """200 digits as vectors."""
-    return load(DataRef("digits", limit=200), Places())
+    return load(DataRef("digits", limit=200), Folders())
 
 
 def shown(data: Dataset, folder: Path, model: str = "kmeans") -> Portrait:

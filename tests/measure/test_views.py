@@ -12,7 +12,7 @@ import torch
 
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.view_gan import Config, ViewGan
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.multiview import halves
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
@@ -207,7 +207,7 @@ def test_an_attack_on_decoded_images_refuses_models_without_a_decoder(context: C
 @pytest.fixture(scope="module")
 def clustered(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """Noisy pairs of 400 digits of 28 x 28 pixels, half of them to attack."""
-    dataset = load(DataRef("noisy:digits-28", limit=400), Places())
+    dataset = load(DataRef("noisy:digits-28", limit=400), Folders())
     return Context(RunStore(tmp_path_factory.mktemp("runs")), dataset, "smoke", device="cpu", threads=1)
 
 

@@ -85,7 +85,7 @@ def test_the_chance_floor_of_two_samples_and_two_clusters_is_three_quarters() ->
     assert chance_accuracy(np.array([0, 1]), 2, draws=4000) == pytest.approx(0.75, abs=0.02)
 
 
-def test_the_chance_floor_falls_towards_one_in_k_and_is_reproducible() -> None:
+def test_the_chance_floor_falls_toward_one_in_k_and_is_reproducible() -> None:
     few, many = np.arange(50) % 5, np.arange(20_000) % 5
     assert chance_accuracy(few, 5) > chance_accuracy(many, 5, draws=20) > 0.2
     assert chance_accuracy(many, 5, draws=20) < 0.21

@@ -15,7 +15,7 @@ from robust_cluster.metrics.accuracy import accuracy, accuracy_under, match
 from robust_cluster.metrics.bootstrap import (
     DRAWS,
     STATISTICS,
-    Rows,
+    Assignments,
     counted,
     difference,
     drawn,
@@ -30,13 +30,13 @@ from robust_cluster.metrics.flips import flip_rate
 NORMAL = stats.norm.ppf(0.975)
 
 
-def rows(n: int = 60, attackers: int = 2, seed: int = 0, n_clusters: int = 4) -> Rows:
+def rows(n: int = 60, attackers: int = 2, seed: int = 0, n_clusters: int = 4) -> Assignments:
     """Three classes, clusters that often agree with them, moved points that often stay."""
     random = np.random.default_rng(seed)
     truth = random.integers(3, size=n)
     clean = np.where(random.random(n) < 0.7, truth, random.integers(n_clusters, size=n))
     moved = np.where(random.random((attackers, n)) < 0.6, clean, random.integers(n_clusters, size=(attackers, n)))
-    return Rows(truth, clean, moved)
+    return Assignments(truth, clean, moved)
 
 
 REFERENCES: dict[str, Callable[[Any, Any, Any], float]] = {
@@ -68,7 +68,7 @@ def test_every_resampled_score_is_the_score_of_the_drawn_rows(name: str) -> None
 def test_a_constant_clustering_scores_as_scikit_learn_says() -> None:
     once = np.ones((1, 4), dtype=np.int64)
     for truth, clean in (([0, 0, 1, 1], [2, 2, 2, 2]), ([0, 0, 0, 0], [1, 1, 1, 1])):
-        made = Rows(np.array(truth), np.array(clean), np.array([clean]))
+        made = Assignments(np.array(truth), np.array(clean), np.array([clean]))
         assert statistic("NMI")(made, once)[0] == pytest.approx(normalized_mutual_info_score(truth, clean))
         assert statistic("ARI")(made, once)[0] == pytest.approx(adjusted_rand_score(truth, clean))
 
@@ -131,7 +131,7 @@ def test_a_difference_is_of_the_same_rows_and_narrower_than_one_of_other_rows() 
     truth = random.integers(2, size=400)
     clean = np.where(random.random(400) < 0.75, truth, 1 - truth)
     moved = np.where(random.random(400) < 0.05, 1 - clean, clean)
-    made = Rows(truth, clean, moved[None])
+    made = Assignments(truth, clean, moved[None])
     paired = interval([made], difference("ACC*", "ACC"), bounds=(-1, 1))
     apart = math.hypot(
         *(found.high - found.mean for name in ("ACC*", "ACC") if (found := interval([made], statistic(name))))
@@ -143,7 +143,7 @@ def test_a_difference_is_of_the_same_rows_and_narrower_than_one_of_other_rows() 
 def test_an_interval_ends_where_the_score_does() -> None:
     truth = np.arange(40) % 2
     nearly = np.where(np.arange(40) == 0, 1 - truth, truth)
-    found = interval([Rows(truth, nearly, nearly[None])], statistic("ACC"))
+    found = interval([Assignments(truth, nearly, nearly[None])], statistic("ACC"))
     assert (found.mean, found.high) == (0.975, 1.0)
     assert found.low < 0.95
 
@@ -153,7 +153,7 @@ def test_the_same_rows_give_the_same_interval() -> None:
 
 
 def test_seeds_share_rows_where_classes_and_order_agree() -> None:
-    bare = Rows(None, np.array([0, 1]), np.array([[1, 1]]))
+    bare = Assignments(None, np.array([0, 1]), np.array([[1, 1]]))
     assert same_rows(bare, bare)
     assert not same_rows(bare, rows())
     assert not same_rows(rows(seed=0), rows(seed=1))
@@ -163,18 +163,18 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(
         ShapeError, match=r"must be \(n,\) with n >= 1 and moved \(a, n\), got \(2,\), \(3,\) and \(1, 3\)"
     ):
-        Rows(np.zeros(2, int), np.zeros(3, int), np.zeros((1, 3), int))
+        Assignments(np.zeros(2, int), np.zeros(3, int), np.zeros((1, 3), int))
     with pytest.raises(ShapeError, match="at least one seed"):
         interval([], statistic("flip"))
-    with pytest.raises(ShapeError, match="NMI needs the class of every sample"):
-        interval([Rows(None, np.zeros(3, int), np.zeros((1, 3), int))], statistic("NMI"))
+    with pytest.raises(ShapeError, match="the score needs the class of every sample"):
+        interval([Assignments(None, np.zeros(3, int), np.zeros((1, 3), int))], statistic("NMI"))
     with pytest.raises(KeyError, match="delta_norm"):
         statistic("delta_norm")
 
 
 def simulated(
     n_seeds: int, spread: float, *, shared: bool, random: np.random.Generator, n: int = 300
-) -> tuple[list[Rows], float]:
+) -> tuple[list[Assignments], float]:
     """Seeds whose rows flip where row effect + seed effect pass a threshold, and the true mean flip rate.
 
     Shared rows have two thirds of their effect in common. `spread`: standard deviation of the seeds' effects.
@@ -185,11 +185,11 @@ def simulated(
     flips = effects + spread * random.normal(size=(n_seeds, 1)) > threshold
     clean = np.zeros(n, dtype=np.int64)
     truths = [clean if shared else random.integers(2, size=n) for _ in range(n_seeds)]
-    seeds = [Rows(truth, clean, flip[None].astype(np.int64)) for truth, flip in zip(truths, flips, strict=True)]
+    seeds = [Assignments(truth, clean, flip[None].astype(np.int64)) for truth, flip in zip(truths, flips, strict=True)]
     return seeds, float(stats.norm.cdf(-threshold / math.sqrt(1 + spread**2)))
 
 
-def percentiles(seeds: list[Rows], random: np.random.Generator) -> tuple[float, float]:
+def percentiles(seeds: list[Assignments], random: np.random.Generator) -> tuple[float, float]:
     """The plain interval of the hierarchical bootstrap: seeds with replacement, then samples; its 2.5 and 97.5 %."""
     rates = np.array([(one.moved[0] != one.clean).mean() for one in seeds])
     chosen = random.integers(len(seeds), size=(DRAWS, len(seeds)))

@@ -17,10 +17,11 @@ from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.adec import ADEC, Config
-from robust_cluster.models.base import ClusterModel, Schedule
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
 from robust_cluster.nn.dec import clustering_kl
-from robust_cluster.report.table import MARKS
+from robust_cluster.report.flags import MARKS
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.cluster import FLAGS, describe_model
@@ -269,8 +270,8 @@ def test_a_resumed_run_goes_on_in_the_same_turn(model: ADEC, build: Build, batch
     again = cast(ADEC, build("adec", phase_steps=2))
     resumed = again.optimizers("cluster")
     again.load_state_dict(model.state_dict())
-    for name, part in model.working_state().items():
-        again.working_state()[name].load_state_dict(part.state_dict())
+    for name, part in model.fit.parts.items():
+        again.fit.parts[name].load_state_dict(part.state_dict())
     for name, optimizer in optimizers.items():
         resumed[name].load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for _ in range(3):

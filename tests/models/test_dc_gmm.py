@@ -52,15 +52,15 @@ def test_the_network_is_that_of_the_dec_family_with_a_sigmoid_at_the_code() -> N
 def test_the_network_descends_both_halves_of_its_objective(rows: Batch) -> None:
     """1/2 E||x - x_hat||^2 + 0.01 * 1000/2 E||y - f(x) + u||^2 with y and u of the batch's own rows."""
     model = begun(rows)
-    codes = model.memory["codes"]
+    codes = model.codes
     torch.manual_seed(2)
-    codes.get_buffer("y").copy_(torch.rand(60, 4))
-    codes.get_buffer("u").copy_(torch.randn(60, 4))
+    codes.y.copy_(torch.rand(60, 4))
+    codes.u.copy_(torch.randn(60, 4))
     index = torch.tensor([41, 3, 17])
     x = rows.views[0][index]
     terms = model.losses(Batch((x,), index), "cluster")
     f = model.encoder(x)
-    y, u = codes.get_buffer("y")[index], codes.get_buffer("u")[index]
+    y, u = codes.y[index], codes.u[index]
     expected = {
         "reconstruction": 0.5 * (model.decoder(f) - x).square().sum() / 3,
         "codes": 5 * (y - f + u).square().sum() / 3,
@@ -83,17 +83,17 @@ def test_the_start_is_k_means_with_its_clusters_covariances(rows: Batch) -> None
         covariance = members.T.cov(correction=0) + 1e-5 * torch.eye(4)
         torch.testing.assert_close(model.mixture.covariances[k], covariance, rtol=1e-3, atol=1e-6)
         assert model.mixture.weights[k].item() == pytest.approx(len(members) / 60)
-    assert model.memory["codes"].get_buffer("y").equal(z)
-    assert not model.memory["codes"].get_buffer("u").any()
+    assert model.codes.y.equal(z)
+    assert not model.codes.u.any()
 
 
 def test_after_an_epoch_come_gamma_y_the_mixture_and_u(rows: Batch) -> None:
     """Sample by sample with the mixture that the round began with."""
     model = begun(rows, rho=3.0)
-    codes = model.memory["codes"]
+    codes = model.codes
     torch.manual_seed(2)
-    codes.get_buffer("u").copy_(0.1 * torch.randn(60, 4))
-    y, u = codes.get_buffer("y").clone(), codes.get_buffer("u").clone()
+    codes.u.copy_(0.1 * torch.randn(60, 4))
+    y, u = codes.y.clone(), codes.u.clone()
     mixture = {name: value.clone() for name, value in model.mixture.state_dict().items()}
     f = (y + 0.05 * torch.randn(60, 4)).clamp(0, 1)
     gamma = model.assign(y)
@@ -103,19 +103,22 @@ def test_after_an_epoch_come_gamma_y_the_mixture_and_u(rows: Batch) -> None:
         matrix = 3 * torch.eye(4) + sum(gamma[i, k] * precisions[k] for k in range(3))
         pulls = sum(gamma[i, k] * precisions[k] @ mixture["means"][k] for k in range(3))
         y[i] = torch.linalg.solve(matrix, 3 * (f[i] - u[i]) + pulls)
-    torch.testing.assert_close(codes.get_buffer("y"), y, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(codes.get_buffer("u"), u + 0.5 * (y - f), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(codes.y, y, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(codes.u, u + 0.5 * (y - f), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(model.mixture.weights, gamma.mean(dim=0))
     torch.testing.assert_close(model.mixture.means, gamma.T @ y / gamma.sum(dim=0)[:, None], rtol=1e-3, atol=1e-4)
     health = model.health(Embedding(f, ()))
     assert health["residual"] == pytest.approx((y - f).norm(dim=1).mean().item(), rel=1e-3)
     assert health["label_agreement"] == pytest.approx((model.labels(y) == model.labels(f)).float().mean().item())
     assert health["smallest_weight"] == pytest.approx(gamma.mean(dim=0).min().item())
-    assert torch.equal(model.training_labels(), model.assign(y).argmax(dim=1))  # type: ignore[arg-type]
+    model.finish("cluster", lambda: Embedding(f, ()), seed=0)
+    assert torch.equal(model.fit.labels, model.assign(y).argmax(dim=1))  # type: ignore[arg-type]
 
 
 def test_a_model_that_was_loaded_has_no_labels_of_its_training() -> None:
-    assert small().training_labels() is None
+    model = small()
+    model.finish("cluster", lambda: Embedding(torch.rand(60, 4), ()), seed=0)  # as after a defense
+    assert model.fit.labels is None
 
 
 def test_without_a_round_behind_it_the_codes_are_those_of_the_batch_itself(rows: Batch) -> None:

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from robust_cluster.data.base import Batch, DataInfo, Places
+from robust_cluster.data.base import Batch, DataInfo, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
@@ -308,7 +308,7 @@ def test_health_is_worked_out_from_codes_weights_and_sizes(rows: Batch) -> None:
     with torch.no_grad():
         fresh = model.health(Embedding(z, (z,)))
         next(model.encoder.parameters()).mul_(1.5)
-        before, now = model.memory["encoder"], model.encoder
+        before, now = model.fit.parts["first_encoder"], model.encoder
         model.after_epoch("cluster", 1, lambda: Embedding(0.5 * z, ()), seed=0)
         moved = model.health(Embedding(0.5 * z, ()))
     assert fresh["latent_variance"] == pytest.approx(z.var(dim=0, correction=0).sum().item())
@@ -375,7 +375,7 @@ def test_one_cluster_several_views_and_a_pool_that_does_not_divide_are_refused()
 
 def test_a_run_that_ends_in_one_cluster_is_flagged_and_scores_0(tmp_path: Path) -> None:
     """Codes of a random encoder that are shrunk to one point, where the largest component takes all."""
-    few = load(DataRef("digits", limit=300), Places())
+    few = load(DataRef("digits", limit=300), Folders())
     settings = {"mode": "paper", "assign": "eq22", "scale": 1e-3, "hidden": [16], "cluster.epochs": 1}
     overrides = {f"model.{name}": value for name, value in {**settings, "cluster.steps_per_epoch": 10}.items()}
     specs = plan(Request("cluster", few.ref, "dcan", latent_dim=4, profile="smoke", overrides=overrides), few.info)

@@ -320,8 +320,8 @@ def test_a_resumed_run_knows_how_many_labels_changed_and_every_target(started: D
     started.changed.fill_(0.25)
     again = cast(DEC, build("dec"))
     again.load_state_dict(started.state_dict())
-    for name, part in started.working_state().items():
-        again.working_state()[name].load_state_dict(part.state_dict())
+    for name, part in started.fit.parts.items():
+        again.fit.parts[name].load_state_dict(part.state_dict())
     assert again.changed == 0.25
     assert again.self_training.targets.equal(started.self_training.targets)
     assert again.self_training.labels.equal(started.self_training.labels)

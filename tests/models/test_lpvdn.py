@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from robust_cluster.data.base import Batch, DataInfo, Dataset, Places
+from robust_cluster.data.base import Batch, DataInfo, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
@@ -260,7 +260,7 @@ def test_four_blobs_are_found(tmp_path: Path, name: str) -> None:
     x = 3 * np.eye(12)[labels] + 0.3 * random.normal(size=(400, 12))
     path = tmp_path / "blobs.npz"
     np.savez(path, x=x, y=labels)
-    data = load(DataRef("blobs"), Places(), path=path)
+    data = load(DataRef("blobs"), Folders(), path=path)
     context = Context(RunStore(tmp_path / "runs"), data, "smoke", device="cpu")
     overrides = {"model.hidden": [32]}
     planned = plan(Request("cluster", data.ref, name, 10, profile="smoke", overrides=overrides), data.info)

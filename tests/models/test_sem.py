@@ -13,9 +13,10 @@ from torch import Tensor
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.base import Embedding, Schedule
+from robust_cluster.models.base import Embedding
 from robust_cluster.models.multiview import sem
 from robust_cluster.models.multiview.sem import SEM, Config, squared_mmd
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.stages import methods
 
 SMALL: dict[str, Any] = {"hidden": (16,), "features": 12, "projected": 5}

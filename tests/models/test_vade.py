@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.base import ClusterModel, Embedding, Phase, StepwiseSchedule
+from robust_cluster.models.base import ClusterModel, Embedding, Phase
+from robust_cluster.models.schedule import StepwiseSchedule
 from robust_cluster.models.variational.vade import Config, VaDE
 from robust_cluster.runs.seeds import generator
 from robust_cluster.stages import methods

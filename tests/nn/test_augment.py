@@ -44,7 +44,7 @@ def test_a_turn_and_a_shift_of_an_oblong_image_are_scipys(images: Tensor) -> Non
     angle, right, down = 0.4, 0.13, -0.07
     found = affine(images, *same(5, angle, right, down))
     rows, columns = np.meshgrid(np.arange(8.0), np.arange(12.0), indexing="ij")
-    x, y = columns - 5.5 - 12 * right, rows - 3.5 - 8 * down  # from the centre, the shift undone
+    x, y = columns - 5.5 - 12 * right, rows - 3.5 - 8 * down  # from the center, the shift undone
     source = np.stack(
         [-math.sin(angle) * x + math.cos(angle) * y + 3.5, math.cos(angle) * x + math.sin(angle) * y + 5.5]
     )

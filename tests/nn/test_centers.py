@@ -1,4 +1,4 @@
-"""k-means and the soft labels of its centres, against scikit-learn."""
+"""k-means and the soft labels of its centers, against scikit-learn."""
 
 import warnings
 
@@ -23,7 +23,7 @@ def test_kmeans_is_scikit_learns_with_its_inertia_per_value(batch: Batch) -> Non
     torch.testing.assert_close(torch.tensor(variance), distances)
 
 
-def test_soft_labels_of_centres_are_the_posterior_of_equal_spherical_gaussians() -> None:
+def test_soft_labels_of_centers_are_the_posterior_of_equal_spherical_gaussians() -> None:
     z, centers, variance = torch.randn(7, 3).double(), torch.randn(4, 3).double(), torch.tensor(0.7).double()
     components = MultivariateNormal(centers, variance * torch.eye(3).double())
     densities: Tensor = components.log_prob(z.unsqueeze(1)).exp()
@@ -50,7 +50,7 @@ def test_log_labels_are_the_logarithms_of_the_soft_labels_and_finite_where_those
         torch.full((6, 2), 1e-20),
     ],
 )
-def test_samples_that_lie_on_their_centres_have_soft_labels(z: Tensor) -> None:
+def test_samples_that_lie_on_their_centers_have_soft_labels(z: Tensor) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer points than clusters: what a collapse looks like
         centers, labels, variance = kmeans(z, 2, n_init=1, seed=0)

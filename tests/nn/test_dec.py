@@ -7,7 +7,7 @@ from robust_cluster.nn.dec import SelfTraining, clustering_kl, sharpen, student_
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
-    """z (7, 3), centres (4, 3) and targets (7, 4) in float64."""
+    """z (7, 3), centers (4, 3) and targets (7, 4) in float64."""
     random = torch.Generator().manual_seed(0)
     z = torch.randn(7, 3, generator=random, dtype=torch.float64, requires_grad=True)
     centers = torch.randn(4, 3, generator=random, dtype=torch.float64, requires_grad=True)
@@ -43,26 +43,19 @@ def test_the_loss_is_zero_at_its_targets_and_finite_at_one_hot_ones() -> None:
     torch.testing.assert_close(clustering_kl(one_hot, torch.tensor([[0.5, 0.5]])), torch.tensor(2.0).log())
 
 
-def test_the_gradient_of_the_loss_at_z_is_the_published_one() -> None:
-    """2 sum_j (1 + ||z_i - mu_j||^2)^-1 (p_ij - q_ij) (z_i - mu_j): ADEC, Theorem 2, first term."""
+def test_the_gradients_of_the_loss_at_z_and_at_the_centers_are_the_published_ones() -> None:
+    """2 sum_j (1 + ||z_i - mu_j||^2)^-1 (p_ij - q_ij) (z_i - mu_j): ADEC, Theorem 2, first term.
+
+    At mu_j its negative, summed over samples: Theorem 3, whose print has sum_j.
+    """
     z, centers, p = drawn()
     q = student_t(z, centers)
-    (found,) = torch.autograd.grad(7 * clustering_kl(p, q), z)
+    at_z, at_centers = torch.autograd.grad(7 * clustering_kl(p, q), (z, centers))
     differences = z.detach().unsqueeze(1) - centers.detach()
     kernel = 1 / (1 + differences.square().sum(dim=2))
-    wanted = 2 * ((kernel * (p - q.detach())).unsqueeze(2) * differences).sum(dim=1)
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
-
-
-def test_the_gradient_of_the_loss_at_the_centers_sums_over_samples() -> None:
-    """-2 sum_i (1 + ||z_i - mu_j||^2)^-1 (p_ij - q_ij) (z_i - mu_j): Theorem 3, whose print has sum_j."""
-    z, centers, p = drawn()
-    q = student_t(z, centers)
-    (found,) = torch.autograd.grad(7 * clustering_kl(p, q), centers)
-    differences = z.detach().unsqueeze(1) - centers.detach()
-    kernel = 1 / (1 + differences.square().sum(dim=2))
-    wanted = -2 * ((kernel * (p - q.detach())).unsqueeze(2) * differences).sum(dim=0)
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    pulls = 2 * (kernel * (p - q.detach())).unsqueeze(2) * differences
+    torch.testing.assert_close(at_z, pulls.sum(dim=1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(at_centers, -pulls.sum(dim=0), rtol=1e-10, atol=1e-12)
 
 
 def test_given_frequencies_sharpen_as_those_of_the_whole_do() -> None:

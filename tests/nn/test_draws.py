@@ -31,7 +31,7 @@ def test_the_integer_operations_are_those_of_splitmix64_in_whole_numbers(seed: i
         assert values.flatten().tolist() == expected
 
 
-def test_the_finaliser_gives_the_published_first_numbers_of_seed_0() -> None:
+def test_the_finalizer_gives_the_published_first_numbers_of_seed_0() -> None:
     golden = 0x9E3779B97F4A7C15
     assert [splitmix(i * golden) for i in (1, 2, 3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
 

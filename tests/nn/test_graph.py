@@ -36,7 +36,7 @@ def plain_weights(z: Tensor, neighbors: int, bandwidth: float | None, *, count_s
     return symmetric - torch.diag(symmetric.diagonal())
 
 
-def test_the_graph_is_symmetric_non_negative_without_self_loops_and_has_3_neighbours_a_row() -> None:
+def test_the_graph_is_symmetric_non_negative_without_self_loops_and_has_3_neighbors_a_row() -> None:
     weights = neighbor_weights(points(), 3)
     assert weights.equal(weights.T)
     assert (weights >= 0).all()
@@ -44,7 +44,7 @@ def test_the_graph_is_symmetric_non_negative_without_self_loops_and_has_3_neighb
     assert ((weights > 0).sum(dim=1) >= 3).all()
 
 
-def test_the_edges_are_those_of_scikit_learns_neighbours() -> None:
+def test_the_edges_are_those_of_scikit_learns_neighbors() -> None:
     directed = torch.as_tensor(kneighbors_graph(points().numpy(), 3).toarray()) > 0
     assert (neighbor_weights(points(), 3) > 0).equal(directed | directed.T)
 
@@ -57,7 +57,7 @@ def test_the_weights_are_the_definitions(bandwidth: float | None, count_self: bo
     torch.testing.assert_close(weights, plain_weights(points(), 3, bandwidth, count_self=count_self))
 
 
-def test_a_point_that_counts_itself_has_one_neighbour_less() -> None:
+def test_a_point_that_counts_itself_has_one_neighbor_less() -> None:
     line = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
     assert neighbor_weights(line, 2, bandwidth=1.97, count_self=True).equal(
         neighbor_weights(line, 1, bandwidth=1.97, count_self=False)
@@ -75,7 +75,7 @@ def test_equal_points_have_finite_weights() -> None:
 
 
 @pytest.mark.parametrize("neighbors", [0, 5])
-def test_neighbours_that_a_batch_cannot_give_are_refused(neighbors: int) -> None:
+def test_neighbors_that_a_batch_cannot_give_are_refused(neighbors: int) -> None:
     with pytest.raises(ConfigError) as caught:
         neighbor_weights(points(5), neighbors)
     assert str(caught.value) == (

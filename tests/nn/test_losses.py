@@ -130,7 +130,7 @@ def test_an_untrained_discriminator_is_at_chance() -> None:
 
 
 def test_a_shuffle_moves_whole_rows_of_the_right_side_only() -> None:
-    """What the right side pairs stays paired."""
+    """What one row of the right side holds stays together."""
     left = torch.arange(30.0).unsqueeze(1)
     right = torch.stack([left[:, 0], -left[:, 0]], dim=1)
     seen: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""EM passes, densities and the pull towards a mixture are what a plain computation gives."""
+"""EM passes, densities and the pull toward a mixture are what a plain computation gives."""
 
 import itertools
 import math
@@ -36,7 +36,7 @@ def drawn(rule: Rule, n: int = 90) -> tuple[HardMixture, Tensor]:
     return mixture, torch.randn(n, 2) + mixture.means.repeat(n // 3, 1)
 
 
-def test_labelled_codes_give_means_precisions_and_weights_by_hand() -> None:
+def test_labeled_codes_give_means_precisions_and_weights_by_hand() -> None:
     """{0, 2} has mean 1 and variance 1, {10} has variance 0, which is floored."""
     mixture = HardMixture(2, 1, "nearest")
     squares = mixture.fit(torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([0, 0, 1]))
@@ -177,7 +177,7 @@ def test_a_component_without_samples_keeps_its_mean_and_covariance() -> None:
     assert mixture.log_joint(torch.zeros(1, 1)).isfinite().all()
 
 
-def test_the_pull_towards_the_mixture_by_hand() -> None:
+def test_the_pull_toward_the_mixture_by_hand() -> None:
     """(2 + 1/4 / 1 + 3/4 / (1/2))^-1 (2 * 1 + 1/4 * 0 + 3/4 * 4 / (1/2)) = 8 / 3.75."""
     mixture = GaussianMixture(2, 1, ridge=1e-5)
     mixture.means.copy_(torch.tensor([[0.0], [4.0]]))
@@ -186,7 +186,7 @@ def test_the_pull_towards_the_mixture_by_hand() -> None:
     assert found.item() == pytest.approx(8 / 3.75)
 
 
-def test_the_pull_minimises_its_objective() -> None:
+def test_the_pull_minimizes_its_objective() -> None:
     torch.manual_seed(0)
     root = torch.randn(3, 4, 4, dtype=torch.float64)
     mixture = GaussianMixture(3, 4, ridge=1e-5).double()
@@ -220,7 +220,7 @@ def test_many_rows_are_pulled_as_each_alone() -> None:
     torch.testing.assert_close(mixture.pull(point, gamma, 3.0), (3 * point + gamma @ mixture.means) / 4)
 
 
-def test_a_lloyd_pass_is_one_of_scikit_learns_and_leaves_an_empty_centre() -> None:
+def test_a_lloyd_pass_is_one_of_scikit_learns_and_leaves_an_empty_center() -> None:
     torch.manual_seed(0)
     z, centers = torch.randn(60, 2), torch.tensor([[-1.0, 0.0], [1.0, 0.0], [50.0, 50.0]])
     means, variance = lloyd_pass(z, centers)

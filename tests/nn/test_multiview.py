@@ -110,7 +110,7 @@ def test_the_heads_batch_norm_comes_last_and_its_soft_labels_sum_to_1() -> None:
     f = torch.randn(50, 1024)
     h = head.hidden(f)
     assert h.shape == (50, 100)
-    torch.testing.assert_close(h.mean(dim=0), torch.zeros(100), atol=1e-5, rtol=0)  # normalised after the ReLU
+    torch.testing.assert_close(h.mean(dim=0), torch.zeros(100), atol=1e-5, rtol=0)  # normalized after the ReLU
     soft_labels = head.assign(h)
     torch.testing.assert_close(soft_labels.sum(dim=1), torch.ones(50))
     torch.testing.assert_close(soft_labels, (h @ head.last.weight.T + head.last.bias).softmax(dim=1))

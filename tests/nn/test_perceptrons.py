@@ -1,4 +1,4 @@
-"""The mirrored autoencoder has the published widths, initialisation and scale, and frozen networks learn nothing."""
+"""The mirrored autoencoder has the published widths, initialization and scale, and frozen networks learn nothing."""
 
 import torch
 from torch import nn

@@ -33,19 +33,12 @@ def run(layer: nn.Module, images: Tensor) -> Tensor:
         return maps
 
 
-def test_exact_networks_are_pytorchs_to_the_bit(
-    layer: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("level", "has_bfloat16"), [("highest", True), ("medium", False)])
+def test_exact_networks_and_cpus_without_bfloat16_products_keep_float32_to_the_bit(
+    layer: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch, level: str, has_bfloat16: bool
 ) -> None:
-    monkeypatch.setattr(module, "medium_is_bfloat16", lambda: True)
-    with precision("highest"):
-        assert torch.equal(run(layer, images), layer(images))
-
-
-def test_a_cpu_without_bfloat16_products_keeps_float32(
-    layer: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "medium_is_bfloat16", lambda: False)
-    with precision("medium"):
+    monkeypatch.setattr(module, "medium_is_bfloat16", lambda: has_bfloat16)
+    with precision(level):
         assert torch.equal(run(layer, images), layer(images))
 
 

@@ -36,7 +36,7 @@ def test_scipys_form_has_the_same_entries(dense: Tensor, sparse: Tensor) -> None
     assert torch.equal(torch.from_numpy(scipy_csr(sparse).toarray()), dense)
 
 
-def test_kmeans_of_the_sparse_form_finds_the_centres_of_the_dense_one(dense: Tensor, sparse: Tensor) -> None:
+def test_kmeans_of_the_sparse_form_finds_the_centers_of_the_dense_one(dense: Tensor, sparse: Tensor) -> None:
     centers, labels, variance = kmeans(sparse, 3, n_init=4, seed=0)
     expected, dense_labels, dense_variance = kmeans(dense, 3, n_init=4, seed=0)
     order = [int(labels[dense_labels == k].mode().values) for k in range(3)]

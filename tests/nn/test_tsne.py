@@ -12,7 +12,7 @@ from torch import Tensor
 from robust_cluster.errors import ConfigError
 from robust_cluster.nn import tsne
 from robust_cluster.nn.precision import precision
-from robust_cluster.nn.tsne import joint_probabilities, locality_kl, log_precisions, row_entropies, squared_distances
+from robust_cluster.nn.tsne import joint_probabilities, locality_kl, log_precisions, pairwise_squares, row_entropies
 
 Points = Callable[[], Tensor]
 
@@ -126,7 +126,7 @@ def test_more_copies_than_the_perplexity_share_a_row_alike() -> None:
     torch.testing.assert_close(joint_probabilities(torch.ones(20, 4), 3.0), (1 - torch.eye(20)) / 380)
 
 
-def test_two_points_are_each_others_only_neighbour() -> None:
+def test_two_points_are_each_others_only_neighbor() -> None:
     assert joint_probabilities(torch.tensor([[0.0], [5.0]]), 1.0).tolist() == [[0.0, 0.5], [0.5, 0.0]]
 
 
@@ -193,7 +193,7 @@ def test_the_loss_worked_by_hand() -> None:
 
 def test_the_loss_is_never_negative_and_zero_where_q_is_p() -> None:
     p, s = drawn()
-    kernel = 1 / (1 + squared_distances(s.detach()))
+    kernel = 1 / (1 + pairwise_squares(s.detach()))
     kernel.fill_diagonal_(0)
     assert float(locality_kl(p, s.detach())) > 0
     assert abs(float(locality_kl(kernel / kernel.sum(), s.detach()))) < 1e-12
@@ -227,4 +227,4 @@ def test_points_very_far_apart_leave_loss_and_gradient_finite() -> None:
 def test_squared_distances_keep_small_differences_of_float32_points_far_from_the_origin() -> None:
     z = 300 + clusters() / 100
     expected = torch.from_numpy(squareform(pdist(z.double().numpy(), "sqeuclidean")))
-    torch.testing.assert_close(squared_distances(z).double(), expected, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(pairwise_squares(z).double(), expected, rtol=1e-6, atol=1e-12)

@@ -41,7 +41,7 @@ def posterior() -> tuple[Tensor, Tensor, Tensor]:
     return mean, log_var, mean + (log_var / 2).exp() * eps
 
 
-def test_the_network_has_the_published_layers_and_pytorchs_initialisation() -> None:
+def test_the_network_has_the_published_layers_and_pytorchs_initialization() -> None:
     built = VariationalAutoencoder((1, 28, 28), 10, (500, 500, 2000), is_bounded=True)
     linear = [layer for layer in built.modules() if isinstance(layer, nn.Linear)]
     widths = [(layer.in_features, layer.out_features) for layer in linear]

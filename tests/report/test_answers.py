@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from robust_cluster.data.base import DataInfo
+from robust_cluster.report.answers import select
 from robust_cluster.report.spec import CellRequest, figure_names, load_spec, requests, table_names
-from robust_cluster.report.table import select
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.stages.chain import Request, plan
 

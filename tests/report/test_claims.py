@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from robust_cluster.errors import ConfigError, UnknownNameError
+from robust_cluster.measure.metric import Metric
 from robust_cluster.report.claims import Claim, Side, judge, load_claims, p_value, rows
 from robust_cluster.report.spec import TableSpec, load_spec, requests
 from robust_cluster.runs.spec import DataRef
@@ -19,7 +20,9 @@ SEEDS = ("seed = [0, 1]", "seed = [0, 1, 2, 3]")
 FLAT = ("latent_dim = [64, 128]", "latent_dim = [64]")
 SWEPT = ("[[methods]]", '"attack.gamma" = [20, 40]\n\n[[methods]]')
 SWEPT_COLUMNS = ('columns = ["latent_dim"]', 'columns = ["attack.gamma"]')
-CLAIM = Claim("one", "ConvAE beats k-means", "Nobody", "ACC*", Side("toy", "ConvAE"), Side("toy", "kmeans"))
+CLAIM = Claim(
+    "one", "ConvAE beats k-means", "Nobody", Metric.parse("ACC*"), Side("toy", "ConvAE"), Side("toy", "kmeans")
+)
 
 
 @pytest.fixture
@@ -43,12 +46,12 @@ def runs(record: Make, above: list[float], below: list[float], **choices: Any) -
 
 def test_a_clear_difference_of_paired_seeds_holds(toy: TableSpec, record: Make) -> None:
     above, below = [0.9, 0.8, 0.7], [0.8, 0.65, 0.58]
-    (verdict, other) = judge([CLAIM], runs(record, above, below), "smoke", folder=toy.folder)
+    (ruling, other) = judge([CLAIM], runs(record, above, below), "smoke", folder=toy.folder)
     expected = stats.ttest_rel(above, below, alternative="greater").pvalue
     assert expected < 0.05 < stats.ttest_ind(above, below, alternative="greater").pvalue, "pairing is what shows it"
-    assert (verdict.data, verdict.outcome, verdict.n) == ("STL-10", "holds", 3)
-    assert verdict.effect == pytest.approx((0.1 + 0.15 + 0.12) / 3)
-    assert verdict.p == pytest.approx(expected)
+    assert (ruling.data, ruling.outcome, ruling.n) == ("STL-10", "holds", 3)
+    assert ruling.effect == pytest.approx((0.1 + 0.15 + 0.12) / 3)
+    assert ruling.p == pytest.approx(expected)
     assert (other.data, other.outcome, other.n, other.effect, other.p) == ("digits", "not enough runs", 0, None, None)
 
 
@@ -56,15 +59,15 @@ def test_a_clear_difference_of_paired_seeds_holds(toy: TableSpec, record: Make) 
 def test_a_difference_that_is_negative_unsure_or_none_does_not_hold(
     toy: TableSpec, record: Make, below: list[float]
 ) -> None:
-    verdict = judge([CLAIM], runs(record, [0.9, 0.8, 0.7], below), "smoke", folder=toy.folder)[0]
-    assert (verdict.outcome, verdict.n) == ("does not hold", 3)
-    assert verdict.p is not None
-    assert verdict.p >= 0.05
+    ruling = judge([CLAIM], runs(record, [0.9, 0.8, 0.7], below), "smoke", folder=toy.folder)[0]
+    assert (ruling.outcome, ruling.n) == ("does not hold", 3)
+    assert ruling.p is not None
+    assert ruling.p >= 0.05
 
 
 def test_two_pairs_are_not_enough_however_clear(toy: TableSpec, record: Make) -> None:
-    verdict = judge([CLAIM], runs(record, [0.9, 0.9, 0.9], [0.1, 0.1]), "smoke", folder=toy.folder)[0]
-    assert (verdict.outcome, verdict.n, verdict.effect, verdict.p) == ("not enough runs", 2, pytest.approx(0.8), None)
+    ruling = judge([CLAIM], runs(record, [0.9, 0.9, 0.9], [0.1, 0.1]), "smoke", folder=toy.folder)[0]
+    assert (ruling.outcome, ruling.n, ruling.effect, ruling.p) == ("not enough runs", 2, pytest.approx(0.8), None)
 
 
 def test_only_seeds_of_both_sides_and_of_the_profile_are_paired(toy: TableSpec, record: Make) -> None:
@@ -83,13 +86,13 @@ def test_runs_without_the_metric_do_not_count(toy: TableSpec, record: Make) -> N
     assert judge([CLAIM], records, "smoke", folder=toy.folder)[0].n == 1
 
 
-def test_each_data_set_has_a_verdict_of_its_own(toy: TableSpec, record: Make) -> None:
+def test_each_data_set_has_a_ruling_of_its_own(toy: TableSpec, record: Make) -> None:
     records = [
         *runs(record, [0.9, 0.8, 0.7], [0.8, 0.65, 0.58]),
         *runs(record, [0.1, 0.1, 0.1], [0.5, 0.5, 0.6], data=DataRef("digits")),
     ]
-    verdicts = judge([CLAIM], records, "smoke", folder=toy.folder)
-    assert [(v.data, v.outcome) for v in verdicts] == [("STL-10", "holds"), ("digits", "does not hold")]
+    rulings = judge([CLAIM], records, "smoke", folder=toy.folder)
+    assert [(v.data, v.outcome) for v in rulings] == [("STL-10", "holds"), ("digits", "does not hold")]
 
 
 @pytest.mark.parametrize(("over", "effect"), [("mean", 0.65 - 0.3), ("max", 0.8 - 0.3), ("min", 0.5 - 0.3)])
@@ -101,9 +104,9 @@ def test_a_seeds_value_is_the_mean_best_or_worst_of_a_sweep(
         *runs(record, [0.8, 0.8, 0.8], [0.4, 0.4, 0.4], gamma=40.0),
     ]
     claim = replace(CLAIM, above=Side("toy", "ConvAE", over))
-    verdict = judge([claim], records, "smoke", folder=swept.folder)[0]
-    assert verdict.effect == pytest.approx(effect)
-    assert (verdict.n, verdict.outcome) == (3, "holds")
+    ruling = judge([claim], records, "smoke", folder=swept.folder)[0]
+    assert ruling.effect == pytest.approx(effect)
+    assert (ruling.n, ruling.outcome) == (3, "holds")
 
 
 def test_a_seed_that_lacks_a_run_of_the_sweep_does_not_count(swept: TableSpec, record: Make) -> None:
@@ -115,8 +118,8 @@ def test_a_seed_that_lacks_a_run_of_the_sweep_does_not_count(swept: TableSpec, r
 def test_only_the_values_of_a_sweep_that_are_asked_for_count(swept: TableSpec, record: Make) -> None:
     records = runs(record, [0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0)
     claim = replace(CLAIM, where={"attack.gamma": [20]})
-    verdict = judge([claim], records, "smoke", folder=swept.folder)[0]
-    assert (verdict.n, verdict.effect) == (3, pytest.approx(0.3))
+    ruling = judge([claim], records, "smoke", folder=swept.folder)[0]
+    assert (ruling.n, ruling.effect) == (3, pytest.approx(0.3))
     with pytest.raises(UnknownNameError, match=r"Unknown sweep of toy 'attack.gama'. Did you mean 'attack.gamma'"):
         judge([replace(CLAIM, where={"attack.gama": [20]})], records, "smoke", folder=swept.folder)
 
@@ -128,9 +131,9 @@ def test_what_is_lost_since_a_start_counts_by_seed(swept: TableSpec, record: Mak
     claim = replace(CLAIM, where={"attack.gamma": [40]})
     assert judge([claim], records, "smoke", folder=swept.folder)[0].effect == pytest.approx(0.3)
     since = replace(claim, minus={"attack.gamma": [20]})
-    verdict = judge([since], records, "smoke", folder=swept.folder)[0]
-    assert (verdict.n, verdict.outcome, verdict.effect) == (3, "does not hold", pytest.approx(-0.15))
-    row = rows([verdict])[0]
+    ruling = judge([since], records, "smoke", folder=swept.folder)[0]
+    assert (ruling.n, ruling.outcome, ruling.effect) == (3, "does not hold", pytest.approx(-0.15))
+    row = rows([ruling])[0]
     assert row["compares"] == "ACC* minus its own at attack.gamma 20: ConvAE (toy) > kmeans (toy)"
     other = replace(since, above=since.below, below=since.above)
     assert judge([other], records, "smoke", folder=swept.folder)[0].outcome == "holds"
@@ -211,9 +214,9 @@ below = { table = "toy", method = "kmeans", over = "max" }
 @pytest.mark.parametrize("profile", ["paper", "cpu", "smoke"])
 def test_every_claim_of_the_checkout_compares_runs_that_its_tables_ask_for(profile: str) -> None:
     claims = load_claims()
-    verdicts = judge(claims, [], profile)
-    assert {verdict.outcome for verdict in verdicts} == {"not enough runs"}
-    assert {verdict.claim.name for verdict in verdicts} == {claim.name for claim in claims}, "no claim without data"
+    rulings = judge(claims, [], profile)
+    assert {ruling.outcome for ruling in rulings} == {"not enough runs"}
+    assert {ruling.claim.name for ruling in rulings} == {claim.name for claim in claims}, "no claim without data"
     assert len({claim.name for claim in claims}) == len(claims)
     assert {"lpvdn1", "lpvdn2"} <= {claim.above.table for claim in claims if "LPVDN" in claim.says}
     for claim in claims:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, UnknownNameError
+from robust_cluster.report.flags import MARKS
+from robust_cluster.report.grid import Grid, Value, long_rows
 from robust_cluster.report.spec import TableSpec, load_spec
-from robust_cluster.report.table import MARKS, Grid, Value, build, load_results, long_rows
+from robust_cluster.report.table import build, load_results
 from robust_cluster.runs.spec import DataRef, RunSpec
 
 Load = Callable[..., TableSpec]
@@ -20,7 +22,7 @@ ATTACKS = [(0, 0, 0.50), (0, 1, 0.60), (0, 2, 0.70), (1, 0, 0.80)]  # seed, atta
 
 def value(grid: Grid, cell: str = "ACC", metric: str = "ACC*", *, dim: str = "64") -> Value:
     values = grid.cells[("STL-10", "ConvAE", cell), (dim,)].values
-    return next(value for value in values if value.metric == metric)
+    return next(value for value in values if str(value.metric) == metric)
 
 
 def test_a_cell_is_the_mean_and_the_sample_deviation_over_seeds_in_percent(load_toy: Load, record: Make) -> None:
@@ -232,7 +234,32 @@ def test_flags_of_any_run_mark_the_cell_and_drop_nothing(load_toy: Load, record:
     grid = build(load_toy(), records, profile="smoke")
     assert grid.cells[("STL-10", "ConvAE", "ACC"), ("64",)].flags == ("collapsed", "unconverged", "odd")
     assert value(grid).mean == pytest.approx(50.0)
-    assert "Marks, for at least one run of the cell: ᶜ collapsed, ᵘ unconverged." in grid.caption
+    assert "Marks, for at least one run of the row: c collapsed, u unconverged." in grid.caption
+
+
+def test_a_mark_has_the_numbers_of_its_columns_where_other_runs_of_the_row_lack_it(
+    load_toy: Load, record: Make
+) -> None:
+    records = [
+        record(metrics={"ACC*": 0.4}, flags=("unconverged", "masked")),
+        record(metrics={"ACC*": 0.4}, latent_dim=128, flags=("unconverged", "odd")),
+        record(metrics={"ACC*": 0.4}, model="kmeans", latent_dim=128, flags=("collapsed",)),
+    ]
+    grid = build(load_toy(), records, profile="smoke")
+    assert grid.marks(("STL-10", "ConvAE", "ACC")) == "m1 u [odd]2"
+    assert grid.marks(("STL-10", "kmeans", "ACC")) == "c", "one column of two has a run"
+    assert grid.marks(("digits", "kmeans", "ACC")) == ""
+    assert any(line.startswith("Marks, for at least one run of the row (a number says") for line in grid.caption)
+
+
+def test_a_table_of_one_metric_may_leave_it_out_of_rows_and_columns(load_toy: Load, record: Make) -> None:
+    spec = load_toy(
+        ('rows = ["data", "method", "metric"]', 'rows = ["data", "method"]'),
+        ('[[cells]]\nlabel = "D"\nvalues = ["D"]\ndigits = 2\n', ""),
+    )
+    grid = build(spec, [record(metrics={"ACC": 0.8, "ACC*": 0.5})], profile="smoke")
+    assert [value.mean for value in grid.cells[("STL-10", "ConvAE"), ("64",)].values] == [80.0, 50.0]
+    assert [(row["cell"], row["mean"]) for row in long_rows(grid) if row["n"]] == [("ACC", 80.0), ("ACC", 50.0)]
 
 
 def test_the_papers_number_and_the_difference_stand_beside_ours(load_toy: Load, record: Make) -> None:
@@ -285,7 +312,7 @@ def test_a_remark_names_the_first_of_its_places(load_toy: Load, folder: Path) ->
     caption = build(load_toy(), [], profile="smoke", compare=True).caption
     (remark,) = (sentence for sentence in caption if sentence.startswith("Paper:"))
     assert remark == (
-        "Paper: why (STL-10 kmeans ACC 64, STL-10 kmeans D 64, STL-10 kmeans ACC 128, STL-10 kmeans D 128 and 4 more)."
+        "Paper: why (STL-10 kmeans ACC 64, STL-10 kmeans ACC 128, STL-10 kmeans D 64, STL-10 kmeans D 128 and 4 more)."
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,19 +43,7 @@ os.replace = killed
 """
 
 
-def run_spec(**changes: Any) -> RunSpec:
-    content: dict[str, Any] = {
-        "stage": "pretrain",
-        "data": DataRef("digits"),
-        "data_sha256": "ab" * 32,
-        "model": "graph",
-        "latent_dim": 64,
-        "seed": 0,
-    }
-    return RunSpec(**(content | changes))
-
-
-SPEC = run_spec()
+SPEC = RunSpec("pretrain", DataRef("digits"), "ab" * 32, "graph", latent_dim=64, seed=0)
 
 
 @pytest.fixture
@@ -173,10 +162,10 @@ def test_nan_is_refused_before_anything_is_written(run: Run) -> None:
 
 
 def test_records_come_from_every_stage_sorted_by_path(store: RunStore) -> None:
-    specs = [run_spec(seed=1), run_spec(stage="attack", seed=0), run_spec(seed=0)]
+    specs = [replace(SPEC, seed=1), replace(SPEC, stage="attack"), SPEC]
     for spec in specs:
         finished(store, spec)
-    with store.own(run_spec(seed=2)):
+    with store.own(replace(SPEC, seed=2)):
         pass  # begun, not finished
     assert [record["key"] for record in store.records()] == [
         spec.key for spec in sorted(specs, key=lambda spec: spec.directory)
@@ -381,7 +370,7 @@ def test_a_live_owners_run_is_refused_with_its_process_and_host(store: RunStore)
 
 
 def test_another_run_is_free_while_one_is_owned(store: RunStore) -> None:
-    with owner(store), store.own(run_spec(seed=1), wait=False) as run:
+    with owner(store), store.own(replace(SPEC, seed=1), wait=False) as run:
         assert run.record() is None
 
 

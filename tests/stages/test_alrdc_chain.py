@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError
 from robust_cluster.measure import controls
@@ -341,7 +341,7 @@ def test_labels_change_label_metrics_and_nothing_else(few_digits: Dataset, tmp_p
 
 @pytest.mark.slow
 def test_images_go_through_every_stage(tmp_path: Path) -> None:
-    images = load(DataRef("digits-28", limit=60), Places())
+    images = load(DataRef("digits-28", limit=60), Folders())
     assert images.info.shapes == ((1, 28, 28),)
     records = tiny(images, tmp_path)
     assert list(records) == ["pretrain", "cluster", "attack", "defend", "reattack"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.data.base import DataInfo, Dataset, Places
+from robust_cluster.data.base import DataInfo, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
 from robust_cluster.measure import embeddings
@@ -397,7 +397,7 @@ def test_every_run_survives_a_round_trip_through_json(ask: Any) -> None:
 def test_training_of_models_and_attacks_on_images_may_use_reduced_products(ask: Any) -> None:
     assert [spec.precision for spec in ask()] == ["medium", "medium", "highest", "medium", "highest"]
     assert {spec.precision for spec in ask(exact=True)} == {"highest"}
-    pixels = load(DataRef("digits-28", limit=60), Places())
+    pixels = load(DataRef("digits-28", limit=60), Folders())
     request = Request("attack", pixels.ref, "simvc", attack="view_gan", profile="smoke")
     assert [spec.precision for spec in plan(request, pixels.info)] == ["medium", "medium"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from robust_cluster.data.base import Dataset, Places
+from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.runs.spec import DataRef
@@ -24,7 +24,7 @@ def context(tmp_path: Path) -> Context:
     labels = ORDER.copy()
     labels[-3:] = 1 - labels[-3:]
     np.savez(tmp_path / "mine.npz", x=np.stack([base, base], axis=1), y=labels)
-    data = load(DataRef("mine", normalize="none", split="40/10"), Places(data_dir=tmp_path))
+    data = load(DataRef("mine", normalize="none", split="40/10"), Folders(data_dir=tmp_path))
     return Context(RunStore(tmp_path / "runs"), data, "smoke", device="cpu")
 
 
@@ -47,16 +47,16 @@ def test_an_attack_is_on_the_rows_that_were_kept(context: Context) -> None:
 def test_there_must_be_as_many_rows_to_train_on_as_clusters(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=np.eye(6), y=np.arange(6) % 3)
     with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, samples of each part\] = \[2, 2\], got 3"):
-        load(DataRef("mine", split="2/4"), Places(data_dir=tmp_path))
+        load(DataRef("mine", split="2/4"), Folders(data_dir=tmp_path))
 
 
 def test_rows_in_order_of_class_are_not_divided(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=np.eye(9), y=np.arange(9) // 3)
     message = "the rows of mine that models would train on have 2 of its 3 classes"
     with pytest.raises(ConfigError, match=message) as caught:
-        load(DataRef("mine", split="6/3"), Places(data_dir=tmp_path))
+        load(DataRef("mine", split="6/3"), Folders(data_dir=tmp_path))
     assert caught.value.hint == "shuffle the rows of the file, or --split none"
-    assert load(DataRef("mine", split="6/3", n_clusters=2), Places(data_dir=tmp_path)).info.n_clusters == 2
+    assert load(DataRef("mine", split="6/3", n_clusters=2), Folders(data_dir=tmp_path)).info.n_clusters == 2
 
 
 def test_a_part_too_small_for_a_batch_can_be_attacked(digits: Dataset, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The formats of a user's own data, a module each. Their suffixes are here: the command line asks without torch."""
+"""The formats of a user's own data, a module each; their suffixes stand here, where no torch is needed to ask them."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ PAIRED = ".labels"  # name.labels.npy holds the labels of name.npy or name.npz
 
 @dataclass(frozen=True)
 class Reading:
-    """How a user's file is to be read, where it does not say so itself.
+    """What a user says about a file that the file does not say itself.
 
     `label_column`, `text_column`: of a table or a corpus of texts. `size`: pixels a side of a folder's images.
     """

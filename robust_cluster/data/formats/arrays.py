@@ -3,18 +3,19 @@
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 
+from robust_cluster.data.base import Array
 from robust_cluster.data.formats import PAIRED, memory
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError
 
-Array = npt.NDArray[np.generic]
 Read = tuple[tuple[Array | Matrix, ...], Array | None]
 SPARSE = {"format", "shape", "data"}  # what every .npz of scipy.sparse.save_npz holds
 MAPPED = 2**26  # bytes from which on an .npy is mapped into memory, so that --limit reads its own rows only
@@ -62,7 +63,7 @@ def read_folder(folder: Path) -> Read:
 
 
 def is_array_folder(folder: Path) -> bool:
-    """Whether `read_folder` is for this folder."""
+    """Whether a folder holds arrays, for `read_folder`, and not images."""
     return any((folder / name).is_file() for name in ("x.npy", "view_0.npy"))
 
 
@@ -103,22 +104,17 @@ def _load_sparse(path: Path) -> Matrix:
         return canonical(scipy.sparse.load_npz(path))
 
 
-class _sentences:  # noqa: N801  # read as a statement
-    """What NumPy raises about a file, as a DataError with one sentence."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError) and ("pickle" in str(error) or "Python objects" in str(error)):
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """A block in which what NumPy raises about a file becomes a DataError with one sentence."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
             raise DataError(
-                f"{self.name} holds pickled objects, which can run code and are not read",
+                f"{path.name} holds pickled objects, which can run code and are not read",
                 hint="save plain numbers: np.savez(file, x=x.astype('float32'), y=y.astype('int64'))",
             ) from error
-        if isinstance(error, ValueError | KeyError):
-            raise DataError(f"{self.name} is damaged: {error}") from error
-        if isinstance(error, OSError | EOFError | zipfile.BadZipFile | zlib.error):
-            raise DataError(f"{self.name} cannot be read or is truncated: {error}") from error
+        raise DataError(f"{path.name} is damaged: {error}") from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path.name} cannot be read or is truncated: {error}") from error

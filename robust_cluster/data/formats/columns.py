@@ -20,7 +20,7 @@ def named(name: str, columns: Sequence[str], wanted: str, flag: str) -> str:
 
 
 def only_label(name: str, columns: Sequence[str]) -> str | None:
-    """The column that is called like labels are, None where there is none. Raises: DataError when there are several."""
+    """The column called y, label, class or target, or None. Raises: DataError when there are several."""
     found = [column for column in columns if column.strip().lower() in LABEL_COLUMNS]
     if len(found) > 1:
         raise DataError(
@@ -30,5 +30,5 @@ def only_label(name: str, columns: Sequence[str]) -> str | None:
 
 
 def listed(columns: Sequence[str]) -> str:
-    """The first columns for a sentence."""
+    """The first columns, for a message."""
     return ", ".join(columns[:SHOWN]) + (", ..." if len(columns) > SHOWN else "")

@@ -1,14 +1,19 @@
 """Folders of images: a sub-folder a class, or images without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from robust_cluster.data.formats import memory
 from robust_cluster.errors import DataError, ShapeError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What torchvision's ImageFolder takes; its own list would cost the import of torchvision to see what a folder holds.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -72,7 +77,7 @@ def read(folder: Path, size: int | None = None) -> tuple[tuple[npt.NDArray[np.ui
         raise ShapeError(f"the images of {folder} must have one size, got {first} and {second}", hint="--size 64")
     width, height = (size, size) if size is not None else sizes[0]
     shape = (len(sizes), height, width) if is_gray else (len(sizes), height, width, 3)
-    memory.check(str(folder), 5 * int(np.prod(shape)), "--size with fewer pixels")  # bytes, and float32 later
+    memory.check(str(folder), 5 * int(np.prod(shape)), "--size with fewer pixels")  # a byte a value, later 4 more
     images = np.empty(shape, np.uint8)
     for row, path in enumerate(listed.paths):
         images[row] = pixels(path, "L" if is_gray else "RGB", (width, height))
@@ -81,32 +86,36 @@ def read(folder: Path, size: int | None = None) -> tuple[tuple[npt.NDArray[np.ui
 
 def pixels(path: Path, mode: str, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
     """One image as uint8, resized to `size` (width, height) where it has another. Raises: DataError."""
-    from PIL import Image  # torchvision brings it; not needed to list data sets
+    from PIL.Image import Resampling
 
-    try:
-        with Image.open(path) as image:
-            converted = image.convert(mode)
-            if size is not None and converted.size != size:
-                converted = converted.resize(size, Image.Resampling.BILINEAR)
-            return np.asarray(converted, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no readable image: {error}") from error
+    with _opened(path) as image:
+        converted = image.convert(mode)
+        if size is not None and converted.size != size:
+            converted = converted.resize(size, Resampling.BILINEAR)
+        return np.asarray(converted, dtype=np.uint8)
 
 
 def _headers(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], bool]:
     """(width, height) of each image, and whether all are grayscale. Raises: DataError."""
-    from PIL import Image
-
     sizes: list[tuple[int, int]] = []
     is_gray = True
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                sizes.append(image.size)
-                is_gray = is_gray and image.mode in ("L", "1")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} is no readable image: {error}") from error
+        with _opened(path) as image:
+            sizes.append(image.size)
+            is_gray = is_gray and image.mode in ("L", "1")
     return sizes, is_gray
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["Image.Image"]:
+    """An open image, for a block. Raises: DataError when the file, or what the block reads of it, is damaged."""
+    from PIL import Image  # torchvision brings it; not needed to list data sets
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no readable image: {error}") from error
 
 
 def _below(folder: Path) -> list[Path]:

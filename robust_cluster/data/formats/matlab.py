@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.io
 import scipy.sparse
 from scipy.io.matlab import MatReadError
 
+from robust_cluster.data.base import Array
 from robust_cluster.data.formats import memory
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError, ShapeError
 
-Array = npt.NDArray[np.generic]
 VIEWS = ("X", "x", "fea", "data")  # the variable that is taken for the views, the first that is there
 LABELS = ("Y", "y", "gt", "gnd", "truth", "truelabel", "label", "labels")
 
@@ -98,9 +97,9 @@ def _upright(path: Path, views: list[Array | Matrix], labels: Array | None) -> l
         return views
     if ends[1] == {n} or (n is None and len(ends[1]) == 1):
         return [_turned(view) for view in views]
-    labelled = "" if n is None else f" and labels {n}"
+    labeled = "" if n is None else f" and labels {n}"
     raise ShapeError(
-        f"{path.name}: all views must have the same number of samples, got {', '.join(map(str, shapes))}{labelled}"
+        f"{path.name}: all views must have the same number of samples, got {', '.join(map(str, shapes))}{labeled}"
     )
 
 

@@ -7,7 +7,7 @@ from robust_cluster.errors import DataError
 
 
 def available() -> int | None:
-    """Bytes of memory that can be had without swapping; all there are where that is not told, None where nothing is."""
+    """Bytes that can be had without swapping; where the system does not tell, all its memory, or None."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -20,7 +20,7 @@ def available() -> int | None:
 
 
 def check(name: str, needed: int, hint: str) -> None:
-    """Nothing, when `needed` bytes are there. Raises: DataError."""
+    """Raises DataError when reading `name` needs more bytes than there are."""
     there = available()
     if there is not None and needed > there:
         message = f"{name} needs {needed / 2**30:.1f} GiB of memory, {there / 2**30:.1f} GiB are available"

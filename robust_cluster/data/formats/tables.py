@@ -52,12 +52,7 @@ def _separated(path: Path) -> "pd.DataFrame":
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the first line lose values
             table = pd.read_csv(path, index_col=False, sep=separator)
-    except (
-        OSError,
-        ValueError,
-        csv.Error,
-        pd.errors.ParserWarning,
-    ) as error:  # pandas' own and Unicode's are ValueErrors
+    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:  # ValueErrors are pandas' and Unicode's
         between = "comma" if separator == "," else "tab"
         raise DataError(f"{path.name} cannot be read as {between}-separated values: {error}") from error
     _check_header(path.name, names)
@@ -112,7 +107,7 @@ def _numbers(name: str, table: "pd.DataFrame", label: str | None) -> Raw:
 
 
 def _check_header(name: str, columns: list[str]) -> None:
-    """Raises DataError where the first line or column would silently be taken for what it is not."""
+    """Raises DataError for a column without a name, and for a first line of numbers, which would be taken for names."""
     if "" in columns:
         raise DataError(f"{name}: column {columns.index('') + 1} has no name", hint="write it with index=False")
     if columns != [str(i) for i in range(len(columns))] and all(_is_number(column) for column in columns):
@@ -121,7 +116,7 @@ def _check_header(name: str, columns: list[str]) -> None:
 
 
 def _check_unique(name: str, columns: list[str]) -> None:
-    """Raises DataError where several columns have one name: which is meant could not be told."""
+    """Raises DataError where several columns have one name, for nobody could tell which is meant."""
     twice = [column for column, count in Counter(columns).items() if count > 1]
     if twice:
         raise DataError(f"{name}: columns must have different names, got several called {listed(twice)}")

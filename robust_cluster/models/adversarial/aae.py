@@ -20,22 +20,14 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    adam,
-    descend,
-)
+from robust_cluster.models.base import Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.centers import CenterModel
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, frozen, generator_loss
-from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import lloyd_pass
+from robust_cluster.nn.optim import adam, descend
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -70,15 +62,15 @@ class Config(ModelConfig):
             raise ConfigError(f"adversarial_lr must be > 0, got {self.adversarial_lr}")
 
 
-class AAE(ClusterModel):
+class AAE(CenterModel):
     """z of the embedding is the code (n, d), in the variant "softmax" [y, z] (n, K + d)."""
 
     descends_losses: ClassVar[bool] = False
+    config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         n_soft = info.n_clusters if config.variant == "softmax" else 0
         super().__init__(config, info, n_soft + latent_dim)
-        self.config: Config = config
         check_at_least(2, info, "n_clusters")
         self.n_soft = n_soft  # leading entries of the code that are y
         self.shape = single_view(info)
@@ -91,10 +83,7 @@ class AAE(ClusterModel):
             {name: perceptron([size, *config.critic, 1]) for name, size in sizes.items() if size}
         )
         glorot(self)
-        self.register_buffer("centers", torch.zeros(info.n_clusters, self.latent_dim))
-        self.register_buffer("variance", torch.ones(()))
-        self.centers: Tensor
-        self.variance: Tensor
+        self.add_centers(self.latent_dim)
 
     def encode(self, views: Views) -> Embedding:
         """The code; nothing is drawn."""
@@ -113,15 +102,15 @@ class AAE(ClusterModel):
 
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K): those of the centres, or y."""
-        return self.soft(z) if self.n_soft else center_posterior(z, self.centers, self.variance)
+        return self.soft(z) if self.n_soft else super().assign(z)
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite."""
-        return self.soft(z).log() if self.n_soft else log_center_posterior(z, self.centers, self.variance)
+        return self.soft(z).log() if self.n_soft else super().log_assign(z)
 
     def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
         """Labels (n,) of k-means fitted anew to z (n, d); None where y labels."""
-        return None if self.n_soft else kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+        return None if self.n_soft else super().refit_labels(z, seed)
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         """What each discriminator sees of a code."""
@@ -189,12 +178,10 @@ class AAE(ClusterModel):
         """k-means on the trained codes, which gives the labels."""
         self.fit_centers(embed().z, seed)
 
-    def fit_centers(self, z: Tensor, seed: int) -> None:
-        """Put the centres on those of k-means, where it labels."""
+    def fit_centers(self, z: Tensor, seed: int, *, n_init: int | None = None) -> None:
+        """Put the centers on those of k-means, where it labels."""
         if not self.n_soft:
-            centers, _, variance = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
-            self.centers.copy_(centers)
-            self.variance.fill_(variance)
+            super().fit_centers(z, seed, n_init=n_init)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Mean D of the codes per discriminator, 0.5 where they pass for draws; the mean variance of z, then 1."""

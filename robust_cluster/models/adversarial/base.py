@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from robust_cluster.models.base import Schedule
+from robust_cluster.models.schedule import Schedule
 
 
 @dataclass(frozen=True)

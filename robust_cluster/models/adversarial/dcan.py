@@ -26,22 +26,14 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.adversarial.base import SampleSchedule
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    adam,
-    descend,
-)
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.layers import glorot, perceptron
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import HardMixture, Rule
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import generator
 
@@ -105,7 +97,7 @@ class DCAN(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for data that can be pooled as asked. Raises: ConfigError."""
+        """Refuse data that cannot be pooled as asked. Raises: ConfigError."""
         image_shape(single_view(info), config)
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
@@ -128,7 +120,7 @@ class DCAN(ClusterModel):
             self.register_buffer(name, torch.zeros(()))
         self.start_variance: Tensor
         self.latent_variance: Tensor
-        self.memory: dict[str, nn.Module] = {}  # the nets as clustering found them; not in the checkpoint
+        self.note_nets()
 
     @classmethod
     def has_pretraining(cls, config: Any) -> bool:
@@ -238,29 +230,27 @@ class DCAN(ClusterModel):
             return
         z = embed().z
         self.start_variance.copy_(total_variance(z))
-        self.memory.clear()
-        self.working_state()
+        self.note_nets()
         self.measure(z)
         z = z[torch.randperm(len(z))[:START_ROWS].to(z.device)]
         centers, labels, _ = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
         self.mixture.means.copy_(centers)
         self.mixture.fit(z, labels)
 
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """The nets as clustering found them, which their displacement is measured from."""
-        if not self.memory:
-            for name in ("encoder", "discriminator"):
-                self.memory[name] = copy.deepcopy(getattr(self, name)).requires_grad_(False)
-        return {f"first_{name}": net for name, net in self.memory.items()}
+    def note_nets(self) -> None:
+        """Keep the nets as they are now: their displacement is measured from there."""
+        for name in ("encoder", "discriminator"):
+            self.fit.parts[f"first_{name}"] = copy.deepcopy(getattr(self, name)).requires_grad_(False)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Measure how far the codes have contracted and the nets have moved."""
         self.measure(embed().z)
 
     def measure(self, z: Tensor) -> None:
-        """Note the total variance of all codes z and, where the start is known, the nets' displacement."""
+        """Note the total variance of all codes z and the nets' displacement."""
         self.latent_variance.copy_(total_variance(z))
-        for name, first in self.memory.items():
+        for name in ("encoder", "discriminator"):
+            first = self.fit.parts[f"first_{name}"].to(z.device)
             self.get_buffer(f"{name}_displacement").copy_(displacement(getattr(self, name), first))
 
     def stop_reason(self) -> str | None:

@@ -16,9 +16,9 @@ from torch import Tensor
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import check_at_least
 from robust_cluster.models.autoencoder import ae_kmeans
-from robust_cluster.models.base import Embedding, Losses, Outputs, Phase, Schedule
-from robust_cluster.nn.centers import kmeans
-from robust_cluster.nn.dec import squared_distances
+from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.dec import center_distances
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.mixture import lloyd_pass
 
@@ -66,9 +66,7 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Centres of k-means on the pretrained embedding."""
         if phase == "cluster":
-            centers, _, variance = kmeans(embed().z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
-            self.centers.copy_(centers)
-            self.variance.fill_(variance)
+            self.fit_centers(embed().z, seed)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Centres are the means of what is assigned to them; one that holds nothing stays."""
@@ -90,4 +88,4 @@ class AutoencoderBasedClustering(ae_kmeans.AEKMeans):
 
 def half_squared_distance(z: Tensor, centers: Tensor) -> Tensor:
     """E 1/2 ||z - eta*||^2, eta* the nearest centre; no gradient to the centres. Shapes: z (n, d), centers (K, d)."""
-    return 0.5 * squared_distances(z, centers.detach()).min(dim=1).values.mean()
+    return 0.5 * center_distances(z, centers.detach()).min(dim=1).values.mean()

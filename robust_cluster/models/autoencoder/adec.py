@@ -22,17 +22,19 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder import dec
-from robust_cluster.models.base import Embedding, Losses, Phase, Schedule, adam
+from robust_cluster.models.base import Embedding, Losses, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adec import Turns
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.layers import perceptron
+from robust_cluster.nn.optim import adam
 from robust_cluster.nn.perceptrons import uniform_fan_in
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"alpha": "unit"}}
@@ -101,17 +103,14 @@ class ADEC(dec.DEC):
         self.register_buffer("sure_steps", torch.zeros((), dtype=torch.int64))  # steps in a row with D sure of most
         self.judgement: Tensor
         self.sure_steps: Tensor
-        self._turns = {"turns": Turns(config.phase_length, is_begun=config.discriminator_epochs == 0)}
+        self.fit.parts["turns"] = Turns(config.phase_length, is_begun=config.discriminator_epochs == 0)
         self._judged: list[Tensor] = []  # of each step of this epoch
 
     @property
     def turns(self) -> Turns:
         """Whose turn it is."""
-        return self._turns["turns"]
-
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """Targets and labels of all samples, and whose turn it is."""
-        return {**super().working_state(), **self._turns}
+        turns: Turns = self.fit.parts["turns"]
+        return turns
 
     def cluster_losses(self, x: Tensor, z: Tensor, targets: Tensor) -> Losses:
         """All terms, each with gradients to the networks that it trains: their sum can be descended as one."""

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule
-from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
+from robust_cluster.models.base import Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.centers import CenterModel
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import GaussianAutoencoder
 from robust_cluster.nn.losses import squared_error, standard_normal_kl
 
@@ -44,20 +44,17 @@ class Config(ModelConfig):
             raise ConfigError("hidden must be a list of widths such as [500, 500, 2000], got none")
 
 
-class AEKMeans(ClusterModel):
+class AEKMeans(CenterModel):
     """k-means on the means of an autoencoder's encoder."""
 
     pretrained_by: ClassVar[str | None] = "ae_kmeans"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "warmup", "recon_weight", "pretrain")
+    config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        self.config: Config = config
         self.autoencoder = GaussianAutoencoder(single_view(info), latent_dim, config.hidden)
-        self.register_buffer("centers", torch.zeros(info.n_clusters, latent_dim))
-        self.register_buffer("variance", torch.ones(()))
-        self.centers: Tensor
-        self.variance: Tensor
+        self.add_centers(latent_dim)
 
     def pretrained(self) -> nn.Module:
         """The autoencoder."""
@@ -72,28 +69,14 @@ class AEKMeans(ClusterModel):
         """One view (n, *shape)."""
         return (self.autoencoder.decode(z),)
 
-    def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K) whose argmax is the nearest centre."""
-        return center_posterior(z, self.centers, self.variance)
-
-    def log_assign(self, z: Tensor) -> Tensor:
-        """Logarithms (n, K) of `assign`, none of them infinite."""
-        return log_center_posterior(z, self.centers, self.variance)
-
-    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
-        """Labels (n,) of k-means fitted anew to z (n, d)."""
-        return kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
-
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """The autoencoder's loss; k-means itself is not trained by descent."""
         return autoencoder_losses(self.autoencoder, batch.views[0], self.config)
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit the centres on the embedding."""
+        """Fit the centers on the embedding."""
         if phase == "cluster":
-            centers, _, variance = kmeans(embed().z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
-            self.centers.copy_(centers)
-            self.variance.fill_(variance)
+            self.fit_centers(embed().z, seed)
 
 
 def autoencoder_losses(autoencoder: GaussianAutoencoder, x: Tensor, config: Config) -> Losses:

@@ -19,10 +19,12 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder import ae_kmeans
 from robust_cluster.models.autoencoder.ae_kmeans import autoencoder_losses, single_view
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Phase, Schedule, adam
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.layers import GaussianAutoencoder, glorot, perceptron
 from robust_cluster.nn.losses import mixture_prior_kl, negative_entropy, squared_error
+from robust_cluster.nn.optim import adam
 
 MODES = {"paper": {"cluster": {"epochs": 50, "batch_size": 100, "steps_per_epoch": None, "window": 0}}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -68,7 +70,7 @@ class ConvAE(ClusterModel):
 
     version: ClassVar[int] = 2
     pretrained_by: ClassVar[str | None] = "ae_kmeans"
-    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "warmup", "recon_weight", "pretrain")
+    pretrain_fields: ClassVar[tuple[str, ...]] = ae_kmeans.AEKMeans.pretrain_fields
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)

@@ -13,7 +13,7 @@ tells how many agree.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,11 +25,13 @@ from torch.optim import Adadelta, Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, adam
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import squared_error
-from robust_cluster.nn.mixture import GaussianMixture
+from robust_cluster.nn.mixture import Codes, GaussianMixture
+from robust_cluster.nn.optim import adam
 from robust_cluster.nn.precision import precision
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -76,7 +78,7 @@ class DCGMM(ClusterModel):
         self.mixture = GaussianMixture(info.n_clusters, latent_dim, config.ridge)
         self.register_buffer("residual", torch.zeros(()))
         self.register_buffer("agreement", torch.ones(()))
-        self.memory: dict[str, nn.Module] = {}  # y and u of every sample; not in the checkpoint
+        self.fit.parts["codes"] = Codes(info.n_samples, latent_dim)
 
     def pretrained(self) -> nn.Module:
         """Encoder and decoder."""
@@ -91,9 +93,11 @@ class DCGMM(ClusterModel):
         """One view (n, *shape)."""
         return (self.decoder(z).unflatten(1, self.shape),)
 
-    def training_labels(self) -> Tensor | None:
-        """Labels (n,) of the mixture at y, None for a model that was loaded."""
-        return self.labels(self.memory["codes"].get_buffer("y")) if self.memory else None
+    @property
+    def codes(self) -> Codes:
+        """y and u of every sample, on the model's device."""
+        kept: Codes = self.fit.parts["codes"]
+        return kept.to(self.mixture.means.device)
 
     def assign(self, z: Tensor) -> Tensor:
         """gamma (n, K) at z."""
@@ -114,9 +118,8 @@ class DCGMM(ClusterModel):
 
     def targets(self, z: Tensor, batch: Batch) -> Tensor:
         """y + u (n, d) of the batch; where there is no round to take them from (a defense), y of z itself and u = 0."""
-        if self.memory:
-            codes = self.memory["codes"]
-            return codes.get_buffer("y")[batch.index] + codes.get_buffer("u")[batch.index]
+        if self.codes.is_begun:
+            return self.codes.y[batch.index] + self.codes.u[batch.index]
         with torch.no_grad(), precision("highest"):
             return self.mixture.pull(z, self.assign(z), self.config.rho)
 
@@ -132,18 +135,11 @@ class DCGMM(ClusterModel):
         z = embed().z
         _, labels, _ = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
         self.mixture.fit(z, F.one_hot(labels, self.info.n_clusters).to(z.dtype))
-        self.memory = {"codes": codes(z)}
-
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """y and u of every sample."""
-        if not self.memory:
-            self.memory = {"codes": codes(self.mixture.means.new_zeros(self.info.n_samples, self.latent_dim))}
-        return self.memory
+        self.codes.begin(z)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """The rest of the round: gamma, y, the mixture, u."""
-        z, state = embed().z, self.working_state()["codes"]
-        y, u = state.get_buffer("y"), state.get_buffer("u")
+        z, y, u = embed().z, self.codes.y, self.codes.u
         gamma = self.assign(y)
         y.copy_(self.mixture.pull(z - u, gamma, self.config.rho))
         self.mixture.fit(y, gamma)
@@ -151,6 +147,11 @@ class DCGMM(ClusterModel):
         agreement = (self.labels(y) == self.labels(z)).to(z.dtype).mean()
         self.get_buffer("agreement").copy_(agreement)
         self.get_buffer("residual").copy_((y - z).norm(dim=1).mean())
+
+    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """The method's own labels: the mixture's at y."""
+        if self.codes.is_begun:
+            self.fit.labels = self.labels(self.codes.y)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Of the last round mean ||y - f(x)|| and the share of samples labelled alike at both; least weight."""
@@ -161,11 +162,3 @@ class DCGMM(ClusterModel):
             "smallest_variance": float(variances.min()),
             "smallest_weight": float(self.mixture.weights.min()),
         }
-
-
-def codes(z: Tensor) -> nn.Module:
-    """A module with the buffers y = z and u = 0, each (n, d)."""
-    state = nn.Module()
-    state.register_buffer("y", z.detach().clone())
-    state.register_buffer("u", torch.zeros_like(z))
-    return state

@@ -25,23 +25,15 @@ from torch.optim import SGD, Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    adam,
-    descend,
-)
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn import interpolation
 from robust_cluster.nn.adversarial import frozen
 from robust_cluster.nn.augment import random_affine
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.dec import SelfTraining, clustering_kl, student_t
 from robust_cluster.nn.layers import perceptron
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.perceptrons import MirroredAutoencoder, uniform_fan_in
 
 # 130,000 iterations (ADEC, sec. 5)
@@ -132,7 +124,7 @@ class DEC(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, where the data are images if they are to be augmented. Raises: ConfigError."""
+        """Refuse vectors where images are to be rotated and shifted. Raises: ConfigError."""
         augmented_phases(config, info)
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
@@ -151,17 +143,13 @@ class DEC(ClusterModel):
         self.register_buffer("changed", torch.ones(()))  # share of labels that changed between the last two
         self.frequencies: Tensor
         self.changed: Tensor
-        # in a dict, which keeps it out of the checkpoint
-        self._outside = {"self_training": SelfTraining(info.n_samples, info.n_clusters)}
+        self.fit.parts["self_training"] = SelfTraining(info.n_samples, info.n_clusters)
 
     @property
     def self_training(self) -> SelfTraining:
         """Targets and labels of all samples, on the model's device."""
-        return self._outside["self_training"].to(self.centers.device)
-
-    def working_state(self) -> Mapping[str, nn.Module]:
-        """Targets and labels of all samples."""
-        return {"self_training": self.self_training}
+        kept: SelfTraining = self.fit.parts["self_training"]
+        return kept.to(self.centers.device)
 
     def pretrained(self) -> nn.Module:
         """The autoencoder, with its scale and the seed of k-means."""

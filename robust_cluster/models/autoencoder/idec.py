@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from robust_cluster.errors import check_at_least
 from robust_cluster.models.autoencoder import dec
-from robust_cluster.models.base import Losses, Phase, Schedule
+from robust_cluster.models.base import Losses, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.dec import clustering_kl
 
 MODES: dict[str, dict[str, Any]] = {"star": {**dec.STAR, "gamma": 0.01}, "paper": dec.PAPER}

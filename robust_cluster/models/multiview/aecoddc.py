@@ -13,8 +13,9 @@ from torch import nn
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import Losses, Outputs, Schedule
+from robust_cluster.models.base import Losses, Outputs
 from robust_cluster.models.multiview import comvc, simvc
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.contrastive import all_pairs
 from robust_cluster.nn.multiview import CnnSmallDecoder
 

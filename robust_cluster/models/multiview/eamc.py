@@ -17,11 +17,13 @@ from torch.optim import Adam, Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import Embedding, Losses, Outputs, Phase, Schedule, descend
+from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
 from robust_cluster.models.multiview import simvc
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.ddc import ddc_terms, gaussian_kernel
 from robust_cluster.nn.layers import perceptron
 from robust_cluster.nn.multiview import cnn_small_features
+from robust_cluster.nn.optim import descend
 
 MODES = simvc.MODES
 PROFILES: dict[str, dict[str, Any]] = {

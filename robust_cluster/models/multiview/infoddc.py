@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import Losses, Outputs, Schedule
+from robust_cluster.models.base import Losses, Outputs
 from robust_cluster.models.multiview import simvc
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.information import invariant_information
 
 MODES = {"paper": {**simvc.MODES["paper"], "self_pairs": True}}

@@ -21,10 +21,12 @@ from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
-from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.centers import CenterModel
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.losses import standard_normal_kl
 from robust_cluster.nn.multiview import CnnSmallDecoder, CnnSmallEncoder, cnn_small_features
+from robust_cluster.nn.optim import descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"kl_scale": "framework", "max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -59,19 +61,19 @@ class Config(ModelConfig):
             raise ConfigError(f"temperature and max_norm must be > 0, got {self.temperature} and {self.max_norm}")
 
 
-class MultiVAE(ClusterModel):
+class MultiVAE(CenterModel):
     """z of the embedding is [alpha, mu^1 .. mu^V] (n, K + V * continuous), per_view the encoders' features (n, d_v).
 
     alpha (n, K) are the probabilities of the discrete code. `latent_dim` sets no size. One view will do, views may be
     of different sizes. `code_steps` counts the training steps that the capacities grow with.
     """
 
-    straight_through: ClassVar[bool] = True  # see `corners`
+    straight_through: ClassVar[bool] = True  # see `points`
+    config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
-        super().__init__(config, info, latent_dim)
-        self.config: Config = config
         n_clusters, hidden, n_views = info.n_clusters, config.hidden, len(info.shapes)
+        super().__init__(config, info, n_clusters + n_views * config.continuous)
         sizes = [cnn_small_features(shape) for shape in info.shapes]
         self.encoders = nn.ModuleList(CnnSmallEncoder(shape[0]) for shape in info.shapes)
         self.bodies = nn.ModuleList(nn.Sequential(nn.Linear(size, hidden), nn.ReLU()) for size in sizes)
@@ -87,12 +89,9 @@ class MultiVAE(ClusterModel):
             for size, shape in zip(sizes, info.shapes, strict=True)
         )
         self.register_buffer("code_steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("centers", torch.zeros(n_clusters, n_clusters + n_views * config.continuous))
-        self.register_buffer("variance", torch.ones(()))
+        self.add_centers(self.latent_dim)
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
         self.code_steps: Tensor
-        self.centers: Tensor
-        self.variance: Tensor
         self.is_fitted: Tensor
 
     def represent(self, views: Views) -> tuple[Views, Views, Tensor]:
@@ -107,7 +106,7 @@ class MultiVAE(ClusterModel):
         means = [mean(body) for mean, body in zip(self.means, bodies, strict=True)]
         return Embedding(torch.cat([log_alpha.exp(), *means], dim=1), features)
 
-    def corners(self, z: Tensor) -> Tensor:
+    def points(self, z: Tensor) -> Tensor:
         """z with alpha rounded to the one-hot c of its largest entry; the gradient is that of alpha."""
         alpha, means = z.split([self.info.n_clusters, z.shape[1] - self.info.n_clusters], dim=1)
         code = F.one_hot(alpha.argmax(dim=1), self.info.n_clusters).to(z.dtype)
@@ -118,7 +117,7 @@ class MultiVAE(ClusterModel):
         if not self.is_fitted:
             alpha = z[:, : self.info.n_clusters].clamp_min(1e-12)
             return alpha / alpha.sum(dim=1, keepdim=True)
-        return center_posterior(self.corners(z), self.centers, self.variance)
+        return super().assign(z)
 
     def knows_labels(self) -> bool:
         """Not before k-means: until then they are the discrete code's."""
@@ -126,13 +125,7 @@ class MultiVAE(ClusterModel):
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite once k-means is fitted."""
-        if not self.is_fitted:
-            return super().log_assign(z)
-        return log_center_posterior(self.corners(z), self.centers, self.variance)
-
-    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
-        """Labels (n,) of k-means fitted anew to [c, mu]."""
-        return kmeans(self.corners(z), self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+        return super().log_assign(z) if self.is_fitted else ClusterModel.log_assign(self, z)
 
     def consensus(self, embedding: Embedding) -> Tensor:
         """alpha (n, K), the part of z that the views share."""
@@ -140,7 +133,7 @@ class MultiVAE(ClusterModel):
 
     def decode(self, z: Tensor) -> Views:
         """The views (n, *shape_v) of c and mu^v."""
-        code, *means = self.corners(z).split([self.info.n_clusters, *[self.config.continuous] * len(self.means)], dim=1)
+        code, *means = self.points(z).split([self.info.n_clusters, *[self.config.continuous] * len(self.means)], dim=1)
         return self.decoded(tuple(means), code)
 
     def decoded(self, continuous: Views, code: Tensor) -> Views:
@@ -194,10 +187,7 @@ class MultiVAE(ClusterModel):
 
         The centres are those of the data it was trained on: an attack on another half is scored with these.
         """
-        z = self.corners(embed().z)
-        centers, _, variance = kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
-        self.centers.copy_(centers)
-        self.variance.fill_(variance)
+        self.fit_centers(embed().z, seed)
         self.is_fitted.fill_(True)
 
     def health(self, embedding: Embedding) -> dict[str, float]:

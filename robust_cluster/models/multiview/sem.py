@@ -21,11 +21,14 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.metrics.nmi import nmi
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
-from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
+from robust_cluster.models.base import Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.centers import CenterModel
+from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.contrastive import info_nce
 from robust_cluster.nn.ddc import squared_distances
 from robust_cluster.nn.layers import perceptron
+from robust_cluster.nn.optim import descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"reset_adam": True, "max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -71,7 +74,7 @@ class Config(ModelConfig):
             )
 
 
-class SEM(ClusterModel):
+class SEM(CenterModel):
     """z of the embedding is [Z^1 .. Z^V] (n, V * projected), per_view the H^v (n, features); `latent_dim` sets no size.
 
     Views are vectors or flattened images, of any sizes. `pair_weights` is W (V, V). The decoders take the H^v, which Z
@@ -80,10 +83,10 @@ class SEM(ClusterModel):
 
     pretrained_by: ClassVar[str | None] = "sem"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "features", "reconstruct", "pretrain")
+    config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        self.config: Config = config
         n_views = len(info.shapes)
         if n_views < 2:
             raise ConfigError(f"a multi-view method needs at least 2 views, {info.name} has 1", hint="rc ls data")
@@ -92,12 +95,9 @@ class SEM(ClusterModel):
         self.decoders = nn.ModuleList(perceptron(sizes[::-1]) for sizes in widths)
         self.projections = nn.ModuleList(nn.Linear(config.features, config.projected) for _ in widths)
         self.register_buffer("pair_weights", torch.ones(n_views, n_views))
-        self.register_buffer("centers", torch.zeros(info.n_clusters, n_views * config.projected))
-        self.register_buffer("variance", torch.ones(()))
+        self.add_centers(n_views * config.projected)
         self.register_buffer("is_new_epoch", torch.zeros((), dtype=torch.bool))
         self.pair_weights: Tensor
-        self.centers: Tensor
-        self.variance: Tensor
         self.is_new_epoch: Tensor
 
     def pretrained(self) -> nn.Module:
@@ -116,18 +116,6 @@ class SEM(ClusterModel):
         """[Z^1 .. Z^V] and the H^v."""
         per_view = self.represent(views)
         return Embedding(torch.cat(self.project(per_view), dim=1), per_view)
-
-    def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K) whose argmax is the nearest of k-means' centres."""
-        return center_posterior(z, self.centers, self.variance)
-
-    def log_assign(self, z: Tensor) -> Tensor:
-        """Logarithms (n, K) of `assign`, none of them infinite."""
-        return log_center_posterior(z, self.centers, self.variance)
-
-    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
-        """Labels (n,) of k-means fitted anew to z (n, d)."""
-        return kmeans(z, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
 
     def forward(self, views: Views) -> Outputs:
         """One pass; `decoded` are the views reconstructed from the H^v."""
@@ -178,7 +166,7 @@ class SEM(ClusterModel):
                 raise ConfigError("a contrastive loss needs batches of at least 2 samples, got 1", hint=hint)
             embedding = embed()
             self.weigh(embedding.per_view, seed)
-            self.fit_centers(embedding.z, 1, seed)
+            self.fit_centers(embedding.z, seed, n_init=1)
             self.is_new_epoch.fill_(True)
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
@@ -190,7 +178,7 @@ class SEM(ClusterModel):
         if epoch % length == 0 and epoch < self.config.cluster.epochs:
             z = embed().z
             self.weigh(z.split(self.config.projected, dim=1), seed)
-            self.fit_centers(z, 1, seed)
+            self.fit_centers(z, seed, n_init=1)
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit k-means to Z; SEM's code takes mini-batch k-means for more than 10,000 rows, here all count.
@@ -198,7 +186,7 @@ class SEM(ClusterModel):
         The centres are those of the data it was trained on: an attack on another half is scored with these.
         """
         if phase == "cluster":
-            self.fit_centers(embed().z, self.config.n_init, seed)
+            self.fit_centers(embed().z, seed)
 
     def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """One update; with `reset_adam` from fresh moments where an epoch begins."""
@@ -221,12 +209,6 @@ class SEM(ClusterModel):
             first = [view[:MMD_ROWS] for view in per_view]
             rows = [[math.exp(-float(squared_mmd(left, right))) for right in first] for left in first]
         self.pair_weights.copy_(torch.tensor(rows))
-
-    def fit_centers(self, z: Tensor, n_init: int, seed: int) -> None:
-        """Set centres and variance to those of k-means on z (n, V * projected)."""
-        centers, _, variance = kmeans(z, self.info.n_clusters, n_init=n_init, seed=seed)
-        self.centers.copy_(centers)
-        self.variance.fill_(variance)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """The mean weight of a pair of different views."""

@@ -14,9 +14,11 @@ from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase, Schedule, descend
+from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.ddc import ddc_terms, gaussian_kernel
 from robust_cluster.nn.multiview import ClusterHead, CnnSmallEncoder, WeightedMean, cnn_small_features
+from robust_cluster.nn.optim import descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -94,7 +96,7 @@ class SiMVC(ClusterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for batches of at least as many samples as clusters. Raises: ConfigError."""
+        """Refuse batches of fewer samples than clusters. Raises: ConfigError."""
         schedule, n, n_clusters = config.cluster, info.n_samples, info.n_clusters
         size = schedule.batch(n)
         if size < n_clusters:
@@ -105,7 +107,7 @@ class SiMVC(ClusterModel):
             )
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Nothing to prepare. Raises: ConfigError for batches of fewer samples than clusters."""
+        """Refuse data that were not checked when the run was planned. Raises: ConfigError."""
         if phase == "cluster":
             self.check(self.config, self.info)
 

@@ -6,8 +6,8 @@ singular on images.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -15,42 +15,38 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from robust_cluster.data.base import DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase, Schedule
-from robust_cluster.nn.layers import flat
+from robust_cluster.data.base import DataInfo
+from robust_cluster.errors import check_at_least
+from robust_cluster.models.base import Embedding, Phase
+from robust_cluster.models.shallow.base import Shallow, ShallowConfig
 from robust_cluster.nn.mixture import diagonal_log_joint, full_log_joint
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"n_init": 1}}
 
 
 @dataclass(frozen=True)
-class Config(ModelConfig):
+class Config(ShallowConfig):
     """Hyper-parameters of the mixture."""
 
     covariance: Literal["diag", "full"] = "diag"  # of every component
     ridge: float = 1e-6  # added to every variance, times the data's mean variance
     max_iter: int = 200  # EM passes
     n_init: int = 10  # restarts from k-means, the highest likelihood counts
-    cluster: Schedule = field(default_factory=lambda: Schedule(epochs=0))  # fitted by start(), not by descent
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "n_init", "max_iter")
         check_at_least(0, self, "ridge")
-        if self.cluster.epochs:
-            raise ConfigError(f"gmm is not trained by descent: cluster.epochs must be 0, got {self.cluster.epochs}")
+        super().__post_init__()
 
 
-class GMM(ClusterModel):
+class GMM(Shallow):
     """The embedding is the data; soft labels are the components' posterior."""
 
-    is_identity: ClassVar[bool] = True
+    config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        self.config: Config = config
         check_at_least(2, info, "n_clusters")
-        self.sizes = [torch.Size(shape).numel() for shape in info.shapes]
         n_clusters, size = info.n_clusters, sum(self.sizes)
         is_full = config.covariance == "full"
         self.register_buffer("weights", torch.full((n_clusters,), 1 / n_clusters))
@@ -61,15 +57,6 @@ class GMM(ClusterModel):
         self.weights: Tensor
         self.means: Tensor
         self.spread: Tensor
-
-    def encode(self, views: Views) -> Embedding:
-        """The data themselves, views side by side: z (n, sum of sizes)."""
-        return Embedding(flat(views), tuple(view.flatten(1) for view in views))
-
-    def decode(self, z: Tensor) -> Views:
-        """The views that z (n, sum of sizes) is made of."""
-        parts = z.split(self.sizes, dim=1)
-        return tuple(part.unflatten(1, shape) for part, shape in zip(parts, self.info.shapes, strict=True))
 
     def log_joint(self, z: Tensor) -> Tensor:
         """ln w_k + ln N(z; m_k, S_k) up to a constant, (n, K)."""

@@ -21,7 +21,7 @@ from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import Embedding, Losses, Phase
 from robust_cluster.models.variational import vade
-from robust_cluster.models.variational.vae_kmeans import check_hidden
+from robust_cluster.models.variational.base import check_hidden
 from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import perceptron
 from robust_cluster.nn.tsne import check_perplexity, joint_probabilities, locality_kl
@@ -89,7 +89,7 @@ class LPVDN(vade.VaDE):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, where a batch has enough samples for the perplexity. Raises: ConfigError."""
+        """Refuse what VaDE does, and batches of too few samples for the perplexity. Raises: ConfigError."""
         super().check(config, info)
         if config.alpha1:
             n = config.cluster.batch(info.n_samples)

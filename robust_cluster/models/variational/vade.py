@@ -17,18 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.models.base import (
-    ClusterModel,
-    Embedding,
-    Losses,
-    ModelConfig,
-    Outputs,
-    Phase,
-    Schedule,
-    StepwiseSchedule,
-)
-from robust_cluster.models.variational.vae_kmeans import Output, check_hidden, check_output, new_network
+from robust_cluster.data.base import Batch, DataInfo
+from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
+from robust_cluster.models.schedule import Schedule, StepwiseSchedule
+from robust_cluster.models.variational.base import Variational, VariationalConfig
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.variational import MixturePrior, component_kl, prior_kl
 
@@ -52,51 +44,32 @@ N_INIT = 10  # k-means restarts
 
 
 @dataclass(frozen=True)
-class Config(ModelConfig):
+class Config(VariationalConfig):
     """Hyper-parameters of VaDE; `mode` chooses a column of LPVDN's Table 4."""
 
     mode: Literal["images", "reuters", "reuters10k"] = "images"
-    hidden: tuple[int, ...] = (500, 500, 2000)  # widths of the encoder, mirrored in the decoder; the paper
-    output: Output = "auto"  # of the decoder; auto: sigmoid for data in [0, 1], else linear
     pretrain: Schedule = field(default_factory=lambda: Schedule(epochs=50, batch_size=800))  # LPVDN's code
     cluster: Schedule = field(
         default_factory=lambda: StepwiseSchedule(epochs=300, batch_size=800, lr=2e-3, lr_decay=0.95, lr_epochs=10)
     )
 
-    def __post_init__(self) -> None:
-        check_hidden(self.hidden)
 
-
-class VaDE(ClusterModel):
+class VaDE(Variational):
     """The autoencoder and its mixture prior; z of the embedding is mu~."""
 
     scores_refit: ClassVar[bool] = True
     pretrained_by: ClassVar[str | None] = "vade"
     pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "output", "pretrain")
 
+    config: Config
+
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        self.config: Config = config
-        self.network = new_network(config.hidden, config.output, info, latent_dim)
         self.prior = MixturePrior(info.n_clusters, latent_dim)
-
-    @classmethod
-    def check(cls, config: Any, info: DataInfo) -> None:
-        """Nothing, for data that its decoder can give. Raises: ConfigError."""
-        check_output(config.output, info)
 
     def pretrained(self) -> nn.Module:
         """The autoencoder; its log-variance head is untrained."""
         return self.network
-
-    def encode(self, views: Views) -> Embedding:
-        """Mean and log-variance of the posterior, each (n, J)."""
-        mean, log_var = self.network.encode(views[0])
-        return Embedding(mean, (mean,), log_var)
-
-    def decode(self, z: Tensor) -> Views:
-        """One view (n, *shape)."""
-        return (self.network.decode(z),)
 
     def assign(self, z: Tensor) -> Tensor:
         """gamma (n, K) of z (n, J)."""

@@ -21,25 +21,24 @@ import torch
 from filelock import FileLock
 
 from robust_cluster import discover
-from robust_cluster.data.base import DataInfo, Dataset, Labels, Places, Raw
-from robust_cluster.data.places import hash_of
+from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw
+from robust_cluster.data.sources import hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
 
-Array = npt.NDArray[np.generic]
 Kind = Literal["prepared", "imported"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-VERSION = 1  # of the arrays; raised when the preparation gives other numbers
+VERSION = 1  # of the copies: raised when the preparation gives other numbers
 ABOUT = "about.json"
 PARTS = ("starts", "columns", "values")  # of a sparse view
 NEW = ".new-"  # begins the names of folders that are being written
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of an import
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # that a user may give an import
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of the store and what its `about.json` says."""
+    """A folder of the cache and what its `about.json` says."""
 
     folder: Path
     about: Mapping[str, Any]
@@ -55,7 +54,7 @@ class Entry:
         return cast(Labels, self.array("labels")) if "labels" in self.about["arrays"] else None
 
     def array(self, name: str) -> Array:
-        """The array of `mapped`, which does not tell that it is. Raises: DataError."""
+        """The array of `mapped` as a plain one, which does not show that it is mapped. Raises: DataError."""
         return np.asarray(self.mapped(name))
 
     def mapped(self, name: str) -> Array:
@@ -68,7 +67,7 @@ class Entry:
             ) from error
 
     def verify(self) -> None:
-        """Nothing, when every array has the digest that it was written with. Raises: DataError."""
+        """Raises DataError when a file's bytes are not those that were written."""
         for name, expected in self.about["arrays"].items():
             path = self.folder / f"{name}.npy"
             found = hash_of(path) if path.is_file() else "no file"
@@ -79,12 +78,12 @@ class Entry:
                 )
 
 
-def prepared(ref: DataRef, places: Places, sources: Sequence[Path] | None) -> Entry | None:
-    """What `write` kept of `ref`, None where there is nothing or the files that it was made of have changed.
+def prepared(ref: DataRef, folders: Folders, sources: Sequence[Path] | None) -> Entry | None:
+    """The copy of `ref` that `write` has kept, None where there is none or the files that it was made of have changed.
 
-    `sources`: the files that it would be read from now; None where they are gone, for which the copy stands in.
+    `sources`: the files that `ref` would be read from now; None where they are gone and the copy stands in for them.
     """
-    entry = _entry(_folder(ref, places))
+    entry = _entry(_folder(ref, folders))
     if entry is None or (sources is not None and entry.about["sources"] != fingerprint(sources)):
         return None
     return entry
@@ -100,59 +99,48 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
     return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"])
 
 
-def write(dataset: Dataset, places: Places, sources: Sequence[Path]) -> Entry:
-    """Keep a data set as it was prepared, in the place of an older one. Raises: DataError when it cannot be written.
+def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
+    """Keep a data set as it was prepared; it replaces an older copy. Raises: DataError when it cannot be written.
 
     Images in [0, 1] that are bytes divided by 255 are kept as bytes, everything else as float32.
     """
-    arrays: dict[str, Array] = {}
-    for i, view in enumerate(dataset.views):
-        if isinstance(view, SparseView):
-            parts = (view.starts, view.columns, view.values)
-            arrays |= {f"view_{i}_{part}": array.numpy() for part, array in zip(PARTS, parts, strict=True)}
-        else:
-            arrays[f"view_{i}"] = _smallest(view.numpy())
-    if dataset.labels is not None:
-        arrays["labels"] = dataset.labels
+    views = [
+        (view.starts.numpy(), view.columns.numpy(), view.values.numpy())
+        if isinstance(view, SparseView)
+        else _smallest(view.numpy())
+        for view in dataset.views
+    ]
     about = {
         "ref": asdict(_choices(dataset.ref)),
         "info": asdict(dataset.info),
         "source": dataset.source,
         "sources": fingerprint(sources),
     }
-    return _write(_folder(dataset.ref, places), arrays, about)
+    return _write(_folder(dataset.ref, folders), _named(views, dataset.labels), about)
 
 
-def write_import(name: str, raw: Raw, places: Places, *, force: bool = False) -> Entry:
-    """Keep a user's arrays under a name of theirs, as they were read. Raises: ConfigError, DataError.
+def write_import(name: str, raw: Raw, folders: Folders, *, force: bool = False) -> Entry:
+    """Keep a user's arrays, as they were read, under a name of the user's choice. Raises: ConfigError, DataError.
 
-    `force`: in the place of an older import.
+    `force`: replace an older import of that name.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"--name must be lower-case letters, digits and . _ -, got {name!r}")
     if name in discover.names("data"):
         raise ConfigError(f"--name {name} is the name of a built-in data set", hint="choose another one")
-    folder = places.cache / "imported" / name
+    folder = folders.cache / "imported" / name
     if folder.exists() and not force:
         raise ConfigError(f"there is an imported data set {name} already", hint="--force replaces it")
-    arrays: dict[str, Array] = {}
-    for i, view in enumerate(raw.views):
-        if isinstance(view, np.ndarray):
-            arrays[f"view_{i}"] = view
-        else:
-            whole = canonical(view)
-            parts = (whole.indptr, whole.indices, whole.data)
-            arrays |= {f"view_{i}_{part}": array for part, array in zip(PARTS, parts, strict=True)}
-    if raw.labels is not None:
-        arrays["labels"] = raw.labels
+    whole = [view if isinstance(view, np.ndarray) else canonical(view) for view in raw.views]
+    views = [view if isinstance(view, np.ndarray) else (view.indptr, view.indices, view.data) for view in whole]
     shapes = [view.shape for view in raw.views]
     about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
-    return _write(folder, arrays, about)
+    return _write(folder, _named(views, raw.labels), about)
 
 
-def read_import(name: str, places: Places) -> Raw:
+def read_import(name: str, folders: Folders) -> Raw:
     """The arrays that were imported under a name, mapped into memory. Raises: DataError."""
-    entry = _entry(places.cache / "imported" / name)
+    entry = _entry(folders.cache / "imported" / name)
     if entry is None:
         raise DataError(f"there is no imported data set {name}", hint="rc data import PATH --name NAME")
     about = entry.about
@@ -168,22 +156,22 @@ def read_import(name: str, places: Places) -> Raw:
     return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"])
 
 
-def entries(kind: Kind, places: Places) -> list[Entry]:
-    """Every whole folder of a kind, by name."""
-    found = (_entry(path.parent) for path in sorted((places.cache / kind).glob(f"*/{ABOUT}")))
+def entries(kind: Kind, folders: Folders) -> list[Entry]:
+    """Every whole entry of a kind, in the order of their names."""
+    found = (_entry(path.parent) for path in sorted((folders.cache / kind).glob(f"*/{ABOUT}")))
     return [entry for entry in found if entry is not None]
 
 
-def imports(places: Places) -> dict[str, Path]:
+def imports(folders: Folders) -> dict[str, Path]:
     """Name -> `about.json` of the imported data sets."""
-    return {entry.folder.name: entry.folder / ABOUT for entry in entries("imported", places)}
+    return {entry.folder.name: entry.folder / ABOUT for entry in entries("imported", folders)}
 
 
 def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
-    """Of each file or folder its name, number of files, bytes and newest time of change: equal while none has changed.
+    """For each file or folder its name, number of files, bytes and newest time of change: equal while none has changed.
 
-    A folder also has a digest of the name, size and time of every file in it, so that one which is renamed, moved to
-    another class or replaced by an older one is noticed.
+    A folder also gets a digest over the name, size and time of every file in it, which notices a file that is renamed,
+    moved to another class or replaced by an older one.
     """
     found: list[list[str | int]] = []
     for path in sources:
@@ -198,19 +186,30 @@ def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
     return found
 
 
+def _named(views: Sequence[Array | tuple[Array, ...]], labels: Array | None) -> dict[str, Array]:
+    """The arrays by the names of their files: view_0 (a sparse view's parts: view_0_starts, ...), ..., labels."""
+    arrays: dict[str, Array] = {}
+    for i, view in enumerate(views):
+        if isinstance(view, np.ndarray):
+            arrays[f"view_{i}"] = view
+        else:
+            arrays |= {f"view_{i}_{part}": array for part, array in zip(PARTS, view, strict=True)}
+    return arrays if labels is None else {**arrays, "labels": labels}
+
+
 def _choices(ref: DataRef) -> DataRef:
-    """The ref without what does not change the arrays: the number of clusters and the split."""
+    """The ref without its number of clusters and its split, which do not change the arrays."""
     return replace(ref, n_clusters=None, split=None)
 
 
-def _folder(ref: DataRef, places: Places) -> Path:
+def _folder(ref: DataRef, folders: Folders) -> Path:
     chosen = _choices(ref)
     content = json.dumps({"version": VERSION, **asdict(chosen)}, sort_keys=True)
-    return places.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return folders.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _entry(folder: Path) -> Entry | None:
-    """What is in a folder, None where there is nothing whole of this version. Raises: DataError for a damaged file."""
+    """The entry in a folder, None where none of this version is whole. Raises: DataError for a damaged `about.json`."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -251,7 +250,7 @@ def _write(folder: Path, arrays: Mapping[str, Array], about: Mapping[str, Any]) 
 
 
 def _smallest(view: Array) -> Array:
-    """The bytes whose 255th parts the values are, or the view itself."""
+    """The view as bytes, where every value is a byte divided by 255, to the bit; else the view itself."""
     if not 0 <= view.min() <= view.max() <= 1:
         return view
     bytes_ = np.rint(cast(npt.NDArray[np.float32], view) * np.float32(255)).astype(np.uint8)

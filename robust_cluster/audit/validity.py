@@ -1,4 +1,4 @@
-"""Checks 18 to 26: whether what is claimed of a model or a defense follows from the numbers."""
+"""Checks 18 to 26: whether the numbers support what is concluded from them about a model or a defense."""
 
 import copy
 import math
@@ -11,27 +11,28 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Certificate, Evidence, Status, Verdict, lightened, not_run
+from robust_cluster.audit.base import ACC_KEPT, FLIP, Certificate, Evidence, Status, Verdict, lightened, not_run
 from robust_cluster.audit.mechanics import ROUNDING, UNBOUNDED
 from robust_cluster.audit.strength import STILL
 from robust_cluster.data.base import Views
+from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy_under, chance_accuracy, match
 from robust_cluster.metrics.ari import ari
 from robust_cluster.models.base import ClusterModel, Embedding
 
 PLANTED_ROWS = 40  # samples, each with a head of its own
-PLANTED_SHARE = 0.95  # that must be found
-PLANTED_AT = 0.9  # of the way to the planted point's representation the cluster changes
+PLANTED_SHARE = 0.95  # of the planted points must be found
+PLANTED_AT = 0.9  # of the way to the planted point's representation, where the cluster changes
 PLANTED_SCALE = 10.0  # log units from the clean point to the planted one
 FAR = -30.0  # log units of clusters that take no part
-TWIN_FLIPS = 0.9  # "near the floor" where there are no labels
+TWIN_FLIPS = 0.9  # the flip rate at which an undefended model counts as broken
 REFITS = 3
-AGREEMENT = (0.99, 0.95)  # of surrogate and head: below the first warn, below the second fail
+AGREEMENT = (0.99, 0.95)  # of surrogate and head: the check warns below the first, fails below the second
 CERTIFIED_ROWS = 200
 SMOOTHED_DRAWS = 400
 CONTRADICTED = 1e-4  # p of the votes at a moved point, were the certified cluster still the most frequent
 SEEDS = (3, 2)  # of the model, of the attack
-LARGE = 0.05  # of ACC that noise of that size costs
+LARGE = 0.05  # of ACC: where noise costs more, eps is large
 
 
 class PlantedHead(ClusterModel):
@@ -72,12 +73,12 @@ class PlantedHead(ClusterModel):
 
 
 def planted(evidence: Evidence) -> Verdict:
-    """A point that is known to lie in another cluster is found for at least 95 % of the samples.
+    """The attack finds, for at least 95 % of the samples, a point that is planted in another cluster.
 
-    For every sample a random point of its ball is planted: a head is put on the victim that keeps the clean cluster and
-    changes it at 90 % of the way to the planted point's representation. Value: the share that the attack flips then, on
-    at most 40 samples. An attack that sees scores or labels only is warned of. Source: Zimmermann et al. 2022, for
-    heads of clusterings.
+    For every sample a random point of its ball is planted: the victim gets a head that keeps the clean cluster up to
+    90 % of the way to that point's representation and changes it there. Value: the share of samples that the attack
+    flips under this head, of at most 40. An attack that sees scores or labels only is warned of. Source: Zimmermann et
+    al. 2022, here for heads of clusterings.
     """
     attacker, surface = evidence.attacker, evidence.surface
     if attacker.budget.norm is None:
@@ -119,10 +120,10 @@ def is_found(evidence: Evidence, row: int, ends: tuple[Tensor, Tensor]) -> bool:
 
 
 def twin_breaks(evidence: Evidence) -> Verdict:
-    """The same attack brings the undefended model near the floor: else its failure on the defended one says little.
+    """The same attack breaks the undefended model: if it does not, its failure on the defended one says little.
 
-    Value: its flip rate there. Passes at chance ACC under the clean matching, or at 90 % flips; warns where the
-    undefended model flips more than the defended one and does not get there. Source: Carlini et al. 2019.
+    Value: its flip rate there. It passes at chance ACC under the clean matching, or at 90 % flips, and warns where it
+    reaches neither but flips more than on the defended model. Source: Carlini et al. 2019.
     """
     if evidence.defense is None:
         return not_run("the model has no defense", needed=False)
@@ -135,15 +136,14 @@ def twin_breaks(evidence: Evidence) -> Verdict:
         if evidence.labels is not None:
             n_clusters = evidence.surface.model.info.n_clusters
             mapping = match(evidence.labels, there.own, n_clusters=n_clusters)
-            left = accuracy_under(mapping, evidence.labels, after)
-            broken = left <= chance_accuracy(evidence.labels, n_clusters)
+            kept = accuracy_under(mapping, evidence.labels, after)
+            broken = kept <= chance_accuracy(evidence.labels, n_clusters)
         is_above = probes.mean_bound((after != there.own).astype(float) - found, side="lower") > 0
     elif evidence.twin is not None:
-        metrics = evidence.twin.get("metrics") or {}
-        if metrics.get("flip") is None:
+        flips, left, chance = (metric.read(evidence.twin) for metric in (FLIP, ACC_KEPT, Metric("chance")))
+        if flips is None:
             return not_run("the record of the attack on the undefended model has no flip rate")
-        value, below, chance = float(metrics["flip"]), metrics.get("ACC*_clean_map"), metrics.get("chance")
-        broken = below is not None and chance is not None and below <= chance
+        value, broken = flips, left is not None and chance is not None and left <= chance
         is_above = value > probes.rate(found)
     else:
         return not_run("the attack on the undefended model is not at hand")
@@ -153,11 +153,11 @@ def twin_breaks(evidence: Evidence) -> Verdict:
 
 
 def adaptive_gap(evidence: Evidence) -> Verdict:
-    """A defended model was also attacked with the defense's own loss; the gap to this attack is shown.
+    """A defended model was also attacked with the defense's own loss, and the gap to this attack is shown.
 
-    Value: the adaptive attack's flip rate less that of this one alone. Without an adaptive attack a claim of defense
-    fails, except where the defense has no loss of the moved points and a white-box attack was made afresh. Source:
-    Carlini et al. 2019; Tramer et al. 2020.
+    Value: the adaptive attack's flip rate less this one's. Without an adaptive attack the claim of a defense fails,
+    unless the defense has no loss of the moved points and a white-box attack was made afresh. Source: Carlini et al.
+    2019; Tramer et al. 2020.
     """
     if evidence.defense is None:
         return not_run("the model has no defense", needed=False)
@@ -174,11 +174,12 @@ def adaptive_gap(evidence: Evidence) -> Verdict:
 
 
 def fair_use(evidence: Evidence) -> Verdict:
-    """Knowledge is stated as it is used; a learned attack is trained for each radius and its training rows are stated.
+    """The record states what the attack knows of the victim, and of a learned one its training rows and radius.
 
     Gradients that flow back through the victim make an attack white-box, whatever it is called. A learned attack's
-    threat model has `train_share`, and each line of its "radii" the radius `trained_at`. Value: problems found. Scored
-    on the rows that it learned from, it warns. Source: the released code of Chhabra et al. 2022 and of AR-DMVC.
+    threat model has `train_share`, and each line of its "radii" the radius that it was `trained_at`; if it was scored
+    on the rows that it learned from, the check warns. Value: problems found. Source: the released code of Chhabra et
+    al. 2022 and of AR-DMVC.
     """
     attacker = evidence.attacker
     if not evidence.threat:
@@ -217,7 +218,7 @@ def refit_control(evidence: Evidence) -> Verdict:
     """Moved points change a clustering fitted anew more than other seeds of the fit do.
 
     Value: 1 - ARI of the fits to clean and to moved points; threshold: the largest 1 - ARI of fits to the clean points
-    with other seeds. It fails where the record claims the fit anew as its threat (`stage` "re-fit"), else it is a note.
+    with other seeds. It fails where the record's threat is a fit anew (`stage` "re-fit"), and is a note elsewhere.
     Source: Biggio et al. 2013; Chhabra et al. 2020, whose effects are on fits.
     """
     claimed = evidence.threat.get("stage") == "re-fit"
@@ -244,10 +245,11 @@ def refit_control(evidence: Evidence) -> Verdict:
 
 
 def surrogate_agrees(evidence: Evidence) -> Verdict:
-    """What gradients are taken of has the head's own labels at 99 % of clean and moved points (95 %: else it fails).
+    """The soft labels that gradients are taken of agree with the head's own labels at 99 % of clean and moved points.
 
-    Value: the smaller agreement of `assign` and of `log_assign` with `labels`, for heads without gradients such as
-    k-means. Source: Athalye et al. 2018, backward pass differentiable approximation.
+    Below 99 % it warns, below 95 % it fails. Value: the smaller agreement of `assign` and `log_assign` with `labels`,
+    which differ for heads without gradients such as k-means. Source: Athalye et al. 2018, backward pass differentiable
+    approximation.
     """
     model, surface = evidence.surface.model, evidence.surface
     agreed: dict[str, list[npt.NDArray[np.bool_]]] = {"assign": [], "log_assign": []}
@@ -265,14 +267,14 @@ def surrogate_agrees(evidence: Evidence) -> Verdict:
 
 
 def certificate_holds(evidence: Evidence) -> Verdict:
-    """No point inside its certified radius leaves its smoothed cluster more often than alpha allows, and no radius is
-    above what n draws can certify, sigma Phi^-1(alpha^(1/n)).
+    """Inside their certified radius, no more points leave their smoothed cluster than alpha allows.
 
     Points are moved along the mean gradient of noisy copies, and along the audited attack's own direction, to 0.999 of
-    the radius; a vote of 400 draws decides. Value: the share contradicted, on at most 200 points. Source: Cohen et al.
-    2019; of 13 tables published with that paper's code 8 have radii above the cap of the alpha it states.
+    the radius; a vote of 400 draws decides. No radius may be above what n draws can certify, sigma Phi^-1(alpha^(1/n)).
+    Value: the share contradicted, on at most 200 points. Source: Cohen et al. 2019; of 13 tables published with that
+    paper's code 8 have radii above the cap of the alpha it states.
     """
-    from scipy import stats  # takes a second, which every run's start would pay
+    from scipy import stats  # late: it takes a second, and every run imports this file
 
     certificate = evidence.certificate
     if certificate is None:
@@ -327,10 +329,10 @@ def own_votes(evidence: Evidence, certificate: Certificate, points: Views) -> np
 
 
 def seeds_and_leakage(evidence: Evidence) -> Verdict:
-    """No label of the data reaches the attack; and there are 3 seeds of the model with 2 of the attack each.
+    """No label of the data reaches the attack, and there are 3 seeds of the model with 2 of the attack each.
 
-    Leakage fails: a batch that has more than views and row numbers, or other moved points when the data set's labels
-    are in a random order and everything else is the same. Fewer seeds are noted: the cell is a single run, or a few.
+    It fails for a batch that has more than views and row numbers, or where points move elsewhere once the data set's
+    labels, and nothing else, are in a random order. Fewer seeds are noted: the cell is a single run, or a few.
     Value: samples whose points depend on labels. Source: AutoAttack issue 54.
     """
     extra = {field.name for field in fields(evidence.batch)} - {"views", "index"}
@@ -364,10 +366,10 @@ def learned_a_little(evidence: Evidence, attacker: Attack) -> Attack:
 
 
 def semantics(evidence: Evidence) -> Verdict:
-    """Noise of the attack's size costs at most 5 points of ACC under the clean matching: else eps is large.
+    """Noise of the attack's size costs at most 5 points of ACC under the clean matching: if more, eps is large.
 
-    Value: what the worst of sign, uniform and Gaussian noise costs; flips where there are no labels. A note, no fault.
-    Source: Carlini et al. 2019 on radii at which the meaning of a sample changes.
+    Value: what the worst of sign, uniform and Gaussian noise costs; the flip rate where there are no labels. It is a
+    note and no fault. Source: Carlini et al. 2019 on radii at which the meaning of a sample changes.
     """
     if evidence.attacker.budget.norm is not None and probes.is_still(evidence):
         return not_run(STILL, needed=False)

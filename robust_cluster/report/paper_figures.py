@@ -4,8 +4,6 @@ Lines and heat maps are drawn from the records that a table of the same runs is 
 those runs logged. Embeddings and samples come as arrays, which measure/portraits.py makes anew from checkpoints.
 """
 
-import csv
-import io
 import json
 import textwrap
 from collections import defaultdict
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robust_cluster.errors import ConfigError
-from robust_cluster.report.figures import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report.formats import csv_of
+from robust_cluster.report.grid import Grid
 from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
-from robust_cluster.report.table import MARKS, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,20 +28,20 @@ if TYPE_CHECKING:
 
 Point = dict[str, Any]
 Line = Mapping[str, Any]  # of a run's log
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")  # Okabe and Ito's
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")  # Okabe and Ito's
 DASHES = ("-", "--", ":", "-.")
 PANEL = (3.4, 2.8)  # inches
 LABEL = 1.1  # inches left of a row of images
 MOST_ABREAST = 3  # panels; four stand two by two
 LETTERS = 12  # of a legend or title in an inch
 LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
-LOST = {"lines": "×", "heat": MARKS["collapsed"]}  # marks of a point with a run that collapsed
-DOTS = 10  # colours of a scatter that repeat beyond
+LOST = {"lines": "×", "heat": "ᶜ"}  # marks of a point with a run that collapsed
+DOTS = 10  # colors of a scatter that repeat beyond
 
 
 def swept_points(grid: Grid) -> list[Point]:
-    """A point per number of the grid: panel, curve, its place on the drawn axes, mean, std, n, and whether any of its
-    runs collapsed; mean None: no run.
+    """A point per number of the grid: panel, curve, place on the drawn axes, mean (None without a run), std, n, and
+    whether any of its runs collapsed.
     """
     spec, axes = grid.spec, grid.spec.profile(grid.profile)
     drawing = drawing_of(spec)
@@ -56,7 +55,7 @@ def swept_points(grid: Grid) -> list[Point]:
         shown = cell.values[:1] if drawing.kind == "heat" else cell.values
         for value in shown:
             label = curve if len(shown) == 1 else f"{curve}, {value.metric}"
-            named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": value.metric}
+            named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": str(value.metric)}
             lost = {"collapsed": "collapsed" in cell.flags}
             points.append({**named, **here, "mean": value.mean, "std": value.std, "n": value.n, **lost})
     return points
@@ -69,7 +68,7 @@ def along(values: Sequence[Any]) -> list[float]:
 
 
 def names(spec: TableSpec, at: Mapping[str, str]) -> tuple[str, str]:
-    """The panel of a place, "" or "MNIST, ", and its curve, "LPVDN" or "γ = 0.1", by what is not a drawn axis."""
+    """In which panel ("MNIST, " or "") and on which curve ("LPVDN", "γ = 0.1") a place of the table is drawn."""
     hidden = {"data", "method", "metric", *drawing_of(spec).axes}
     others = [f"{spec.symbol(axis)} = {label}" for axis, label in at.items() if axis not in hidden]
     is_alone = len(spec.methods) == 1 and others
@@ -90,7 +89,7 @@ def drawing_of(spec: TableSpec) -> Drawing:
 
 
 def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
-    """What a drawn value is, over as many seeds as the points have."""
+    """What a drawn value is, in words for the figure's note: "mean over 3 seeds; × where a run collapsed"."""
     drawing = drawing_of(spec)
     counts = [point["n"] for point in points if point["n"]]
     least, most = min(counts, default=0), max(counts, default=0)
@@ -129,10 +128,10 @@ def collapsed(spec: TableSpec, answers: Iterable[tuple[CellRequest, Mapping[str,
 
 
 def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Line]]]) -> list[Point]:
-    """A point per epoch of a curve: mean and std, over the runs that came so far, of the trailing mean.
+    """A point per epoch of a curve: mean and std of the trailing mean, over the runs that trained for so long.
 
-    `average`, the same in all points of a curve: each run's mean over its epochs, without the start and untrailed, as
-    its record has it, then the mean over runs. A figure that is None in a line is left out there.
+    `average` is the same in all points of a curve: the mean over runs of each run's plain mean over its epochs, the
+    start left out, as its record has it. A line whose figure is None gives no point.
     Raises: ConfigError when a run has not logged it.
     """
     drawing = drawing_of(spec)
@@ -164,7 +163,7 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
 
 
 def order(found: Mapping[tuple[str, str, float], Any], place: tuple[str, str, float]) -> tuple[int, int]:
-    """The number of a place's panel and of its curve, in order of appearance."""
+    """The panel's and the curve's number, counted in order of appearance: points are sorted by them."""
     panels, curves = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
     return panels.index(place[0]), curves.index(place[1])
 
@@ -185,7 +184,7 @@ def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple
 
 
 def recorded(record: Mapping[str, Any], names: Sequence[str]) -> list[Line] | None:
-    """A line for the start and one for each epoch, as far as a run's record keeps these figures, else None."""
+    """The start and each epoch as lines of a log, from a record that keeps these figures; None where it does not."""
     drift: Mapping[str, Any] = record.get("drift") or {}
     if not set(names) <= drift.keys():
         return None
@@ -208,19 +207,15 @@ def logged(line: Line, name: str) -> float | None:
 
 
 def write(spec: TableSpec, points: Sequence[Point], caption: Sequence[str], form: str) -> str:
-    """What is drawn as "csv", a line per point, or as "json", with the figure's title and caption."""
+    """The points as text: "csv", a line each, or "json" with the figure's title and caption."""
     if form == "json":
         head = {"figure": spec.name, "title": spec.title, "source": spec.source, "caption": list(caption)}
         return json.dumps({**head, "points": points}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=list(points[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(points)
-    return file.getvalue()
+    return csv_of(points)
 
 
 def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "Figure":
-    """Panels side by side, lines with their bands or heat maps; `note` stands below the title."""
+    """The figure of these points: panels of lines or heat maps side by side, `note` below the title."""
     drawing = drawing_of(spec)
     panels: dict[str, list[Point]] = defaultdict(list)
     for point in points:
@@ -231,7 +226,7 @@ def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "
 
         height, width = arrangement(len(panels))
         size = max(NARROWEST, PANEL[0] * width), PANEL[1] * height + 1.0
-        colours = colours_of(points)
+        colors = colors_of(points)
         figure = Figure(figsize=size, layout="constrained")
         grid = np.ravel(figure.subplots(height, width, squeeze=False))
         for axes, (title, inside) in zip(grid, panels.items(), strict=False):
@@ -239,7 +234,7 @@ def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "
             if drawing.kind == "heat":
                 draw_heat(axes, spec, profile, inside)
             else:
-                draw_lines(axes, spec, profile, inside, colours)
+                draw_lines(axes, spec, profile, inside, colors)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         figure.suptitle(f"{spec.title}\n{note}", fontsize=9, x=0.02, ha="left", wrap=True)
@@ -251,48 +246,46 @@ def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "
 
 
 def arrangement(count: int) -> tuple[int, int]:
-    """Rows and columns of so many panels."""
+    """In how many rows and columns so many panels stand."""
     width = 2 if count == 4 else min(count, MOST_ABREAST)
     return -(-count // width), width
 
 
-def colours_of(points: Sequence[Point]) -> dict[str, str]:
-    """The colour of each curve, the same in every panel; the metrics of one method or setting share theirs."""
+def colors_of(points: Sequence[Point]) -> dict[str, str]:
+    """The color of each curve, the same in every panel; the metrics of one method or setting share theirs."""
     found: dict[str, str] = {}
     for panel in dict.fromkeys(point["panel"] for point in points):
         inside = [point for point in points if point["panel"] == panel]
         n_metrics = len({point["metric"] for point in inside})
         curves = [curve for curve in dict.fromkeys(point["curve"] for point in inside) if curve not in found]
         first = len(set(found.values()))
-        found |= {curve: COLOURS[(first + i // n_metrics) % len(COLOURS)] for i, curve in enumerate(curves)}
+        found |= {curve: COLORS[(first + i // n_metrics) % len(COLORS)] for i, curve in enumerate(curves)}
     return found
 
 
-def draw_lines(
-    axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point], colours: Mapping[str, str]
-) -> None:
-    """A curve per method, or per setting, with a band of one standard deviation where there are several seeds."""
+def draw_lines(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point], colors: Mapping[str, str]) -> None:
+    """Draw a curve per method or setting, with a band of one standard deviation where there are several seeds."""
     drawing = drawing_of(spec)
     metrics = list(dict.fromkeys(point["metric"] for point in points))
     for curve in dict.fromkeys(point["curve"] for point in points):
         own = [point for point in points if point["curve"] == curve]
         known = [point for point in own if point["mean"] is not None]
-        dash, colour = metrics.index(own[0]["metric"]), colours[curve]
+        dash, color = metrics.index(own[0]["metric"]), colors[curve]
         x, mean, std, n = (np.array([point[key] or 0.0 for point in known]) for key in ("x", "mean", "std", "n"))
         if drawing.kind == "learning":
             average = known[0]["average"] if drawing.average and known else None
             label = curve if average is None else f"{curve} (mean {average:.3g})"
             is_whole = n == n.max(initial=0)
-            axes.plot(x, np.where(is_whole, mean, np.nan), color=colour, label=label)
+            axes.plot(x, np.where(is_whole, mean, np.nan), color=color, label=label)
             if not is_whole.all():  # a jump there may be another run's absence
-                axes.plot(x, np.where(is_whole, np.nan, mean), color=colour, linestyle="--")
+                axes.plot(x, np.where(is_whole, np.nan, mean), color=color, linestyle="--")
         else:
-            axes.plot(x, mean, color=colour, linestyle=DASHES[dash % 4], marker=".", label=curve)
+            axes.plot(x, mean, color=color, linestyle=DASHES[dash % 4], marker=".", label=curve)
             lost = np.array([point["collapsed"] for point in known], dtype=bool)
             if lost.any():
-                axes.scatter(x[lost], mean[lost], color=colour, marker="x")
+                axes.scatter(x[lost], mean[lost], color=color, marker="x")
         if std.any():
-            axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
     axes.set_xlabel(spec.symbol(drawing.x))
     if drawing.log:
         axes.set_xscale("log")
@@ -308,7 +301,7 @@ def draw_lines(
 
 
 def name_places(axis: Any, spec: TableSpec, profile: str, name: str) -> None:
-    """Ticks at the values of an axis that are no numbers, which stand at 0, 1, ..., or that has a logarithmic scale."""
+    """Put ticks at the values of an axis where they are no numbers, or stand on a logarithmic scale."""
     values = spec.profile(profile).along(name)
     if drawing_of(spec).log or not all(isinstance(value, int | float) for value in values):
         axis.set_ticks(along(values), labels=spec.values(name, spec.profile(profile)))
@@ -316,7 +309,7 @@ def name_places(axis: Any, spec: TableSpec, profile: str, name: str) -> None:
 
 
 def draw_heat(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Point]) -> None:
-    """A square per place of the grid with its number; the colours span 0 to the scale of the metric."""
+    """Draw a square per place with its number in it; the colors span 0 to the scale of the metric."""
     drawing, chosen = drawing_of(spec), spec.profile(profile)
     xs, ys = (along(chosen.along(axis)) for axis in drawing.axes)
     means = np.full((len(ys), len(xs)), np.nan)
@@ -325,7 +318,7 @@ def draw_heat(axes: "Axes", spec: TableSpec, profile: str, points: Sequence[Poin
         if point["mean"] is not None:
             place = ys.index(point["y"]), xs.index(point["x"])
             means[place], marks[place] = point["mean"], LOST["heat"] if point["collapsed"] else ""
-    form = next(cell for cell in spec.cells if points[0]["metric"] in cell.values)
+    form = next(cell for cell in spec.cells if points[0]["metric"] in map(str, cell.values))
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=form.scale, origin="lower", aspect="auto")
     for (row, column), mean in np.ndenumerate(means):
         text = "–" if np.isnan(mean) else f"{mean:.{form.digits}f}{marks[row, column]}"
@@ -347,7 +340,7 @@ def cloud_points(clouds: Mapping[str, "Cloud"]) -> list[Point]:
 
 
 def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "Figure":
-    """A scatter per run, coloured by class (by cluster without labels), with a cross at each centroid."""
+    """A scatter per run, colored by class (by cluster without labels), with a cross at each centroid."""
     with style():
         from matplotlib.cm import tab10
         from matplotlib.figure import Figure
@@ -365,7 +358,7 @@ def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "F
             axes.set(title=title, xlabel=cloud.axes[0], ylabel=cloud.axes[1], xticks=[], yticks=[])
         for axes in grid[len(clouds) :]:
             axes.set_axis_off()
-        colours = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
+        colors = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
         shown = sorted({int(own) for cloud in clouds.values() for own in cloud.classes})
         if len(shown) <= DOTS:
             entries = [
@@ -380,12 +373,12 @@ def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "F
                 columnspacing=0.8,
                 handletextpad=0.0,
             )
-        figure.suptitle(f"{spec.title}\n{note}; coloured by {colours}, × centroids", fontsize=9, x=0.02, ha="left")
+        figure.suptitle(f"{spec.title}\n{note}; colored by {colors}, × centroids", fontsize=9, x=0.02, ha="left")
     return figure
 
 
 def strip_points(sheets: Mapping[str, Sequence["Strip"]]) -> list[Point]:
-    """A point per image: panel, label of its row, column, row of the data set, class (-1: unlabelled)."""
+    """A point per image: panel, label of its row, column, row of the data set, class (-1: unlabeled)."""
     return [
         {"panel": panel, "strip": strip.label, "column": column, "row": int(row), "class": int(own)}
         for panel, strips in sheets.items()
@@ -395,7 +388,7 @@ def strip_points(sheets: Mapping[str, Sequence["Strip"]]) -> list[Point]:
 
 
 def draw_strips(spec: TableSpec, sheets: Mapping[str, Sequence["Strip"]], note: str) -> "Figure":
-    """Rows of images under each other, each labelled at its left and each image with its class above."""
+    """Rows of images under each other, each labeled at its left and each image with its class above."""
     step, top = CELL + GAP + 0.14, 0.75  # room for the classes
     rows = [(panel, strip) for panel, strips in sheets.items() for strip in strips]
     columns = max(len(strip.images) for _, strip in rows)

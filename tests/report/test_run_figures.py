@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
 from robust_cluster.measure.images import Sheet
-from robust_cluster.report import figures
+from robust_cluster.report import canvas, run_figures
 from robust_cluster.runs.spec import DataRef, RunSpec
 
 CLUSTER = RunSpec("cluster", DataRef("noisy:mine", limit=300), "ab" * 32, "simvc", 64, 0)
@@ -72,7 +72,7 @@ def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
 
 def test_a_column_shows_clean_perturbation_and_moved_of_every_view() -> None:
     sheet = made()
-    axes = figures.images(sheet).axes
+    axes = run_figures.images(sheet).axes
     assert len(axes) == 2 * 3 * 2
     for view in range(2):
         for column in range(2):
@@ -89,20 +89,20 @@ def test_a_column_shows_clean_perturbation_and_moved_of_every_view() -> None:
     ]
 
 
-def test_colours_are_drawn_as_colours() -> None:
+def test_colors_are_drawn_as_colors() -> None:
     sheet = made(shapes=((3, 4, 2),))
-    shown = pixels(figures.images(sheet).axes[1])
+    shown = pixels(run_figures.images(sheet).axes[1])
     assert shown.shape == (4, 2, 3)
     for channel in range(3):
         assert np.array_equal(shown[:, :, channel], sheet.clean[0][1, channel])
 
 
 def test_without_a_budget_the_perturbation_is_gray() -> None:
-    assert set(pixels(figures.images(made(eps=0.0)).axes[2]).flat) == {0.5}
+    assert set(pixels(run_figures.images(made(eps=0.0)).axes[2]).flat) == {0.5}
 
 
 def test_a_column_is_titled_by_its_class_and_the_one_it_is_taken_for() -> None:
-    axes = figures.images(replace(made(3), found=np.array([7, -1, 0]))).axes
+    axes = run_figures.images(replace(made(3), found=np.array([7, -1, 0]))).axes
     assert [one.get_title() for one in axes[:4]] == ["0 → 7", "1 → none", "2 → 0", ""]
 
 
@@ -119,22 +119,23 @@ def test_a_column_is_titled_by_its_class_and_the_one_it_is_taken_for() -> None:
     ],
 )
 def test_the_heading_says_which_samples_are_shown_of_how_many(changes: dict[str, Any], expected: str) -> None:
-    first, second = figures.heading(made(**changes))
+    first, second = run_figures.heading(made(**changes))
     assert first == f"view_gan on simvc, noisy-mine-300, run {SPEC.key}"
     assert second == expected
 
 
 def test_the_heading_names_the_defense_of_the_attacked_model() -> None:
     spec = replace(SPEC, stage="reattack", parent=DEFENDED)
-    assert figures.title(spec) == f"view_gan on simvc after ar_dmvc, noisy-mine-300, run {spec.key}"
+    assert run_figures.title(spec) == f"view_gan on simvc after ar_dmvc, noisy-mine-300, run {spec.key}"
 
 
 def test_the_notes_below_say_what_columns_and_grays_mean() -> None:
     sheet = made()
     drawn = "pixels in [0, 1]; perturbation δ drawn as 0.5 + δ / 2ε, ε = 0.25"
-    assert figures.notes(sheet) == ["columns: true class → predicted", drawn]
-    assert [text.split("\n") for text in texts(figures.images(sheet))] == [figures.heading(sheet), figures.notes(sheet)]
-    clusters = figures.notes(made(has_classes=False))
+    assert run_figures.notes(sheet) == ["columns: true class → predicted", drawn]
+    shown = [text.split("\n") for text in texts(run_figures.images(sheet))]
+    assert shown == [run_figures.heading(sheet), run_figures.notes(sheet)]
+    clusters = run_figures.notes(made(has_classes=False))
     assert clusters[0] == "columns: cluster before → under the attack"
 
 
@@ -147,7 +148,7 @@ def test_the_notes_below_say_what_columns_and_grays_mean() -> None:
 )
 def test_an_attack_that_misleads_nobody_is_refused(has_classes: bool, sentence: str) -> None:
     with pytest.raises(RobustClusterError, match=sentence) as error:
-        figures.images(made(0, has_classes=has_classes))
+        run_figures.images(made(0, has_classes=has_classes))
     assert error.value.exit_code == 1
 
 
@@ -161,7 +162,7 @@ def test_an_attack_that_misleads_nobody_is_refused(has_classes: bool, sentence: 
     ids=["one column", "ten", "unequal"],
 )
 def test_nothing_overlaps_or_leaves_the_figure(sheet: Sheet) -> None:
-    figure = figures.images(sheet)
+    figure = run_figures.images(sheet)
     boxes = [axes.get_position() for axes in figure.axes]
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
@@ -190,7 +191,7 @@ def check_extent(figure: Figure) -> None:
 
 
 def test_the_curve_starts_at_the_clean_score_and_has_noise_and_pgd_beside_it() -> None:
-    figure = figures.curve(record())
+    figure = run_figures.curve(record())
     accuracy, flips = figure.axes
     assert lines(accuracy) == {
         "attack": ([0, 1, 2], [90, 70, 40]),
@@ -210,30 +211,30 @@ def test_the_curve_starts_at_the_clean_score_and_has_noise_and_pgd_beside_it() -
 
 
 def test_the_caption_of_the_curve_says_on_how_many_samples() -> None:
-    first, second = figures.caption(record()).split("\n")
+    first, second = run_figures.caption(record()).split("\n")
     assert first == f"view_gan on simvc, noisy-mine-300, run {SPEC.key}"
     assert second == "ε = 0.3, pixels in [0, 1]; 7,000 samples; attack and PGD on 500 of them"
     few = record(metrics={**METRICS, "samples": 300, "pgd_samples": 300})
-    assert figures.caption(few).endswith("; 300 samples")
+    assert run_figures.caption(few).endswith("; 300 samples")
 
 
 def test_where_pgd_was_not_run_the_curve_starts_at_acc() -> None:
     metrics = {name: value for name, value in METRICS.items() if "pgd" not in name}
-    accuracy, flips = figures.curve(record(metrics=metrics)).axes
+    accuracy, flips = run_figures.curve(record(metrics=metrics)).axes
     assert lines(accuracy)["attack"][1] == [92, 70, 40]
     assert set(lines(accuracy)) == set(lines(flips)) == {"attack", "worst noise"}
 
 
 def test_without_labels_only_flips_are_drawn() -> None:
     metrics = METRICS | dict.fromkeys(("ACC", "ACC_pgd_rows", "ACC*_noise", "ACC*_pgd"))
-    figure = figures.curve(record(metrics=metrics, curve=[{"flip": 0.25}, {"flip": 0.5}]))
+    figure = run_figures.curve(record(metrics=metrics, curve=[{"flip": 0.25}, {"flip": 0.5}]))
     (flips,) = figure.axes
     assert lines(flips)["attack"] == ([0, 1, 2], [0, 25, 50])
     check_extent(figure)
 
 
 def test_epochs_are_whole_numbers() -> None:
-    figure = figures.curve(record(curve=POINTS[:1]))
+    figure = run_figures.curve(record(curve=POINTS[:1]))
     ticks = figure.axes[0].get_xticks()
     assert all(float(tick).is_integer() for tick in ticks)
 
@@ -242,17 +243,17 @@ def test_epochs_are_whole_numbers() -> None:
 def test_a_run_without_a_curve_is_refused(content: dict[str, Any]) -> None:
     spec = replace(SPEC, attack="latent_net").to_json()
     with pytest.raises(ConfigError, match="latent_net has no curve: only attackers trained on the views are scored"):
-        figures.curve(record(spec=spec, **content))
+        run_figures.curve(record(spec=spec, **content))
 
 
 @pytest.mark.parametrize("suffix", [".svg", *(pytest.param(kind, marks=pytest.mark.slow) for kind in (".png", ".pdf"))])
 def test_the_same_figure_is_the_same_file_whatever_the_users_settings(tmp_path: Path, suffix: str) -> None:
     paths = [tmp_path / f"{name}{suffix}" for name in ("first", "folder/second")]
     before = dict(matplotlib.rcParams)
-    figures.save(figures.images(made()), paths[0])
+    canvas.save(run_figures.images(made()), paths[0])
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 30, "font.size": 30, "svg.hashsalt": "other"}):
-        figures.save(figures.images(made()), paths[1])
+        canvas.save(run_figures.images(made()), paths[1])
     first, second = (path.read_bytes() for path in paths)
     assert first == second
     assert len(first) > 5000
@@ -263,29 +264,29 @@ def test_the_same_figure_is_the_same_file_whatever_the_users_settings(tmp_path: 
 @pytest.mark.slow
 def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path) -> None:
     sheet = replace(made(), spec=replace(SPEC, data=DataRef("cost$_$x")))
-    figures.save(figures.images(sheet), tmp_path / "figure.png")
-    assert "cost$_$x" in texts(figures.images(sheet))[0]
+    canvas.save(run_figures.images(sheet), tmp_path / "figure.png")
+    assert "cost$_$x" in texts(run_figures.images(sheet))[0]
 
 
 @pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.PNG"])
 def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"must end in \.png, \.pdf, \.svg, got '{name}' \(--output FILE\)"):
-        figures.save(figures.curve(record()), tmp_path / name)
+        canvas.save(run_figures.curve(record()), tmp_path / name)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
-    figure = figures.curve(record())
+    figure = run_figures.curve(record())
     for path in (tmp_path / "file" / "figure.png", tmp_path / "folder.png"):
         with pytest.raises(StoreError, match=f"The figure cannot be written to {path}: "):
-            figures.save(figure, path)
+            canvas.save(figure, path)
 
 
 def test_without_matplotlib_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RobustClusterError) as error:
-        figures.curve(record())
+        run_figures.curve(record())
     assert str(error.value) == "figures need matplotlib (pip install -e '.[figures]')"
 
 
@@ -293,9 +294,9 @@ def test_figures_need_no_display_and_are_imported_without_matplotlib(tmp_path: P
     script = f"""
 import sys
 from pathlib import Path
-from robust_cluster.report import figures
+from robust_cluster.report import canvas, run_figures
 assert not {{"matplotlib", "torch"}} & set(sys.modules)
-figures.save(figures.curve({record()!r}), Path({str(tmp_path / "curve.png")!r}))
+canvas.save(run_figures.curve({record()!r}), Path({str(tmp_path / "curve.png")!r}))
 assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
 """
     env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -315,7 +316,7 @@ def certified(own: float | None = 0.85, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_certificate_shows_both_curves_the_clean_acc_and_the_largest_radius() -> None:
-    figure = figures.certificate(certified())
+    figure = run_figures.certificate(certified())
     (axes,) = figure.axes
     assert lines(axes) == {
         "certified stable": ([0, 0.5], [90, 25]),
@@ -323,7 +324,7 @@ def test_a_certificate_shows_both_curves_the_clean_acc_and_the_largest_radius() 
         "ACC without noise or attack": ([0, 1], [85, 85]),
         "largest radius of so many draws": ([0.61, 0.61], [0, 1]),
     }
-    first, second = figures.certificate_caption(certified()).split("\n")
+    first, second = run_figures.certificate_caption(certified()).split("\n")
     assert first.startswith("simvc after ar_dmvc smoothed, noisy-mine-300, run ")
     assert second == "σ = 0.25, 10,000 draws a point, each certificate right with 99.90%; 200 points"
     assert axes.get_xlabel() == "L2 radius, share of the value range"
@@ -331,6 +332,6 @@ def test_a_certificate_shows_both_curves_the_clean_acc_and_the_largest_radius() 
 
 
 def test_a_certificate_without_labels_shows_stability_alone() -> None:
-    (axes,) = figures.certificate(certified(None, ACC=None, space="latent")).axes
+    (axes,) = run_figures.certificate(certified(None, ACC=None, space="latent")).axes
     assert set(lines(axes)) == {"certified stable", "largest radius of so many draws"}
     assert axes.get_xlabel() == "L2 radius, embedding units"

@@ -1,13 +1,14 @@
 """The robustness curve of one attack or reattack: scores and flips against the radius, as a figure, CSV or JSON."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
-from robust_cluster.report.figures import NARROWEST, style, title
+from robust_cluster.measure.metric import WHOLE, Metric
+from robust_cluster.report.canvas import NARROWEST, style
+from robust_cluster.report.formats import csv_of
+from robust_cluster.report.run_figures import title
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -15,18 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
-WHOLE = "all"  # how a record calls the worst case over an ensemble's members
 SCORES = {  # metric of a line -> its label
-    "ACC*": "ACC, matched anew",
-    "ACC*_clean_map": "ACC, clean matching",
-    "NMI*": "NMI",
-    "ARI*": "ARI",
+    str(Metric("ACC", "attack")): "ACC, matched anew",
+    str(Metric("ACC", "attack", matching="clean")): "ACC, clean matching",
+    str(Metric("NMI", "attack")): "NMI",
+    str(Metric("ARI", "attack")): "ARI",
 }
+FLIP = str(Metric("flip", "attack"))
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 
 
 def draw(record: Record) -> "Figure":
-    """Left the scores under the worst attack (with labels), right the share that changes cluster under each attack."""
+    """The figure: left the scores under the worst attack, where there are labels; right the flips by each attack."""
     lines: Sequence[Mapping[str, Any]] = record["radii"]
     names = [name for name in SCORES if any(line[name] is not None for line in lines)]
     attacks = list(dict.fromkeys(line["attack"] for line in lines))
@@ -39,7 +40,7 @@ def draw(record: Record) -> "Figure":
             points = [(line["eps"], line[name]) for line in lines if line["attack"] == WHOLE]
             plot(panels[0], points, SCORES[name], color, "-")
         for number, (attack, color) in enumerate(zip(attacks, cycle(COLORS), strict=False)):
-            points = [(line["eps"], line["flip"]) for line in lines if line["attack"] == attack]
+            points = [(line["eps"], line[FLIP]) for line in lines if line["attack"] == attack]
             label = "worst of all" if attack == WHOLE else attack
             plot(panels[-1], points, label, "#000000" if attack == WHOLE else color, ("--", ":", "-.")[number % 3])
         if names:
@@ -56,7 +57,7 @@ def draw(record: Record) -> "Figure":
 
 
 def plot(axes: "Axes", points: Sequence[tuple[float, float]], label: str, color: str, line: str) -> None:
-    """One curve in percent over the radii."""
+    """Draw one curve in percent over the radii."""
     radii, values = zip(*points, strict=True)
     axes.plot(
         radii, [100 * value for value in values], line, color=color, marker=".", label=label, clip_on=False, lw=1.2
@@ -64,7 +65,7 @@ def plot(axes: "Axes", points: Sequence[tuple[float, float]], label: str, color:
 
 
 def unit(record: Record) -> str:
-    """The axis of the radius in words."""
+    """What the radius is measured in, e.g. "L∞ radius in pixels"."""
     threat = record["threat"]
     ball = {"linf": "L∞", "l2": "L2"}[threat["norm"]]
     where = "of the embedding" if threat["space"] == "latent" else "in pixels" if threat["box"] else "of the input"
@@ -72,19 +73,6 @@ def unit(record: Record) -> str:
 
 
 def write(record: Record, form: Literal["csv", "json"]) -> str:
-    """The lines of the curve as a text: eps, attack, ACC matched anew and by the clean map, NMI, ARI, flips, gain."""
-    rows = list(flat(record))
-    if form == "json":
-        return json.dumps(rows, indent=1) + "\n"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def flat(record: Record) -> Iterator[dict[str, Any]]:
-    """One row per radius and attack."""
-    for line in record["radii"]:
-        first = {"eps": line["eps"], "attack": line["attack"]}
-        yield first | {name: value for name, value in line.items() if name not in first}
+    """The curve as text, a row per radius and attack: eps, attack, the scores, flips and gain."""
+    rows = [{"eps": line["eps"], "attack": line["attack"], **line} for line in record["radii"]]
+    return json.dumps(rows, indent=1) + "\n" if form == "json" else csv_of(rows)

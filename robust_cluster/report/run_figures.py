@@ -1,20 +1,14 @@
-"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows. They
-need no display.
+"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows."""
 
-Equal input gives equal bytes under one version of matplotlib, which is an extra and is imported when it is needed.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
+from robust_cluster.errors import ConfigError, RobustClusterError
+from robust_cluster.measure.metric import Metric
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, Pixels, draw_image, style
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -24,78 +18,24 @@ if TYPE_CHECKING:
     from robust_cluster.measure.images import Sheet
 
 Record = Mapping[str, Any]
-Pixels = npt.NDArray[np.float32]
-METADATA: dict[str, dict[str, str | None]] = {  # suffix -> what matplotlib must not write: versions and times
-    ".png": {"Software": None},
-    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    ".svg": {"Creator": None, "Date": None},
-}
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "robust_cluster",
-    "text.parse_math": False,  # a data set's name may hold a dollar
-}
-CELL, GAP = 0.8, 0.06  # inches: width of an image, space between images
 BETWEEN = 0.2  # inches between two views
 LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.55  # inches around all images
-NARROWEST = 6.5  # inches that the text above and below needs
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity over the attack's epochs, in [0, 1]: its name in the curve, where it starts, its reference lines."""
+    """One metric over the attack's epochs, in [0, 1]: where it starts, and what noise and PGD do beside the attack."""
 
     title: str
-    name: str
+    metric: Metric
     start: float
     noise: float | None
     pgd: float | None
 
 
-def check_suffix(path: Path) -> None:
-    """Nothing, when a figure can be written to a file of this name. Raises: ConfigError."""
-    if path.suffix not in METADATA:
-        raise ConfigError(f"a figure's file must end in {', '.join(METADATA)}, got {path.name!r}", hint="--output FILE")
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """A block in which matplotlib has its own defaults and ours, whatever the user's matplotlibrc says.
-
-    Raises: RobustClusterError when matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise RobustClusterError("figures need matplotlib", hint="pip install -e '.[figures]'") from error
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write the figure, in the format of the suffix. Raises: ConfigError for another suffix, StoreError."""
-    check_suffix(path)
-    content = BytesIO()
-    with style():
-        figure.savefig(content, format=path.suffix[1:], metadata=METADATA[path.suffix])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.getvalue())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(f"The figure cannot be written to {path}: {reason}", hint="--output FILE") from error
-
-
 def images(sheet: "Sheet") -> "Figure":
-    """A column per misled sample, titled by its class and the one it is taken for; per view clean, perturbation, moved.
+    """A column for each misled sample, e.g. "3 → 5", a three taken for a five: per view clean, perturbation, and moved.
 
     Raises: RobustClusterError when no sample is misled.
     """
@@ -144,14 +84,6 @@ def image_rows(sheet: "Sheet") -> list[tuple[str, Pixels]]:
     return [(label, pixels.transpose(0, 2, 3, 1).clip(0, 1)) for label, pixels in rows]
 
 
-def draw_image(axes: "Axes", image: Pixels) -> None:
-    """One image (H, W, 1 or 3): gray or RGB, a thin frame, no ticks."""
-    is_gray = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if is_gray else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
-
-
 def heading(sheet: "Sheet") -> list[str]:
     """Two lines: which run it is, and which samples are shown of how many."""
     shown = f"first {len(sheet.rows)} of" if len(sheet.rows) < sheet.n_misled else "all"
@@ -178,7 +110,7 @@ def title(spec: RunSpec) -> str:
 
 
 def curve(record: Record) -> "Figure":
-    """ACC and flip rate over the epochs of a trained attacker from the clean score on, noise and PGD beside them.
+    """How ACC and the flip rate change while an attacker trains, epoch by epoch, with lines for noise and PGD.
 
     Without labels there is no ACC. Raises: ConfigError for a record without a curve.
     """
@@ -192,7 +124,7 @@ def curve(record: Record) -> "Figure":
 
         figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
         for axes, panel in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
-            draw_panel(axes, panel, [panel.start, *(point[panel.name] for point in points)])
+            draw_panel(axes, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
         figure.suptitle(caption(record), fontsize=9, x=0.02, ha="left")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
@@ -200,16 +132,19 @@ def curve(record: Record) -> "Figure":
 
 
 def curve_panels(record: Record) -> list[Panel]:
-    """What is drawn side by side: ACC where there are labels, and the flip rate.
+    """The panels of the curve: ACC where there are labels, and the flip rate.
 
-    ACC starts at the clean score of the rows that the curve and PGD are measured on, where the record has it.
+    ACC starts at the clean score of the rows on which PGD is measured, or of all scored rows in older records.
     """
-    found = record["metrics"]
-    clean = found["ACC"] if found.get("ACC_pgd_rows") is None else found["ACC_pgd_rows"]
-    flips = Panel("samples that change cluster (%)", "flip", 0.0, found.get("noise_flip"), found.get("pgd_flip"))
-    if clean is None:
-        return [flips]
-    return [Panel("ACC (%)", "ACC*", clean, found.get("ACC*_noise"), found.get("ACC*_pgd")), flips]
+
+    def panel(title: str, metric: Metric, start: float) -> Panel:
+        noise, pgd = (replace(metric, points=move).read(record) for move in ("noise", "pgd"))
+        return Panel(title, metric, start, noise, pgd)
+
+    own, clean = Metric("ACC", rows="pgd").read(record), Metric("ACC").read(record)
+    flips = panel("samples that change cluster (%)", Metric("flip", "attack"), 0.0)
+    start = clean if own is None else own
+    return [flips] if start is None else [panel("ACC (%)", Metric("ACC", "attack"), start), flips]
 
 
 def draw_panel(axes: "Axes", panel: Panel, values: Sequence[float]) -> None:
@@ -237,11 +172,11 @@ def caption(record: Record) -> str:
 
 
 def certificate(record: Record) -> "Figure":
-    """The certified share of the points over the L2 radius, with certified ACC under the clean matching if labelled.
+    """The certified share of the points over the L2 radius, with certified ACC under the clean matching if labeled.
 
     The largest radius that so many draws can certify, and the model's own ACC on these points, are marked.
     """
-    found, own = record["certified"], record["metrics"].get("ACC_rows")
+    found, own = record["certified"], Metric("ACC", rows="certified").read(record)
     with style():
         from matplotlib.figure import Figure
 

@@ -1,0 +1,128 @@
+"""Which run answers a request of a table: that of the asked model, data and seed, with the asked settings."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from robust_cluster.discover import Kind
+from robust_cluster.errors import ConfigError, RobustClusterError
+from robust_cluster.report.spec import UNDEFENDED, CellRequest
+from robust_cluster.stages import settings
+from robust_cluster.stages.declared import settings_of
+
+Record = Mapping[str, Any]  # a run's result.json
+Answer = tuple[CellRequest, Record | None]
+NONE = "none"  # how a table writes a setting without a value
+DATA = ("name", "limit", "flatten", "normalize", "size", "subset")  # of a data set, what a run's must have alike
+
+
+def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[Record | None]:
+    """The one record that answers each request, None where there is none.
+
+    Of several that differ in a setting which the table leaves open, a sweep's for example, it is the one that has the
+    method's own value. Raises: ConfigError where that does not decide.
+    """
+    index: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        run = record["spec"]
+        index[run["stage"], run["model"], run["latent_dim"], run["seed"]].append(record)
+    for request in asked:
+        candidates = index[request.stage, request.model, request.latent_dim, request.seed]
+        answers = {record["key"]: record for record in candidates if is_answer(record, request)}
+        if len(answers) > 1:
+            own = [record for record in answers.values() if not departures(record, request)]
+            if len(own) != 1:
+                raise _ambiguous(request, list(answers.values()))
+            yield own[0]
+        else:
+            yield next(iter(answers.values()), None)
+
+
+def is_answer(record: Record, request: CellRequest) -> bool:
+    """Whether a run of the asked stage, model, dimension and seed has the asked data, attack, defense and settings."""
+    run = record["spec"]
+    if any(run["data"].get(name) != getattr(request.data, name) for name in DATA):
+        return False
+    split = request.data.decided_split(len(record["data"]["shapes"]))
+    if (run["data"].get("split") or "none") != (split or "none"):
+        return False
+    if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
+        return False
+    for kind, value in (("attack", request.attack), ("defense", request.defense)):
+        if value and _nearest(run, kind) != (None if value == UNDEFENDED else value):
+            return False
+    held = settings_held(run)
+    if any(held.get(path) != value for path, value in request.own_settings.items()):
+        return False
+    # a swept setting of this stage says nothing about the same setting of the stages before it
+    return all(
+        _holds(run["parent"] if path in request.own_settings else run, path, value, request.attack)
+        for path, value in request.settings.items()
+    )
+
+
+def departures(record: Record, request: CellRequest) -> list[str]:
+    """The settings in which a run differs from its methods' own under its profile, where the request asks for none.
+
+    A method that is no longer there, or no longer takes what it is asked, is named itself.
+    """
+    found: list[str] = []
+    held, asked = settings_held(record["spec"]), settings.nested({**request.settings, **request.own_settings})
+    named: tuple[tuple[Kind, str, str | None], ...] = (
+        ("models", "model", request.model),
+        ("attacks", "attack", request.attack),
+        ("defenses", "defense", request.defense),
+    )
+    for kind, group, name in named:
+        if name is None or name == UNDEFENDED:
+            continue
+        try:
+            config = settings.resolve(settings_of(kind, name), record["profile"], asked.get(group, {}), group)
+        except RobustClusterError:
+            return [name]
+        own = flat({group: settings.plain(config)})
+        found += [path for path, value in own.items() if path in held and held[path] != value]
+    return found
+
+
+def settings_held(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run and those before it by dotted path, e.g. "attack.gamma"; the youngest run's count."""
+    lineage = reversed(list(_lineage(run)))
+    return {path: value for stage in lineage for path, value in flat(stage["settings"]).items()}
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted path: {"model.cluster.epochs": 3} of {"model": {"cluster": {"epochs": 3}}}."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _holds(run: Mapping[str, Any], path: str, value: Any, attack: str | None) -> bool:
+    """Whether a setting has this value throughout the lineage, but in attacks that are not the asked one."""
+    allowed = (value, None) if value == NONE else (value,)
+    stages = [flat(stage["settings"]) for stage in _lineage(run) if stage["attack"] in (None, attack)]
+    found = [stage[path] for stage in stages if path in stage]
+    return bool(found) and all(one in allowed for one in found)
+
+
+def _lineage(run: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    while run is not None:
+        yield run
+        run = run["parent"]
+
+
+def _nearest(run: Mapping[str, Any], name: str) -> Any:
+    return next((stage[name] for stage in _lineage(run) if stage[name] is not None), None)
+
+
+def _ambiguous(request: CellRequest, answers: Sequence[Record]) -> ConfigError:
+    one, other = answers[:2]
+    first, second = flat(one["spec"]), flat(other["spec"])
+    paths = [path for path in sorted(first.keys() | second.keys()) if first.get(path) != second.get(path)]
+    where = ", ".join([*request.place.values(), f"seed {request.seed}"])
+    return ConfigError(
+        f"Two runs answer one cell ({where}): {one['key']} and {other['key']} differ in {', '.join(paths[:5])}",
+        hint="pin that setting under `set` in the table's file, or move one run out of the folder",
+    )

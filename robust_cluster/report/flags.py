@@ -1,0 +1,48 @@
+"""What is doubtful about a run, and the letter that a table writes for it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+
+from robust_cluster.audit.marks import Mark, mark
+from robust_cluster.report.answers import Record
+
+LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster must that counts as used
+NOT_OWN = "settings not the method's own"
+MARKS = {  # flag -> its letter
+    "collapsed": "c",
+    "components lost": "g",
+    NOT_OWN: "h",
+    "adversarial term inactive": "d",
+    "not imperceptible": "i",
+    "masked": "m",
+    "no better than noise": "n",
+    "unconverged": "u",
+    "victim changed": "v",
+    "audit fails": "x",
+    "audit warns": "w",
+    "audit not run in full": "o",
+    "audit passes": "a",
+}
+AUDITS: Mapping[Mark, str] = {
+    "fail": "audit fails",
+    "warn": "audit warns",
+    "not run": "audit not run in full",
+    "pass": "audit passes",
+}
+
+
+def flags_of(record: Record, departed: Sequence[str]) -> list[str]:
+    """A record's own flags, what its audit says, and whether the run `departed` from its methods' settings.
+
+    Also whether a mixture lost components, which labels of k-means beside it do not show. An attack from before there
+    were audits has none.
+    """
+    found = [*record["flags"], *([AUDITS[mark(record["audit"])]] if "audit" in record else [])]
+    if (record.get("health") or {}).get("smallest_component", 1.0) < LEAST:
+        found.append("components lost")
+    return [*found, NOT_OWN] if departed else found
+
+
+def merged(flags: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """The flags of several runs, each once, in the order of `MARKS`; those without a letter come last."""
+    return tuple(sorted(set(chain(*flags)), key=lambda flag: ([*MARKS, flag].index(flag), flag)))
