@@ -279,7 +279,7 @@ def test_the_listing_tells_what_is_there_without_reading_it(folders: Folders, tm
     (tmp_path / "flowers.npz").touch()
     states = {name: state for name, _, state in available(folders)}
     assert set(states) == {*discover.names("data"), "flowers"}
-    shipped = {name for name in discover.names("data") if discover.load("data", name).find(places) == ()}
+    shipped = {name for name in discover.names("data") if discover.load("data", name).find(folders) == ()}
     assert {"digits", "digits-28"} <= shipped
     assert {name for name, state in states.items() if state == "ready"} == shipped | {"flowers"}
     assert set(states.values()) == {"ready", "needs files"}
