@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from robust_cluster.attacks.budget import Budget
@@ -152,19 +151,3 @@ class Attack(ABC):
     def borrow(self, attacker: "Attack", surface: Surface) -> None:
         """Take over another run's attacker and the surface of its model. Raises: ConfigError where none is used."""
         raise ConfigError(f"{type(self).__name__} takes nothing from another run", hint="--attack transfer")
-
-
-def equal_norm_noise(delta: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian directions (n, ...) with each sample's L2 norm that of `delta`: the control of every attack."""
-    noise = torch.randn(delta.shape, generator=generator, dtype=delta.dtype).to(delta.device)
-    shape = (-1, *[1] * (delta.ndim - 1))
-    norms = delta.flatten(1).norm(dim=1).view(shape)
-    scaled: Tensor = noise * norms / noise.flatten(1).norm(dim=1).clamp_min(1e-12).view(shape)
-    return scaled
-
-
-def check_mode(bn: BatchNormMode, surface: Surface) -> None:
-    """Refuse a surface whose batch norm works in another way than the attack's config says. Raises: ConfigError."""
-    if surface.bn != bn:
-        hint = f"--set attack.bn={surface.bn}"
-        raise ConfigError(f"the attack is configured for bn = {bn!r}, but its surface has {surface.bn!r}", hint=hint)

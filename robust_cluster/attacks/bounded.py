@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Gain, Space, Surface, check_mode, rows_of
+from robust_cluster.attacks.base import Attack, Gain, Space, Surface, rows_of
 from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
@@ -89,6 +89,13 @@ class GradientConfig(BoundedConfig):
             hint = "--set attack.random_start=true"
             message = f"{self.objective} has no gradient at the clean point, so it needs a random start"
             raise ConfigError(message, hint=hint)
+
+
+def check_mode(bn: BatchNormMode, surface: Surface) -> None:
+    """Refuse a surface whose batch norm works in another way than the attack's config says. Raises: ConfigError."""
+    if surface.bn != bn:
+        hint = f"--set attack.bn={surface.bn}"
+        raise ConfigError(f"the attack is configured for bn = {bn!r}, but its surface has {surface.bn!r}", hint=hint)
 
 
 def check_choice(name: str, value: str, allowed: Any) -> None:

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Space, Stateful, Surface, check_mode
+from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
+from robust_cluster.attacks.bounded import check_mode
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views

@@ -5,67 +5,24 @@ throw a network off its range. A worst case over several attacks stands beside a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Gain, Surface, equal_norm_noise
-from robust_cluster.attacks.bounded import Ascent, known
+from robust_cluster.attacks.base import Attack
 from robust_cluster.attacks.budget import Budget
-from robust_cluster.attacks.latent_pgd import Config, LatentPGD
-from robust_cluster.attacks.pgd import climb, pixel_budget, representation_shift
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.data.base import Views
+from robust_cluster.measure.beside import Beside
 from robust_cluster.measure.rows import Moved, Rows, worst
 from robust_cluster.measure.scores import Metrics
-from robust_cluster.nn.objectives import margin
-from robust_cluster.nn.precision import precision
-from robust_cluster.runs.progress import Progress
 from robust_cluster.runs.seeds import generator
 
 VERSION = 2  # of everything in measure/ that scores an attack; raise it when the numbers change
-PGD_VERSION = 1  # of the controls `pgd` below
-PGD_ROWS = 500  # rows that PGD is tried on
-PGD_STEPS = 20
-PGD_RELATIVE_STEP = 2.0  # step size times steps, over eps
-PGD_EPS = 0.2  # beside the attack's own: what AR-DMVC's models are trained to withstand
 LITTLE, MUCH = 0.1, 0.2  # of the flips: what a masked attack finds at most, and by how much PGD finds more
 GAP = 0.02  # of the flips, by which a member without gradients may be above those with them
 RISE = 0.01  # of the flips, over the second half of a training that has converged
-
-OBJECTIVES: dict[str, Gain] = {
-    "shift": lambda model, clean, moved, labels: representation_shift(model, clean, moved),
-    # not the cross-entropy to the clean label: its gradient fades where the model is sure
-    "assignment": lambda model, clean, moved, labels: margin(model.log_assign(moved.z), labels),
-}
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What can be made beside an attack, and how it is called.
-
-    `seed(purpose)`: of a control's draws. `untrained(surface)`: the same attacker before it learned. `at_radius(eps)`:
-    the same attack at another radius, learned for it. `companions(attack, eps)`: what stands beside a re-attack, None
-    for others. `radius`: the mean norm of the attack on the undefended model, None where this is that attack. `seen`:
-    the rows that the attacker learned on, where others are scored. `is_final`: False after a defense, whose re-attack
-    has what knows nothing of the original attacker.
-    """
-
-    attack: str
-    title: str
-    settings: Mapping[str, Any]
-    seed: Callable[[str], int]
-    untrained: Callable[[Surface], Attack]
-    at_radius: Callable[[float], Attack]
-    companions: Callable[[Attack, float], Mapping[str, Attack]] | None
-    radius: float | None
-    seen: Callable[[], Rows] | None
-    is_final: bool
-    precision: str
-    progress: Progress
 
 
 def controls(attacker: Attack, rows: Rows, moved: Moved, beside: Beside, draws: int = 1) -> Metrics:
@@ -80,7 +37,7 @@ def controls(attacker: Attack, rows: Rows, moved: Moved, beside: Beside, draws: 
     kinds = noise(attacker, rows, moved, beside)
     for name, move in kinds.items():
         each = [rows.outcome(move) for _ in range(1 if name == "untrained" else draws)]
-        outcome = worst(each, rows)
+        outcome, _ = worst(each, rows)
         starred = rows.attacked_scores(outcome)
         found |= {f"{score}_{name}": starred[score] for score in ("ACC*", "NMI*", "ARI*")}
         found |= {f"{name}_flip": starred["flip"], f"{name}_shift": float(outcome.shift.mean())}
@@ -137,75 +94,19 @@ def draw(clean: Tensor, budget: Budget, view: int, random: torch.Generator, *, i
     return clean + size * (values.sign() if is_corner else values).to(clean.device)
 
 
+def equal_norm_noise(delta: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian directions (n, ...) with each sample's L2 norm that of `delta`: the control of every attack."""
+    noise = torch.randn(delta.shape, generator=generator, dtype=delta.dtype).to(delta.device)
+    shape = (-1, *[1] * (delta.ndim - 1))
+    norms = delta.flatten(1).norm(dim=1).view(shape)
+    scaled: Tensor = noise * norms / noise.flatten(1).norm(dim=1).clamp_min(1e-12).view(shape)
+    return scaled
+
+
 def shuffled(delta: Tensor, random: torch.Generator) -> Tensor:
     """The moves (n, ...) with the values of each sample in a random order: equal norms and histogram."""
     order = torch.rand((len(delta), delta[0].numel()), generator=random).argsort(dim=1).to(delta.device)
     return delta.flatten(1).gather(1, order).view_as(delta)
-
-
-def pgd(attacker: Attack, rows: Rows, beside: Beside) -> Metrics:
-    """PGD on the shift and on the model's own labels, at the attack's eps and at 0.2 (_at_0.2), on at most 500 rows.
-
-    The shift is what the attack itself makes large, where it has an `objective`, e.g. in the terms that it is left.
-    `pgd_flip` is the worse of the two objectives at the attack's eps, `ACC_pgd_rows` the clean score of those rows.
-    """
-    rows = rows.few(PGD_ROWS)
-    found: Metrics = {"ACC_pgd_rows": rows.clean_scores()["ACC"], "pgd_samples": len(rows)}
-    torch.manual_seed(beside.seed("pgd"))
-    gains = OBJECTIVES | {"shift": getattr(attacker, "objective", OBJECTIVES["shift"])}
-    for (suffix, eps), objective in product((("", attacker.budget.eps), ("_at_0.2", PGD_EPS)), gains):
-        budget = pixel_budget(eps, rows.info)
-        with precision(beside.precision):
-            attacked = rows.attacked_scores(rows.outcome(partial(climbed, rows, budget, gains[objective])))
-        found[f"ACC*_pgd_{objective}{suffix}"] = attacked["ACC*"]
-        found[f"NMI*_pgd_{objective}{suffix}"] = attacked["NMI*"]
-        found[f"pgd_{objective}_flip{suffix}"] = attacked["flip"]
-    accuracies = [value for name in OBJECTIVES if (value := found[f"ACC*_pgd_{name}"]) is not None]
-    found["ACC*_pgd"] = min(accuracies, default=None)
-    found["pgd_flip"] = max(found[f"pgd_{name}_flip"] or 0.0 for name in OBJECTIVES)
-    return found
-
-
-def climbed(rows: Rows, budget: Budget, objective: Gain, number: int) -> Views:
-    """Where `ascended` leaves the points of a batch."""
-    return ascended(rows.surface, budget, objective, rows.batch(number))
-
-
-def ascended(surface: Surface, budget: Budget, objective: Gain, batch: Batch) -> Views:
-    """The last point of signed gradient steps from a uniform draw in the L-infinity ball, of every sample.
-
-    The draw is of torch's global generator, all samples take all steps and none is chosen: the control that stands in
-    AR-DMVC's records, weaker than attacks/pgd.py, which keeps the best point.
-    """
-    with torch.no_grad():
-        clean = known(surface, batch)
-        drawn = tuple(view + budget.eps * (2 * torch.rand_like(view) - 1) for view in batch.views)
-        start = budget.clip(batch.views, drawn)
-        ascent = Ascent(surface, clean, objective, moves=(True,) * len(start))
-        return climb(ascent, start, budget, steps=PGD_STEPS, relative_step=PGD_RELATIVE_STEP)
-
-
-def latent_pgd(rows: Rows, norm: float, beside: Beside) -> Metrics:
-    """PGD on the embedding at the attack's mean norm and at half of it, and noise of that norm, on at most 500 rows.
-
-    A re-attack takes the norm of the attack on the undefended model, so that victim, control and defended model are
-    compared at one radius.
-    """
-    radius, random = norm if beside.radius is None else beside.radius, generator(beside.seed("pgd"))
-    rows = rows.few(PGD_ROWS)
-    found: Metrics = {"pgd_radius": radius, "pgd_samples": len(rows)}
-    torch.manual_seed(beside.seed("pgd"))
-    for suffix, eps in (("", radius), ("_half", radius / 2)):
-        move = rows.moved(LatentPGD(Config(eps=eps), rows.surface))
-        for name, one in (("pgd", move), ("pgd_noise", partial(directions, rows, eps, random))):
-            found[f"{name}_flip{suffix}"] = rows.attacked_scores(rows.outcome(one))["flip"]
-    return found
-
-
-def directions(rows: Rows, norm: float, random: torch.Generator, number: int) -> Views:
-    """The embeddings of a batch, each moved by this norm in a random direction."""
-    (clean,) = rows.point(number)
-    return (clean + equal_norm_noise(torch.full_like(clean, norm / clean.shape[1] ** 0.5), random),)
 
 
 def warnings(

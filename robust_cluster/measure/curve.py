@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.data.base import Batch, Labels, Views
+from robust_cluster.data.base import Batch, Views
 from robust_cluster.measure import companions
-from robust_cluster.measure.controls import VERSION, Beside, controls
+from robust_cluster.measure.beside import Beside
+from robust_cluster.measure.controls import VERSION, controls
 from robust_cluster.measure.metric import WHOLE
-from robust_cluster.measure.rows import Outcome, Rows, unit
-from robust_cluster.measure.scores import Details, Metrics, finite
+from robust_cluster.measure.rows import Outcome, Rows, unit, worst
+from robust_cluster.measure.scores import Details, Metrics, characters, finite
 from robust_cluster.metrics.flips import flip_rate
 
 
@@ -81,7 +82,7 @@ def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line
     clean = [rows.point(number) for number in range(len(rows.parts))]
     lines: list[Line] = []
     best: dict[str, list[Views]] = {}
-    worst: list[Views] = []
+    moved: list[Views] = []
     beside.progress.start(f"{beside.title}: {len(rows)} samples", len(radii), 0, unit="curve point")
     try:
         for count, eps in enumerate(radii, start=1):
@@ -90,15 +91,17 @@ def curve_lines(attacker: Attack, rows: Rows, beside: Beside) -> tuple[list[Line
             for name, member in {**members(at, beside.attack if others else WHOLE), **others}.items():
                 before = clean if at.trained else best.get(name, clean)
                 best[name] = [worsened(member, rows, number, points) for number, points in enumerate(before)]
-            worst = [worst_of([points[n] for points in best.values()], rows, n) for n in range(len(clean))]
             trained_at = None if at.trained_at is None else at.trained_at / unit(rows.surface)
-            for name, points in {**best, WHOLE: worst}.items():
-                lines.append(Line(eps, name, rows.outcome(points.__getitem__), trained_at))
+            outcomes = {name: rows.outcome(points.__getitem__) for name, points in best.items()}
+            whole, chosen = worst(list(outcomes.values()), rows)
+            outcomes[WHOLE] = whole
+            lines += [Line(eps, name, outcome, trained_at) for name, outcome in outcomes.items()]
+            moved = taken(list(best.values()), chosen, rows)
             flips = flip_rate(rows.clean.labels, lines[-1].outcome.labels)
             beside.progress.epoch(count, {"eps": eps, "flips": math.nan if flips is None else flips})
     finally:
         beside.progress.stop()
-    return lines, worst
+    return lines, moved
 
 
 def worsened(attack: Attack, rows: Rows, number: int, before: Views) -> Views:
@@ -119,19 +122,14 @@ def worsened(attack: Attack, rows: Rows, number: int, before: Views) -> Views:
     return result
 
 
-def worst_of(points: Sequence[Views], rows: Rows, number: int) -> Views:
-    """For every sample the first of the points that misleads it, else the first; whole batches where rows depend."""
-    is_flipped = [rows.flipped(point, number) for point in points]
-    if rows.is_joint:
-        return points[int(torch.stack([one.sum() for one in is_flipped]).argmax())]
-    result = tuple(view.clone() for view in points[0])
-    is_open = ~is_flipped[0]
-    for point, flips in zip(points[1:], is_flipped[1:], strict=True):
-        taken = is_open & flips
-        for view, value in zip(result, point, strict=True):
-            view[taken] = value[taken]
-        is_open &= ~flips
-    return result
+def taken(points: Sequence[Sequence[Views]], chosen: Tensor, rows: Rows) -> list[Views]:
+    """The points of every batch, each row's from the attack that `chosen` (n,) numbers."""
+    found = []
+    for number, places in enumerate(rows.places):
+        own, count = chosen[places].to(points[0][number][0].device), len(places)
+        at = own, torch.arange(count, device=own.device)
+        found.append(tuple(torch.stack(views)[at] for views in zip(*(one[number] for one in points), strict=True)))
+    return found
 
 
 def listed(rows: Rows, outcome: Outcome) -> dict[str, Any] | None:
@@ -140,13 +138,9 @@ def listed(rows: Rows, outcome: Outcome) -> dict[str, Any] | None:
     most = max(rows.n_clusters, 0 if truth is None else int(truth.max()) + 1)
     if most > 36 or len(rows) > 2000:
         return None
-
-    def text(labels: Labels) -> str:
-        return "".join(np.base_repr(label, 36).lower() for label in labels.tolist())
-
     return {
         "rows": len(rows),
-        "truth": None if truth is None else text(truth),
-        "clean": text(rows.clean.labels),
-        "moved": text(outcome.labels),
+        "truth": None if truth is None else characters(truth),
+        "clean": characters(rows.clean.labels),
+        "moved": characters(outcome.labels),
     }

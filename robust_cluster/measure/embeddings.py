@@ -6,7 +6,9 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.attacks.latent_pgd import LatentPGD
-from robust_cluster.measure.controls import VERSION, Beside, controls, latent_pgd
+from robust_cluster.measure.beside import Beside
+from robust_cluster.measure.controls import VERSION, controls
+from robust_cluster.measure.pgd import latent_pgd
 from robust_cluster.measure.rows import Outcome, Rows
 from robust_cluster.measure.scores import Details, Metrics, finite, in_portions
 from robust_cluster.metrics.distortion import distortion

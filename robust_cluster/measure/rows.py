@@ -122,18 +122,20 @@ class Rows:
         return {**found, "flip": flip_rate(self.clean.labels, outcome.labels)}
 
 
-def worst(outcomes: Sequence[Outcome], rows: Rows) -> Outcome:
-    """Of each row the first outcome that changes its cluster, else the first; the whole worst one of joint batches."""
-    flips = [one.labels != rows.clean.labels for one in outcomes]
-    if rows.is_joint:
-        return outcomes[int(np.argmax([one.sum() for one in flips]))]
-    first = torch.from_numpy(np.argmax(flips, axis=0))  # of all False it is 0
+def worst(outcomes: Sequence[Outcome], rows: Rows) -> tuple[Outcome, Tensor]:
+    """The worst case over outcomes, and of each row the number (n,) of the outcome that it is taken from.
+
+    That is the first that changes the row's cluster, else the first of all; in joint batches, whose rows depend on each
+    other, the one that changes most of the whole batch.
+    """
+    flips = torch.from_numpy(np.stack([one.labels != rows.clean.labels for one in outcomes]))
+    chosen = flips.int().argmax(dim=0)  # the first True, 0 where there is none
+    for places in rows.places if rows.is_joint else ():
+        chosen[places] = flips[:, places].sum(dim=1).argmax()
     each = {field.name: [getattr(one, field.name) for one in outcomes] for field in fields(Outcome)}
-    labels = np.stack(each.pop("labels"))[first.numpy(), np.arange(len(rows))]
-    chosen = first.to(outcomes[0].z.device)
-    return Outcome(
-        labels=labels, **{name: torch.stack(of)[chosen, torch.arange(len(rows))] for name, of in each.items()}
-    )
+    labels = np.stack(each.pop("labels"))[chosen.numpy(), np.arange(len(rows))]
+    at = chosen.to(outcomes[0].z.device), torch.arange(len(rows), device=outcomes[0].z.device)
+    return Outcome(labels=labels, **{name: torch.stack(of)[at] for name, of in each.items()}), chosen
 
 
 def unit(surface: Surface) -> float:

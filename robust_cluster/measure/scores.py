@@ -194,6 +194,11 @@ class Watch:
         self.before = None if before is None else before.to(self.views[0].device)
 
 
+def characters(labels: Labels) -> str:
+    """One character a label: 0-9, then a-z; "-" for -1."""
+    return "".join("-" if label < 0 else np.base_repr(label, 36).lower() for label in labels.tolist())
+
+
 def finite(value: float) -> float | None:
     """The value, or None where it is infinite or NaN, for which JSON has no number."""
     return value if math.isfinite(value) else None

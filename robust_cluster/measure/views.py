@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.measure.controls import PGD_VERSION, VERSION, Beside, controls, pgd
+from robust_cluster.measure import pgd
+from robust_cluster.measure.beside import Beside
+from robust_cluster.measure.controls import VERSION, controls
 from robust_cluster.measure.rows import Outcome, Rows
 from robust_cluster.measure.scores import Details, Metrics, scores
 from robust_cluster.runs.seeds import seed_for
@@ -18,7 +20,7 @@ REFITS = 3  # fits of k-means that a refit score is the mean of
 
 def versions() -> dict[str, int]:
     """What else changes the numbers, for the key."""
-    return {"pgd": PGD_VERSION, "input_measurement": VERSION}
+    return {"pgd": pgd.VERSION, "input_measurement": VERSION}
 
 
 def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Details]:
@@ -38,7 +40,7 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     }
     found |= refit(rows, outcome, beside.seed("refit")) | controls(attacker, rows, moved, beside)
     if beside.is_final and not attacker.blind:
-        found |= pgd(attacker, rows, beside)
+        found |= pgd.pgd(attacker, rows, beside)
     if beside.seen is not None:
         seen = beside.seen()
         both = seen.clean_scores() | seen.attacked_scores(seen.outcome(seen.moved(attacker)))

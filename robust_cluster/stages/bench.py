@@ -1,19 +1,53 @@
-"""From an attack run to the floor that measures it: which rows are scored, and what can be made beside the attack."""
+"""From an attack run to the floor that measures it: its surface, its rows, its threat, what is made beside it."""
 
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
+from typing import Any
 
+import numpy as np
+
+from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.attacks.bounded import at_radius
-from robust_cluster.measure import controls, curve, embeddings, views
-from robust_cluster.measure.controls import PGD_ROWS, Beside
+from robust_cluster.measure import controls, curve, embeddings, pgd, views
+from robust_cluster.measure.beside import Beside
 from robust_cluster.measure.rows import Rows, spaced
-from robust_cluster.measure.scores import Details, Metrics
+from robust_cluster.measure.scores import Details, Metrics, embed, stays_sparse
+from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.seeds import seed_for
+from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import adaptive, methods
-from robust_cluster.stages.context import Context, Trial
+from robust_cluster.stages.context import Context, Trial, frozen_surface
 
 MEASURES: dict[str, ModuleType] = {"latent": embeddings, "input": views, "bounded": curve}
+
+
+def parts(spec: RunSpec, context: Context) -> tuple[Context, Context]:
+    """What the attacker learns on and what it is scored on: all rows for both, unless the attack holds some back.
+
+    The rows that are held back depend on the data alone, so that all methods are scored on the same.
+    """
+    share = spec.settings["attack"].get("train_share", 1.0)
+    if share == 1:
+        return context, context
+    n = context.info.n_samples
+    order = np.random.default_rng(seed_for(0, "held back", spec.data.label)).permutation(n)
+    count = min(n - 1, max(1, round(share * n)))
+    return context.rows(np.sort(order[:count])), context.rows(np.sort(order[count:]))
+
+
+def attacked_surface(model: ClusterModel, spec: RunSpec, seen: Context) -> Surface:
+    """The surface that an attack run asks for; clean embeddings are computed once where no batch changes them."""
+    bn = spec.settings["attack"].get("bn", "eval")
+    model.eval()
+    # Of data that stay sparse, each batch is its own embedding.
+    memory = embed(model, seen.views) if bn == "eval" and not stays_sparse(model, seen.views) else None
+    return frozen_surface(model, space_of(spec), memory, bn)
+
+
+def space_of(spec: RunSpec) -> Space:
+    """The space that an attack run moves points in."""
+    return methods.attack_space(str(spec.attack), spec.settings["attack"])
 
 
 def measured(trial: Trial, *, is_final: bool = True) -> tuple[Metrics, Details]:
@@ -67,10 +101,41 @@ def watch(trial: Trial) -> Callable[[], dict[str, float]]:
     """What is logged after each epoch of an attacker beside its losses: of one on the views how far it is."""
     if trial.surface.space != "input" or not trial.attacker.trained:
         return dict
-    return views.curve(trial.attacker, scored(trial, trial.held).few(PGD_ROWS))
+    return views.curve(trial.attacker, scored(trial, trial.held).few(pgd.ROWS))
 
 
 def warnings(trial: Trial, metrics: Metrics, stop_reason: str, log: list[dict[str, float]]) -> list[str]:
     """The flags of an attack's record: see measure/controls.py, and of the embedding whether the change can be seen."""
     seen = embeddings.warnings(metrics) if measure_of(trial) is embeddings else []
     return [*seen, *controls.warnings(trial.attacker, metrics, stop_reason, log)]
+
+
+def threat(trial: Trial) -> dict[str, Any]:
+    """The threat model of an attack: what it may move, how far, what it knows, and how often the victim was asked.
+
+    eps in input space also in pixels, i.e. as a share of the range of valid values: there as the settings declare it,
+    so that an audit can compare the two; None where nothing bounds a move.
+    `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples that
+    the attacker of the largest radius and its members asked about in this process, without those that smaller radii of
+    a curve had misled before; 0 for one that asks nothing.
+    """
+    attacker, surface, settings = trial.attacker, trial.surface, trial.attack_spec.settings["attack"]
+    budget, info = attacker.budget, trial.held.info
+    eps = None if budget.norm is None else budget.eps
+    is_pixels = surface.space == "input" and info.box is not None
+    declared = max(settings.get("view_eps") or (), default=settings.get("eps"))
+    return {
+        "space": surface.space,
+        "norm": budget.norm,
+        "eps_model": eps,
+        "eps_pixels": (eps / info.unit if declared is None else declared) if is_pixels and eps is not None else None,
+        "box": list(budget.bounds) if budget.bounds else None,
+        "views": list(settings.get("views") or ()) or None,  # None: all
+        "view_eps": list(settings.get("view_eps") or ()) or None,  # in pixels, in place of one radius for all
+        "sigma": settings.get("sigma"),  # of Gaussian noise, which has no radius
+        "train_share": settings.get("train_share", 1.0 if attacker.trained else None),
+        "stage": "frozen",
+        "knowledge": attacker.knowledge,
+        "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())),
+        "bn": surface.bn,
+    }

@@ -19,7 +19,7 @@ from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.measure.rows import Rows, spaced
-from robust_cluster.measure.scores import SHARE, Metrics, batch_of
+from robust_cluster.measure.scores import SHARE, Metrics, batch_of, characters
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.certificate import (
     ABSTAINED,
@@ -44,7 +44,6 @@ VALUES = 2**19  # random numbers drawn at once, about: 2 MB
 CURVE = 51  # radii of the curve
 MULTIPLES = (0.5, 1.0, 1.5, 2.0)  # of sigma: radii at which the record has the certified shares by name
 LISTED = 2000  # most rows that a record lists one by one
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # a cluster or class a character
 DECIMALS = 5  # of a listed radius, which is rounded down: it stays certified
 
 Ints = npt.NDArray[np.int64]
@@ -224,7 +223,7 @@ def listed(found: Certificates, clean: Ints, truth: Ints | None) -> dict[str, An
     None for more than 2,000 points or 36 clusters.
     """
     largest = max(int(part.max()) for part in (clean, found.labels, *([] if truth is None else [truth])))
-    if len(clean) > LISTED or largest >= len(DIGITS):
+    if len(clean) > LISTED or largest >= 36:
         return None
     return {
         "rows": len(clean),
@@ -233,11 +232,6 @@ def listed(found: Certificates, clean: Ints, truth: Ints | None) -> dict[str, An
         "smoothed": characters(found.labels),
         "radius": rounded_down(found.radius).tolist(),
     }
-
-
-def characters(labels: Ints) -> str:
-    """One character a label: 0-9, then a-z; "-" for -1."""
-    return "".join("-" if label == ABSTAINED else DIGITS[label] for label in labels)
 
 
 def smoothed_health(found: Certificates, clean: Ints, n_clusters: int) -> dict[str, Any]:

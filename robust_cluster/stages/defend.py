@@ -14,7 +14,6 @@ from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import bench, methods
-from robust_cluster.stages.attack import attacked_surface, parts, space_of, threat
 from robust_cluster.stages.cluster import begin, between_epochs, describe_model, own_seed
 from robust_cluster.stages.context import Context, Trial, fingerprint, frozen_surface, record
 from robust_cluster.stages.loop import Batches, Summary, Task, fit, run_epoch
@@ -30,7 +29,7 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     model = context.trained_model(victim_spec)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"{spec.model} has nothing that a defense could train", hint="--model convae")
-    surface = Surface(model, space_of(attack_spec))
+    surface = Surface(model, bench.space_of(attack_spec))
     original = context.trained_attack(attack_spec, surface)
     before = [fingerprint(part) for part in networks(original)]
     with precision(spec.precision):
@@ -39,15 +38,15 @@ def defend(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     context = context.part(2)
     description = describe_model(model, context)
     with precision("highest"):
-        seen, held = parts(attack_spec, context)
-        surface = attacked_surface(model, attack_spec, seen)
+        seen, held = bench.parts(attack_spec, context)
+        surface = bench.attacked_surface(model, attack_spec, seen)
         trial = Trial(original, surface, spec, seen, held)
         found, details = bench.measured(trial, is_final=False)
     checks = {"attacker_unchanged": before == [fingerprint(part) for part in networks(original)]}
     metrics = description["metrics"] | found
     # what learned from the undefended model has never seen this one
     knowledge = "transfer" if original.trained else original.knowledge
-    stated = {**threat(trial), "knowledge": knowledge}
+    stated = {**bench.threat(trial), "knowledge": knowledge}
     measured = {"metrics": metrics, "threat": stated, **details, "checks": checks}
     return {**record(context, spec, summary), **description, **measured}
 

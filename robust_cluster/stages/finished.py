@@ -11,7 +11,6 @@ from robust_cluster.measure.portraits import portrait as portrayed
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import auditing, bench, methods
-from robust_cluster.stages.attack import attacked_surface, parts
 from robust_cluster.stages.context import Context, Trial
 
 
@@ -20,8 +19,8 @@ def trial(spec: RunSpec, context: Context) -> Trial:
     if spec.parent is None:
         raise ConfigError("an attack needs a trained model before it")
     context = context.part(2)
-    seen, held = parts(spec, context)
-    surface = attacked_surface(context.trained_model(spec.parent), spec, seen)
+    seen, held = bench.parts(spec, context)
+    surface = bench.attacked_surface(context.trained_model(spec.parent), spec, seen)
     return Trial(context.trained_attack(spec, surface), surface, spec, seen, held)
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from robust_cluster.attacks.base import Attack, Budget, Surface
 from robust_cluster.data.base import Batch, Dataset, Views
 from robust_cluster.measure import controls as module
-from robust_cluster.measure.controls import Beside, controls, draw, latent_pgd, noise, shuffled, warnings
+from robust_cluster.measure.beside import Beside
+from robust_cluster.measure.controls import controls, draw, noise, shuffled, warnings
+from robust_cluster.measure.pgd import latent_pgd
 from robust_cluster.measure.rows import Rows, spaced
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator

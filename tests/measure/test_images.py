@@ -15,7 +15,7 @@ from robust_cluster.attacks.view_gan import ViewGan
 from robust_cluster.data.base import Batch, Dataset, Folders, Views
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, ShapeError
-from robust_cluster.measure import rows, scores, views
+from robust_cluster.measure import pgd, rows, scores
 from robust_cluster.measure.images import Judge, Sheet
 from robust_cluster.measure.rows import Outcome, Rows
 from robust_cluster.metrics.accuracy import match
@@ -23,7 +23,6 @@ from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import auditing, bench, chain
-from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.finished import sheet, trial
@@ -92,8 +91,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "JOINT", 16)
         patch.setattr(rows, "BATCH", 16)  # several batches, the last of them smaller
-        patch.setattr(bench, "PGD_ROWS", 8)
-        patch.setattr(views, "pgd", lambda *_: {"pgd_flip": 0.0})  # seconds, and of no use here
+        patch.setattr(pgd, "ROWS", 8)
+        patch.setattr(pgd, "pgd", lambda *_: {"pgd_flip": 0.0})  # seconds, and of no use here
         patch.setattr(auditing, "findings", lambda *_: [])
         patch.setattr(scores, "chance_accuracy", lambda *_: 0.3)
         patch.setattr(PGD, "perturb", kept)
@@ -155,7 +154,7 @@ def test_fewer_columns_are_the_first_of_all(finished: Finished) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_images_are_rows_of_the_scored_data_and_stay_within_the_budget(finished: Finished, name: str) -> None:
     found = finished.sheet(name)
-    held = parts(finished.specs[name], finished.context.part(2))[1]
+    held = bench.parts(finished.specs[name], finished.context.part(2))[1]
     assert held.labels is not None
     assert np.array_equal(found.own, held.labels[found.rows])
     for view, clean, delta, moved in zip(held.views, found.clean, found.delta, found.moved, strict=True):

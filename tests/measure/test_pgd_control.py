@@ -10,7 +10,7 @@ from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Batch, Dataset, Views
-from robust_cluster.measure import controls, views
+from robust_cluster.measure import pgd, views
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.layers import BatchNormMode
 from robust_cluster.stages import methods
@@ -60,7 +60,7 @@ def ascended(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tenso
 def test_the_control_is_the_published_loop_bit_for_bit(
     pair: Dataset, objective: str, bn: BatchNormMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controls, "PGD_STEPS", 6)
+    monkeypatch.setattr(pgd, "STEPS", 6)
     torch.manual_seed(0)
     model = methods.new_model("simvc", {}, pair.info, 6)
     model.train().encode(tuple(view[:40] for view in pair.views))
@@ -70,10 +70,10 @@ def test_the_control_is_the_published_loop_bit_for_bit(
     budget = Budget("linf", 0.15, pair.info.bounds)
     before = copy.deepcopy(model.state_dict())
     own = ViewGan(Config(bn=bn), surface).objective  # what the stage ascends beside an attack of default settings
-    gain = own if objective == "shift" else controls.OBJECTIVES[objective]
+    gain = own if objective == "shift" else pgd.OBJECTIVES[objective]
     for move in (
         lambda: as_published(surface, batch, 0.15, objective, 6),
-        lambda: controls.ascended(surface, budget, gain, batch),
+        lambda: pgd.ascended(surface, budget, gain, batch),
     ):
         torch.manual_seed(5)
         found.append((*move(), torch.rand(3)))  # and the generator is left where it was left
@@ -84,5 +84,5 @@ def test_the_control_is_the_published_loop_bit_for_bit(
 
 def test_its_version_and_objectives_are_those_of_the_records() -> None:
     assert views.versions() == {"pgd": 1, "input_measurement": 2}
-    assert list(controls.OBJECTIVES) == ["shift", "assignment"]
-    assert (controls.PGD_STEPS, controls.PGD_RELATIVE_STEP) == (20, 2.0)
+    assert list(pgd.OBJECTIVES) == ["shift", "assignment"]
+    assert (pgd.STEPS, pgd.RELATIVE_STEP) == (20, 2.0)

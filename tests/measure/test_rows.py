@@ -97,14 +97,16 @@ def test_a_worst_case_takes_of_each_row_the_first_outcome_that_changes_its_clust
     victim: ClusterModel, pair: Dataset
 ) -> None:
     rows = rows_of(victim, pair, most=5)
-    found = worst([made(rows, [1]), made(rows, [1, 2]), made(rows, [3])], rows)
+    found, chosen = worst([made(rows, [1]), made(rows, [1, 2]), made(rows, [3])], rows)
+    assert chosen.tolist() == [0, 0, 1, 2, 0]
     assert np.flatnonzero(found.labels != rows.clean.labels).tolist() == [1, 2, 3]
     assert found.norm.tolist() == [1, 1, 1, 3, 1]
 
 
-def test_a_worst_case_of_joint_batches_is_one_whole_outcome(victim: ClusterModel, pair: Dataset) -> None:
+def test_a_worst_case_of_a_joint_batch_is_one_whole_outcome(victim: ClusterModel, pair: Dataset) -> None:
     rows = rows_of(victim, pair, "batch", most=5)
-    found = worst([made(rows, [1]), made(rows, [4, 2]), made(rows, [3])], rows)
+    found, chosen = worst([made(rows, [1]), made(rows, [4, 2]), made(rows, [3])], rows)
+    assert chosen.tolist() == [1] * 5
     assert np.flatnonzero(found.labels != rows.clean.labels).tolist() == [2, 4]
     assert found.norm.tolist() == [4] * 5
 

@@ -16,7 +16,7 @@ from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.multiview import halves
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
-from robust_cluster.measure import controls
+from robust_cluster.measure import pgd
 from robust_cluster.measure.rows import Rows
 from robust_cluster.measure.views import refit
 from robust_cluster.metrics.accuracy import accuracy
@@ -25,7 +25,6 @@ from robust_cluster.models.multiview.comvc import CoMVC
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import auditing, bench
-from robust_cluster.stages.attack import parts
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context, Trial
 from robust_cluster.stages.defend import restart
@@ -54,9 +53,8 @@ def specs(context: Context, stage: Stage, **fields: Any) -> list[RunSpec]:
 def _short_pgd() -> Iterator[None]:
     """Two steps on 20 rows: what PGD finds is tested with the attack itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(controls, "PGD_STEPS", 2)
-        patch.setattr(controls, "PGD_ROWS", 20)
-        patch.setattr(bench, "PGD_ROWS", 20)
+        patch.setattr(pgd, "STEPS", 2)
+        patch.setattr(pgd, "ROWS", 20)
         patch.setattr(auditing, "findings", lambda *_: [])
         yield
 
@@ -119,13 +117,13 @@ def test_the_halves_of_a_context_are_those_of_the_data(context: Context, data: D
 
 def test_rows_held_back_are_no_attackers_and_the_same_for_every_method(context: Context) -> None:
     half = context.part(2)
-    seen, held = parts(specs(context, "attack")[-1], half)
-    _, again = parts(specs(context, "attack", model="simvc", seed=3)[-1], half)
+    seen, held = bench.parts(specs(context, "attack")[-1], half)
+    _, again = bench.parts(specs(context, "attack", model="simvc", seed=3)[-1], half)
     together = torch.cat([seen.views[0], held.views[0]]).flatten(1).sum(dim=1).sort().values
     assert torch.equal(together, half.views[0].flatten(1).sum(dim=1).sort().values)
     assert torch.equal(held.views[0], again.views[0])
     overrides = SMALL | {"attack.train_share": 1.0}
-    assert parts(specs(context, "attack", overrides=overrides)[-1], half) == (half, half)
+    assert bench.parts(specs(context, "attack", overrides=overrides)[-1], half) == (half, half)
 
 
 def test_nothing_of_the_victim_changes_and_no_move_changes_nothing(chain: dict[str, Record]) -> None:
@@ -168,12 +166,12 @@ def test_pgd_ascends_the_attacks_own_terms_and_the_models_labels(
     victim: ClusterModel, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ascended: list[Any] = []
-    monkeypatch.setattr(controls, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
+    monkeypatch.setattr(pgd, "ascended", lambda *given: ascended.append(given[2]) or given[3].views)
     surface, half = Surface(victim, "input"), context.part(2)
     attack = ViewGan(Config(terms="con"), surface)
     trial = Trial(attack, surface, specs(context, "attack")[-1], half, half)
-    controls.pgd(attack, bench.scored(trial, half), bench.beside(trial))
-    assert ascended == [attack.objective, controls.OBJECTIVES["assignment"]] * 2
+    pgd.pgd(attack, bench.scored(trial, half), bench.beside(trial))
+    assert ascended == [attack.objective, pgd.OBJECTIVES["assignment"]] * 2
 
 
 def test_a_defense_from_the_beginning_lets_the_model_do_what_it_does_between_epochs(

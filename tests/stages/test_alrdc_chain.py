@@ -16,7 +16,7 @@ import pytest
 from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import CheckpointError
-from robust_cluster.measure import controls
+from robust_cluster.measure import pgd
 from robust_cluster.measure.scores import embed
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
@@ -127,7 +127,7 @@ def by_stage(records: list[Record]) -> dict[str, Record]:
 def _few_rows_for_pgd() -> Iterator[None]:
     """Latent PGD has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(controls, "PGD_ROWS", 200)
+        patch.setattr(pgd, "ROWS", 200)
         yield
 
 
