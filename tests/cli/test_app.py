@@ -32,6 +32,7 @@ from robust_cluster.stages.context import Context
 from robust_cluster.stages.profiles import PROFILES
 from robust_cluster.stages.settings import nested, typed
 from tests.cli.command import rc
+from tests.made import MADE
 
 VERBS = [*verbs.VERBS, table.VERB, ls.VERB]
 EXAMPLES = [line.strip() for verb in VERBS for line in verb.examples.split("\n") if line.strip()]
@@ -47,12 +48,12 @@ def carried_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         done.append(f"{spec.stage} {spec.seed}")
         return {
+            **MADE,
             "profile": context.profile,
             "overrides": dict(context.overrides),
-            "data": {"shapes": [[64]]},
             "metrics": METRICS,
             "flags": ["collapsed"],
-            "training": {"loss": 1.5},
+            "training": {**MADE["training"], "loss": 1.5},
         }
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
@@ -751,11 +752,11 @@ def test_the_curve_of_a_clustering_is_asked_for_by_a_flag_and_not_repeated_for_w
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         asked.append(context.curve)
         return {
+            **MADE,
             "profile": context.profile,
-            "data": {"shapes": [[64]]},
             "metrics": METRICS,
             "flags": [],
-            "training": {"loss": 1.5},
+            "training": {**MADE["training"], "loss": 1.5},
         }
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))

@@ -11,6 +11,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import chain
 from robust_cluster.stages.context import Context
 from tests.cli.command import rc
+from tests.made import MADE
 
 KMEANS = "certify --model kmeans --data digits --profile smoke"
 REATTACK = "reattack --model convae --data digits --profile smoke --attack-seeds 0"
@@ -57,8 +58,8 @@ def test_options_become_settings_of_the_run_and_the_record_is_shown(monkeypatch:
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         seen.append(spec)
         return {
+            **MADE,
             "profile": context.profile,
-            "data": {"shapes": [[64]]},
             "metrics": metrics,
             "flags": [],
             "training": None,

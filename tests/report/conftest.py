@@ -8,6 +8,7 @@ import pytest
 
 from robust_cluster.report.spec import TableSpec, load_spec
 from robust_cluster.runs.spec import DataRef, RunSpec
+from tests.made import MADE
 
 TOY = """
 title = "Toy"
@@ -105,10 +106,10 @@ def make_record(
         "key": spec.key,
         "spec": spec.to_json(),
         "profile": profile,
-        "data": {"shapes": [[3, 96, 96]] * n_views},
+        "data": {**MADE["data"], "shapes": [[3, 96, 96]] * n_views},
         "metrics": metrics or {},
         "flags": list(flags),
-        "training": {"loss": loss},
+        "training": {**MADE["training"], "loss": loss},
     }
 
 
