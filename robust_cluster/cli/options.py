@@ -3,9 +3,11 @@
 import inspect
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from robust_cluster.data.base import Folders
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
+FRACTION = re.compile(r"\d+/0*[1-9]\d*")  # a radius as papers write it
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 SEPARATORS = ("/", os.sep)
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
@@ -373,8 +376,12 @@ def integers(text: str, flag: str) -> list[int]:
 def value(text: str) -> Any:
     """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
 
+    8 / 255 of "8/255".
+
     Raises: ConfigError for text that is neither.
     """
+    if FRACTION.fullmatch(text):
+        return float(Fraction(text))
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
@@ -404,10 +411,10 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
 
 
 def numbers(text: str, flag: str) -> list[float]:
-    """[0, 0.1] of "0,0.1". Raises: ConfigError for anything but distinct finite numbers >= 0."""
+    """[0, 0.1] of "0,0.1", [8 / 255] of "8/255". Raises: ConfigError for anything but distinct finite numbers >= 0."""
     try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
+        found = [float(Fraction(part.strip())) for part in text.split(",")]
+    except (ValueError, ArithmeticError):
         found = []
     if not found or not all(0 <= number < math.inf for number in found) or len(set(found)) < len(found):
         raise ConfigError(f"{flag} takes distinct numbers >= 0 with commas between, got {text!r}", hint=f"{flag} 0,0.1")
