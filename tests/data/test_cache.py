@@ -20,14 +20,9 @@ from robust_cluster.data.prepare import available, load, source_files
 from robust_cluster.data.sparse import SparseView
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import data_dir, labels_of
 
 LABELS = np.arange(12) % 3
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    (tmp_path / "data").mkdir()
-    return Folders(tmp_path / "data", tmp_path / "cache", system=())
 
 
 def pixels(n: int = 12, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -35,8 +30,7 @@ def pixels(n: int = 12, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def save(folders: Folders, name: str = "mine", **arrays: Any) -> Path:
-    assert folders.data_dir is not None
-    path = folders.data_dir / f"{name}.npz"
+    path = data_dir(folders) / f"{name}.npz"
     np.savez(path, **(arrays or {"x": pixels(), "y": LABELS}))
     return path
 
@@ -50,12 +44,10 @@ def is_prepared(ref: DataRef, folders: Folders) -> bool:
 
 
 def same(one: Dataset, other: Dataset) -> bool:
-    assert one.labels is not None
-    assert other.labels is not None
     pairs = zip(one.views, other.views, strict=True)
     return (
         (one.ref, one.info, one.source) == (other.ref, other.info, other.source)
-        and one.labels.tolist() == other.labels.tolist()
+        and labels_of(one) == labels_of(other)
         and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
     )
 
@@ -120,8 +112,7 @@ def test_a_copy_is_used_while_its_file_is_unchanged_or_gone(folders: Folders) ->
 
 
 def test_a_prepared_folder_of_images_notices_every_change_in_it(folders: Folders) -> None:
-    assert folders.data_dir is not None
-    folder = folders.data_dir / "photos"
+    folder = data_dir(folders) / "photos"
     for name in ("a/0", "a/1", "b/0", "b/1"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels(1, seed=len(name) + ord(name[0]) + int(name[-1]))[0]).save(folder / f"{name}.png")
@@ -249,9 +240,8 @@ def test_an_import_is_replaced_when_that_is_asked_for(folders: Folders) -> None:
 
 
 def test_sparse_data_are_prepared_and_imported_without_becoming_dense(folders: Folders) -> None:
-    assert folders.data_dir is not None
     matrix = scipy.sparse.random_array((12, 7), density=0.4, format="csr", rng=np.random.default_rng(0))
-    scipy.sparse.save_npz(folders.data_dir / "thin.npz", matrix)
+    scipy.sparse.save_npz(data_dir(folders) / "thin.npz", matrix)
     ref = DataRef("thin", n_clusters=3)
     fresh = load(ref, folders)
     entry = prepare(ref, folders)
@@ -260,5 +250,5 @@ def test_sparse_data_are_prepared_and_imported_without_becoming_dense(folders: F
     assert isinstance(again.views[0], SparseView)
     assert again.info == fresh.info
     assert torch.equal(again.views[0][:12], fresh.views[0][:12])
-    cache.write_import("kept", files.read(folders.data_dir / "thin.npz"), folders)
+    cache.write_import("kept", files.read(data_dir(folders) / "thin.npz"), folders)
     assert load(replace(ref, name="kept"), folders).info.sha256 == fresh.info.sha256

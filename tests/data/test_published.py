@@ -27,7 +27,6 @@ from robust_cluster.data import (
     resnet,
     reuters,
     reuters10k,
-    sources,
     stl10,
     stl10_raw,
     usps,
@@ -36,29 +35,20 @@ from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import DataError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import data_dir, labels_of
 
 newsgroups = discover.load("data", "20newsgroups")
 Pixels = npt.NDArray[np.uint8]
-
-
-@pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
-    def offline(*_: Any, **__: Any) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(sources, "urlopen", offline)
-    (tmp_path / "data").mkdir()
-    return Folders(tmp_path / "data", tmp_path / "cache", system=())
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def write(folders: Folders, files: Mapping[str, bytes]) -> Path:
     """Files below the --data-dir."""
-    assert folders.data_dir is not None
     for name, content in files.items():
-        path = folders.data_dir / name
+        path = data_dir(folders) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return folders.data_dir
+    return data_dir(folders)
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
@@ -70,12 +60,6 @@ def packed(files: Mapping[str, bytes]) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return stream.getvalue()
-
-
-def labels_of(raw: Raw) -> list[Any]:
-    assert raw.labels is not None
-    found: list[Any] = raw.labels.tolist()
-    return found
 
 
 def bytes_of(raw: Raw) -> Pixels:
@@ -495,9 +479,8 @@ def test_offline_one_sentence_names_the_files_and_the_folder(folders: Folders, n
         load(DataRef(name), folders)
     folder = {"stl10-raw": "stl10", "cifar10-raw": "cifar10", "reuters10k": "reuters"}.get(name, name)
     sentence = str(caught.value)
-    assert sentence.startswith(
-        f"The data set {folder} is not there and could not be downloaded (no network): it needs "
-    )
+    beginning = f"The data set {folder} is not there and could not be downloaded (no route to host): it needs "
+    assert sentence.startswith(beginning)
     assert facts in sentence
     assert f"put them into a folder {folder} below the one given as --data-dir" in sentence
     assert "\n" not in sentence
