@@ -39,6 +39,13 @@ def prepare(ref: DataRef, folders: Folders) -> cache.Entry:
     return cache.write(load(ref, folders, fresh=True), folders, source_files(ref, folders) or ())
 
 
+@pytest.fixture
+def entry(folders: Folders) -> cache.Entry:
+    """What is kept of a file of images."""
+    save(folders)
+    return prepare(DataRef("mine"), folders)
+
+
 def is_prepared(ref: DataRef, folders: Folders) -> bool:
     return cache.prepared(ref, folders, source_files(ref, folders)) is not None
 
@@ -72,10 +79,8 @@ def test_a_prepared_data_set_is_the_same_to_the_bit(folders: Folders, ref: DataR
     assert same(load(ref, folders), fresh)
 
 
-def test_images_are_kept_as_bytes_and_all_else_as_floats(folders: Folders) -> None:
-    save(folders)
-    kept = {str(ref): prepare(ref, folders).array("view_0").dtype for ref in (DataRef("mine"),)}
-    assert list(kept.values()) == [np.uint8]
+def test_images_are_kept_as_bytes_and_all_else_as_floats(folders: Folders, entry: cache.Entry) -> None:
+    assert entry.array("view_0").dtype == np.uint8
     assert prepare(DataRef("mine", flatten=True), folders).array("view_0").dtype == np.float32
 
 
@@ -88,9 +93,8 @@ def test_what_is_prepared_is_mapped_and_never_written_to(folders: Folders) -> No
     assert load(ref, folders).views[0].any()
 
 
+@pytest.mark.usefixtures("entry")
 def test_the_number_of_clusters_and_the_split_need_no_copy_of_their_own(folders: Folders) -> None:
-    save(folders)
-    prepare(DataRef("mine"), folders)
     data = load(DataRef("mine", n_clusters=5, split="halves"), folders)
     assert (data.info.n_clusters, data.ref.split) == (5, "halves")
     with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, n_samples\] = \[2, 12\], got 13"):
@@ -149,31 +153,25 @@ def test_two_processes_that_prepare_the_same_take_turns(folders: Folders) -> Non
     assert [path.name for path in (folders.cache / "prepared").glob(".new-*")] == []
 
 
-def test_an_about_that_is_no_object_gets_a_sentence(folders: Folders) -> None:
-    save(folders)
-    entry = prepare(DataRef("mine"), folders)
+def test_an_about_that_is_no_object_gets_a_sentence(folders: Folders, entry: cache.Entry) -> None:
     (entry.folder / cache.ABOUT).write_text("[1]", encoding="utf-8")
     with pytest.raises(DataError, match="must be a JSON object"):
         cache.prepared(DataRef("mine"), folders, ())
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_copy_does_not_stand_in_for_a_path_that_is_not_there(folders: Folders, tmp_path: Path) -> None:
-    save(folders)
-    prepare(DataRef("mine"), folders)
     with pytest.raises(DataError, match="There is no file"):
         load(DataRef("mine"), folders, path=tmp_path / "elsewhere" / "mine.npz")
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_copy_of_one_choice_is_no_copy_of_another(folders: Folders) -> None:
-    save(folders)
-    prepare(DataRef("mine"), folders)
     for other in ({"limit": 6}, {"flatten": True}, {"normalize": "adec"}, {"size": 2}, {"subset": "0,1"}):
         assert not is_prepared(replace(DataRef("mine"), **other), folders)
 
 
-def test_changed_and_damaged_copies_are_told_of(folders: Folders) -> None:
-    save(folders)
-    entry = prepare(DataRef("mine"), folders)
+def test_changed_and_damaged_copies_are_told_of(folders: Folders, entry: cache.Entry) -> None:
     path = entry.folder / "view_0.npy"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -187,9 +185,8 @@ def test_changed_and_damaged_copies_are_told_of(folders: Folders) -> None:
         load(DataRef("mine"), folders)
 
 
-def test_a_copy_of_an_older_version_is_not_used(folders: Folders) -> None:
-    save(folders)
-    about = prepare(DataRef("mine"), folders).folder / "about.json"
+def test_a_copy_of_an_older_version_is_not_used(folders: Folders, entry: cache.Entry) -> None:
+    about = entry.folder / "about.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "version": cache.VERSION - 1}))
     assert not is_prepared(DataRef("mine"), folders)
 

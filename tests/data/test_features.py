@@ -99,6 +99,11 @@ def ignore(done: int, total: int) -> None:
     pass
 
 
+def kill(done: int, total: int) -> None:
+    if done == 6:
+        raise KeyboardInterrupt
+
+
 @pytest.mark.usefixtures("tiny")
 def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(folders: Folders, tmp_path: Path) -> None:
     network = find_network("tiny", str(save_weights(tmp_path)), folders)
@@ -131,11 +136,6 @@ def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(features, "SAVE_SECONDS", -1.0)
     whole = replace(work(folders), output=Path("whole.npz"))
     extract(whole, ignore)
-
-    def kill(done: int, total: int) -> None:
-        if done == 6:
-            raise KeyboardInterrupt
-
     job = work(folders)
     with pytest.raises(KeyboardInterrupt):
         extract(job, kill)
@@ -150,11 +150,6 @@ def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(
 @pytest.mark.usefixtures("tiny")
 def test_another_command_begins_anew_and_another_result_is_not_overwritten(folders: Folders) -> None:
     job = work(folders)
-
-    def kill(done: int, total: int) -> None:
-        if done == 6:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         extract(job, kill)
     seen: list[int] = []

@@ -208,18 +208,12 @@ class Harmful:
             pickle.dumps({b"data": [[1]], b"labels": [0]}),
             r"test_batch must hold bytes \(n, 3072\) and n labels, got int64",
         ),
+        (cifar_files()[0]["test_batch"][:4000], "test_batch is (damaged|no batch)"),
     ],
 )
 def test_a_batch_that_could_run_code_or_is_damaged_is_refused(folders: Folders, content: bytes, sentence: str) -> None:
     write(folders, {**cifar_files()[0], "test_batch": content})
     with pytest.raises(DataError, match=sentence):
-        cifar10_raw.read(folders)
-
-
-def test_a_truncated_batch_is_refused(folders: Folders) -> None:
-    files, _ = cifar_files()
-    write(folders, {**files, "data_batch_3": files["data_batch_3"][:4000]})
-    with pytest.raises(DataError, match=r"data_batch_3 is (damaged|no batch)"):
         cifar10_raw.read(folders)
 
 
@@ -407,27 +401,22 @@ def test_reuters10k_are_dense_rows_of_reuters_in_the_order_of_decs_seed(
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("name", "content", "sentence"),
     [
-        ({rcv1.TOPICS: b"CCAT 2286\n"}, r"line 1, must be `topic document 1`, got 'CCAT 2286'"),
-        ({rcv1.TOPICS: b"C15 2286 1\n"}, "must name documents of the root topics CCAT, GCAT, MCAT, ECAT, got 0"),
-        ({rcv1.TOKENS[1]: b"words\n"}, "is no token file of RCV1: it must begin with `.I number`, got 'words"),
-        ({rcv1.TOKENS[1]: b".I x\n.W\n"}, r"`.I number` expected, got '.I x'"),
-        ({rcv1.TOKENS[4]: b""}, "holds no document"),
+        (rcv1.TOPICS, b"CCAT 2286\n", r"line 1, must be `topic document 1`, got 'CCAT 2286'"),
+        (rcv1.TOPICS, b"C15 2286 1\n", "must name documents of the root topics CCAT, GCAT, MCAT, ECAT, got 0"),
+        (rcv1.TOKENS[1], b"words\n", "is no token file of RCV1: it must begin with `.I number`, got 'words"),
+        (rcv1.TOKENS[1], b".I x\n.W\n", r"`.I number` expected, got '.I x'"),
+        (rcv1.TOKENS[4], b"", "holds no document"),
+        (rcv1.TOKENS[4], None, r"lyrl2004_tokens_train.dat.gz cannot be read or is truncated"),
     ],
 )
-def test_other_files_of_reuters_are_refused(folders: Folders, changed: dict[str, bytes], sentence: str) -> None:
-    other = {f"reuters/{name}": gzip.compress(content) for name, content in changed.items()}
-    write(folders, {**reuters_files(), **other})
+def test_other_and_truncated_files_of_reuters_are_refused(
+    folders: Folders, name: str, content: bytes | None, sentence: str
+) -> None:
+    files, path = reuters_files(), f"reuters/{name}"
+    write(folders, {**files, path: files[path][:-12] if content is None else gzip.compress(content)})
     with pytest.raises(DataError, match=sentence):
-        reuters.read(folders)
-
-
-def test_a_truncated_token_file_is_refused(folders: Folders) -> None:
-    files = reuters_files()
-    name = f"reuters/{rcv1.TOKENS[4]}"
-    write(folders, {**files, name: files[name][:-12]})
-    with pytest.raises(DataError, match=r"lyrl2004_tokens_train.dat.gz cannot be read or is truncated"):
         reuters.read(folders)
 
 
