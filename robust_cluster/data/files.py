@@ -81,10 +81,8 @@ def read(path: Path, reading: Reading | None = None) -> Raw:
         return text.read_jsonl(path, reading)
     if suffix in TABLES:
         return tables.read(path, reading)
-    if suffix in SVMLIGHT:
-        x, labels = svmlight.read(path)
-        return raw_of((x,), labels, path)
     readers = {".npz": arrays.read_npz, ".npy": arrays.read_npy, ".mat": matlab.read}
+    readers |= dict.fromkeys(SVMLIGHT, svmlight.read)
     views, labels = readers[suffix](path)
     return raw_of(views, labels, path)
 
