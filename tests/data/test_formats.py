@@ -93,9 +93,7 @@ def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypat
         return read
 
     monkeypatch.setattr(pd, "read_parquet", fail(ImportError("no engine")))
-    with pytest.raises(
-        DataError, match=r"needs pyarrow to read \.parquet \(pip install 'robust_cluster\[parquet\]', or"
-    ):
+    with one_sentence(DataError, r"needs pyarrow to read \.parquet \(pip install 'robust_cluster\[parquet\]', or"):
         files.read(path)
     monkeypatch.setattr(pd, "read_parquet", fail(OSError("magic bytes not found")))
     with pytest.raises(DataError, match=r"some\.parquet cannot be read as \.parquet: magic bytes"):
@@ -365,9 +363,7 @@ def test_a_mat_of_version_7_3_or_damaged_gets_one_sentence(tmp_path: Path) -> No
     whole = path.read_bytes()
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + struct.pack("<H", 0x0200) + b"IM"
     path.write_bytes(header.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(
-        DataError, match=r"version 7\.3 \(HDF5\), which is not read \(in MATLAB: save\('mv\.mat', 'X', 'Y'"
-    ):
+    with one_sentence(DataError, r"version 7\.3 \(HDF5\), which is not read \(in MATLAB: save\('mv\.mat', 'X', 'Y'"):
         files.read(path)
     for content in (whole[:300], whole[:60], b"", b"no such thing" * 30):
         path.write_bytes(content)

@@ -121,6 +121,7 @@ def bad(**changes: Any) -> dict[str, Any]:
     return {"x": X, "y": Y} | changes
 
 
+IMAGES = images(12, 4, 4)
 HOLED = X.copy()
 HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
 
@@ -156,15 +157,10 @@ HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
         (bad(), {"limit": 2}, ConfigError, r"\[2, 2\], got 3 \(--clusters K or --limit N\)"),
         (bad(), {"limit": 13}, ConfigError, r"limit must be in \[2, n_samples\] = \[2, 12\], got 13"),
         (bad(), {"limit": 0}, ConfigError, r"\[2, 12\], got 0"),
-        (bad(x=images(12, 4, 4)), {"normalize": "adec"}, ConfigError, "adec is for vectors, mine are images"),
+        (bad(x=IMAGES), {"normalize": "adec"}, ConfigError, "adec is for vectors, mine are images"),
         (bad(), {"normalize": "nome"}, UnknownNameError, "Unknown normalize 'nome'. Did you mean 'none'?"),
-        (
-            bad(x=images(12, 4, 4) / 1.0),
-            {},
-            DataError,
-            r"as floats in \[0, 1\], got float64 in \[0\.0, 2\d\d\.0\] \(divide",
-        ),
-        (bad(x=images(12, 4, 4).astype(int)), {}, DataError, r"uint8 in 0\.\.255 or as floats in \[0, 1\], got int64"),
+        (bad(x=IMAGES / 1.0), {}, DataError, r"as floats in \[0, 1\], got float64 in \[0\.0, 2\d\d\.0\] \(divide"),
+        (bad(x=IMAGES.astype(int)), {}, DataError, r"uint8 in 0\.\.255 or as floats in \[0, 1\], got int64"),
         (bad(x=images(12, 6, 6, 6)), {}, ShapeError, r"at most 4 channels, .* got \(12, 6, 6, 6\)"),
     ],
 )

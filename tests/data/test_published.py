@@ -35,7 +35,7 @@ from robust_cluster.data.base import Folders, Raw
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import DataError
 from robust_cluster.runs.spec import DataRef
-from tests.data.given import data_dir, labels_of
+from tests.data.given import data_dir, labels_of, one_sentence
 
 newsgroups = discover.load("data", "20newsgroups")
 Pixels = npt.NDArray[np.uint8]
@@ -246,9 +246,7 @@ def test_features_are_found_and_never_made_up(
         load(DataRef(name), folders)
     for other in ({"net": "resnet152"}, {"source": "photos"}):
         save(**{**made, **other})
-        with pytest.raises(
-            DataError, match=rf"must hold resnet50's features of {name}-raw, got .*(152's of|'s of pho)"
-        ):
+        with one_sentence(DataError, rf"must hold resnet50's features of {name}-raw, got .*(152's of|'s of pho)"):
             load(DataRef(name), folders)
     save(**made)
     assert load(DataRef(name), folders).source == f"ResNet-50 features of {name}, weights IMAGENET1K_V1"
@@ -297,9 +295,7 @@ def test_the_excel_sheet_goes_through_pandas(folders: Folders, monkeypatch: pyte
 
     write(folders, {"Data_Cortex_Nuclear.xls": b"\xd0\xcf\x11\xe0"})
     monkeypatch.setattr(pd, "read_excel", no_xlrd)
-    with pytest.raises(
-        DataError, match=r"is an Excel sheet, which needs the package xlrd \(pip install 'robust_cluster"
-    ):
+    with one_sentence(DataError, r"is an Excel sheet, which needs the package xlrd \(pip install 'robust_cluster"):
         mice_protein.read(folders)
     table = pd.read_csv(io.StringIO(mice()), na_values=["?"])
     monkeypatch.setattr(pd, "read_excel", lambda path: table)
