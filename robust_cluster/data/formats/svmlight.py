@@ -12,7 +12,7 @@ from robust_cluster.errors import DataError
 
 
 def read(path: Path) -> tuple[tuple[Matrix], npt.NDArray[np.float64] | None]:
-    """The matrix (n, d) and the labels (n,), None where all are the same, as files without labels are written.
+    """The matrix (n, d), the only view, and the labels (n,), None where all are the same: so files without are written.
 
     Columns count from 0 or from 1, whichever the file does. Raises: DataError.
     """
