@@ -99,7 +99,8 @@ def test_the_range_of_valid_values_is_known_in_the_units_of_the_model(folders: F
     counts = load(DataRef("digits"), folders).info
     assert (counts.box, counts.bounds) == ((0.0, 16 * counts.scale), None)
     unknown = prepared(folders, {"x": X, "y": Y}).info
-    assert (unknown.box, unknown.unit) == (None, 1.0)
+    assert (unknown.box, unknown.unit) == (None, unknown.scale), "one unit of the data as they were"
+    assert unknown.scale != 1
 
 
 def test_labels_of_any_kind_are_numbered_in_sorted_order(folders: Folders) -> None:
