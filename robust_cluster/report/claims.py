@@ -7,10 +7,10 @@ count.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from scipy import stats
 
@@ -22,6 +22,7 @@ from robust_cluster.report.spec import (
     CellRequest,
     check_keys,
     choose,
+    filled,
     load_spec,
     read_toml,
     requests,
@@ -113,15 +114,9 @@ def load_claims(folder: Path | None = None) -> list[Claim]:
 
 
 def _claim(entry: Mapping[str, Any], where: str) -> Claim:
-    names = [f.name for f in fields(Claim)]
-    check_keys(entry, where, required=names[:6], optional=names[6:])
-    choose(entry.get("test", "t"), get_args(Test), kind=f"test of {where}")
-    sides = {}
-    for key in ("above", "below"):
-        check_keys(entry[key], f"{where} {key}", required=("table", "method"), optional=("over",))
-        choose(entry[key].get("over", "mean"), OVER, kind=f"over of {where} {key}")
-        sides[key] = Side(**entry[key])
-    return Claim(**{**entry, **sides, "metric": Metric.parse(entry["metric"])})
+    sides = {key: filled(Side, entry[key], f"{where} {key}") for key in ("above", "below") if key in entry}
+    claim = filled(Claim, {**entry, **sides}, where)
+    return replace(claim, metric=Metric.parse(str(claim.metric)))
 
 
 def judge(
