@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 from robust_cluster.measure.metric import WHOLE, Metric
-from robust_cluster.report.canvas import NARROWEST, style
+from robust_cluster.report.canvas import COLORS, NARROWEST, PERCENT, panels
 from robust_cluster.report.formats import csv_of
 from robust_cluster.report.run_figures import title
 from robust_cluster.runs.spec import RunSpec
@@ -23,7 +23,6 @@ SCORES = {  # metric of a line -> its label
     str(Metric("ARI", "attack")): "ARI",
 }
 FLIP = str(Metric("flip", "attack"))
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 
 
 def draw(record: Record) -> "Figure":
@@ -31,37 +30,26 @@ def draw(record: Record) -> "Figure":
     lines: Sequence[Mapping[str, Any]] = record["radii"]
     names = [name for name in SCORES if any(line[name] is not None for line in lines)]
     attacks = list(dict.fromkeys(line["attack"] for line in lines))
-    with style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(NARROWEST, 3.8), layout="constrained")
-        panels = figure.subplots(1, 2 if names else 1, squeeze=False)[0]
-        for name, color in zip(names, cycle(COLORS), strict=False):
-            points = [(line["eps"], line[name]) for line in lines if line["attack"] == WHOLE]
-            plot(panels[0], points, SCORES[name], color, "-")
-        for number, (attack, color) in enumerate(zip(attacks, cycle(COLORS), strict=False)):
-            points = [(line["eps"], line[FLIP]) for line in lines if line["attack"] == attack]
-            label = "worst of all" if attack == WHOLE else attack
-            plot(panels[-1], points, label, "#000000" if attack == WHOLE else color, ("--", ":", "-.")[number % 3])
+    heading = f"{title(RunSpec.from_json(record['spec']))}\n{record['metrics']['samples']:,} samples"
+    with panels(heading, 2 if names else 1, (NARROWEST / 2, 3.8)) as (figure, axes):
+        for name, color in zip(names, COLORS, strict=False):
+            plot(axes[0], lines, WHOLE, name, label=SCORES[name], color=color)
+        for attack, color, dash in zip(attacks, cycle(COLORS), cycle(("--", ":", "-.")), strict=False):
+            label, shade = ("worst of all", "#000000") if attack == WHOLE else (attack, color)
+            plot(axes[-1], lines, attack, FLIP, label=label, color=shade, linestyle=dash)
         if names:
-            panels[0].set_ylabel("score under the worst attack (%)")
-        panels[-1].set_ylabel("samples that change cluster (%)")
-        for axes in panels:
-            axes.set(xlabel=unit(record), ylim=(-2, 102), yticks=range(0, 101, 20))
-            axes.legend(frameon=False, fontsize=7)
-        found = record["metrics"]
-        figure.suptitle(
-            f"{title(RunSpec.from_json(record['spec']))}\n{found['samples']:,} samples", fontsize=9, x=0.02, ha="left"
-        )
+            axes[0].set_ylabel("score under the worst attack (%)")
+        axes[-1].set_ylabel("samples that change cluster (%)")
+        for panel in axes:
+            panel.set(xlabel=unit(record), **PERCENT)
+            panel.legend(frameon=False, fontsize=7)
     return figure
 
 
-def plot(axes: "Axes", points: Sequence[tuple[float, float]], label: str, color: str, line: str) -> None:
-    """Draw one curve in percent over the radii."""
-    radii, values = zip(*points, strict=True)
-    axes.plot(
-        radii, [100 * value for value in values], line, color=color, marker=".", label=label, clip_on=False, lw=1.2
-    )
+def plot(axes: "Axes", lines: Sequence[Mapping[str, Any]], attack: str, name: str, **more: Any) -> None:
+    """Draw one metric under one attack in percent over the radii; `more` is matplotlib's."""
+    radii, values = zip(*((line["eps"], 100 * line[name]) for line in lines if line["attack"] == attack), strict=True)
+    axes.plot(radii, values, marker=".", clip_on=False, lw=1.2, **more)
 
 
 def unit(record: Record) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from robust_cluster.errors import ConfigError, RobustClusterError
 from robust_cluster.measure.metric import Metric
-from robust_cluster.report.canvas import CELL, GAP, NARROWEST, Pixels, draw_image, style
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, PERCENT, Pixels, add_image, legend_below, panels, style
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 BETWEEN = 0.2  # inches between two views
+SIZE = (NARROWEST / 2, 3.4)  # inches of a panel
 LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.55  # inches around all images
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
@@ -56,9 +57,7 @@ def images(sheet: "Sheet") -> "Figure":
         figure = Figure(figsize=(width, height))
         for (label, view), top, size in zip(rows, tops, heights, strict=False):
             for i, image in enumerate(view):
-                left, low = LEFT + i * (CELL + GAP), height - TOP - top - size
-                axes = figure.add_axes((left / width, low / height, CELL / width, size / height))
-                draw_image(axes, image)
+                axes = add_image(figure, image, LEFT + i * (CELL + GAP), TOP + top, size)
                 if i == 0:
                     axes.set_ylabel(label, rotation=0, ha="right", va="center")
         for axes, own, found in zip(figure.axes, sheet.own, sheet.found, strict=False):
@@ -105,8 +104,12 @@ def notes(sheet: "Sheet") -> list[str]:
 
 def title(spec: RunSpec) -> str:
     """The attack, the model, how it was defended, the data and the run's key, in words."""
-    defended = f" after {spec.parent.defense}" if spec.parent and spec.parent.defense else ""
-    return f"{spec.attack} on {spec.model}{defended}, {spec.data.label}, run {spec.key}"
+    return f"{spec.attack} on {victim(spec)}, {spec.data.label}, run {spec.key}"
+
+
+def victim(spec: RunSpec) -> str:
+    """The model, and how it was defended."""
+    return f"{spec.model} after {spec.parent.defense}" if spec.parent and spec.parent.defense else spec.model
 
 
 def curve(record: Record) -> "Figure":
@@ -118,16 +121,11 @@ def curve(record: Record) -> "Figure":
     if not points:
         reason = f"{record['spec']['attack']} has no curve: only attackers trained on the views are scored every epoch"
         raise ConfigError(reason, hint="rc attack --attack view_gan")
-    panels = curve_panels(record)
-    with style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
-        for axes, panel in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
-            draw_panel(axes, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
-        figure.suptitle(caption(record), fontsize=9, x=0.02, ha="left")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
+    shown = curve_panels(record)
+    with panels(caption(record), len(shown), SIZE) as (figure, axes):
+        for one, panel in zip(axes, shown, strict=True):
+            draw_panel(one, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
+        legend_below(figure)
     return figure
 
 
@@ -156,9 +154,7 @@ def draw_panel(axes: "Axes", panel: Panel, values: Sequence[float]) -> None:
     for label, value, color, line in (("PGD", panel.pgd, PGD, "--"), ("worst noise", panel.noise, NOISE, ":")):
         if value is not None:
             axes.axhline(100 * value, color=color, linestyle=line, label=label)
-    axes.set(
-        xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), ylim=(-2, 102), yticks=range(0, 101, 20)
-    )
+    axes.set(xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), **PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -177,11 +173,7 @@ def certificate(record: Record) -> "Figure":
     The largest radius that so many draws can certify, and the model's own ACC on these points, are marked.
     """
     found, own = record["certified"], Metric("ACC", rows="certified").read(record)
-    with style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
-        axes = figure.subplots()
+    with panels(certificate_caption(record), 1, SIZE) as (figure, (axes,)):
         for label, values, color in (("stable", found["share"], ATTACK), ("ACC", found["ACC"], PGD)):
             if values is not None:
                 percent = [100 * value for value in values]
@@ -189,11 +181,10 @@ def certificate(record: Record) -> "Figure":
         if own is not None:
             axes.axhline(100 * own, color=PGD, linestyle=":", label="ACC without noise or attack")
         axes.axvline(found["radius_cap"], color=NOISE, linestyle="--", label="largest radius of so many draws")
-        axes.set(xlabel=f"L2 radius, {unit_of(found)}", ylabel="samples (%)", ylim=(-2, 102), yticks=range(0, 101, 20))
+        axes.set(xlabel=f"L2 radius, {unit_of(found)}", ylabel="samples (%)", **PERCENT)
         half_sigmas = np.arange(0, 1.01 * found["radius_cap"], found["sigma"] / 2)
         axes.set(xlim=(0, 1.02 * found["radius_cap"]), xticks=half_sigmas, xticklabels=[f"{r:g}" for r in half_sigmas])
-        figure.suptitle(certificate_caption(record), fontsize=9, x=0.02, ha="left")
-        figure.legend(loc="outside lower center", ncol=2, frameon=False)
+        legend_below(figure)
     return figure
 
 
@@ -205,8 +196,7 @@ def unit_of(found: Mapping[str, Any]) -> str:
 def certificate_caption(record: Record) -> str:
     """Which run it is, and with how many draws of what noise."""
     spec, found = RunSpec.from_json(record["spec"]), record["certified"]
-    defended = f" after {spec.parent.defense}" if spec.parent and spec.parent.defense else ""
-    first = f"{spec.model}{defended} smoothed, {spec.data.label}, run {spec.key}"
+    first = f"{victim(spec)} smoothed, {spec.data.label}, run {spec.key}"
     noise = (
         f"σ = {found['sigma']:g}, {found['n']:,} draws a point, each certificate right with {1 - found['alpha']:.2%}"
     )

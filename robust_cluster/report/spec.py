@@ -150,6 +150,11 @@ class TableSpec:
         """How headings write an axis, e.g. d for latent_dim; by its own name where labels.toml has no symbol for it."""
         return self.labels.get("symbol", {}).get(axis, axis)
 
+    def heading(self, axis: str, label: str) -> str:
+        """A label of an axis as headings write it, e.g. "d = 64"; the label alone where the axis has no symbol."""
+        symbols = self.labels.get("symbol", {})
+        return f"{symbols[axis]} = {label}" if axis in symbols else label
+
     def values(self, axis: str, profile: Profile) -> list[str]:
         """The display names along one axis, in the order of the table."""
         if axis == "method":
