@@ -11,8 +11,9 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import DataDir, Json, Profile, Verb, data_folders, option
-from robust_cluster.discover import PACKAGE, Kind, modules
+from robust_cluster.discover import Kind, modules
 from robust_cluster.errors import ConfigError
+from robust_cluster.stages.declared import path_of
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
 LEGEND = "–: as in profile paper. A setting is given as --set SETTING=VALUE."
@@ -33,7 +34,7 @@ class LsOptions:
     name: Annotated[
         str | None, typer.Argument(help="A model, attack or defense: list its settings.", show_default=False)
     ] = None
-    runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
+    runs_dir: Annotated[Path, option(help="Where runs are kept.")] = Path("runs")
     data_dir: DataDir = None
     json: Json = False
 
@@ -109,8 +110,7 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
 def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
     """Name and first docstring line of every method of a kind; the files are parsed, not imported."""
     for name, module in sorted(modules(kind).items()):
-        path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        docstring = ast.get_docstring(ast.parse(path_of(module).read_text(encoding="utf-8"))) or ""
         yield name, docstring.partition("\n")[0]
 
 

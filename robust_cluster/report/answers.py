@@ -10,6 +10,7 @@ from robust_cluster.report.spec import CellRequest
 from robust_cluster.runs.spec import UNDEFENDED
 from robust_cluster.stages import settings
 from robust_cluster.stages.declared import settings_of
+from robust_cluster.stages.settings import flat
 
 Record = Mapping[str, Any]  # a run's result.json
 Answer = tuple[CellRequest, Record | None]
@@ -87,14 +88,6 @@ def settings_held(run: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run and those before it by dotted path, e.g. "attack.gamma"; the youngest run's count."""
     lineage = reversed(list(_lineage(run)))
     return {path: value for stage in lineage for path, value in flat(stage["settings"]).items()}
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted path: {"model.cluster.epochs": 3} of {"model": {"cluster": {"epochs": 3}}}."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _holds(run: Mapping[str, Any], path: str, value: Any, attack: str | None) -> bool:

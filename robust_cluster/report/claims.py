@@ -173,11 +173,11 @@ def values(
     for key in where:
         choose(key, spec.profile(profile).sweep, kind=f"sweep of {side.table}")
     asked = [r for r in requests(spec, profile) if r.place["method"] == side.method and _counts(r, where)]
-    found: dict[str, dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, int], list[float | None]] = defaultdict(list)
     for request, record in zip(asked, select(asked, records), strict=True):
-        found[request.place["data"]][request.seed].append(None if record is None else claim.metric.read(record))
-    complete: Values = {data: {} for data in found}
-    for data, seed, each in ((data, seed, each) for data, seeds in found.items() for seed, each in seeds.items()):
+        found[request.place["data"], request.seed].append(None if record is None else claim.metric.read(record))
+    complete: Values = {data: {} for data, _ in found}
+    for (data, seed), each in found.items():
         known = [value for value in each if value is not None]
         if len(known) == len(each):
             complete[data][seed] = OVER[side.over](known)
