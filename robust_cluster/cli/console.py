@@ -24,11 +24,13 @@ PLAIN_SECONDS = 5.0  # least time between two plain progress lines
 PLAIN_WIDTH = 200  # columns of a result that is piped
 LEAST_WRAPPED = 24  # columns that a wrapped column must have
 HEADLINES = {  # metric -> what it is multiplied by when shown
-    **dict.fromkeys(
-        ("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*", "flip", "noise_flip"), 100
-    ),
+    **dict.fromkeys(("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*"), 100),
+    "flip": 100,
+    "noise_flip": 100,
     "D": 1,
-    **dict.fromkeys(("certified_share", "abstained", "ACC_certified"), 100),
+    "certified_share": 100,
+    "abstained": 100,
+    "ACC_certified": 100,
     "median_radius": 1,
 }
 
@@ -226,21 +228,16 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     widest = max(widths, key=lambda name: widths[name])
     least = sum(widths.values()) + 2 * len(columns) - max(widths[widest] - LEAST_WRAPPED, 0)
     if stdout().is_terminal and stdout().width < least:
-        show_blocks(rows, columns)
+        name, *others = columns
+        for row in rows:  # two lines: the first column, which names it, and below it the others
+            known = "  ".join(f"{column}: {row[column]}" for column in others if row.get(column))
+            stdout().print(f"{row.get(name, '')}\n  {known}", soft_wrap=True)
         return
     heads = (Column(name, no_wrap=name != widest, overflow="fold") for name in columns)
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(row.get(column, "") or "–" for column in columns))
     stdout(least).print(table)
-
-
-def show_blocks(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    """Print each row as two lines: the first column, which names it, and below it the others."""
-    name, *others = columns
-    for row in rows:
-        known = "  ".join(f"{column}: {row[column]}" for column in others if row.get(column))
-        stdout().print(f"{row.get(name, '')}\n  {known}", soft_wrap=True)
 
 
 def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:

@@ -69,17 +69,11 @@ def show_settings(kind: Listed | None, name: str, *, as_json: bool) -> None:
     if as_json:
         console.show_json(found)
         return
-    columns = [usual, *(one for one in reversed(others) if not all(same(row, one, usual) for row in found))]
-    shown = [
-        {
-            "setting": row["setting"],
-            "allowed": row["allowed"],
-            **{f"profile {one}": "" if same(row, one, usual) else typed(row[one]) for one in columns},
-            "what": row["what"],
-        }
-        for row in found
-    ]
-    console.show_rows(shown)
+    for row in found:
+        for one in (*others, usual):
+            row[f"profile {one}"] = "" if same(row, one, usual) else typed(row[one])
+    columns = ("setting", "allowed", f"profile {usual}", *(f"profile {one}" for one in reversed(others)), "what")
+    console.show_rows([{column: row[column] for column in columns} for row in found])
     console.stdout().print(f"\n{LEGEND}")
 
 
@@ -91,8 +85,7 @@ def same(row: Mapping[str, Any], profile: str, usual: str) -> bool:
 def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
     """Column -> text of every name of one kind."""
     if kind == "runs":
-        yield from finished_runs(options.runs_dir) if options.kind else ()
-        yield from unfinished_runs(options.runs_dir) if options.kind else ()
+        yield from (*finished_runs(options.runs_dir), *unfinished_runs(options.runs_dir)) if options.kind else ()
     elif kind == "tables" or kind == "figures":
         from robust_cluster.report.spec import figure_names, load_spec, table_names
 

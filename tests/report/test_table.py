@@ -123,6 +123,16 @@ def test_a_run_with_another_setting_than_the_methods_own_is_marked_where_the_tab
     assert flags_of(table([one], pinned("attack", 20))) == ()
 
 
+@pytest.mark.parametrize(("asked", "mean"), [(40, 50.0), (20, None)])
+def test_a_run_from_before_there_was_a_setting_has_the_methods_own(
+    table: Table, asked: float, mean: float | None
+) -> None:
+    older = record(metrics={"ACC*": 0.5})
+    older["spec"]["settings"] = {"attack": {}}
+    assert value(table([older], pinned("attack", asked))).mean == mean
+    assert value(table([older], ("[[methods]]", '[[methods]]\nset = { "attack.none" = 1, "certify.n" = 1 }'))).n == 0
+
+
 def test_of_two_runs_of_a_method_that_is_no_longer_there_none_is_taken(table: Table) -> None:
     with pytest.raises(ConfigError, match="Two runs answer one cell"):
         table([record(model="gone", gamma=gamma) for gamma in (40.0, 20.0)], ('"kmeans", "convae"', '"gone"'))
