@@ -116,7 +116,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 def draw_run(run: Path, options: FigureOptions) -> None:
     """Draw images or the curve of one attack or reattack, or one certificate's figure."""
-    from robust_cluster.report import canvas, radius_curve, run_figures
+    from robust_cluster.report import canvas, run_figures
 
     output = options.output or run / f"{options.name}.png"
     canvas.check_suffix(output)
@@ -130,12 +130,12 @@ def draw_run(run: Path, options: FigureOptions) -> None:
         elif options.name == "certificate":
             figure = run_figures.certificate(record)
         else:
-            figure = radius_curve.draw(record) if has_radii else run_figures.curve(record)
+            figure = run_figures.radii(record) if has_radii else run_figures.curve(record)
     canvas.save(figure, output)
     typer.echo(output)
     if options.format:
         beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, radius_curve.write(record, options.format))
+        console.write_text(beside, run_figures.write_radii(record, options.format))
         typer.echo(beside)
 
 

@@ -1,14 +1,20 @@
-"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows."""
+"""Figures of one run: what an attack did to images, how far it got after each epoch or at each radius, and what a
+certificate shows.
+"""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from robust_cluster.errors import ConfigError, RobustClusterError
-from robust_cluster.measure.metric import Metric
-from robust_cluster.report.canvas import CELL, GAP, NARROWEST, PERCENT, Pixels, add_image, legend_below, panels, style
+from robust_cluster.measure.metric import WHOLE, Metric
+from robust_cluster.report import canvas
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, PERCENT, Pixels
+from robust_cluster.report.formats import csv_of
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -21,6 +27,13 @@ Record = Mapping[str, Any]
 BETWEEN = 0.2  # inches between two views
 SIZE = (NARROWEST / 2, 3.4)  # inches of a panel
 LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.55  # inches around all images
+SCORES = {  # metric of a line -> its label
+    str(Metric("ACC", "attack")): "ACC, matched anew",
+    str(Metric("ACC", "attack", matching="clean")): "ACC, clean matching",
+    str(Metric("NMI", "attack")): "NMI",
+    str(Metric("ARI", "attack")): "ARI",
+}
+FLIP = str(Metric("flip", "attack"))
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
 
@@ -51,13 +64,13 @@ def images(sheet: "Sheet") -> "Figure":
     columns = len(sheet.rows)
     width = max(NARROWEST, LEFT + columns * (CELL + GAP) - GAP + RIGHT)
     height = TOP + float(tops[-1]) - BETWEEN + BOTTOM
-    with style():
+    with canvas.style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(width, height))
         for (label, view), top, size in zip(rows, tops, heights, strict=False):
             for i, image in enumerate(view):
-                axes = add_image(figure, image, LEFT + i * (CELL + GAP), TOP + top, size)
+                axes = canvas.add_image(figure, image, LEFT + i * (CELL + GAP), TOP + top, size)
                 if i == 0:
                     axes.set_ylabel(label, rotation=0, ha="right", va="center")
         for axes, own, found in zip(figure.axes, sheet.own, sheet.found, strict=False):
@@ -122,10 +135,10 @@ def curve(record: Record) -> "Figure":
         reason = f"{record['spec']['attack']} has no curve: only attackers trained on the views are scored every epoch"
         raise ConfigError(reason, hint="rc attack --attack view_gan")
     shown = curve_panels(record)
-    with panels(caption(record), len(shown), SIZE) as (figure, axes):
+    with canvas.panels(caption(record), len(shown), SIZE) as (figure, axes):
         for one, panel in zip(axes, shown, strict=True):
             draw_panel(one, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
-        legend_below(figure)
+        canvas.legend_below(figure)
     return figure
 
 
@@ -173,7 +186,7 @@ def certificate(record: Record) -> "Figure":
     The largest radius that so many draws can certify, and the model's own ACC on these points, are marked.
     """
     found, own = record["certified"], Metric("ACC", rows="certified").read(record)
-    with panels(certificate_caption(record), 1, SIZE) as (figure, (axes,)):
+    with canvas.panels(certificate_caption(record), 1, SIZE) as (figure, (axes,)):
         for label, values, color in (("stable", found["share"], ATTACK), ("ACC", found["ACC"], PGD)):
             if values is not None:
                 percent = [100 * value for value in values]
@@ -184,7 +197,7 @@ def certificate(record: Record) -> "Figure":
         axes.set(xlabel=f"L2 radius, {unit_of(found)}", ylabel="samples (%)", **PERCENT)
         half_sigmas = np.arange(0, 1.01 * found["radius_cap"], found["sigma"] / 2)
         axes.set(xlim=(0, 1.02 * found["radius_cap"]), xticks=half_sigmas, xticklabels=[f"{r:g}" for r in half_sigmas])
-        legend_below(figure)
+        canvas.legend_below(figure)
     return figure
 
 
@@ -201,3 +214,44 @@ def certificate_caption(record: Record) -> str:
         f"σ = {found['sigma']:g}, {found['n']:,} draws a point, each certificate right with {1 - found['alpha']:.2%}"
     )
     return f"{first}\n{noise}; {found['rows']:,} points"
+
+
+def radii(record: Record) -> "Figure":
+    """The robustness curve of an attack: left the scores under the worst, if there are labels; right flips by each."""
+    lines: Sequence[Mapping[str, Any]] = record["radii"]
+    names = [name for name in SCORES if any(line[name] is not None for line in lines)]
+    attacks = list(dict.fromkeys(line["attack"] for line in lines))
+    heading = f"{title(RunSpec.from_json(record['spec']))}\n{record['metrics']['samples']:,} samples"
+    with canvas.panels(heading, 2 if names else 1, (NARROWEST / 2, 3.8)) as (figure, axes):
+        for name, color in zip(names, canvas.COLORS, strict=False):
+            plot(axes[0], lines, WHOLE, name, label=SCORES[name], color=color)
+        for attack, color, dash in zip(attacks, cycle(canvas.COLORS), cycle(("--", ":", "-.")), strict=False):
+            label, shade = ("worst of all", "#000000") if attack == WHOLE else (attack, color)
+            plot(axes[-1], lines, attack, FLIP, label=label, color=shade, linestyle=dash)
+        if names:
+            axes[0].set_ylabel("score under the worst attack (%)")
+        axes[-1].set_ylabel("samples that change cluster (%)")
+        for panel in axes:
+            panel.set(xlabel=unit_of_radius(record), **PERCENT)
+            panel.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def plot(axes: "Axes", lines: Sequence[Mapping[str, Any]], attack: str, name: str, **more: Any) -> None:
+    """Draw one metric under one attack in percent over the radii; `more` is matplotlib's."""
+    eps, values = zip(*((line["eps"], 100 * line[name]) for line in lines if line["attack"] == attack), strict=True)
+    axes.plot(eps, values, marker=".", clip_on=False, lw=1.2, **more)
+
+
+def unit_of_radius(record: Record) -> str:
+    """What the radius is measured in, e.g. "L∞ radius in pixels"."""
+    threat = record["threat"]
+    ball = {"linf": "L∞", "l2": "L2"}[threat["norm"]]
+    where = "of the embedding" if threat["space"] == "latent" else "in pixels" if threat["box"] else "of the input"
+    return f"{ball} radius {where}"
+
+
+def write_radii(record: Record, form: Literal["csv", "json"]) -> str:
+    """The curve as text, a row per radius and attack: eps, attack, the scores, flips and gain."""
+    rows = [{"eps": line["eps"], "attack": line["attack"], **line} for line in record["radii"]]
+    return json.dumps(rows, indent=1) + "\n" if form == "json" else csv_of(rows)
