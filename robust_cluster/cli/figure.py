@@ -115,7 +115,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 def draw_run(run: Path, options: FigureOptions) -> None:
     """Draw images or the curve of one attack or reattack, or one certificate's figure."""
-    from robust_cluster.report import canvas, radius_curve, run_figures
+    from robust_cluster.report import canvas, run_figures
 
     output = options.output or run / f"{options.name}.png"
     canvas.check_suffix(output)
@@ -129,8 +129,8 @@ def draw_run(run: Path, options: FigureOptions) -> None:
         elif options.name == "certificate":
             figure = run_figures.certificate(record)
         else:
-            figure = radius_curve.draw(record) if has_radii else run_figures.curve(record)
-    save(figure, output, options, lambda form: radius_curve.write(record, form))
+            figure = run_figures.radii(record) if has_radii else run_figures.curve(record)
+    save(figure, output, options, lambda form: run_figures.write_radii(record, form))
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
