@@ -16,7 +16,7 @@ from torch import Tensor
 from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.objectives import log_margin
 
@@ -31,8 +31,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "eps", "steps")
-        if self.relative_step <= 0:
-            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+        check_positive(self, "relative_step")
 
 
 class LatentPGD(Attack):

@@ -24,7 +24,7 @@ from robust_cluster.attacks.bounded import (
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.data.multiview import published
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.objectives import displacement
 
@@ -41,8 +41,7 @@ class Config(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(0, self, "steps")
-        if self.relative_step <= 0:
-            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+        check_positive(self, "relative_step")
 
 
 class PGD(GradientAttack):

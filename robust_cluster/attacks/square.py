@@ -28,7 +28,7 @@ from robust_cluster.attacks.bounded import (
     direction,
 )
 from robust_cluster.data.base import Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_share
 from robust_cluster.nn.draws import signs, uniform
 from robust_cluster.nn.objectives import margin
 
@@ -56,8 +56,7 @@ class Config(BoundedConfig):
         super().__post_init__()
         check_choice("feedback", self.feedback, Labels)
         check_at_least(1, self, "queries")
-        if not 0 < self.first_area <= 1:
-            raise ConfigError(f"first_area must be in (0, 1], got {self.first_area}")
+        check_share(self, "first_area")
 
 
 class Square(BoundedAttack):

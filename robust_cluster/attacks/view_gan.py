@@ -24,7 +24,7 @@ from robust_cluster.attacks.bounded import check_mode
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_share
 from robust_cluster.models.base import ClusterModel, Embedding, Losses
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
@@ -79,10 +79,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "gan_weight", "com_weight", "con_weight", "penalty_weight", "hinge_radius")
-        check_at_least(0, self, *(name for name in ("eps", "init_std") if getattr(self, name) is not None))
-        for name in ("train_share", "lr_drop"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        check_at_least(0, self, "eps", "init_std")
+        check_share(self, "train_share", "lr_drop")
 
 
 class ViewGan(Attack):

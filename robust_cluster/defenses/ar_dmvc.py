@@ -22,7 +22,7 @@ from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.contrastive import all_pairs, contrastive
@@ -58,11 +58,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "steps")
-        check_at_least(0, self, *(name for name in ("lam", "eps") if getattr(self, name) is not None))
-        for name in ("step_size", "temperature", "max_norm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:  # NaN too
-                raise ConfigError(f"{name} must be > 0, got {value}")
+        check_at_least(0, self, "lam", "eps")
+        check_positive(self, "step_size", "temperature", "max_norm")
 
 
 class ArDmvc:

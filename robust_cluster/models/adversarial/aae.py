@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
 from robust_cluster.models.base import Embedding, Losses, ModelConfig, Outputs, Phase
 from robust_cluster.models.centers import CenterModel
@@ -58,8 +58,7 @@ class Config(ModelConfig):
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "hidden", "critic", "n_init")
-        if self.adversarial_lr <= 0:
-            raise ConfigError(f"adversarial_lr must be > 0, got {self.adversarial_lr}")
+        check_positive(self, "adversarial_lr")
 
 
 class AAE(CenterModel):

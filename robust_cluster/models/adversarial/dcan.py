@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.adversarial.base import SampleSchedule
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
@@ -71,15 +71,12 @@ class Config(ModelConfig):
     cluster: Schedule = field(default_factory=lambda: SampleSchedule(epochs=200, batch_size=600, steps_per_epoch=100))
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "hidden", "critic", "pool", "minibatch", "n_init")
-        if self.side is not None:
-            check_at_least(1, self, "side")
+        check_at_least(1, self, "hidden", "critic", "pool", "minibatch", "n_init", "side")
         check_at_least(0, self, "em_passes")
         for name in ("momentum", "min_variance"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.scale <= 0:
-            raise ConfigError(f"scale must be > 0, got {self.scale}")
+        check_positive(self, "scale")
         if not 0 < self.final_lr <= self.cluster.lr:
             raise ConfigError(f"final_lr must be in (0, cluster.lr] = (0, {self.cluster.lr}], got {self.final_lr}")
         if self.minibatch > self.cluster.batch_size:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.autoencoder import dec
 from robust_cluster.models.base import Embedding, Losses, Phase
 from robust_cluster.models.schedule import Schedule
@@ -69,8 +69,7 @@ class Config(dec.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(0, self, "adversarial_weight", "discriminator_epochs", "discriminator_gap")
-        if self.discriminator_lr <= 0:
-            raise ConfigError(f"discriminator_lr must be > 0, got {self.discriminator_lr}")
+        check_positive(self, "discriminator_lr")
         steps = self.cluster.steps_per_epoch
         if steps is None or steps < 2:
             raise ConfigError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
 from robust_cluster.nn.graph import neighbor_weights, orthonormal, smoothness
@@ -39,8 +39,7 @@ class Config(convae.Config):
         super().__post_init__()
         check_at_least(1, self, "neighbors")
         check_at_least(0, self, "ridge", "graph_weight", "graph_delay")
-        if self.bandwidth is not None and self.bandwidth <= 0:
-            raise ConfigError(f"bandwidth must be > 0, got {self.bandwidth}")
+        check_positive(self, "bandwidth")
 
 
 class Graph(convae.ConvAE):
