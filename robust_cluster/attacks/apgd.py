@@ -10,7 +10,7 @@ views every view has its own radius and normalized step, and one step size.
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +42,6 @@ class Config(GradientConfig):
 class Apgd(GradientAttack):
     """Steps that need no tuning; nothing is learned."""
 
-    version: ClassVar[int] = 1
     config: Config
 
     def ascend(self, ascent: Ascent, start: Views) -> None:

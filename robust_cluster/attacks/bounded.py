@@ -240,7 +240,7 @@ class BoundedAttack(Attack):
         self.check_data(info, config)
         self.config = config
         self.space = config.space
-        self._budget = bounded_budget(config, info)
+        self.budget = bounded_budget(config, info)
         self.seed = int(torch.randint(2**62, ()))
         self.check_surface(surface)
 
@@ -261,11 +261,6 @@ class BoundedAttack(Attack):
         if surface.space != self.space:
             raise ConfigError(f"the attack moves points in {self.space} space, its surface is in {surface.space} space")
         check_mode(self.config.bn, surface)
-
-    @property
-    def budget(self) -> Budget:
-        """The ball around every sample and view, and the range of valid values."""
-        return self._budget
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """The best point of every sample. Raises: ConfigError for a surface of another space or batch-norm mode."""

@@ -9,7 +9,7 @@ stage measures every member on its own. A member is written "attack:option", as 
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import torch
 
@@ -63,7 +63,6 @@ class Config(BoundedConfig):
 class Ensemble(BoundedAttack):
     """Members that know of each other only which samples are left; nothing is learned."""
 
-    version: ClassVar[int] = 1
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:

@@ -36,12 +36,7 @@ class GaussianPollution(Attack):
     feedback: Feedback = "none"
 
     def __init__(self, config: Config, surface: Surface) -> None:
-        self.config = config
-
-    @property
-    def budget(self) -> Budget:
-        """No bound and no range of values; eps is sigma."""
-        return Budget(eps=self.config.sigma)
+        self.config, self.budget = config, Budget(eps=config.sigma)  # no bound and no range of values
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """The views with noise of their own on every value."""

@@ -8,7 +8,6 @@ saturated softmax still has a gradient: a net that merely became over-confident 
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,16 +36,10 @@ class Config:
 class LatentPGD(Attack):
     """Gradient attack on the embedding; nothing is learned."""
 
-    version: ClassVar[int] = 1
     space: Space = "latent"
 
     def __init__(self, config: Config, surface: Surface) -> None:
-        self.config = config
-
-    @property
-    def budget(self) -> Budget:
-        """The L2 ball of radius eps."""
-        return Budget("l2", self.config.eps)
+        self.config, self.budget = config, Budget("l2", config.eps)
 
     @torch.enable_grad()
     def perturb(self, surface: Surface, batch: Batch) -> Views:

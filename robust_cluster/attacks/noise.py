@@ -48,7 +48,6 @@ class Config(BoundedConfig):
 class Noise(BoundedAttack):
     """Random points of the ball; nothing is learned and no gradient is read."""
 
-    version: ClassVar[int] = 1
     feedback: Feedback = "none"
     option: ClassVar[str] = "kind"
     config: Config

@@ -62,7 +62,6 @@ class Config(BoundedConfig):
 class Square(BoundedAttack):
     """Random search; nothing is learned and no gradient is read."""
 
-    version: ClassVar[int] = 1
     feedback: Feedback = "score"
     option: ClassVar[str] = "feedback"
     config: Config

@@ -5,7 +5,6 @@ returned whether or not it helps. Views alone can be transferred: embeddings of 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -28,7 +27,6 @@ class Config(BoundedConfig):
 class Transfer(BoundedAttack):
     """Another run's attacker; nothing is learned."""
 
-    version: ClassVar[int] = 1
     feedback: Feedback = "none"
     borrows: bool = True
 

@@ -55,7 +55,6 @@ class Config(BoundedConfig):
 class Universal(BoundedAttack):
     """One learned perturbation of every view, or of the embedding."""
 
-    version: ClassVar[int] = 1
     trained: ClassVar[bool] = True
     config: Config
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
 from robust_cluster.attacks.bounded import check_mode
-from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least, check_share
@@ -86,13 +85,12 @@ class Config:
 class ViewGan(Attack):
     """The generators and discriminators of one model's views; only they learn."""
 
-    version: ClassVar[int] = 1
     space: Space = "input"
     trained: ClassVar[bool] = True
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model, self.config = surface.model, config
-        self._budget = pixel_budget(config.eps, model.info)
+        self.budget = pixel_budget(config.eps, model.info)
         self.generators = nn.ModuleList(Generator(shape) for shape in model.info.shapes)
         self.discriminators = nn.ModuleList(Discriminator(shape) for shape in model.info.shapes)
         device = device_of(model)
@@ -109,11 +107,6 @@ class ViewGan(Attack):
         pixel_budget(config.eps, info)
         for shape in info.shapes:
             image_shape(shape)
-
-    @property
-    def budget(self) -> Budget:
-        """The L-infinity ball of radius eps around every view, and the range of pixels."""
-        return self._budget
 
     def delta(self, views: Views) -> Views:
         """The perturbation (n, C, H, W) of every view, each value in [-eps, eps], before the cut to pixels."""
