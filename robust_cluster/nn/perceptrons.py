@@ -33,10 +33,8 @@ class MirroredAutoencoder(nn.Module):
         self.encoder = perceptron(widths)
         self.decoder = perceptron(widths[::-1])
         uniform_fan_in(self)
-        self.register_buffer("scale", torch.tensor(scale))
-        self.register_buffer("start_seed", torch.randint(2**31, ()))
-        self.scale: Tensor
-        self.start_seed: Tensor
+        self.scale = nn.Buffer(torch.tensor(scale))
+        self.start_seed = nn.Buffer(torch.randint(2**31, ()))
 
     def rows(self, x: Tensor) -> Tensor:
         """Scaled rows (n, D) of samples (n, *shape)."""

@@ -111,12 +111,8 @@ class DCAN(ClusterModel):
         self.discriminator = perceptron([latent_dim, config.critic, 1], nn.Tanh)
         glorot(self)
         self.mixture = HardMixture(info.n_clusters, latent_dim, config.assign)
-        for name in ("start_variance", "latent_variance"):
-            self.register_buffer(name, torch.ones(()))
-        for name in ("encoder_displacement", "discriminator_displacement"):
-            self.register_buffer(name, torch.zeros(()))
-        self.start_variance: Tensor
-        self.latent_variance: Tensor
+        self.start_variance, self.latent_variance = nn.Buffer(torch.ones(())), nn.Buffer(torch.ones(()))
+        self.encoder_displacement, self.discriminator_displacement = (nn.Buffer(torch.zeros(())) for _ in range(2))
         self.note_nets()
 
     @classmethod
@@ -283,8 +279,8 @@ class DCAN(ClusterModel):
             "latent_variance": float(variance),
             "latent_variance_share": float(variance / self.start_variance.clamp_min(1e-12)),
             "smallest_cluster": float(sizes.min()),
-            "encoder_displacement": float(self.get_buffer("encoder_displacement")),
-            "discriminator_displacement": float(self.get_buffer("discriminator_displacement")),
+            "encoder_displacement": float(self.encoder_displacement),
+            "discriminator_displacement": float(self.discriminator_displacement),
             "game_value": float(value),
         } | ends
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo
@@ -98,10 +98,8 @@ class ADEC(dec.DEC):
         widths = [math.prod(info.shapes[0]), *config.hidden, 1]
         self.discriminator = perceptron(widths)
         uniform_fan_in(self.discriminator)
-        self.register_buffer("judgement", torch.full((2,), 0.5))  # mean D(x) and D(x_hat) over the last epoch
-        self.register_buffer("sure_steps", torch.zeros((), dtype=torch.int64))  # steps in a row with D sure of most
-        self.judgement: Tensor
-        self.sure_steps: Tensor
+        self.judgement = nn.Buffer(torch.full((2,), 0.5))  # mean D(x) and D(x_hat) over the last epoch
+        self.sure_steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # steps in a row with D sure of most
         self.fit.parts["turns"] = Turns(config.phase_length, is_begun=config.discriminator_epochs == 0)
         self._judged: list[Tensor] = []  # of each step of this epoch
 

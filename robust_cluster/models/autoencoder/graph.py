@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import check_at_least, check_positive
@@ -49,8 +49,7 @@ class Graph(convae.ConvAE):
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        self.register_buffer("epochs_done", torch.zeros((), dtype=torch.int64))
-        self.epochs_done: Tensor
+        self.epochs_done = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Count the epochs of the clustering; a defense goes on from there."""
