@@ -74,24 +74,6 @@ def test_members_have_the_settings_of_the_ensemble_and_their_own_option(inputs: 
     assert attack.budget == first.budget
 
 
-@pytest.mark.parametrize(
-    ("bad", "sentence"),
-    [
-        ({"members": ()}, "an ensemble needs at least one member"),
-        ({"members": ("apdg:kl",)}, "Unknown member 'apdg'. Did you mean 'apgd'?"),
-        ({"members": ("view_gan",)}, "Unknown member 'view_gan'"),
-        ({"members": ("apgd:entropy",)}, "objective must be one of margin, kl, displacement, targeted, got 'entropy'"),
-        ({"members": ("transfer:x",)}, "the member transfer has no option, got 'transfer:x'"),
-        ({"members": ("pgd", "pgd")}, "every member stands once, got pgd, pgd"),
-        ({"steps": -1}, "steps must be >= 0, got -1"),
-        ({"queries": 0}, "queries must be >= 1, got 0"),
-    ],
-)
-def test_ensembles_that_cannot_be_are_refused(bad: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence.replace("?", r"\?")):
-        ensemble.Config(**bad)
-
-
 @pytest.mark.parametrize("name", [name for name, kind in kinds().items() if not kind.borrows])
 def test_any_standard_attack_that_learns_nothing_can_be_a_member(name: str, inputs: Surface, batch: Batch) -> None:
     attack = Ensemble(ensemble.Config(members=(name,), **SMALL), inputs)
@@ -130,8 +112,6 @@ class TestTransfer:
         assert (attack.queries, attack.knowledge) == (0, "transfer")
 
     def test_what_cannot_be_transferred_is_refused(self, inputs: Surface, batch: Batch, victim: ClusterModel) -> None:
-        with pytest.raises(ConfigError, match="embeddings of two models are not comparable"):
-            transfer.Config(space="latent", norm="l2", eps=1.0)
         attack = transfer.Transfer(transfer.Config(norm="linf", eps=0.1), inputs)
         with pytest.raises(ConfigError, match=r"transfer needs the attack run .* \(--set attack.source=KEY\)"):
             attack.perturb(inputs, batch)
@@ -166,12 +146,6 @@ class TestNoise:
             assert attack.queries <= len(batch) * (1 + 3 * draws)
         assert (found[1] >= found[0]).all()
         assert found[1].sum() > found[0].sum() > 0
-
-    def test_values_that_cannot_be_are_refused(self) -> None:
-        with pytest.raises(ConfigError, match="kind must be one of uniform, gaussian, sign, all, got 'pink'"):
-            noise.Config(kind="pink")  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="draws must be >= 1, got 0"):
-            noise.Config(draws=0)
 
 
 class TestUniversal:
@@ -209,5 +183,3 @@ class TestUniversal:
             for cap in (None, -1.0)
         ]
         assert steps[1] <= -1.0
-        with pytest.raises(ConfigError, match=r"relative_step must be > 0, got 0\.0"):
-            universal.Config(relative_step=0.0)

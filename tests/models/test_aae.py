@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.adversarial.aae import AAE, Config
+from robust_cluster.models.adversarial.aae import AAE
 from robust_cluster.models.base import Embedding
 from robust_cluster.stages import methods
 
@@ -155,16 +154,3 @@ def test_the_published_widths_and_the_views_own_shape() -> None:
     (decoded,) = model.decode(model.encode((images,)).z)
     assert decoded.shape == images.shape
     assert 0 <= decoded.min() <= decoded.max() <= 1
-
-
-def test_settings_that_cannot_be_are_refused_in_a_sentence(rows: Batch) -> None:
-    with pytest.raises(ConfigError, match=r"adversarial_lr must be > 0, got 0\.0"):
-        Config(adversarial_lr=0.0)
-    with pytest.raises(ConfigError, match=r"critic must be >= 1, got \(0,\)"):
-        Config(critic=(0,))
-    with pytest.raises(ConfigError, match="AAE has no pretraining"):
-        small("plain").losses(rows, "pretrain")
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        AAE(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
-    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
-        AAE(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

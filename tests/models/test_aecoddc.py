@@ -97,8 +97,6 @@ def test_both_phases_take_20_epochs_of_100_samples() -> None:
     assert (smoke.pretrain.epochs, smoke.cluster.epochs) == (1, 1)
 
 
-def test_h_is_not_decoded_and_negative_weights_are_refused(aecoddc: AECoDDC) -> None:
+def test_h_is_not_decoded(aecoddc: AECoDDC) -> None:
     with pytest.raises(ConfigError, match="AECoDDC has no decoder"):
         aecoddc.decode(torch.zeros(1, 100))
-    with pytest.raises(ConfigError, match=r"recon_weight must be >= 0, got -1"):
-        Config(recon_weight=-1.0)

@@ -9,9 +9,8 @@ from torch import nn
 from torch.optim import Adadelta
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.autoencoder.dc_gmm import DCGMM, Config
+from robust_cluster.models.autoencoder.dc_gmm import DCGMM
 from robust_cluster.models.base import Embedding
 from robust_cluster.stages import methods
 
@@ -146,16 +145,3 @@ def test_the_optimizers_are_adam_and_the_scripts_adadelta() -> None:
     assert (group["lr"], group["rho"], group["eps"]) == (1.0, 0.9, 1e-7)
     assert isinstance(model.optimizers("cluster")["model"], Adadelta)
     assert model.optimizers("pretrain")["model"].param_groups[0]["lr"] == 1e-3
-
-
-def test_settings_that_cannot_be_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"rho must be > 0, got 0\.0"):
-        Config(rho=0.0)
-    with pytest.raises(ConfigError, match=r"ridge must be > 0, got -1"):
-        Config(ridge=-1.0)
-    with pytest.raises(ConfigError, match="code_weight must be >= 0, got -1"):
-        Config(code_weight=-1.0)
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        DCGMM(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
-    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
-        DCGMM(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

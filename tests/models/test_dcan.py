@@ -338,31 +338,7 @@ def test_the_game_stands_at_minus_2_ln_2_when_d_tells_nothing_apart(rows: Batch)
     assert torch.get_rng_state().equal(state)
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"minibatch": 0}, "minibatch must be >= 1, got 0"),
-        ({"minibatch": 700}, r"minibatch must be in \[1, cluster.batch_size\] = \[1, 600\], got 700"),
-        ({"critic": 0}, "critic must be >= 1, got 0"),
-        ({"pool": 0}, "pool must be >= 1, got 0"),
-        ({"side": 0}, "side must be >= 1, got 0"),
-        ({"em_passes": -1}, "em_passes must be >= 0, got -1"),
-        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
-        ({"min_variance": -0.1}, r"min_variance must be in \[0, 1\), got -0.1"),
-        ({"scale": 0.0}, "scale must be > 0, got 0.0"),
-        ({"final_lr": 0.1}, r"final_lr must be in \(0, cluster.lr\] = \(0, 0.001\], got 0.1"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        Config(**settings)
-
-
-def test_one_cluster_several_views_and_a_pool_that_does_not_divide_are_refused() -> None:
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        DCAN(Config(), info(6, n_clusters=1), 4)
-    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
-        DCAN(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)
+def test_a_pool_that_does_not_divide_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"pool must divide both sides of the image, 8 x 9, got 2 \(--set model.pool=1"
     ):

@@ -374,29 +374,6 @@ def test_defaults_are_the_published_ones() -> None:
     assert idec.Config().gamma == 0.1
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"hidden": ()}, "hidden must be a list of widths such as .500, 500, 2000., got none"),
-        ({"hidden": (0,)}, "hidden must be >= 1, got"),
-        ({"n_init": 0}, "n_init must be >= 1, got 0"),
-        ({"corruption": 1.0}, r"corruption must be in \[0, 1\), got 1.0"),
-        ({"corruption": -0.1}, "corruption must be >= 0, got -0.1"),
-        ({"momentum": 1.5}, r"momentum must be in \[0, 1\), got 1.5"),
-        ({"critic_weight": -1.0}, "critic_weight must be >= 0, got -1.0"),
-        ({"tol": -0.1}, "tol must be >= 0, got -0.1"),
-    ],
-)
-def test_values_that_mean_nothing_are_refused(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        Config(**settings)
-
-
-def test_several_views_are_refused() -> None:
-    with pytest.raises(ConfigError, match="takes one view"):
-        new(replace(IMAGES, shapes=((1, 8, 8),) * 2))
-
-
 def test_four_blobs_are_found() -> None:
     """The quick check of every deep method: separated blobs come out right."""
     random = torch.Generator().manual_seed(0)

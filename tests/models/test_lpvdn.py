@@ -214,25 +214,6 @@ def test_the_networks_have_the_published_layers() -> None:
         assert [(m.in_features, m.out_features) for m in part.modules() if isinstance(m, nn.Linear)] == expected
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"alpha0": -1.0}, "alpha0 must be >= 0, got -1"),
-        ({"alpha1": -1e-4}, "alpha1 must be >= 0"),
-        ({"mi_scale": -0.5}, "mi_scale must be >= 0"),
-        ({"perplexity_share": 0.0}, r"perplexity_share must be in \(0, 1\), got 0"),
-        ({"perplexity_share": 1.0}, r"perplexity_share must be in \(0, 1\), got 1"),
-        ({"locality": ()}, "locality must be a list of widths"),
-        ({"discriminator": (0,)}, "discriminator must be a list of widths"),
-        ({"locality_dim": 0}, "locality_dim must be >= 1"),
-        ({"n_init": 0}, "n_init must be >= 1"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Config(**values)
-
-
 def test_a_perplexity_above_the_batch_is_refused_before_anything_is_trained(digits: Dataset) -> None:
     wanted = {"model.perplexity_share": 0.999}
     request = Request("cluster", digits.ref, "lpvdn", profile="smoke", overrides=wanted)
