@@ -1,6 +1,5 @@
 """ABC's loss is Eq. 3 of DCAN, and its centers are the means of what is nearest to them."""
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -11,9 +10,8 @@ from torch.distributions import Normal, kl_divergence
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.abc import AutoencoderBasedClustering, Config, half_squared_distance
-from robust_cluster.models.base import ClusterModel, Embedding
-
-Build = Callable[..., ClusterModel]
+from robust_cluster.models.base import Embedding
+from tests.models.conftest import Build
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,6 @@ from torch.optim import SGD, Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.adec import ADEC, Config
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import discriminator_loss, generator_loss
 from robust_cluster.nn.dec import clustering_kl
@@ -25,8 +24,8 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.cluster import FLAGS, describe_model
 from robust_cluster.stages.context import Context
+from tests.models.conftest import Build, widths
 
-Build = Callable[..., ClusterModel]
 OWN = {
     "clustering": {"encoder", "centers"},
     "adversarial": {"encoder"},
@@ -72,13 +71,9 @@ def take(model: ADEC, batch: Batch, optimizers: Mapping[str, Optimizer], count: 
 
 def test_the_discriminator_has_the_encoders_widths_and_one_logit() -> None:
     info = DataInfo("toy", ((1, 28, 28),), 100, 10, (0.0, 1.0), 1.0, "")
-    layers = [layer for layer in ADEC(Config(), info, 10).discriminator if isinstance(layer, nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in layers] == [
-        (784, 500),
-        (500, 500),
-        (500, 2000),
-        (2000, 1),
-    ]
+    discriminator = ADEC(Config(), info, 10).discriminator
+    assert widths(discriminator) == [(784, 500), (500, 500), (500, 2000), (2000, 1)]
+    layers = [layer for layer in discriminator if isinstance(layer, nn.Linear)]
     assert all(layer.weight.abs().max() <= layer.in_features**-0.5 for layer in layers)
 
 

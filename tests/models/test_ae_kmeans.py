@@ -1,7 +1,5 @@
 """The warm-up's losses, and k-means on the encoder's means."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from sklearn.cluster import KMeans
@@ -10,9 +8,7 @@ from torch.distributions import Normal, kl_divergence
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.ae_kmeans import AEKMeans
-from robust_cluster.models.base import ClusterModel
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 def test_the_largest_soft_label_is_k_means_label_on_the_embedding(build: Build, digits: Dataset) -> None:

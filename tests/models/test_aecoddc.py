@@ -20,11 +20,6 @@ def aecoddc(pair: Dataset) -> AECoDDC:
     return AECoDDC(Config(recon_weight=2.0), pair.info, 8)
 
 
-@pytest.fixture
-def rows(pair: Dataset) -> Batch:
-    return Batch(tuple(view[:40] for view in pair.views), torch.arange(40))
-
-
 def test_the_loss_is_ddc_contrast_without_kappa_and_mean_squared_errors(aecoddc: AECoDDC, rows: Batch) -> None:
     outputs = aecoddc(rows.views)
     with torch.no_grad():

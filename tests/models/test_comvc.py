@@ -17,11 +17,6 @@ def comvc(pair: Dataset) -> CoMVC:
     return model
 
 
-@pytest.fixture
-def rows(pair: Dataset) -> Batch:
-    return Batch(tuple(view[:40] for view in pair.views), torch.arange(40))
-
-
 def test_the_contrastive_term_is_weighted_by_the_smaller_fusion_weight(comvc: CoMVC, rows: Batch) -> None:
     outputs = comvc(rows.views)
     terms = comvc.losses(rows, "cluster", outputs)

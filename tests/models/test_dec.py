@@ -1,6 +1,5 @@
 """DEC's shared pretraining, its start on k-means, its targets of the whole data set, and what it trains and leaves."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,14 +14,14 @@ from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder import adec, dec, idec
 from robust_cluster.models.autoencoder.dec import DEC, Config
-from robust_cluster.models.base import ClusterModel, Phase
+from robust_cluster.models.base import Phase
 from robust_cluster.nn import interpolation
 from robust_cluster.nn.dec import clustering_kl, student_t, target_distribution
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, plan
 from robust_cluster.stages.context import fingerprint
+from tests.models.conftest import Build
 
-Build = Callable[..., ClusterModel]
 IMAGES = DataInfo("toy", ((1, 8, 8),), 50, 3, (0.0, 1.0), 1.0, "", mean_square=0.25)
 TINY: dict[str, Any] = {"hidden": (16,), "n_init": 1}
 

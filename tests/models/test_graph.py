@@ -1,17 +1,13 @@
 """Graph adds the batch's smoothness of orthonormal labels, as the text has it or as the code has it."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from robust_cluster.data.base import Batch
 from robust_cluster.models.autoencoder.graph import Config
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.graph import neighbor_weights, orthonormal
 from robust_cluster.stages import methods
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,10 @@ from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.dec import DEC
 from robust_cluster.models.autoencoder.idec import IDEC
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.gradients import cosine, term_gradients
 from robust_cluster.stages.context import fingerprint
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.fixture

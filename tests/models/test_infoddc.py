@@ -14,11 +14,6 @@ from robust_cluster.nn.information import invariant_information
 from robust_cluster.stages import methods
 
 
-@pytest.fixture
-def rows(pair: Dataset) -> Batch:
-    return Batch(tuple(view[:40] for view in pair.views), torch.arange(40))
-
-
 def test_representations_are_softmaxed_features_and_the_head_sees_their_mean(pair: Dataset, rows: Batch) -> None:
     torch.manual_seed(0)
     model = InfoDDC(Config(), pair.info, 8).eval()

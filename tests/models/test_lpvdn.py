@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,8 +27,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build, widths
 
 
 @pytest.fixture
@@ -211,7 +209,7 @@ def test_the_networks_have_the_published_layers() -> None:
         (model.discriminator, [(794, 256), (256, 1)]),
         (model.f_lp, [(10, 256), (256, 256), (256, 256), (256, 10)]),
     ):
-        assert [(m.in_features, m.out_features) for m in part.modules() if isinstance(m, nn.Linear)] == expected
+        assert widths(part) == expected
 
 
 def test_a_perplexity_above_the_batch_is_refused_before_anything_is_trained(digits: Dataset) -> None:

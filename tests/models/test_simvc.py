@@ -24,11 +24,6 @@ def simvc(pair: Dataset) -> SiMVC:
     return SiMVC(Config(), pair.info, 8)
 
 
-@pytest.fixture
-def rows(pair: Dataset) -> Batch:
-    return Batch(tuple(view[:40] for view in pair.views), torch.arange(40))
-
-
 @pytest.mark.parametrize(
     ("name", "two_views", "three_views"),
     [

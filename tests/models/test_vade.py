@@ -1,7 +1,6 @@
 """VaDE's loss sample by sample, its start from a mixture, and what its prior does in training."""
 
 import math
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -12,14 +11,13 @@ from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.base import ClusterModel, Embedding, Phase
+from robust_cluster.models.base import Embedding, Phase
 from robust_cluster.models.schedule import StepwiseSchedule
 from robust_cluster.models.variational.vade import Config, VaDE
 from robust_cluster.runs.seeds import generator
 from robust_cluster.stages import methods
 from robust_cluster.stages.loop import Batches
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.fixture

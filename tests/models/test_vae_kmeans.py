@@ -1,6 +1,5 @@
 """VAE + k-means: a negative ELBO trained while clustering, then k-means on the means."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,11 +12,9 @@ from torch.distributions import Normal, kl_divergence
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.variational.vae_kmeans import Config, VAEKMeans
 from robust_cluster.stages.chain import Request, plan
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
