@@ -221,6 +221,14 @@ class Best:
         self.gain[taken], self.is_flipped[taken] = gain.detach()[is_better], is_flipped[is_better]
 
 
+def look(surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> Tensor:
+    """Whether each sample (n,) changes its cluster at a point, which is offered to `best` with its margin."""
+    z = surface.latent(point)
+    is_flipped: Tensor = surface.model.labels(z) != known.labels
+    best.offer(rows, point, margin(surface.model.log_assign(z), known.labels), is_flipped)
+    return is_flipped
+
+
 class BoundedAttack(Attack):
     """A standard attack: for every sample the best point that it visited inside its budget.
 

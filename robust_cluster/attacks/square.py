@@ -147,13 +147,8 @@ class Square(BoundedAttack):
             stays = ((scale > 1) & (count < self.config.queries)).nonzero()[:, 0]
             if not len(stays):
                 return
-            known, rows, delta, scale, count = (
-                known.take(stays),
-                rows[stays],
-                cut(delta, stays),
-                scale[stays],
-                count[stays],
-            )
+            known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
+            scale, count = scale[stays], count[stays]
             everyone = torch.arange(len(rows), device=rows.device)
             proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries)
             asked = torch.where(scale.isinf(), 1.0, (NEARER * scale).clamp_min(1))

@@ -48,10 +48,8 @@ class Transfer(BoundedAttack):
         attacker, other = self.lender
         shapes = other.model.info.shapes
         if shapes != surface.model.info.shapes:
-            message = (
-                f"transfer needs a source of the same views: that run's are {shapes}, here {surface.model.info.shapes}"
-            )
-            raise ConfigError(message)
+            different = f"that run's are {shapes}, here {surface.model.info.shapes}"
+            raise ConfigError(f"transfer needs a source of the same views: {different}")
         with torch.no_grad():
             moved = attacker.budget.clip(batch.views, attacker.perturb(other, batch))
             return tuple(view.detach() for view in self.budget.clip(batch.views, moved))

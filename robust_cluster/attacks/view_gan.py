@@ -138,12 +138,7 @@ class ViewGan(Attack):
         self.queries += 2 * len(batch)
         seen = descend(self.discriminator_losses(batch.views, detached), self.optimizer_discriminators)
         terms = self.losses(surface, batch, delta=delta, moved=moved)
-        self.optimizer_generators.zero_grad(set_to_none=True)
-        # to the generators alone: neither the model nor the discriminators collect a gradient
-        torch.stack(list(terms.values())).sum().backward(inputs=list(self.generators.parameters()))
-        self.optimizer_generators.step()
-        values = torch.stack([term.detach() for term in terms.values()]).tolist()
-        return dict(zip(terms, values, strict=True)) | seen
+        return descend(terms, self.optimizer_generators, is_alone=True) | seen
 
     def discriminator_losses(self, clean: Views, moved: Views) -> Losses:
         """-sum_v E[log D(x) + log(1 - D(x~))], or E (D(x) - 1)^2 + E D(x~)^2 over samples and views."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster import discover
-from robust_cluster.attacks.base import Gain
+from robust_cluster.attacks.base import Attack, Gain
 from robust_cluster.attacks.ensemble import kinds
 from robust_cluster.audit import probes
 from robust_cluster.audit.base import (
@@ -116,7 +116,7 @@ def converged(evidence: Evidence) -> Verdict:
 
 def fewer(evidence: Evidence) -> Evidence:
     """At most 200 rows for an ensemble, which is many attacks."""
-    return evidence.probe(SWEEP_ROWS) if hasattr(evidence.attacker, "perturb_each") else evidence
+    return evidence.probe(SWEEP_ROWS) if hasattr(evidence.attacker, "members") else evidence
 
 
 def learned_converged(evidence: Evidence) -> Verdict:
@@ -370,8 +370,8 @@ def worst_case(evidence: Evidence) -> Verdict:
     """
     few = evidence.probe(SWEEP_ROWS)
     attacker = few.rebuilt(lightened(few.attacker))
-    each = getattr(attacker, "perturb_each", None)
-    if each is None:
+    each: Mapping[str, Attack] = getattr(attacker, "members", {})
+    if not each:
         return not_run("one attack alone: a headline needs the worst case of several")
     whole, metrics = FLIP.read(evidence.record), map(Metric.parse, evidence.record.get("metrics") or ())
     members = {m: m.read(evidence.record) or 0.0 for m in metrics if m.member and m == replace(FLIP, member=m.member)}
@@ -379,11 +379,8 @@ def worst_case(evidence: Evidence) -> Verdict:
     if members and whole is not None and whole < max(members.values()) - 1e-9:
         problems.append(f"flip {whole:.1%} is below {max(members, key=members.__getitem__)}")
     torch.manual_seed(few.seed)
-    apart: dict[str, list[Views]] = {}
-    for batch in few.batches():
-        for name, views in each(few.surface, batch).items():
-            apart.setdefault(name, []).append(tuple(view.detach() for view in views))
-    clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in apart.values()]
+    apart = [[member.perturb(few.surface, batch) for member in each.values()] for batch in few.batches()]
+    clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in zip(*apart, strict=True)]
     union = np.asarray(np.stack([few.flips(points) for points in clipped]).any(axis=0))
     found = few.flips(few.move(attacker))
     missed = int((union & ~found).sum())

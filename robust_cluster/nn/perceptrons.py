@@ -42,5 +42,4 @@ class MirroredAutoencoder(nn.Module):
 
     def samples(self, rows: Tensor) -> Tensor:
         """Samples (n, *shape) of scaled rows (n, D)."""
-        x: Tensor = (rows / self.scale).unflatten(1, self.shape)
-        return x
+        return (rows / self.scale).reshape(-1, *self.shape)

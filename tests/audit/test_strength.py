@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -222,7 +223,8 @@ def test_a_headline_that_is_not_the_worst_case_is_found(make: Make) -> None:
     def ensemble(points: Views) -> Evidence:
         def build(overrides: Mapping[str, Any]) -> Any:
             attacker: Any = evidence.build(overrides)
-            attacker.perturb_each = lambda surface, batch: {"a": halves(full, half), "b": halves(full, ~half)}
+            parts = {"a": halves(full, half), "b": halves(full, ~half)}
+            attacker.members = {name: Mock(perturb=Mock(return_value=part)) for name, part in parts.items()}
             attacker.perturb = lambda surface, batch: points
             return attacker
 

@@ -194,9 +194,10 @@ class DCAN(ClusterModel):
             real = self.real(codes[rows], torch.randn_like(codes[rows]))
         values = descend(self.cluster_losses(codes, batch.views), optimizers["decoder"])
         fakes, reals = self.discriminator(codes[rows]), self.discriminator(real)
-        update(discriminator_loss(fakes, reals), optimizers["discriminator"])
+        descend({"discriminator": discriminator_loss(fakes, reals)}, optimizers["discriminator"])
         z = self.encode(tuple(view[rows] for view in batch.views)).z
-        update(generator_loss(frozen(self.discriminator, z), self.config.adv_loss), optimizers["encoder"])
+        game = generator_loss(frozen(self.discriminator, z), self.config.adv_loss)
+        descend({"adversarial": game}, optimizers["encoder"])
         for name in ("encoder", "discriminator"):
             for group in optimizers[name].param_groups:
                 group["lr"] *= self.decay
@@ -302,13 +303,6 @@ def image_shape(shape: tuple[int, ...], config: Config) -> tuple[int, int, int] 
             hint="--set model.pool=1",
         )
     return channels, height, width
-
-
-def update(loss: Tensor, optimizer: Optimizer) -> None:
-    """One step down a loss that nobody needs the value of."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
 
 
 def total_variance(z: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from robust_cluster.nn.adec import Turns
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.layers import perceptron
-from robust_cluster.nn.optim import adam
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.perceptrons import uniform_fan_in
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"alpha": "unit"}}
@@ -226,7 +226,4 @@ class ADEC(dec.DEC):
 
 def descend_at(loss: Tensor, optimizer: Optimizer) -> None:
     """One step of an optimizer down the gradient of `loss` at its own parameters; no other's `grad` is touched."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+    descend({"loss": loss}, optimizer, is_alone=True)
