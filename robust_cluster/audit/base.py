@@ -219,6 +219,11 @@ class Verdict:
     needed: bool = True
 
 
+def graded(fails: object, warns: object) -> Status:
+    """The status of a check: "fail" where there is what makes it fail, else "warn" where there is what warns."""
+    return "fail" if fails else "warn" if warns else "pass"
+
+
 def not_run(why: str, *, needed: bool = True) -> Verdict:
     """A check that could not be run, and why. `needed` False: it has no meaning for this attack or claim."""
     return Verdict("not run", note=why, needed=needed)

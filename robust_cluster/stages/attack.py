@@ -60,17 +60,11 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
         title=f"{spec.stage} {spec.model} with {spec.attack} {spec.attack_seed}",
         step=lambda batch: attacker.step(surface, batch),
         state=dict(attacker.state()),
-        after_epoch=lambda epoch, batches: ended(attacker, epoch),
+        after_epoch=lambda epoch, batches: attacker.after_epoch(epoch),
         watch=bench.watch(trial),
     )
     with precision(spec.precision):
         return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)
-
-
-def ended(attacker: Attack, epoch: int) -> dict[str, float]:
-    """Tell the attacker that an epoch has ended; there is nothing of it to log."""
-    attacker.after_epoch(epoch)
-    return {}
 
 
 def checkpoint(attacker: Attack) -> dict[str, Any]:

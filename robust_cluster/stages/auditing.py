@@ -54,11 +54,10 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
     with torch.no_grad():
         clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
     labels = None if held.labels is None else held.labels[index.numpy()]
-    own = partial(trial.seen.new_attack, trial.attack_spec, surface)
     return Evidence(
         surface=surface,
         attacker=trial.attacker,
-        build=lambda changes: own(**changes),
+        build=lambda changes: trial.seen.new_attack(trial.attack_spec, surface, **changes),
         batch=batch,
         clean_labels=clean[index.numpy()],
         record=record,

@@ -18,6 +18,7 @@ from robust_cluster.errors import ConfigError, ShapeError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import BatchNormMode
+from robust_cluster.nn.optim import descend
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import frozen_surface
 
@@ -273,7 +274,10 @@ def test_a_victim_that_could_learn_collects_no_gradient_and_no_discriminator_doe
 ) -> None:
     surface = Surface(simvc.requires_grad_(True), "input")
     attack = attacker(surface)
-    monkeypatch.setattr("robust_cluster.attacks.view_gan.descend", lambda terms, optimizer: {})  # no step of D
+    monkeypatch.setattr(
+        "robust_cluster.attacks.view_gan.descend",
+        lambda terms, optimizer, **more: descend(terms, optimizer, **more) if more else {},  # no step of D
+    )
     attack.step(surface, rows)
     assert all(p.grad is None for p in [*simvc.parameters(), *attack.discriminators.parameters()])
 

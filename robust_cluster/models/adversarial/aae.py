@@ -30,12 +30,7 @@ from robust_cluster.nn.mixture import lloyd_pass
 from robust_cluster.nn.optim import adam, descend
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "hidden": (128, 128),
-        "critic": (64, 64),
-        "adversarial_lr": 1e-3,
-        "cluster": {"epochs": 20, "lr": 1e-3},
-    },
+    "smoke": {"hidden": (128, 128), "critic": (64, 64), "adversarial_lr": 1e-3, "cluster": {"epochs": 20, "lr": 1e-3}},
     "cpu": {
         "hidden": (256, 256),
         "critic": (256, 256),
@@ -140,10 +135,7 @@ class AAE(CenterModel):
         if phase == "pretrain":
             raise ConfigError("AAE has no pretraining")
         z = self.encode(batch.views).z if outputs is None else outputs.embedding.z
-        return {
-            "reconstruction": squared_error(self.decoder(z), flat(batch.views)),
-            "adversarial": self.game_loss(z),
-        }
+        return {"reconstruction": squared_error(self.decoder(z), flat(batch.views)), "adversarial": self.game_loss(z)}
 
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
         """Adam for the autoencoder ("model"), for the discriminators, and for the encoder's side of the game."""

@@ -166,7 +166,4 @@ class ConvAE(ClusterModel):
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Spread and size of the prior means: a net may make fixed moves harmless by mere scale."""
         spread = (self.centers - self.centers.mean(dim=0)).norm(dim=1).mean()
-        return {
-            "center_spread": float(spread),
-            "center_norm": float(self.centers.norm(dim=1).mean()),
-        }
+        return {"center_spread": float(spread), "center_norm": float(self.centers.norm(dim=1).mean())}

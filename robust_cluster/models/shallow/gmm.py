@@ -98,7 +98,4 @@ class GMM(Shallow):
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Whether EM converged (1 or 0) and the smallest component's weight."""
-        return {
-            "has_converged": float(self.has_converged),
-            "smallest_weight": float(self.weights.min()),
-        }
+        return {"has_converged": float(self.has_converged), "smallest_weight": float(self.weights.min())}
