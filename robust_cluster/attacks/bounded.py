@@ -116,6 +116,11 @@ def at_radius(budget: Budget, eps: float) -> dict[str, Any]:
     return {"norm": budget.norm, "eps": eps, "curve": ()}
 
 
+def pixel_radius(eps: float | None, info: DataInfo) -> float:
+    """The radius, or where it is None that of AR-DMVC's code for the data set, 0.1 for others; in pixels."""
+    return published(PUBLISHED_EPS, info.name, OTHER_EPS) if eps is None else eps
+
+
 def bounded_budget(config: BoundedConfig, info: DataInfo) -> Budget:
     """The ball and the box of a standard attack in the units that the model sees; no box in latent space.
 
@@ -136,7 +141,7 @@ def bounded_budget(config: BoundedConfig, info: DataInfo) -> Budget:
     if config.eps is None and (not is_input or box is None):
         what = "an embedding has no range of values" if not is_input else f"values of {info.name} have no known range"
         raise ConfigError(f"{what}, so its radius has no default", hint="--norm l2 --eps 1")
-    own = published(PUBLISHED_EPS, info.name, OTHER_EPS) if config.eps is None else config.eps
+    own = pixel_radius(config.eps, info)
     check_curve(config.curve, own)
     eps = unit * own
     chosen = tuple(eps if view in config.views else 0.0 for view in range(count)) if config.views else ()

@@ -12,18 +12,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robust_cluster.attacks.base import representations
-from robust_cluster.attacks.bounded import (
-    OTHER_EPS,
-    PUBLISHED_EPS,
-    Ascent,
-    GradientAttack,
-    GradientConfig,
-    cut,
-    direction,
-)
+from robust_cluster.attacks.bounded import Ascent, GradientAttack, GradientConfig, cut, direction, pixel_radius
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import DataInfo, Views
-from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.objectives import displacement
@@ -85,7 +76,7 @@ def pixel_budget(eps: float | None, info: DataInfo) -> Budget:
             f"attacks on the views move pixels, so they need image data, and values of {info.name} have no bounds",
             hint="rc ls data",
         )
-    return Budget("linf", published(PUBLISHED_EPS, info.name, OTHER_EPS) if eps is None else eps, info.bounds)
+    return Budget("linf", pixel_radius(eps, info), info.bounds)
 
 
 def changes(model: ClusterModel, clean: Embedding, moved: Embedding) -> Views:

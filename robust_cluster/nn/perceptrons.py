@@ -42,4 +42,4 @@ class MirroredAutoencoder(nn.Module):
 
     def samples(self, rows: Tensor) -> Tensor:
         """Samples (n, *shape) of scaled rows (n, D)."""
-        return (rows / self.scale).reshape(-1, *self.shape)
+        return (rows / self.scale).reshape(len(rows), *self.shape)

@@ -73,15 +73,11 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
 
 def other_runs(trial: Trial, known: Evidence) -> dict[str, Any]:
     """What the full audit knows of other runs: the model before its defense, certificates, other seeds."""
-    spec, is_defended = trial.spec, trial.spec.stage == "reattack"
-    return {
-        "undefended": trial.undefended if is_defended else None,
-        "twin": trial.seen.store.record(replace(spec, stage="attack", parent=spec.ancestor("cluster")))
-        if is_defended
-        else None,
-        "certificate": certificate(trial, known.batch.index.cpu().numpy()),
-        "seeds": tuple(seeds(trial)),
-    }
+    found = {"certificate": certificate(trial, known.batch.index.cpu().numpy()), "seeds": tuple(seeds(trial))}
+    if trial.spec.stage != "reattack":
+        return found
+    twin = replace(trial.spec, stage="attack", parent=trial.spec.ancestor("cluster"))
+    return {**found, "undefended": trial.undefended, "twin": trial.seen.store.record(twin)}
 
 
 def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predicted) -> Metrics:
