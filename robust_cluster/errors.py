@@ -37,12 +37,30 @@ class UnknownNameError(ConfigError):
 
 
 def check_at_least(minimum: float, config: object, *names: str) -> None:
-    """Raises ConfigError unless every named field of `config`, or each item of one that is a tuple, is >= `minimum`."""
+    """Raises ConfigError unless every named field of `config`, or each item of one that is a tuple, is >= `minimum`.
+
+    A field that is None has no value to check.
+    """
     for name in names:
         value = getattr(config, name)
         for item in value if isinstance(value, tuple) else (value,):
-            if not item >= minimum:  # NaN too
+            if item is not None and not item >= minimum:  # NaN too
                 raise ConfigError(f"{name} must be >= {minimum:g}, got {value}")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Raises ConfigError unless every named field of `config` is > 0 or None."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:  # NaN too
+            raise ConfigError(f"{name} must be > 0, got {value}")
+
+
+def check_share(config: object, *names: str) -> None:
+    """Raises ConfigError unless every named field of `config` is in (0, 1]."""
+    for name in names:
+        if not 0 < getattr(config, name) <= 1:
+            raise ConfigError(f"{name} must be in (0, 1], got {getattr(config, name)}")
 
 
 class DataError(RobustClusterError):

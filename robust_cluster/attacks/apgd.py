@@ -10,14 +10,14 @@ views every view has its own radius and normalized step, and one step size.
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from robust_cluster.attacks.bounded import Ascent, Ball, GradientAttack, GradientConfig, column, cut, direction
 from robust_cluster.data.base import Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive, check_share
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"steps": 3}, "cpu": {"steps": 50}, "short": {"steps": 20}}
 FIRST_CHECK, LEAST_CHECK, SHORTER = 0.22, 0.06, 0.03  # shares of the steps: p_1, least period, its decrease
@@ -35,17 +35,13 @@ class Config(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(0, self, "steps")
-        for name in ("momentum", "rho"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        if not self.relative_step > 0:
-            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+        check_share(self, "momentum", "rho")
+        check_positive(self, "relative_step")
 
 
 class Apgd(GradientAttack):
     """Steps that need no tuning; nothing is learned."""
 
-    version: ClassVar[int] = 1
     config: Config
 
     def ascend(self, ascent: Ascent, start: Views) -> None:

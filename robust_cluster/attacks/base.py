@@ -100,6 +100,7 @@ class Attack(ABC):
     borrows: bool = False  # its points are made on another model, by an attacker that `borrow` hands over
     trained_at: float | None = None  # of one that learns inside a radius: that of its last step, None before the first
     config: Any = None
+    budget: Budget  # how far it may move a point
     queries: int = 0  # samples that the victim was asked about so far; one forward pass with or without a backward
 
     @property
@@ -122,11 +123,6 @@ class Attack(ABC):
     def check_data(cls, info: DataInfo, config: Any) -> None:
         """Refuse data of which its `Config` moves no points, before anything is trained. Raises: ConfigError."""
         return
-
-    @property
-    @abstractmethod
-    def budget(self) -> Budget:
-        """How far it may move a point."""
 
     @abstractmethod
     def perturb(self, surface: Surface, batch: Batch) -> Views:

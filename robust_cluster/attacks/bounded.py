@@ -116,6 +116,11 @@ def at_radius(budget: Budget, eps: float) -> dict[str, Any]:
     return {"norm": budget.norm, "eps": eps, "curve": ()}
 
 
+def pixel_radius(eps: float | None, info: DataInfo) -> float:
+    """The radius, or where it is None that of AR-DMVC's code for the data set, 0.1 for others; in pixels."""
+    return published(PUBLISHED_EPS, info.name, OTHER_EPS) if eps is None else eps
+
+
 def bounded_budget(config: BoundedConfig, info: DataInfo) -> Budget:
     """The ball and the box of a standard attack in the units that the model sees; no box in latent space.
 
@@ -136,7 +141,7 @@ def bounded_budget(config: BoundedConfig, info: DataInfo) -> Budget:
     if config.eps is None and (not is_input or box is None):
         what = "an embedding has no range of values" if not is_input else f"values of {info.name} have no known range"
         raise ConfigError(f"{what}, so its radius has no default", hint="--norm l2 --eps 1")
-    own = published(PUBLISHED_EPS, info.name, OTHER_EPS) if config.eps is None else config.eps
+    own = pixel_radius(config.eps, info)
     check_curve(config.curve, own)
     eps = unit * own
     chosen = tuple(eps if view in config.views else 0.0 for view in range(count)) if config.views else ()
@@ -221,6 +226,14 @@ class Best:
         self.gain[taken], self.is_flipped[taken] = gain.detach()[is_better], is_flipped[is_better]
 
 
+def look(surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> Tensor:
+    """Whether each sample (n,) changes its cluster at a point, which is offered to `best` with its margin."""
+    z = surface.latent(point)
+    is_flipped: Tensor = surface.model.labels(z) != known.labels
+    best.offer(rows, point, margin(surface.model.log_assign(z), known.labels), is_flipped)
+    return is_flipped
+
+
 class BoundedAttack(Attack):
     """A standard attack: for every sample the best point that it visited inside its budget.
 
@@ -240,7 +253,7 @@ class BoundedAttack(Attack):
         self.check_data(info, config)
         self.config = config
         self.space = config.space
-        self._budget = bounded_budget(config, info)
+        self.budget = bounded_budget(config, info)
         self.seed = int(torch.randint(2**62, ()))
         self.check_surface(surface)
 
@@ -261,11 +274,6 @@ class BoundedAttack(Attack):
         if surface.space != self.space:
             raise ConfigError(f"the attack moves points in {self.space} space, its surface is in {surface.space} space")
         check_mode(self.config.bn, surface)
-
-    @property
-    def budget(self) -> Budget:
-        """The ball around every sample and view, and the range of valid values."""
-        return self._budget
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """The best point of every sample. Raises: ConfigError for a surface of another space or batch-norm mode."""

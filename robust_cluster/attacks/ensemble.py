@@ -9,14 +9,14 @@ stage measures every member on its own. A member is written "attack:option", as 
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import torch
 
 from robust_cluster import discover
 from robust_cluster.attacks.base import Attack, Feedback, Surface
-from robust_cluster.attacks.bounded import Best, BoundedAttack, BoundedConfig, Known, known
-from robust_cluster.data.base import Batch, Views
+from robust_cluster.attacks.bounded import Best, BoundedAttack, BoundedConfig, Known, look
+from robust_cluster.data.base import Views
 from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
 from robust_cluster.nn.objectives import margin
 
@@ -25,15 +25,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "cpu": {"steps": 50, "queries": 500, "draws": 30, "targets": 3},
     "short": {"steps": 20, "queries": 200, "draws": 10},
 }
-MEMBERS = (
-    "apgd:margin",
-    "apgd:targeted",
-    "apgd:kl",
-    "apgd:displacement",
-    "square:soft",
-    "square:hard",
-    "noise:all",
-)
+MEMBERS = ("apgd:margin", "apgd:targeted", "apgd:kl", "apgd:displacement", "square:soft", "square:hard", "noise:all")
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,6 @@ class Config(BoundedConfig):
 class Ensemble(BoundedAttack):
     """Members that know of each other only which samples are left; nothing is learned."""
 
-    version: ClassVar[int] = 1
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
@@ -75,17 +66,6 @@ class Ensemble(BoundedAttack):
         levels, members = get_args(Feedback), self.members.values()
         self.feedback = min((member.feedback for member in members), key=levels.index)
         self.borrows = any(member.borrows for member in members)
-
-    @property
-    def member_names(self) -> tuple[str, ...]:
-        """The members in the order in which they are asked."""
-        return tuple(self.members)
-
-    def attack_of(self, name: str) -> BoundedAttack:
-        """A member. Raises: UnknownNameError."""
-        if name not in self.members:
-            raise UnknownNameError("member", name, self.members)
-        return self.members[name]
 
     def borrow(self, attacker: Attack, surface: Surface) -> None:
         """Hand another run's attacker to the members that borrow. Raises: ConfigError where there is none."""
@@ -103,37 +83,10 @@ class Ensemble(BoundedAttack):
             if not len(rows):
                 break
             part, before = known.take(rows), member.queries
-            self.offer(surface, part, member.search(surface, part), rows, best)
-            self.queries += member.queries - before
+            point = self.budget.clip(part.point, member.search(surface, part))
+            look(surface, part, rows, point, best)
+            self.queries += len(part) + member.queries - before
         return best.point
-
-    def perturb_each(self, surface: Surface, batch: Batch) -> dict[str, Views]:
-        """The points of every member on its own, by name, for all samples of the batch."""
-        found = {}
-        for name, member in self.members.items():
-            before = member.queries
-            found[name] = member.perturb(surface, batch)
-            self.queries += member.queries - before
-        return found
-
-    def worst(self, surface: Surface, batch: Batch, each: dict[str, Views]) -> Views:
-        """The worst of the points that `perturb_each` gave, for every sample."""
-        with torch.no_grad():
-            whole = known(surface, batch)
-            self.queries += len(batch)
-            best = Best(whole, margin(whole.log_y, whole.labels))
-            rows = torch.arange(len(whole), device=whole.labels.device)
-            for point in each.values():
-                self.offer(surface, whole, point, rows, best)
-        return best.point
-
-    def offer(self, surface: Surface, part: Known, point: Views, rows: torch.Tensor, best: Best) -> None:
-        """Offer a member's points by the margin that they reach, inside the ensemble's ball."""
-        point = self.budget.clip(part.point, point)
-        z = surface.latent(point)
-        self.queries += len(part)
-        is_flipped = surface.model.labels(z) != part.labels
-        best.offer(rows, point, margin(surface.model.log_assign(z), part.labels), is_flipped)
 
 
 @cache

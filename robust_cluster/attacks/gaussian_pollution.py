@@ -36,13 +36,8 @@ class GaussianPollution(Attack):
     feedback: Feedback = "none"
 
     def __init__(self, config: Config, surface: Surface) -> None:
-        self.config = config
-        self.sigma = config.sigma * surface.model.info.unit
-
-    @property
-    def budget(self) -> Budget:
-        """No bound and no range of values; eps is sigma, in the units that the model sees."""
-        return Budget(eps=self.sigma)
+        self.config, self.sigma = config, config.sigma * surface.model.info.unit
+        self.budget = Budget(eps=self.sigma)  # no bound and no range of values
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """The views with noise of their own on every value."""

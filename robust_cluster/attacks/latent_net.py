@@ -50,9 +50,9 @@ class Config:
 class LatentNet(Attack):
     """One attacker against one model; only its own network learns."""
 
-    version: ClassVar[int] = 1
     space: Space = "latent"
     trained: ClassVar[bool] = True
+    budget = Budget()  # none: size is a term of the objective and is reported as D
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model, self.config = surface.model, config
@@ -75,11 +75,6 @@ class LatentNet(Attack):
                 f"latent_net watches the decoded image, and {model.__name__} has no decoder",
                 hint="--attack view_gan, --attack pgd or another --model",
             )
-
-    @property
-    def budget(self) -> Budget:
-        """Unbounded: size is a term of the objective and is reported as D."""
-        return Budget()
 
     def delta(self, batch: Batch) -> Tensor:
         """The perturbation (n, d) of each sample."""

@@ -6,9 +6,8 @@ saturated softmax still has a gradient: a net that merely became over-confident 
 """
 
 import copy
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +15,9 @@ from torch import Tensor
 from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.layers import device_of
 from robust_cluster.nn.objectives import log_margin
 
 
@@ -31,23 +31,16 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "eps", "steps")
-        if self.relative_step <= 0:
-            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+        check_positive(self, "relative_step")
 
 
 class LatentPGD(Attack):
     """Gradient attack on the embedding; nothing is learned."""
 
-    version: ClassVar[int] = 1
     space: Space = "latent"
 
     def __init__(self, config: Config, surface: Surface) -> None:
-        self.config = config
-
-    @property
-    def budget(self) -> Budget:
-        """The L2 ball of radius eps."""
-        return Budget("l2", self.config.eps)
+        self.config, self.budget = config, Budget("l2", config.eps)
 
     @torch.enable_grad()
     def perturb(self, surface: Surface, batch: Batch) -> Views:
@@ -55,7 +48,7 @@ class LatentPGD(Attack):
         model = exact(surface.model)
         budget, config = self.budget, self.config
         self.queries += (config.steps + 2) * len(batch)
-        clean = surface.point(batch)[0].detach().to(next(tensors(model)).dtype)
+        clean = surface.point(batch)[0].detach().to(next(itertools.chain(model.parameters(), model.buffers())).dtype)
         labels = model.labels(clean)
         start = torch.randn_like(clean)
         radius = torch.rand(len(clean), 1, device=clean.device, dtype=clean.dtype) ** (1 / clean.shape[1])
@@ -89,10 +82,4 @@ def keep_lower(best: Tensor, lowest: Tensor, point: Tensor, margins: Tensor) -> 
 def exact(model: ClusterModel) -> ClusterModel:
     """A frozen copy in float64; on a device without it (MPS), float32."""
     twin = copy.deepcopy(model).eval().requires_grad_(False)
-    return twin if next(tensors(twin)).device.type == "mps" else twin.double()
-
-
-def tensors(model: ClusterModel) -> Iterator[Tensor]:
-    """Parameters and buffers."""
-    yield from model.parameters()
-    yield from model.buffers()
+    return twin if device_of(twin).type == "mps" else twin.double()

@@ -9,8 +9,6 @@ each. Draws need nothing of the victim, so its knowledge is called "none"; the b
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
-
 from robust_cluster.attacks.base import Feedback, Surface
 from robust_cluster.attacks.bounded import (
     Best,
@@ -20,6 +18,7 @@ from robust_cluster.attacks.bounded import (
     check_choice,
     direction,
     draw_in_ball,
+    look,
 )
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Views
@@ -48,7 +47,6 @@ class Config(BoundedConfig):
 class Noise(BoundedAttack):
     """Random points of the ball; nothing is learned and no gradient is read."""
 
-    version: ClassVar[int] = 1
     feedback: Feedback = "none"
     option: ClassVar[str] = "kind"
     config: Config
@@ -68,14 +66,6 @@ class Noise(BoundedAttack):
                 if not len(part):
                     return best.point
         return best.point
-
-
-def look(surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> Tensor:
-    """Whether each sample (n,) changes its cluster at a point, which is offered to `best` with its margin."""
-    z = surface.latent(point)
-    is_flipped: Tensor = surface.model.labels(z) != known.labels
-    best.offer(rows, point, margin(surface.model.log_assign(z), known.labels), is_flipped)
-    return is_flipped
 
 
 def draw(kind: str, known: Known, budget: Budget, seed: int, stream: tuple[int, ...]) -> Views:

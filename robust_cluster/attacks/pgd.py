@@ -12,19 +12,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robust_cluster.attacks.base import representations
-from robust_cluster.attacks.bounded import (
-    OTHER_EPS,
-    PUBLISHED_EPS,
-    Ascent,
-    GradientAttack,
-    GradientConfig,
-    cut,
-    direction,
-)
+from robust_cluster.attacks.bounded import Ascent, GradientAttack, GradientConfig, cut, direction, pixel_radius
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import DataInfo, Views
-from robust_cluster.data.multiview import published
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.objectives import displacement
 
@@ -41,8 +32,7 @@ class Config(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(0, self, "steps")
-        if self.relative_step <= 0:
-            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+        check_positive(self, "relative_step")
 
 
 class PGD(GradientAttack):
@@ -86,7 +76,7 @@ def pixel_budget(eps: float | None, info: DataInfo) -> Budget:
             f"attacks on the views move pixels, so they need image data, and values of {info.name} have no bounds",
             hint="rc ls data",
         )
-    return Budget("linf", published(PUBLISHED_EPS, info.name, OTHER_EPS) if eps is None else eps, info.bounds)
+    return Budget("linf", pixel_radius(eps, info), info.bounds)
 
 
 def changes(model: ClusterModel, clean: Embedding, moved: Embedding) -> Views:

@@ -28,7 +28,7 @@ from robust_cluster.attacks.bounded import (
     direction,
 )
 from robust_cluster.data.base import Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_share
 from robust_cluster.nn.draws import signs, uniform
 from robust_cluster.nn.objectives import margin
 
@@ -56,14 +56,12 @@ class Config(BoundedConfig):
         super().__post_init__()
         check_choice("feedback", self.feedback, Labels)
         check_at_least(1, self, "queries")
-        if not 0 < self.first_area <= 1:
-            raise ConfigError(f"first_area must be in (0, 1], got {self.first_area}")
+        check_share(self, "first_area")
 
 
 class Square(BoundedAttack):
     """Random search; nothing is learned and no gradient is read."""
 
-    version: ClassVar[int] = 1
     feedback: Feedback = "score"
     option: ClassVar[str] = "feedback"
     config: Config
@@ -149,13 +147,8 @@ class Square(BoundedAttack):
             stays = ((scale > 1) & (count < self.config.queries)).nonzero()[:, 0]
             if not len(stays):
                 return
-            known, rows, delta, scale, count = (
-                known.take(stays),
-                rows[stays],
-                cut(delta, stays),
-                scale[stays],
-                count[stays],
-            )
+            known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
+            scale, count = scale[stays], count[stays]
             everyone = torch.arange(len(rows), device=rows.device)
             proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries)
             asked = torch.where(scale.isinf(), 1.0, (NEARER * scale).clamp_min(1))

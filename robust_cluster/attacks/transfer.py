@@ -5,7 +5,6 @@ returned whether or not it helps. Views alone can be transferred: embeddings of 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -28,7 +27,6 @@ class Config(BoundedConfig):
 class Transfer(BoundedAttack):
     """Another run's attacker; nothing is learned."""
 
-    version: ClassVar[int] = 1
     feedback: Feedback = "none"
     borrows: bool = True
 
@@ -50,10 +48,8 @@ class Transfer(BoundedAttack):
         attacker, other = self.lender
         shapes = other.model.info.shapes
         if shapes != surface.model.info.shapes:
-            message = (
-                f"transfer needs a source of the same views: that run's are {shapes}, here {surface.model.info.shapes}"
-            )
-            raise ConfigError(message)
+            different = f"that run's are {shapes}, here {surface.model.info.shapes}"
+            raise ConfigError(f"transfer needs a source of the same views: {different}")
         with torch.no_grad():
             moved = attacker.budget.clip(batch.views, attacker.perturb(other, batch))
             return tuple(view.detach() for view in self.budget.clip(batch.views, moved))

@@ -24,7 +24,7 @@ from robust_cluster.attacks.bounded import (
     known,
 )
 from robust_cluster.data.base import Batch, Views
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import check_positive
 from robust_cluster.models.base import Embedding
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import device_of
@@ -49,14 +49,12 @@ class Config(BoundedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("objective", self.objective, Objective)
-        if not self.relative_step > 0:
-            raise ConfigError(f"relative_step must be > 0, got {self.relative_step}")
+        check_positive(self, "relative_step")
 
 
 class Universal(BoundedAttack):
     """One learned perturbation of every view, or of the embedding."""
 
-    version: ClassVar[int] = 1
     trained: ClassVar[bool] = True
     config: Config
 

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
 from robust_cluster.attacks.bounded import check_mode
-from robust_cluster.attacks.budget import Budget
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_share
 from robust_cluster.models.base import ClusterModel, Embedding, Losses
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
@@ -79,22 +78,19 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "gan_weight", "com_weight", "con_weight", "penalty_weight", "hinge_radius")
-        check_at_least(0, self, *(name for name in ("eps", "init_std") if getattr(self, name) is not None))
-        for name in ("train_share", "lr_drop"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        check_at_least(0, self, "eps", "init_std")
+        check_share(self, "train_share", "lr_drop")
 
 
 class ViewGan(Attack):
     """The generators and discriminators of one model's views; only they learn."""
 
-    version: ClassVar[int] = 1
     space: Space = "input"
     trained: ClassVar[bool] = True
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model, self.config = surface.model, config
-        self._budget = pixel_budget(config.eps, model.info)
+        self.budget = pixel_budget(config.eps, model.info)
         self.generators = nn.ModuleList(Generator(shape) for shape in model.info.shapes)
         self.discriminators = nn.ModuleList(Discriminator(shape) for shape in model.info.shapes)
         device = device_of(model)
@@ -111,11 +107,6 @@ class ViewGan(Attack):
         pixel_budget(config.eps, info)
         for shape in info.shapes:
             image_shape(shape)
-
-    @property
-    def budget(self) -> Budget:
-        """The L-infinity ball of radius eps around every view, and the range of pixels."""
-        return self._budget
 
     def delta(self, views: Views) -> Views:
         """The perturbation (n, C, H, W) of every view, each value in [-eps, eps], before the cut to pixels."""
@@ -147,12 +138,7 @@ class ViewGan(Attack):
         self.queries += 2 * len(batch)
         seen = descend(self.discriminator_losses(batch.views, detached), self.optimizer_discriminators)
         terms = self.losses(surface, batch, delta=delta, moved=moved)
-        self.optimizer_generators.zero_grad(set_to_none=True)
-        # to the generators alone: neither the model nor the discriminators collect a gradient
-        torch.stack(list(terms.values())).sum().backward(inputs=list(self.generators.parameters()))
-        self.optimizer_generators.step()
-        values = torch.stack([term.detach() for term in terms.values()]).tolist()
-        return dict(zip(terms, values, strict=True)) | seen
+        return descend(terms, self.optimizer_generators, is_alone=True) | seen
 
     def discriminator_losses(self, clean: Views, moved: Views) -> Losses:
         """-sum_v E[log D(x) + log(1 - D(x~))], or E (D(x) - 1)^2 + E D(x~)^2 over samples and views."""

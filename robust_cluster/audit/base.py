@@ -9,7 +9,7 @@ stronger attack moves more samples.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,7 +23,6 @@ from robust_cluster.data.base import Batch, Labels, Views
 from robust_cluster.measure.metric import Metric
 
 Status = Literal["pass", "warn", "fail", "note", "not run"]
-Severity = Literal["fail", "warn", "note"]
 When = Literal["quick", "full"]
 
 Build = Callable[[Mapping[str, Any]], Attack]
@@ -188,7 +187,7 @@ class Evidence:
 
 def lightened(attacker: Attack) -> dict[str, Any]:
     """The settings that would make this attack cheaper."""
-    limits = LIGHTER if hasattr(attacker, "perturb_each") else LIGHT
+    limits = LIGHTER if hasattr(attacker, "members") else LIGHT
     values = {name: setting(attacker, name) for name in limits}
     return {name: limits[name] for name, value in values.items() if isinstance(value, int) and value > limits[name]}
 
@@ -220,6 +219,11 @@ class Verdict:
     needed: bool = True
 
 
+def graded(fails: object, warns: object) -> Status:
+    """The status of a check: "fail" where there is what makes it fail, else "warn" where there is what warns."""
+    return "fail" if fails else "warn" if warns else "pass"
+
+
 def not_run(why: str, *, needed: bool = True) -> Verdict:
     """A check that could not be run, and why. `needed` False: it has no meaning for this attack or claim."""
     return Verdict("not run", note=why, needed=needed)
@@ -227,11 +231,10 @@ def not_run(why: str, *, needed: bool = True) -> Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """One rule. `severity`: the worst that it can say. `when`: "quick" inside every attack, "full" in audits alone."""
+    """One rule. `when`: "quick" inside every attack, "full" in audits alone."""
 
     id: int
     name: str
-    severity: Severity
     when: When
     run: Callable[[Evidence], Verdict]
 
@@ -249,7 +252,3 @@ class Finding:
     seconds: float
     note: str
     needed: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)

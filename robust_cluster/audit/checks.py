@@ -1,48 +1,48 @@
 """The checks by number, and how they are run: eight quick ones inside every attack, the others by an audit."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
 from robust_cluster.audit import mechanics, strength, validity
 from robust_cluster.audit.base import Check, Evidence, Finding, Verdict, When, not_run
 from robust_cluster.errors import ConfigError
+from robust_cluster.measure.scores import finite
 from robust_cluster.nn.precision import precision
 
 QUICK_ROWS = 64
 FULL_ROWS = 1000
 
 CHECKS = (
-    Check(1, "eps = 0 identity", "fail", "quick", mechanics.identity),
-    Check(2, "budget and box", "fail", "quick", mechanics.within_budget),
-    Check(3, "clean reproduction", "fail", "quick", mechanics.reproduction),
-    Check(4, "frozen victim", "fail", "quick", mechanics.frozen_victim),
-    Check(5, "determinism", "fail", "quick", mechanics.determinism),
-    Check(6, "gradient health", "fail", "quick", mechanics.gradient_health),
-    Check(7, "gradient is right", "fail", "quick", mechanics.gradient_right),
-    Check(8, "loss goes up", "fail", "quick", mechanics.loss_rises),
-    Check(9, "iterative beats one step", "fail", "full", strength.beats_one_step),
-    Check(10, "converged", "warn", "full", strength.converged),
-    Check(11, "monotone in eps", "fail", "full", strength.monotone),
-    Check(12, "unbounded reaches the floor", "fail", "full", strength.unbounded),
-    Check(13, "real points flip", "fail", "full", strength.real_points),
-    Check(14, "beats weaker attacks", "fail", "full", strength.beats_weaker),
-    Check(15, "beats transfer", "warn", "full", strength.beats_transfer),
-    Check(16, "per-point worst case", "fail", "full", strength.worst_case),
-    Check(17, "hyper-parameter sweep", "warn", "full", strength.sweep),
-    Check(18, "planted point found", "fail", "full", validity.planted),
-    Check(19, "undefended twin breaks", "fail", "full", validity.twin_breaks),
-    Check(20, "adaptive gap", "fail", "full", validity.adaptive_gap),
-    Check(21, "fair use", "fail", "full", validity.fair_use),
-    Check(22, "re-fit control", "fail", "full", validity.refit_control),
-    Check(23, "gradient-free head", "fail", "full", validity.surrogate_agrees),
-    Check(24, "certificate holds", "fail", "full", validity.certificate_holds),
-    Check(25, "seeds and leakage", "fail", "full", validity.seeds_and_leakage),
-    Check(26, "semantics bound", "note", "full", validity.semantics),
+    Check(1, "eps = 0 identity", "quick", mechanics.identity),
+    Check(2, "budget and box", "quick", mechanics.within_budget),
+    Check(3, "clean reproduction", "quick", mechanics.reproduction),
+    Check(4, "frozen victim", "quick", mechanics.frozen_victim),
+    Check(5, "determinism", "quick", mechanics.determinism),
+    Check(6, "gradient health", "quick", mechanics.gradient_health),
+    Check(7, "gradient is right", "quick", mechanics.gradient_right),
+    Check(8, "loss goes up", "quick", mechanics.loss_rises),
+    Check(9, "iterative beats one step", "full", strength.beats_one_step),
+    Check(10, "converged", "full", strength.converged),
+    Check(11, "monotone in eps", "full", strength.monotone),
+    Check(12, "unbounded reaches the floor", "full", strength.unbounded),
+    Check(13, "real points flip", "full", strength.real_points),
+    Check(14, "beats weaker attacks", "full", strength.beats_weaker),
+    Check(15, "beats transfer", "full", strength.beats_transfer),
+    Check(16, "per-point worst case", "full", strength.worst_case),
+    Check(17, "hyper-parameter sweep", "full", strength.sweep),
+    Check(18, "planted point found", "full", validity.planted),
+    Check(19, "undefended twin breaks", "full", validity.twin_breaks),
+    Check(20, "adaptive gap", "full", validity.adaptive_gap),
+    Check(21, "fair use", "full", validity.fair_use),
+    Check(22, "re-fit control", "full", validity.refit_control),
+    Check(23, "gradient-free head", "full", validity.surrogate_agrees),
+    Check(24, "certificate holds", "full", validity.certificate_holds),
+    Check(25, "seeds and leakage", "full", validity.seeds_and_leakage),
+    Check(26, "semantics bound", "full", validity.semantics),
 )
 
 
@@ -79,14 +79,5 @@ def judged(check: Check, evidence: Evidence) -> Verdict:
 
 def finding(check: Check, verdict: Verdict, seconds: float) -> Finding:
     """The entry for the record; JSON has no infinity and no NaN, so its value is None there."""
-    return Finding(
-        id=check.id,
-        name=check.name,
-        value=None if verdict.value is None or not math.isfinite(verdict.value) else float(verdict.value),
-        threshold=verdict.threshold,
-        n=verdict.n,
-        status=verdict.status,
-        seconds=round(seconds, 3),
-        note=verdict.note,
-        needed=verdict.needed,
-    )
+    value = None if verdict.value is None else finite(float(verdict.value))
+    return Finding(check.id, check.name, seconds=round(seconds, 3), **asdict(replace(verdict, value=value)))

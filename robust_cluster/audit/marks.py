@@ -6,7 +6,6 @@ from typing import Any, Literal
 Mark = Literal["pass", "warn", "fail", "not run"]
 QUICK = tuple(range(1, 9))  # the checks inside every attack
 ALL = tuple(range(1, 27))
-SYMBOLS: dict[Mark, str] = {"pass": "✓", "warn": "!", "fail": "✗", "not run": "?"}
 
 
 def mark(findings: Sequence[Mapping[str, Any]], ids: Collection[int] = ALL) -> Mark:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robust_cluster.attacks.base import Gain
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import Evidence, Status, Verdict, cut, joined, lightened, not_run, setting
+from robust_cluster.audit.base import Evidence, Status, Verdict, cut, graded, joined, lightened, not_run, setting
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.models.base import ClusterModel, Embedding
 
@@ -27,6 +27,7 @@ GRADIENT_ROWS = 5
 SINGLE_ROWS = 6  # samples that are attacked one by one
 SINGLE_STEPS = 10  # at most, of these attacks
 ONE_STEP_SHARE = 0.5  # the share of one gradient step's climb that an attack with gradients must reach
+NO_GRADIENT = "the attack takes no gradient of the victim"
 UNBOUNDED = "the attack has no radius: it penalizes size instead"
 
 
@@ -284,14 +285,14 @@ def gradient_health(evidence: Evidence) -> Verdict:
     Value: the share of points that do. Source: AutoAttack's flag for zero gradients, ART's loss_gradient_check.
     """
     if evidence.knowledge != "white":
-        return not_run("the attack takes no gradient of the victim", needed=False)
+        return not_run(NO_GRADIENT, needed=False)
     found = probes.gradients(evidence, evidence.clean)
     norms = torch.stack([view.flatten(1).double().square().sum(dim=1) for view in found]).sum(dim=0)
     value = float(((norms == 0) | ~norms.isfinite()).double().mean())
     with torch.no_grad():
         sure = float((evidence.surface.soft_labels(evidence.clean).amax(dim=1) == 1).double().mean())
     note = f"{sure:.0%} of the soft labels are exactly 1" if sure else ""
-    status: Status = "fail" if value >= ZERO_GRADIENT[1] else "warn" if value >= ZERO_GRADIENT[0] else "pass"
+    status = graded(value >= ZERO_GRADIENT[1], value >= ZERO_GRADIENT[0])
     return Verdict(status, value, ZERO_GRADIENT[0], len(evidence), note)
 
 
@@ -304,7 +305,7 @@ def gradient_right(evidence: Evidence) -> Verdict:
     cleverhans pull request 1175.
     """
     if evidence.knowledge != "white":
-        return not_run("the attack takes no gradient of the victim", needed=False)
+        return not_run(NO_GRADIENT, needed=False)
     device = evidence.clean[0].device
     if device.type == "mps":
         return not_run("this device has no float64")
@@ -373,7 +374,7 @@ def loss_rises(evidence: Evidence) -> Verdict:
     attacker = evidence.attacker
     if attacker.blind and not attacker.bounded:
         return not_run("the attack ascends nothing", needed=False)
-    if attacker.budget.norm is not None and probes.is_still(evidence):
+    if probes.is_still(evidence):
         return not_run("eps is 0: nothing can rise", needed=False)
     gain, is_known = probes.objective_of(attacker)
     points = evidence.points

@@ -95,12 +95,7 @@ def displacement(model: ClusterModel, clean: Embedding, moved: Embedding, own: T
     return objectives.displacement(representations(model, clean), representations(model, moved))
 
 
-OBJECTIVES: Mapping[str, Gain] = {
-    "margin": margin,
-    "targeted": margin,
-    "kl": divergence,
-    "displacement": displacement,
-}
+OBJECTIVES: Mapping[str, Gain] = {"margin": margin, "targeted": margin, "kl": divergence, "displacement": displacement}
 FLAT = (divergence, displacement)  # without a gradient at the clean point
 
 

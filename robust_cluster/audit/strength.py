@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster import discover
-from robust_cluster.attacks.base import Gain
+from robust_cluster.attacks.base import Attack, Gain
 from robust_cluster.attacks.ensemble import kinds
 from robust_cluster.audit import probes
 from robust_cluster.audit.base import (
@@ -21,12 +21,13 @@ from robust_cluster.audit.base import (
     Predicted,
     Status,
     Verdict,
+    graded,
     joined,
     lightened,
     not_run,
     setting,
 )
-from robust_cluster.audit.mechanics import UNBOUNDED
+from robust_cluster.audit.mechanics import NO_GRADIENT, UNBOUNDED
 from robust_cluster.data.base import Views
 from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy, accuracy_under, chance_accuracy, match
@@ -52,11 +53,13 @@ SWEEP: tuple[tuple[str, Mapping[str, Any]], ...] = (
 Flags = npt.NDArray[np.bool_]
 
 
-def cannot_compare(evidence: Evidence) -> Verdict | None:
-    """Why no other attack at the same radius can be compared with this one, None where one can."""
+def cannot_compare(evidence: Evidence, *, gradients: bool = False) -> Verdict | None:
+    """Why no other attack of this radius, or none with `gradients`, can be compared with this one; None: one can."""
     if evidence.attacker.budget.norm is None:
         return not_run(UNBOUNDED, needed=False)
-    return not_run(STILL, needed=False) if probes.is_still(evidence) else None
+    if probes.is_still(evidence):
+        return not_run(STILL, needed=False)
+    return not_run(NO_GRADIENT, needed=False) if gradients and evidence.knowledge != "white" else None
 
 
 def beats_one_step(evidence: Evidence) -> Verdict:
@@ -65,10 +68,8 @@ def beats_one_step(evidence: Evidence) -> Verdict:
     Value: the flip rate less that of the one step. A learned attack, which takes no steps at a sample, is warned of.
     Source: Carlini et al. 2019; Athalye et al. 2018.
     """
-    if (reason := cannot_compare(evidence)) is not None:
+    if (reason := cannot_compare(evidence, gradients=True)) is not None:
         return reason
-    if evidence.knowledge != "white":
-        return not_run("the attack takes no gradient of the victim", needed=False)
     found, one = evidence.flips(evidence.points), evidence.flips(probes.one_step(evidence))
     value = probes.rate(found) - probes.rate(one)
     if not probes.exceeds(one, found):
@@ -88,7 +89,7 @@ def converged(evidence: Evidence) -> Verdict:
         return learned_converged(evidence)
     if attacker.blind:
         return not_run("noise does not converge: more draws always find more", needed=False)
-    if attacker.budget.norm is not None and probes.is_still(evidence):
+    if probes.is_still(evidence):
         return not_run(STILL, needed=False)
     evidence = fewer(evidence)
     amounts = {name: setting(attacker, name) for name in DOUBLED}
@@ -116,7 +117,7 @@ def converged(evidence: Evidence) -> Verdict:
 
 def fewer(evidence: Evidence) -> Evidence:
     """At most 200 rows for an ensemble, which is many attacks."""
-    return evidence.probe(SWEEP_ROWS) if hasattr(evidence.attacker, "perturb_each") else evidence
+    return evidence.probe(SWEEP_ROWS) if hasattr(evidence.attacker, "members") else evidence
 
 
 def learned_converged(evidence: Evidence) -> Verdict:
@@ -180,9 +181,9 @@ def monotone(evidence: Evidence) -> Verdict:
         last = points
     if all(torch.equal(a, b) for a, b in zip(first, last, strict=True)):
         problems.append("the points are the same at every radius")
-    status: Status = "fail" if problems else "warn" if notes else "pass"
     rates = ", ".join(f"{multiple:g}x {probes.rate(f):.1%}" for multiple, (f, _) in zip(RADII, raw, strict=True))
-    return Verdict(status, value, 0.0, len(evidence), "; ".join([*problems, *notes, f"flips at {rates}"]))
+    note = "; ".join([*problems, *notes, f"flips at {rates}"])
+    return Verdict(graded(problems, notes), value, 0.0, len(evidence), note)
 
 
 def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
@@ -300,7 +301,7 @@ def beats_weaker(evidence: Evidence) -> Verdict:
     attacker, n = evidence.attacker, len(evidence)
     if attacker.blind or evidence.knowledge == "none":
         return not_run("the attack is noise itself", needed=False)
-    if attacker.budget.norm is not None and probes.is_still(evidence):
+    if probes.is_still(evidence):
         return not_run(STILL, needed=False)
     weaker: dict[str, Flags] = {f"{NOISE_DRAWS} random draws": probes.best_noise(evidence, NOISE_DRAWS)}
     missing: list[str] = []
@@ -370,8 +371,8 @@ def worst_case(evidence: Evidence) -> Verdict:
     """
     few = evidence.probe(SWEEP_ROWS)
     attacker = few.rebuilt(lightened(few.attacker))
-    each = getattr(attacker, "perturb_each", None)
-    if each is None:
+    each: Mapping[str, Attack] = getattr(attacker, "members", {})
+    if not each:
         return not_run("one attack alone: a headline needs the worst case of several")
     whole, metrics = FLIP.read(evidence.record), map(Metric.parse, evidence.record.get("metrics") or ())
     members = {m: m.read(evidence.record) or 0.0 for m in metrics if m.member and m == replace(FLIP, member=m.member)}
@@ -379,11 +380,8 @@ def worst_case(evidence: Evidence) -> Verdict:
     if members and whole is not None and whole < max(members.values()) - 1e-9:
         problems.append(f"flip {whole:.1%} is below {max(members, key=members.__getitem__)}")
     torch.manual_seed(few.seed)
-    apart: dict[str, list[Views]] = {}
-    for batch in few.batches():
-        for name, views in each(few.surface, batch).items():
-            apart.setdefault(name, []).append(tuple(view.detach() for view in views))
-    clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in apart.values()]
+    apart = [[member.perturb(few.surface, batch) for member in each.values()] for batch in few.batches()]
+    clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in zip(*apart, strict=True)]
     union = np.asarray(np.stack([few.flips(points) for points in clipped]).any(axis=0))
     found = few.flips(few.move(attacker))
     missed = int((union & ~found).sum())
@@ -399,10 +397,8 @@ def sweep(evidence: Evidence) -> Verdict:
     PGD and APGD on margin and divergence are tried, and the attack's own step times 1/2 and 2. Value: the flip rate of
     the best of them less the attack's. Source: Carlini et al. 2019, hyper-parameters.
     """
-    if (reason := cannot_compare(evidence)) is not None:
+    if (reason := cannot_compare(evidence, gradients=True)) is not None:
         return reason
-    if evidence.knowledge != "white":
-        return not_run("the attack takes no gradient of the victim", needed=False)
     few = evidence.probe(SWEEP_ROWS)
     found, tried, refused = few.flips(few.points), dict[str, Flags](), list[str]()
     for name, points, sentence in variants(few):

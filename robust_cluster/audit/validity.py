@@ -11,9 +11,9 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import probes
-from robust_cluster.audit.base import ACC_KEPT, FLIP, Certificate, Evidence, Status, Verdict, lightened, not_run
-from robust_cluster.audit.mechanics import ROUNDING, UNBOUNDED
-from robust_cluster.audit.strength import STILL
+from robust_cluster.audit.base import ACC_KEPT, FLIP, Certificate, Evidence, Status, Verdict, graded, lightened, not_run
+from robust_cluster.audit.mechanics import ROUNDING
+from robust_cluster.audit.strength import STILL, cannot_compare
 from robust_cluster.data.base import Views
 from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.accuracy import accuracy_under, chance_accuracy, match
@@ -81,10 +81,8 @@ def planted(evidence: Evidence) -> Verdict:
     al. 2022, here for heads of clusterings.
     """
     attacker, surface = evidence.attacker, evidence.surface
-    if attacker.budget.norm is None:
-        return not_run(UNBOUNDED, needed=False)
-    if probes.is_still(evidence):
-        return not_run(STILL, needed=False)
+    if (reason := cannot_compare(evidence)) is not None:
+        return reason
     if evidence.knowledge in ("none", "transfer") or attacker.blind:
         return not_run("the attack does not look at the victim's head", needed=False)
     if attacker.trained:
@@ -200,8 +198,8 @@ def fair_use(evidence: Evidence) -> Verdict:
         others = {eps for eps, at in radii if not math.isclose(own if at is None else at, eps, rel_tol=ROUNDING)}
         if others:
             problems.append(f"not trained for eps {', '.join(sorted(format(eps, 'g') for eps in others))}")
-    status: Status = "fail" if problems else "warn" if warnings else "pass"
-    return Verdict(status, float(len(problems)), 0.0, len(evidence), "; ".join(problems + warnings))
+    note = "; ".join(problems + warnings)
+    return Verdict(graded(problems, warnings), float(len(problems)), 0.0, len(evidence), note)
 
 
 def takes_gradients(evidence: Evidence) -> bool:
@@ -261,7 +259,7 @@ def surrogate_agrees(evidence: Evidence) -> Verdict:
                 for name, soft in (("assign", model.assign(z)), ("log_assign", model.log_assign(z))):
                     agreed[name].append((soft.argmax(dim=1) == labels).cpu().numpy())
     value = min(probes.rate(np.concatenate(parts)) for parts in agreed.values())
-    status: Status = "pass" if value >= AGREEMENT[0] else "warn" if value >= AGREEMENT[1] else "fail"
+    status = graded(value < AGREEMENT[1], value < AGREEMENT[0])
     note = "" if status == "pass" else f"the surrogate has another label at {1 - value:.1%} of the points"
     return Verdict(status, value, AGREEMENT[0], 2 * len(evidence), note)
 
@@ -371,7 +369,7 @@ def semantics(evidence: Evidence) -> Verdict:
     Value: what the worst of sign, uniform and Gaussian noise costs; the flip rate where there are no labels. It is a
     note and no fault. Source: Carlini et al. 2019 on radii at which the meaning of a sample changes.
     """
-    if evidence.attacker.budget.norm is not None and probes.is_still(evidence):
+    if probes.is_still(evidence):
         return not_run(STILL, needed=False)
     torch.manual_seed(evidence.seed)
     if evidence.attacker.budget.norm is None:

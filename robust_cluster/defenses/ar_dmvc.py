@@ -22,7 +22,7 @@ from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.contrastive import all_pairs, contrastive
@@ -58,11 +58,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "steps")
-        check_at_least(0, self, *(name for name in ("lam", "eps") if getattr(self, name) is not None))
-        for name in ("step_size", "temperature", "max_norm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:  # NaN too
-                raise ConfigError(f"{name} must be > 0, got {value}")
+        check_at_least(0, self, "lam", "eps")
+        check_positive(self, "step_size", "temperature", "max_norm")
 
 
 class ArDmvc:
@@ -71,12 +68,14 @@ class ArDmvc:
     version: ClassVar[int] = 1
     spaces: ClassVar[tuple[Space, ...]] = ("latent", "input")
     meets: ClassVar[str] = "view_gan"
+    trains_attacker: bool = False  # it makes its own moved views
+    restarts: bool = True
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
         model = surface.model
         self.check(type(model), model.info, config)
-        self.config, name = config, model.info.name
+        self.config, self.schedule, name = config, config.schedule, model.info.name
         self.lam = or_published(config.lam, LAM, name=name, default=1.0)
         self.step_size = or_published(config.step_size, STEP_SIZE, name=name, default=0.02)
         eps = or_published(config.eps, EPS, name=name, default=0.2)
@@ -106,21 +105,6 @@ class ArDmvc:
                 hint=f"--set defense.schedule.batch_size={info.n_clusters}, or more data: a batch is at most a fifth "
                 "of them",
             )
-
-    @property
-    def schedule(self) -> Schedule:
-        """30 epochs in batches of 100 by default."""
-        return self.config.schedule
-
-    @property
-    def trains_attacker(self) -> bool:
-        """It makes its own moved views."""
-        return False
-
-    @property
-    def restarts(self) -> bool:
-        """It trains from where the clustering began."""
-        return True
 
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One Adam step on the model's terms of the views and, "moved_" and times lam, of the moved views.

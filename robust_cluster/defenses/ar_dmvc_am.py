@@ -13,7 +13,7 @@ from torch import Tensor
 from robust_cluster.attacks.base import Surface
 from robust_cluster.data.base import Views
 from robust_cluster.defenses import ar_dmvc
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
 
 MODES: dict[str, dict[str, Any]] = ar_dmvc.MODES
@@ -32,9 +32,8 @@ class Config(ar_dmvc.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(0, self, *(["gamma"] if self.gamma is not None else []))
-        if not self.kl_eps > 0:
-            raise ConfigError(f"kl_eps must be > 0, got {self.kl_eps}")
+        check_at_least(0, self, "gamma")
+        check_positive(self, "kl_eps")
 
 
 class ArDmvcAm(ar_dmvc.ArDmvc):

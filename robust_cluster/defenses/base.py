@@ -15,6 +15,9 @@ class Defense(Protocol):
     version: ClassVar[int]
     spaces: ClassVar[tuple[Space, ...]]  # of the attacks that it can follow
     meets: ClassVar[str]  # the attack that it was made for
+    schedule: Schedule
+    trains_attacker: bool  # the stage then trains the attacker for as many steps after each epoch
+    restarts: bool  # the stage then hands over the model as its clustering began, not as it ended
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Any) -> None:
@@ -24,12 +27,6 @@ class Defense(Protocol):
         """
         ...
 
-    @property
-    def schedule(self) -> Schedule: ...
-    @property
-    def trains_attacker(self) -> bool: ...  # the stage then trains the attacker for as many steps after each epoch
-    @property
-    def restarts(self) -> bool: ...  # the stage then hands over the model as its clustering began, not as it ended
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One update of the surface's model; returns the named loss terms."""
         ...

@@ -53,6 +53,7 @@ class MutualInfo:
     version: ClassVar[int] = 2
     spaces: ClassVar[tuple[Space, ...]] = ("latent",)
     meets: ClassVar[str] = "latent_net"
+    restarts: bool = False
 
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
@@ -64,30 +65,15 @@ class MutualInfo:
             )
 
     def __init__(self, config: Config, surface: Surface) -> None:
-        self.config, model = config, surface.model
+        self.config, self.schedule, model = config, config.schedule, surface.model
+        self.trains_attacker = config.mode == "alternating"
         sizes = sum(torch.Size(shape).numel() for shape in model.info.shapes)
-        device = next(model.parameters()).device
-        d = model.latent_dim
+        device, d = next(model.parameters()).device, model.latent_dim
         widths = [d + sizes + model.info.n_clusters, d, d, 1]
         self.discriminator = nn.Sequential(perceptron(widths), nn.Sigmoid()).to(device)
         glorot(self.discriminator)
         parameters = [*model.parameters(), *self.discriminator.parameters()]
         self.optimizer = adam(parameters, config.schedule.lr)
-
-    @property
-    def schedule(self) -> Schedule:
-        """Up to 300 epochs of 50 steps by default."""
-        return self.config.schedule
-
-    @property
-    def trains_attacker(self) -> bool:
-        """Whether the stage trains the attacker after each epoch."""
-        return self.config.mode == "alternating"
-
-    @property
-    def restarts(self) -> bool:
-        """It trains the attacked model on."""
-        return False
 
     def step(self, surface: Surface, attack: Attack, batch: Batch) -> dict[str, float]:
         """One Adam step of model and T."""

@@ -32,13 +32,7 @@ class Transferred(Attack):
     borrows: bool = True
 
     def __init__(self, attacker: Attack, other: Surface, budget: Budget) -> None:
-        self.attacker, self.other, self.space = attacker, other, other.space
-        self._budget = budget
-
-    @property
-    def budget(self) -> Budget:
-        """The ball and the box of the attack that it stands beside."""
-        return self._budget
+        self.attacker, self.other, self.space, self.budget = attacker, other, other.space, budget
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         """The clean points and the other attacker's steps from the other model's clean points."""

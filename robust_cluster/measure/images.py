@@ -90,9 +90,8 @@ def sheet(spec: RunSpec, scored: Rows, attacker: Attack, count: int) -> Sheet:
             points = moved(number)
             with torch.no_grad():
                 predicted[places] = scored.surface.labels(points).cpu().numpy()
-            samples = sorted([*samples, *misled(scored, judge, predicted, number, points)], key=lambda one: one.row)[
-                :count
-            ]
+            samples += misled(scored, judge, predicted, number, points)
+            samples = sorted(samples, key=lambda one: one.row)[:count]
     is_misled = judge.mapping[predicted] != judge.own
     return Sheet(
         spec=spec,

@@ -29,6 +29,7 @@ PROBE = 2000  # rows whose health is logged every epoch
 ACTIVE = 0.01  # variance of a latent dimension that counts as used; the rest collapsed to the prior
 SHARE = 0.01  # of the samples that a cluster must hold to count as used
 
+SCORES = {"ACC": accuracy, "NMI": nmi, "AMI": ami, "ARI": ari}  # of predicted labels against the classes
 Metrics = dict[str, float | None]
 Details = dict[str, Any]  # what else of a measurement goes into the record, e.g. the lines of a curve
 Predicted = npt.NDArray[np.int64]
@@ -96,29 +97,18 @@ def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metr
     labels.
     """
     if labels is None:
-        return dict.fromkeys(("ACC", "NMI", "AMI", "ARI", "purity", "chance"))
-    return {
-        "ACC": accuracy(labels, predicted),
-        "NMI": nmi(labels, predicted),
-        "AMI": ami(labels, predicted),
-        "ARI": ari(labels, predicted),
-        "purity": purity(labels, predicted),
-        "chance": chance_accuracy(labels, n_clusters),
-    }
+        return dict.fromkeys((*SCORES, "purity", "chance"))
+    found: Metrics = {name: score(labels, predicted) for name, score in SCORES.items()}
+    return found | {"purity": purity(labels, predicted), "chance": chance_accuracy(labels, n_clusters)}
 
 
 def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n_clusters: int) -> Metrics:
     """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map)."""
     if labels is None:
-        return dict.fromkeys(("ACC*", "NMI*", "AMI*", "ARI*", "ACC*_clean_map"))
+        return dict.fromkeys((*(f"{name}*" for name in SCORES), "ACC*_clean_map"))
     mapping = match(labels, clean, n_clusters=n_clusters)
-    return {
-        "ACC*": accuracy(labels, moved),
-        "NMI*": nmi(labels, moved),
-        "AMI*": ami(labels, moved),
-        "ARI*": ari(labels, moved),
-        "ACC*_clean_map": accuracy_under(mapping, labels, moved),
-    }
+    found: Metrics = {f"{name}*": score(labels, moved) for name, score in SCORES.items()}
+    return found | {"ACC*_clean_map": accuracy_under(mapping, labels, moved)}
 
 
 def answers(model: ClusterModel, embedding: Embedding) -> tuple[Tensor, Tensor]:

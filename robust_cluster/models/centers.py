@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_cluster.models.base import ClusterModel, Embedding, Phase
 from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
@@ -22,8 +22,8 @@ class CenterModel(ClusterModel):
 
     def add_centers(self, size: int) -> None:
         """Register centers of `size` dimensions, all 0 until `fit_centers`."""
-        self.register_buffer("centers", torch.zeros(self.info.n_clusters, size))
-        self.register_buffer("variance", torch.ones(()))
+        self.centers = nn.Buffer(torch.zeros(self.info.n_clusters, size))
+        self.variance = nn.Buffer(torch.ones(()))
 
     def points(self, z: Tensor) -> Tensor:
         """What k-means clusters of an embedding (n, d); z itself unless the method says otherwise."""

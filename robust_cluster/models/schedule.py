@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive, check_share
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "epochs", "window", "tolerance")
-        check_at_least(1, self, "batch_size", *(["steps_per_epoch"] if self.steps_per_epoch is not None else []))
-        if self.lr <= 0:
-            raise ConfigError(f"lr must be > 0, got {self.lr}")
+        check_at_least(1, self, "batch_size", "steps_per_epoch")
+        check_positive(self, "lr")
 
     def lr_ratio(self, epoch: int) -> float:
         """What every learning rate is multiplied by before epoch 1, 2, ...; 1 here: `StepwiseSchedule` lowers it."""
@@ -46,8 +45,7 @@ class StepwiseSchedule(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(1, self, "lr_epochs")
-        if not 0 < self.lr_decay <= 1:
-            raise ConfigError(f"lr_decay must be in (0, 1], got {self.lr_decay}")
+        check_share(self, "lr_decay")
 
     def lr_ratio(self, epoch: int) -> float:
         """`lr_decay` before every epoch whose number `lr_epochs` divides, else 1."""

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 Turn = Literal["discriminator", "decoder", "all"]
 
@@ -17,12 +17,9 @@ class Turns(nn.Module):
     def __init__(self, decoder_steps: int, *, is_begun: bool) -> None:
         super().__init__()
         self.decoder_steps = decoder_steps
-        self.register_buffer("alone", torch.zeros((), dtype=torch.int64))  # steps of the discriminator by itself
-        self.register_buffer("taken", torch.zeros((), dtype=torch.int64))  # steps since
-        self.register_buffer("is_begun", torch.tensor(is_begun))
-        self.alone: Tensor
-        self.taken: Tensor
-        self.is_begun: Tensor
+        self.alone = nn.Buffer(torch.zeros((), dtype=torch.int64))  # steps of the discriminator by itself
+        self.taken = nn.Buffer(torch.zeros((), dtype=torch.int64))  # steps since
+        self.is_begun = nn.Buffer(torch.tensor(is_begun))
 
     def current(self) -> Turn:
         """The networks that the next step trains."""

@@ -36,10 +36,8 @@ def cauchy_schwarz(columns: Tensor, kernel: Tensor) -> Tensor:
     """
     n, n_clusters = columns.shape
     if kernel.shape != (n, n) or n_clusters < 2:
-        message = (
-            f"needs a kernel (n, n) and n samples in K >= 2 columns, got {tuple(kernel.shape)} and {(n, n_clusters)}"
-        )
-        raise ShapeError(f"the Cauchy-Schwarz term {message}")
+        needed = "a kernel (n, n) and n samples in K >= 2 columns"
+        raise ShapeError(f"the Cauchy-Schwarz term needs {needed}, got {tuple(kernel.shape)} and {(n, n_clusters)}")
     overlaps = columns.T @ kernel @ columns  # (K, K)
     own = overlaps.diagonal()
     ratios = overlaps.clamp_min(1e-9) / torch.outer(own, own).clamp_min(1e-18).sqrt()

@@ -44,10 +44,8 @@ class SelfTraining(nn.Module):
 
     def __init__(self, n_samples: int, n_clusters: int) -> None:
         super().__init__()
-        self.register_buffer("targets", torch.zeros(n_samples, n_clusters))
-        self.register_buffer("labels", torch.zeros(n_samples, dtype=torch.int64))
-        self.targets: Tensor
-        self.labels: Tensor
+        self.targets = nn.Buffer(torch.zeros(n_samples, n_clusters))
+        self.labels = nn.Buffer(torch.zeros(n_samples, dtype=torch.int64))
 
     def refresh(self, soft_labels: Tensor) -> Tensor:
         """Renew targets and labels from soft labels (n, K); returns the share of samples whose label changed."""

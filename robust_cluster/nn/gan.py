@@ -77,8 +77,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n,) of images (n, C, H, W)."""
-        logits: Tensor = self.maps(images).mean(dim=(1, 2, 3))
-        return logits
+        return torch.mean(self.maps(images), dim=(1, 2, 3))
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -22,7 +22,7 @@ def glorot(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def perceptron(widths: Sequence[int], activation: type[nn.Module] | None = nn.ReLU) -> nn.Sequential:
+def perceptron(widths: Sequence[int], activation: Callable[[], nn.Module] | None = nn.ReLU) -> nn.Sequential:
     """Linear layers of the given widths with `activation` between them, none after the last: (n, w0) -> (n, w_last)."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):

@@ -23,14 +23,10 @@ class HardMixture(nn.Module):
     def __init__(self, n_clusters: int, dim: int, rule: Rule) -> None:
         super().__init__()
         self.rule = rule
-        self.register_buffer("means", torch.zeros(n_clusters, dim))
-        self.register_buffer("precisions", torch.ones(n_clusters, dim))
-        self.register_buffer("weights", torch.full((n_clusters,), 1 / n_clusters))
-        self.register_buffer("empty_passes", torch.zeros(n_clusters, dtype=torch.int64))
-        self.means: Tensor
-        self.precisions: Tensor
-        self.weights: Tensor
-        self.empty_passes: Tensor
+        self.means = nn.Buffer(torch.zeros(n_clusters, dim))
+        self.precisions = nn.Buffer(torch.ones(n_clusters, dim))
+        self.weights = nn.Buffer(torch.full((n_clusters,), 1 / n_clusters))
+        self.empty_passes = nn.Buffer(torch.zeros(n_clusters, dtype=torch.int64))
 
     def scores(self, z: Tensor) -> Tensor:
         """The rule's scores (n, K) of z (n, d), up to a constant of each row; finite for empty components too."""
@@ -99,12 +95,9 @@ class GaussianMixture(nn.Module):
     def __init__(self, n_clusters: int, dim: int, ridge: float) -> None:
         super().__init__()
         self.ridge = ridge
-        self.register_buffer("weights", torch.full((n_clusters,), 1 / n_clusters))
-        self.register_buffer("means", torch.zeros(n_clusters, dim))
-        self.register_buffer("covariances", torch.eye(dim).repeat(n_clusters, 1, 1))
-        self.weights: Tensor
-        self.means: Tensor
-        self.covariances: Tensor
+        self.weights = nn.Buffer(torch.full((n_clusters,), 1 / n_clusters))
+        self.means = nn.Buffer(torch.zeros(n_clusters, dim))
+        self.covariances = nn.Buffer(torch.eye(dim).repeat(n_clusters, 1, 1))
 
     def log_joint(self, z: Tensor) -> Tensor:
         """ln pi_k + ln N(z_i; mu_k, Sigma_k) up to a constant, (n, K); its softmax over k is gamma."""
@@ -191,12 +184,9 @@ class Codes(nn.Module):
 
     def __init__(self, n_samples: int, latent_dim: int) -> None:
         super().__init__()
-        self.register_buffer("y", torch.zeros(n_samples, latent_dim))
-        self.register_buffer("u", torch.zeros(n_samples, latent_dim))
-        self.register_buffer("is_begun", torch.zeros((), dtype=torch.bool))
-        self.y: Tensor
-        self.u: Tensor
-        self.is_begun: Tensor
+        self.y = nn.Buffer(torch.zeros(n_samples, latent_dim))
+        self.u = nn.Buffer(torch.zeros(n_samples, latent_dim))
+        self.is_begun = nn.Buffer(torch.zeros((), dtype=torch.bool))
 
     def begin(self, z: Tensor) -> None:
         """Put y on z (n, d) and u on 0."""

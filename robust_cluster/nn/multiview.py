@@ -135,8 +135,7 @@ class ClusterHead(nn.Module):
 
     def assign(self, h: Tensor) -> Tensor:
         """Soft labels A (n, K) of h (n, hidden); rows sum to 1."""
-        soft_labels: Tensor = self.last(h).softmax(dim=1)
-        return soft_labels
+        return torch.softmax(self.last(h), dim=1)
 
     def forward(self, f: Tensor) -> Tensor:
         """A (n, K) of fused representations f (n, features)."""

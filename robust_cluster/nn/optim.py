@@ -30,15 +30,18 @@ def adam(parameters: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999)) 
     return PlainAdam(parameters, lr=lr, betas=betas, fused=True)
 
 
-def descend(terms: Mapping[str, Tensor], optimizer: Optimizer, *, max_norm: float | None = None) -> dict[str, float]:
+def descend(
+    terms: Mapping[str, Tensor], optimizer: Optimizer, *, max_norm: float | None = None, is_alone: bool = False
+) -> dict[str, float]:
     """One step down the sum of `terms`; returns their values, one transfer from the device for all.
 
-    `max_norm`: the gradient's global L2 norm is cut to it first.
+    `max_norm`: the gradient's global L2 norm is cut to it first. `is_alone`: no parameter of another collects a
+    gradient.
     """
     optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.stack(list(terms.values())).sum().backward(inputs=parameters if is_alone else None)
     if max_norm is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, max_norm)
     optimizer.step()
     values = torch.stack([term.detach() for term in terms.values()]).tolist()

@@ -33,10 +33,8 @@ class MirroredAutoencoder(nn.Module):
         self.encoder = perceptron(widths)
         self.decoder = perceptron(widths[::-1])
         uniform_fan_in(self)
-        self.register_buffer("scale", torch.tensor(scale))
-        self.register_buffer("start_seed", torch.randint(2**31, ()))
-        self.scale: Tensor
-        self.start_seed: Tensor
+        self.scale = nn.Buffer(torch.tensor(scale))
+        self.start_seed = nn.Buffer(torch.randint(2**31, ()))
 
     def rows(self, x: Tensor) -> Tensor:
         """Scaled rows (n, D) of samples (n, *shape)."""
@@ -44,5 +42,4 @@ class MirroredAutoencoder(nn.Module):
 
     def samples(self, rows: Tensor) -> Tensor:
         """Samples (n, *shape) of scaled rows (n, D)."""
-        x: Tensor = (rows / self.scale).unflatten(1, self.shape)
-        return x
+        return (rows / self.scale).reshape(len(rows), *self.shape)

@@ -81,9 +81,8 @@ class MixturePrior(nn.Module):
         """log gamma (n, K) = log_softmax_c [log pi_c + log N(z; mu_c, s_c^2)]; the gradient reaches z and the prior."""
         log_vars = self.log_variances()
         squares = (z.unsqueeze(1) - self.means).square() * (-log_vars).exp()  # (n, K, J), exact at any precision
-        joint = self.log_weights() - 0.5 * (squares + log_vars).sum(
-            dim=2
-        )  # but for a constant, which cancels in the softmax
+        # but for a constant, which cancels in the softmax
+        joint = self.log_weights() - 0.5 * (squares + log_vars).sum(dim=2)
         return joint.log_softmax(dim=1)
 
     @torch.no_grad()

@@ -22,11 +22,10 @@ BATCH = 256
 def companions(trial: Trial) -> Companions:
     """The attacks that stand beside that of a re-attack."""
     spec, surface = trial.spec, trial.surface
-    twin = trial.seen.trained_model(spec.ancestor("cluster")).eval().requires_grad_(False)
     rows = torch.arange(min(BATCH, trial.held.info.n_samples), device=trial.held.torch_device)
     return Companions(
         surface=surface,
-        twin=Surface(twin, surface.space, None, surface.bn),
+        twin=trial.undefended,
         learned=lambda other, changes: trial.seen.learned_attack(spec, other, **changes),
         gain=own_loss(trial),
         settings=spec.settings["attack"],

@@ -60,7 +60,7 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
         title=f"{spec.stage} {spec.model} with {spec.attack} {spec.attack_seed}",
         step=lambda batch: attacker.step(surface, batch),
         state={**attacker.state(), "queries": Asked(attacker)},
-        after_epoch=lambda epoch, batches: ended(attacker, epoch),
+        after_epoch=lambda epoch, batches: attacker.after_epoch(epoch),
         watch=bench.watch(trial),
     )
     with precision(spec.precision):
@@ -80,12 +80,6 @@ class Asked:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from that count."""
         self.attacker.queries = state["queries"]
-
-
-def ended(attacker: Attack, epoch: int) -> dict[str, float]:
-    """Tell the attacker that an epoch has ended; there is nothing of it to log."""
-    attacker.after_epoch(epoch)
-    return {}
 
 
 def checkpoint(attacker: Attack) -> dict[str, Any]:

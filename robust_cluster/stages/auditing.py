@@ -1,7 +1,7 @@
 """What an audit is given of a finished attack, and where its findings go: the record of the run."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.audit import checks
-from robust_cluster.audit.base import Certificate, Check, Evidence, When
+from robust_cluster.audit.base import Certificate, Evidence, When
 from robust_cluster.data import split
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import ConfigError
@@ -31,21 +31,16 @@ def findings(
     """The 26 findings on an attack as JSON has them; "quick" runs those that every attack is run with."""
     progress = trial.seen.progress
     title = f"audit {trial.spec.model} under {trial.attack_spec.attack}"
-    numbers = {check.id: number for number, check in enumerate(checks.CHECKS, start=1)}
-
-    def tell(check: Check) -> None:
-        progress.epoch(numbers[check.id], {})
-
     if which == "full":
-        progress.start(title, len(numbers), 0, unit="check")
+        progress.start(title, len(checks.CHECKS), 0, unit="check")
     try:
         known = evidence(trial, record, rows)
         if which == "full":
             known = replace(known, **other_runs(trial, known))
-        found = checks.run(known, which, tell if which == "full" else None)
+        found = checks.run(known, which, (lambda check: progress.epoch(check.id, {})) if which == "full" else None)
     finally:
         progress.stop()
-    return [finding.to_json() for finding in found]
+    return [asdict(finding) for finding in found]
 
 
 def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
@@ -59,11 +54,10 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
     with torch.no_grad():
         clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
     labels = None if held.labels is None else held.labels[index.numpy()]
-    own = partial(trial.seen.new_attack, trial.attack_spec, surface)
     return Evidence(
         surface=surface,
         attacker=trial.attacker,
-        build=lambda changes: own(**changes),
+        build=lambda changes: trial.seen.new_attack(trial.attack_spec, surface, **changes),
         batch=batch,
         clean_labels=clean[index.numpy()],
         record=record,
@@ -79,12 +73,11 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
 
 def other_runs(trial: Trial, known: Evidence) -> dict[str, Any]:
     """What the full audit knows of other runs: the model before its defense, certificates, other seeds."""
-    return {
-        "undefended": undefended(trial),
-        "twin": twin(trial),
-        "certificate": certificate(trial, known.batch.index.cpu().numpy()),
-        "seeds": tuple(seeds(trial)),
-    }
+    found = {"certificate": certificate(trial, known.batch.index.cpu().numpy()), "seeds": tuple(seeds(trial))}
+    if trial.spec.stage != "reattack":
+        return found
+    twin = replace(trial.spec, stage="attack", parent=trial.spec.ancestor("cluster"))
+    return {**found, "undefended": trial.undefended, "twin": trial.seen.store.record(twin)}
 
 
 def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predicted) -> Metrics:
@@ -145,22 +138,6 @@ def shuffled(context: Context) -> Context:
         return context
     order = np.random.default_rng(seed_for(0, "shuffled labels", context.dataset.ref.label)).permutation(len(labels))
     return replace(context, dataset=replace(context.dataset, labels=labels[order]))
-
-
-def undefended(trial: Trial) -> Surface | None:
-    """The surface of the model before its defense; None for a model that has none."""
-    if trial.spec.stage != "reattack":
-        return None
-    model = trial.seen.trained_model(trial.spec.ancestor("cluster")).eval().requires_grad_(False)
-    return Surface(model, trial.surface.space, None, trial.surface.bn)
-
-
-def twin(trial: Trial) -> dict[str, Any] | None:
-    """The record of the same attack on the model before its defense, where there is one."""
-    spec = trial.spec
-    if spec.stage != "reattack":
-        return None
-    return trial.seen.store.record(replace(spec, stage="attack", parent=spec.ancestor("cluster")))
 
 
 def seeds(trial: Trial) -> Iterator[tuple[int, int]]:

@@ -70,13 +70,12 @@ def at_start(spec: RunSpec, context: Context) -> training_curve.Figures:
     return training_curve.Curve(model, context.placed)()
 
 
-def between_epochs(model: ClusterModel, spec: RunSpec, context: Context, epoch: int) -> dict[str, float]:
-    """Let the model do what it does after an epoch; it has no losses of its own to log."""
+def between_epochs(model: ClusterModel, spec: RunSpec, context: Context, epoch: int) -> None:
+    """Let the model do what it does after an epoch."""
     model.eval()
     with precision("highest"):
         model.after_epoch("cluster", epoch, lambda: embed(model, context.views), own_seed(spec))
     model.train()
-    return {}
 
 
 def own_seed(spec: RunSpec) -> int:

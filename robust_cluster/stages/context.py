@@ -164,6 +164,12 @@ class Trial:
     held: Context
 
     @property
+    def undefended(self) -> Surface:
+        """The same surface of the model before its defense, for a re-attack."""
+        model = self.seen.trained_model(self.spec.ancestor("cluster"))
+        return frozen_surface(model, self.surface.space, None, self.surface.bn)
+
+    @property
     def attack_spec(self) -> RunSpec:
         """The run that the attacker is of: this one, or that before a defense."""
         return next(spec for spec in self.spec.lineage() if spec.attack)

@@ -69,14 +69,17 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
     state: dict[str, Stateful] = {"model": model, "watch": watch, **defense.state()}
     if defense.trains_attacker:
         state |= {f"attacker_{name}": part for name, part in attacker.state().items()}
+
+    def after_epoch(epoch: int, batches: Batches) -> dict[str, float]:
+        if defense.restarts:
+            between_epochs(model, spec, context, epoch)
+        return follow(defense, attacker, model, batches)
+
     task = Task(
         title=f"defend {spec.model} with {spec.defense}",
         step=lambda batch: defense.step(surface, attacker, batch),
         state=state,
-        after_epoch=lambda epoch, batches: {
-            **(between_epochs(model, spec, context, epoch) if defense.restarts else {}),
-            **follow(defense, attacker, model, batches),
-        },
+        after_epoch=after_epoch,
         watch=watch,
     )
     summary = fit(task, context.batches(defense.schedule, spec), run, context.progress)

@@ -10,11 +10,7 @@ from robust_cluster.errors import ConfigError
 
 def choose(name: str) -> torch.device:
     """The device of a name; "auto" takes CUDA, then MPS, then the CPU. Raises: ConfigError if it is not there."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, is_there in there.items() if is_there))
     if not there.get(name.partition(":")[0], False):

@@ -59,7 +59,7 @@ class Task:
     title: str
     step: Step
     state: Mapping[str, Stateful]
-    after_epoch: Callable[[int, Batches], dict[str, float]] = field(default=lambda epoch, batches: {})
+    after_epoch: Callable[[int, Batches], dict[str, float] | None] = field(default=lambda epoch, batches: None)
     watch: Callable[[], Mapping[str, Any]] = dict
     stop_reason: Callable[[], str | None] = lambda: None
 
@@ -108,7 +108,7 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
             lower(task, schedule.lr_ratio(epoch))
             began = time.monotonic()
             losses, count = run_epoch(task, batches, epoch)
-            losses |= task.after_epoch(epoch, batches)
+            losses |= task.after_epoch(epoch, batches) or {}
             seconds += time.monotonic() - began
             history.append(losses.pop("loss"))
             line = {"epoch": epoch, "loss": history[-1], "losses": losses, "steps": count, "seconds": seconds}

@@ -13,7 +13,6 @@ from robust_cluster.attacks.bounded import (
     Best,
     BoundedAttack,
     BoundedConfig,
-    GradientConfig,
     Known,
     bounded_budget,
 )
@@ -82,20 +81,6 @@ def made(attack: type[BoundedAttack], config: Any, surface: Surface) -> BoundedA
 def test_settings_that_cannot_be_are_refused_by_every_attack(config: Any, bad: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         config(**bad)
-
-
-@pytest.mark.parametrize("config", [GradientConfig, pgd.Config, apgd.Config, universal.Config])
-def test_an_unknown_objective_is_refused(config: Any) -> None:
-    with pytest.raises(ConfigError, match="objective must be one of margin, kl, displacement, targeted, got 'entropy'"):
-        config(objective="entropy")
-
-
-@pytest.mark.parametrize("objective", ["kl", "displacement"])
-def test_objectives_without_a_gradient_at_the_clean_point_need_a_random_start(objective: Any) -> None:
-    with pytest.raises(
-        ConfigError, match=f"{objective} has no gradient at the clean point, so it needs a random start"
-    ):
-        pgd.Config(objective=objective, random_start=False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from robust_cluster.attacks.bounded import known as known_points
 from robust_cluster.attacks.budget import Norm
 from robust_cluster.attacks.square import HALVINGS, Config, Square, canvas, pyramid, sides, windows
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
 from robust_cluster.models.shallow.kmeans import KMeansModel
 
@@ -141,16 +140,3 @@ def test_the_pyramid_has_the_papers_values_by_hand() -> None:
     torch.testing.assert_close(pyramid(5, 5), expected / expected.norm())
     assert pyramid(1, 1).tolist() == [[1.0]]
     torch.testing.assert_close(pyramid(1, 4), torch.tensor([[-0.5, -0.5, 0.5, 0.5]]))
-
-
-@pytest.mark.parametrize(
-    ("bad", "sentence"),
-    [
-        ({"feedback": "none"}, "feedback must be one of soft, hard, got 'none'"),
-        ({"queries": 0}, "queries must be >= 1, got 0"),
-        ({"first_area": 0.0}, r"first_area must be in \(0, 1\], got 0.0"),
-    ],
-)
-def test_values_that_cannot_be_are_refused(bad: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        Config(**bad)

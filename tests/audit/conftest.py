@@ -79,11 +79,7 @@ class Small(Attack):
         unit, box = (info.unit, info.box) if config.space == "input" else (1.0, None)
         if config.bug == "eps in the wrong unit":
             unit = 1.0
-        self._budget = Budget(config.norm, unit * config.eps, box, tuple(unit * eps for eps in config.view_eps))
-
-    @property
-    def budget(self) -> Budget:
-        return self._budget
+        self.budget = Budget(config.norm, unit * config.eps, box, tuple(unit * eps for eps in config.view_eps))
 
     @torch.enable_grad()
     def perturb(self, surface: Surface, batch: Batch) -> Views:

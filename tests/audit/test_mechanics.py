@@ -96,7 +96,7 @@ def test_what_is_declared_otherwise_is_found(make: Make) -> None:
 
 def test_an_attack_without_a_radius_has_no_budget_to_check(make: Make) -> None:
     evidence = make()
-    evidence.attacker._budget = Budget()  # type: ignore[attr-defined]
+    evidence.attacker.budget = Budget()
     unbounded = replace(evidence, build=lambda overrides: evidence.attacker, record={})
     for check in (mechanics.identity, mechanics.within_budget):
         verdict = check(unbounded)

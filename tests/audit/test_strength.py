@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_budgets_that_are_not_nested_are_found(make: Make) -> None:
     def build(overrides: Mapping[str, Any]) -> Any:
         attacker = evidence.build({**overrides, "bug": "zero step"} if overrides.get("eps", 0) > 0.5 else overrides)
         if overrides.get("eps", 0) > 0.5:
-            attacker._budget = Budget("linf", 0.8, (0.5, 0.5))  # type: ignore[attr-defined]
+            attacker.budget = Budget("linf", 0.8, (0.5, 0.5))
         return attacker
 
     verdict = strength.monotone(replace(evidence, build=build))
@@ -194,7 +195,7 @@ def test_noise_is_compared_with_nothing_weaker(noise: Make) -> None:
 def test_an_attack_without_a_radius_stands_against_noise_of_its_own_norms(make: Make) -> None:
     evidence = make(settings={"eps": 0.4})
     points = evidence.points
-    evidence.attacker._budget = Budget()  # type: ignore[attr-defined]
+    evidence.attacker.budget = Budget()
     unbounded = replace(evidence, moved=points)
     sizes = (probes.equal_noise(unbounded, points)[0] - unbounded.clean[0]).norm(dim=1)
     assert torch.allclose(sizes, (points[0] - unbounded.clean[0]).norm(dim=1))
@@ -222,7 +223,8 @@ def test_a_headline_that_is_not_the_worst_case_is_found(make: Make) -> None:
     def ensemble(points: Views) -> Evidence:
         def build(overrides: Mapping[str, Any]) -> Any:
             attacker: Any = evidence.build(overrides)
-            attacker.perturb_each = lambda surface, batch: {"a": halves(full, half), "b": halves(full, ~half)}
+            parts = {"a": halves(full, half), "b": halves(full, ~half)}
+            attacker.members = {name: Mock(perturb=Mock(return_value=part)) for name, part in parts.items()}
             attacker.perturb = lambda surface, batch: points
             return attacker
 

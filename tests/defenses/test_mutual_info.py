@@ -13,7 +13,6 @@ from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.latent_net import LatentNet
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.defenses.mutual_info import Config, MutualInfo
-from robust_cluster.errors import ConfigError
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
@@ -162,9 +161,3 @@ def test_the_discriminator_is_as_wide_as_embedding_data_and_clusters_together(sh
 @pytest.mark.parametrize(("mode", "trains"), [("frozen", False), ("alternating", True), ("control", False)])
 def test_only_the_alternating_defense_asks_for_a_moving_attacker(surface: Surface, mode: str, trains: bool) -> None:
     assert defense(surface, mode=mode).trains_attacker is trains
-
-
-def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
-        Config(weight=-1)
-    assert str(caught.value) == "weight must be >= 0, got -1"

@@ -27,13 +27,9 @@ class Push(Attack):
     space = "input"
 
     def __init__(self, budget: Budget, by: float = 1.0, **declared: Any) -> None:
-        self._budget, self.by = budget, by
+        self.budget, self.by = budget, by
         for name, value in declared.items():
             setattr(self, name, value)
-
-    @property
-    def budget(self) -> Budget:
-        return self._budget
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:
         return tuple(view + self.by for view in surface.point(batch))

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.adversarial.aae import AAE, Config
+from robust_cluster.models.adversarial.aae import AAE
 from robust_cluster.models.base import Embedding
 from robust_cluster.stages import methods
+from tests.models.conftest import widths
 
 VARIANTS = ("plain", "softmax")
 
@@ -27,13 +27,6 @@ def small(variant: str, **settings: Any) -> AAE:
     model = methods.new_model("aae", settings, DataInfo("toy", ((6,),), 60, 3, None, 1.0, ""), 4)
     assert isinstance(model, AAE)
     return model
-
-
-@pytest.fixture
-def rows() -> Batch:
-    """60 vectors around three means."""
-    torch.manual_seed(1)
-    return Batch((torch.randn(60, 6) + torch.eye(3, 6).mul(6).repeat(20, 1),), torch.arange(60))
 
 
 def cross_entropy(logits: Tensor, target: float) -> Tensor:
@@ -50,27 +43,27 @@ def descended(nets: list[nn.Module], loss: Tensor) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_step_is_reconstruction_then_the_discriminators_then_the_encoder(rows: Batch, variant: str) -> None:
+def test_a_step_is_reconstruction_then_the_discriminators_then_the_encoder(vectors: Batch, variant: str) -> None:
     """Each update worked out apart, on what the one before left."""
     model = small(variant)
-    twin, x = copy.deepcopy(model), rows.views[0]
+    twin, x = copy.deepcopy(model), vectors.views[0]
     optimizers = {
         "model": SGD([*model.encoder.parameters(), *model.decoder.parameters()], lr=0.01),
         "discriminators": SGD(model.discriminators.parameters(), lr=0.01),
         "adversarial": SGD(model.encoder.parameters(), lr=0.01),
     }
     torch.manual_seed(5)
-    found = model.step(rows, "cluster", optimizers)
+    found = model.step(vectors, "cluster", optimizers)
 
     def codes() -> dict[str, Tensor]:
-        z = twin.encode(rows.views).z
+        z = twin.encode(vectors.views).z
         return {"z": z} if variant == "plain" else {"y": z[:, :3], "z": z[:, 3:]}
 
     def fooled() -> Tensor:
         parts = codes()
         return torch.stack([cross_entropy(net(parts[name]), 1) for name, net in twin.discriminators.items()]).sum()
 
-    reconstruction = (twin.decoder(twin.encode(rows.views).z) - x).square().sum() / 60
+    reconstruction = (twin.decoder(twin.encode(vectors.views).z) - x).square().sum() / 60
     assert found == pytest.approx({"reconstruction": reconstruction.item(), "adversarial": fooled().item()}, rel=1e-4)
     descended([twin.encoder, twin.decoder], reconstruction)
     torch.manual_seed(5)
@@ -88,9 +81,9 @@ def test_a_step_is_reconstruction_then_the_discriminators_then_the_encoder(rows:
         torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_code_of_the_softmax_variant_is_y_beside_z_and_labels_are_its_largest_entry(rows: Batch) -> None:
+def test_the_code_of_the_softmax_variant_is_y_beside_z_and_labels_are_its_largest_entry(vectors: Batch) -> None:
     model = small("softmax")
-    z = model.encode(rows.views).z
+    z = model.encode(vectors.views).z
     assert z.shape == (60, 3 + 4)
     assert model.latent_dim == 7
     torch.testing.assert_close(z[:, :3].sum(dim=1), torch.ones(60))
@@ -102,9 +95,9 @@ def test_the_code_of_the_softmax_variant_is_y_beside_z_and_labels_are_its_larges
     assert model.refit_labels(z, seed=0) is None
 
 
-def test_labels_of_the_plain_variant_are_k_means_on_the_code(rows: Batch) -> None:
+def test_labels_of_the_plain_variant_are_k_means_on_the_code(vectors: Batch) -> None:
     model = small("plain")
-    z = embed(model, rows.views).z
+    z = embed(model, vectors.views).z
     model.finish("cluster", lambda: Embedding(z, ()), seed=3)
     expected = KMeans(3, n_init=2, random_state=3).fit_predict(z.numpy())
     assert model.labels(z).tolist() == expected.tolist()
@@ -126,13 +119,13 @@ def test_priors_are_standard_normal_and_uniform_one_hot_draws() -> None:
     assert list(small("plain").priors(5)) == ["z"]
 
 
-def test_discriminators_that_tell_nothing_apart_cost_2_ln_2_each(rows: Batch) -> None:
+def test_discriminators_that_tell_nothing_apart_cost_2_ln_2_each(vectors: Batch) -> None:
     for variant, count in (("plain", 1), ("softmax", 2)):
         model = small(variant)
         for layer in model.discriminators.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.weight)
-        z = model.encode(rows.views).z
+        z = model.encode(vectors.views).z
         assert model.discriminator_losses(z).item() == pytest.approx(2 * count * math.log(2))
         assert model.game_loss(z).item() == pytest.approx(count * math.log(2))
         with torch.no_grad():
@@ -146,25 +139,9 @@ def test_the_published_widths_and_the_views_own_shape() -> None:
     info = DataInfo("toy", ((1, 28, 28),), 100, 10, (0.0, 1.0), 1.0, "")
     model = methods.new_model("aae", {}, info, 10)
     assert isinstance(model, AAE)
-    sizes = [(layer.in_features, layer.out_features) for layer in model.encoder if isinstance(layer, nn.Linear)]
-    assert sizes == [(784, 1000), (1000, 1000), (1000, 10)]
-    critic = model.discriminators["z"]
-    assert isinstance(critic, nn.Sequential)
-    assert [layer.out_features for layer in critic if isinstance(layer, nn.Linear)] == [1000, 1000, 1]
+    assert widths(model.encoder) == [(784, 1000), (1000, 1000), (1000, 10)]
+    assert widths(model.discriminators["z"]) == [(10, 1000), (1000, 1000), (1000, 1)]
     images = torch.rand(2, 1, 28, 28)
     (decoded,) = model.decode(model.encode((images,)).z)
     assert decoded.shape == images.shape
     assert 0 <= decoded.min() <= decoded.max() <= 1
-
-
-def test_settings_that_cannot_be_are_refused_in_a_sentence(rows: Batch) -> None:
-    with pytest.raises(ConfigError, match=r"adversarial_lr must be > 0, got 0\.0"):
-        Config(adversarial_lr=0.0)
-    with pytest.raises(ConfigError, match=r"critic must be >= 1, got \(0,\)"):
-        Config(critic=(0,))
-    with pytest.raises(ConfigError, match="AAE has no pretraining"):
-        small("plain").losses(rows, "pretrain")
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        AAE(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
-    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
-        AAE(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

@@ -1,6 +1,5 @@
 """ABC's loss is Eq. 3 of DCAN, and its centers are the means of what is nearest to them."""
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -8,13 +7,11 @@ import torch
 from sklearn.cluster import KMeans
 from torch.distributions import Normal, kl_divergence
 
-from robust_cluster.data.base import Batch, DataInfo, Dataset
-from robust_cluster.errors import ConfigError
+from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.abc import AutoencoderBasedClustering, Config, half_squared_distance
-from robust_cluster.models.base import ClusterModel, Embedding
-
-Build = Callable[..., ClusterModel]
+from robust_cluster.models.base import Embedding
+from tests.models.conftest import Build
 
 
 @pytest.fixture
@@ -84,10 +81,3 @@ def test_health_tells_when_the_codes_shrink(model: AutoencoderBasedClustering) -
         model.centers.zero_()
         assert model.health(Embedding(torch.zeros(4, 8), ())) == {"center_spread": 0.0, "half_squared_distance": 0.0}
         assert model.health(Embedding(torch.ones(4, 8), ()))["half_squared_distance"] == 4
-
-
-def test_a_negative_weight_and_one_cluster_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"cluster_weight must be >= 0, got -0\.1"):
-        Config(cluster_weight=-0.1)
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        AutoencoderBasedClustering(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)

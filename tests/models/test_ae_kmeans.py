@@ -1,19 +1,14 @@
 """The warm-up's losses, and k-means on the encoder's means."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from sklearn.cluster import KMeans
 from torch.distributions import Normal, kl_divergence
 
-from robust_cluster.data.base import Batch, DataInfo, Dataset
-from robust_cluster.errors import ConfigError
+from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.autoencoder.ae_kmeans import AEKMeans, Config
-from robust_cluster.models.base import ClusterModel
-
-Build = Callable[..., ClusterModel]
+from robust_cluster.models.autoencoder.ae_kmeans import AEKMeans
+from tests.models.conftest import Build
 
 
 def test_the_largest_soft_label_is_k_means_label_on_the_embedding(build: Build, digits: Dataset) -> None:
@@ -52,9 +47,3 @@ def test_the_variational_warm_up_decodes_a_draw_and_pays_its_divergence(build: B
     assert list(terms) == ["reconstruction", "kl"]
     torch.testing.assert_close(terms["reconstruction"], expected)
     torch.testing.assert_close(terms["kl"], divergence)
-
-
-def test_multi_view_data_are_refused() -> None:
-    info = DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, "")
-    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
-        AEKMeans(Config(), info, 2)

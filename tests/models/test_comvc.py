@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from robust_cluster.data.base import Batch, Dataset
-from robust_cluster.errors import ConfigError
 from robust_cluster.models.multiview.comvc import CoMVC, Config
 from robust_cluster.nn.contrastive import contrastive
 
@@ -16,11 +15,6 @@ def comvc(pair: Dataset) -> CoMVC:
     with torch.no_grad():
         model.fusion.w.copy_(torch.tensor([0.0, 1.0]))
     return model
-
-
-@pytest.fixture
-def rows(pair: Dataset) -> Batch:
-    return Batch(tuple(view[:40] for view in pair.views), torch.arange(40))
 
 
 def test_the_contrastive_term_is_weighted_by_the_smaller_fusion_weight(comvc: CoMVC, rows: Batch) -> None:
@@ -48,11 +42,3 @@ def test_three_views_are_compared_pair_by_pair(pair: Dataset) -> None:
     pairs = contrastive(a, b, 0.5) + contrastive(a, c, 0.5) + contrastive(b, c, 0.5)
     terms = model.losses(Batch(views, torch.arange(10)), "cluster", outputs)
     torch.testing.assert_close(terms["contrastive"], pairs / 3 / 3)  # kappa = 1/3, mean of three pairs
-
-
-@pytest.mark.parametrize("values", [{"contrast_weight": -0.1}, {"temperature": 0.0}])
-def test_settings_that_cannot_be_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="contrast_weight must be >= 0 and temperature > 0"):
-        Config(**values)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="hidden must be >= 1"):
-        Config(hidden=0)

@@ -1,6 +1,5 @@
 """ConvAE's loss is Eq. 3 of ALRDC, and its start puts prior and head on k-means."""
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -11,10 +10,8 @@ from torch import Tensor, nn
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.convae import Config, ConvAE
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build, widths
 
 
 @pytest.fixture
@@ -118,8 +115,7 @@ def test_mode_paper_trains_50_epochs_of_100_samples_and_mode_clean_300_of_50_ste
 @pytest.mark.parametrize("shape", [(1, 28, 28), (64,)], ids=["image", "vector"])
 def test_the_published_head_is_1024_1024_512(shape: tuple[int, ...]) -> None:
     model = ConvAE(Config(), DataInfo("toy", (shape,), 100, 10, None, 1.0, ""), 64)
-    widths = [(layer.in_features, layer.out_features) for layer in model.head if isinstance(layer, nn.Linear)]
-    assert widths == [(64, 1024), (1024, 1024), (1024, 512), (512, 10)]
+    assert widths(model.head) == [(64, 1024), (1024, 1024), (1024, 512), (512, 10)]
     assert model.centers.shape == (10, 64)
     assert model.decode(model.encode((torch.rand(2, *shape),)).z)[0].shape == (2, *shape)
 

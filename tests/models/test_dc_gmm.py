@@ -5,15 +5,14 @@ from typing import Any
 import pytest
 import torch
 from sklearn.cluster import KMeans
-from torch import nn
 from torch.optim import Adadelta
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.autoencoder.dc_gmm import DCGMM, Config
+from robust_cluster.models.autoencoder.dc_gmm import DCGMM
 from robust_cluster.models.base import Embedding
 from robust_cluster.stages import methods
+from tests.models.conftest import widths
 
 
 def small(**settings: Any) -> DCGMM:
@@ -24,40 +23,32 @@ def small(**settings: Any) -> DCGMM:
     return model
 
 
-@pytest.fixture
-def rows() -> Batch:
-    """60 vectors around three means."""
-    torch.manual_seed(1)
-    return Batch((torch.randn(60, 6) + torch.eye(3, 6).mul(6).repeat(20, 1),), torch.arange(60))
-
-
-def begun(rows: Batch, **settings: Any) -> DCGMM:
+def begun(vectors: Batch, **settings: Any) -> DCGMM:
     model = small(**settings)
-    model.start("cluster", lambda: embed(model, rows.views), seed=0)
+    model.start("cluster", lambda: embed(model, vectors.views), seed=0)
     return model
 
 
 def test_the_network_is_that_of_the_dec_family_with_a_sigmoid_at_the_code() -> None:
     model = methods.new_model("dc_gmm", {}, DataInfo("toy", ((1, 28, 28),), 100, 10, (0.0, 1.0), 1.0, ""), 10)
     assert isinstance(model, DCGMM)
-    widths = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)]
-    assert widths[:4] == [(784, 500), (500, 500), (500, 2000), (2000, 10)]
-    assert widths[4:] == [(outputs, inputs) for inputs, outputs in reversed(widths[:4])]
+    assert widths(model.encoder) == [(784, 500), (500, 500), (500, 2000), (2000, 10)]
+    assert widths(model.decoder) == [(outputs, inputs) for inputs, outputs in reversed(widths(model.encoder))]
     images = torch.rand(3, 1, 28, 28)
     z = model.encode((10 * images,)).z
     assert 0 < z.min() < z.max() < 1
     assert model.decode(z)[0].shape == images.shape
 
 
-def test_the_network_descends_both_halves_of_its_objective(rows: Batch) -> None:
+def test_the_network_descends_both_halves_of_its_objective(vectors: Batch) -> None:
     """1/2 E||x - x_hat||^2 + 0.01 * 1000/2 E||y - f(x) + u||^2 with y and u of the batch's own rows."""
-    model = begun(rows)
+    model = begun(vectors)
     codes = model.codes
     torch.manual_seed(2)
     codes.y.copy_(torch.rand(60, 4))
     codes.u.copy_(torch.randn(60, 4))
     index = torch.tensor([41, 3, 17])
-    x = rows.views[0][index]
+    x = vectors.views[0][index]
     terms = model.losses(Batch((x,), index), "cluster")
     f = model.encoder(x)
     y, u = codes.y[index], codes.u[index]
@@ -66,16 +57,16 @@ def test_the_network_descends_both_halves_of_its_objective(rows: Batch) -> None:
         "codes": 5 * (y - f + u).square().sum() / 3,
     }
     torch.testing.assert_close(terms, expected)
-    torch.testing.assert_close(model.losses(rows, "pretrain")["reconstruction"].item(), 2 * half(model, rows))
+    torch.testing.assert_close(model.losses(vectors, "pretrain")["reconstruction"].item(), 2 * half(model, vectors))
 
 
-def half(model: DCGMM, rows: Batch) -> float:
-    return model.losses(rows, "cluster")["reconstruction"].item()
+def half(model: DCGMM, vectors: Batch) -> float:
+    return model.losses(vectors, "cluster")["reconstruction"].item()
 
 
-def test_the_start_is_k_means_with_its_clusters_covariances(rows: Batch) -> None:
-    model = begun(rows)
-    z = embed(model, rows.views).z
+def test_the_start_is_k_means_with_its_clusters_covariances(vectors: Batch) -> None:
+    model = begun(vectors)
+    z = embed(model, vectors.views).z
     labels = torch.as_tensor(KMeans(3, n_init=1, random_state=0).fit_predict(z.numpy()))
     for k in range(3):
         members = z[labels == k]
@@ -87,9 +78,9 @@ def test_the_start_is_k_means_with_its_clusters_covariances(rows: Batch) -> None
     assert not model.codes.u.any()
 
 
-def test_after_an_epoch_come_gamma_y_the_mixture_and_u(rows: Batch) -> None:
+def test_after_an_epoch_come_gamma_y_the_mixture_and_u(vectors: Batch) -> None:
     """Sample by sample with the mixture that the round began with."""
-    model = begun(rows, rho=3.0)
+    model = begun(vectors, rho=3.0)
     codes = model.codes
     torch.manual_seed(2)
     codes.u.copy_(0.1 * torch.randn(60, 4))
@@ -121,20 +112,20 @@ def test_a_model_that_was_loaded_has_no_labels_of_its_training() -> None:
     assert model.fit.labels is None
 
 
-def test_without_a_round_behind_it_the_codes_are_those_of_the_batch_itself(rows: Batch) -> None:
+def test_without_a_round_behind_it_the_codes_are_those_of_the_batch_itself(vectors: Batch) -> None:
     """As in a defense, which trains a model that was loaded."""
-    model = begun(rows, rho=3.0)
+    model = begun(vectors, rho=3.0)
     fresh = small(rho=3.0)
     fresh.load_state_dict(model.state_dict())
-    z = embed(fresh, rows.views).z
+    z = embed(fresh, vectors.views).z
     target = fresh.mixture.pull(z, fresh.assign(z), 3.0)
     expected = 0.01 * 3 / 2 * (z - target).square().sum() / 60
-    torch.testing.assert_close(fresh.losses(rows, "cluster")["codes"].detach(), expected)
+    torch.testing.assert_close(fresh.losses(vectors, "cluster")["codes"].detach(), expected)
 
 
-def test_labels_and_their_logarithms_are_the_mixtures_at_the_code(rows: Batch) -> None:
-    model = begun(rows)
-    z = embed(model, rows.views).z
+def test_labels_and_their_logarithms_are_the_mixtures_at_the_code(vectors: Batch) -> None:
+    model = begun(vectors)
+    z = embed(model, vectors.views).z
     assert model.labels(z).equal(model.mixture.log_joint(z).argmax(dim=1))
     torch.testing.assert_close(model.log_assign(z).exp(), model.assign(z))
     assert model.refit_labels(z, seed=0) is None
@@ -146,16 +137,3 @@ def test_the_optimizers_are_adam_and_the_scripts_adadelta() -> None:
     assert (group["lr"], group["rho"], group["eps"]) == (1.0, 0.9, 1e-7)
     assert isinstance(model.optimizers("cluster")["model"], Adadelta)
     assert model.optimizers("pretrain")["model"].param_groups[0]["lr"] == 1e-3
-
-
-def test_settings_that_cannot_be_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"rho must be > 0, got 0\.0"):
-        Config(rho=0.0)
-    with pytest.raises(ConfigError, match=r"ridge must be > 0, got -1"):
-        Config(ridge=-1.0)
-    with pytest.raises(ConfigError, match="code_weight must be >= 0, got -1"):
-        Config(code_weight=-1.0)
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        DCGMM(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
-    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
-        DCGMM(Config(), DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

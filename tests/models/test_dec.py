@@ -1,6 +1,5 @@
 """DEC's shared pretraining, its start on k-means, its targets of the whole data set, and what it trains and leaves."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,14 +14,14 @@ from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder import adec, dec, idec
 from robust_cluster.models.autoencoder.dec import DEC, Config
-from robust_cluster.models.base import ClusterModel, Phase
+from robust_cluster.models.base import Phase
 from robust_cluster.nn import interpolation
 from robust_cluster.nn.dec import clustering_kl, student_t, target_distribution
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, plan
 from robust_cluster.stages.context import fingerprint
+from tests.models.conftest import Build
 
-Build = Callable[..., ClusterModel]
 IMAGES = DataInfo("toy", ((1, 8, 8),), 50, 3, (0.0, 1.0), 1.0, "", mean_square=0.25)
 TINY: dict[str, Any] = {"hidden": (16,), "n_init": 1}
 
@@ -372,29 +371,6 @@ def test_defaults_are_the_published_ones() -> None:
     )
     assert acai.pretrain.epochs * (acai.pretrain.steps_per_epoch or 0) == 130_000
     assert idec.Config().gamma == 0.1
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"hidden": ()}, "hidden must be a list of widths such as .500, 500, 2000., got none"),
-        ({"hidden": (0,)}, "hidden must be >= 1, got"),
-        ({"n_init": 0}, "n_init must be >= 1, got 0"),
-        ({"corruption": 1.0}, r"corruption must be in \[0, 1\), got 1.0"),
-        ({"corruption": -0.1}, "corruption must be >= 0, got -0.1"),
-        ({"momentum": 1.5}, r"momentum must be in \[0, 1\), got 1.5"),
-        ({"critic_weight": -1.0}, "critic_weight must be >= 0, got -1.0"),
-        ({"tol": -0.1}, "tol must be >= 0, got -0.1"),
-    ],
-)
-def test_values_that_mean_nothing_are_refused(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        Config(**settings)
-
-
-def test_several_views_are_refused() -> None:
-    with pytest.raises(ConfigError, match="takes one view"):
-        new(replace(IMAGES, shapes=((1, 8, 8),) * 2))
 
 
 def test_four_blobs_are_found() -> None:

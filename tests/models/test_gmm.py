@@ -8,7 +8,6 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from robust_cluster.data.base import DataInfo, Dataset
-from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.shallow.gmm import GMM, Config
 
@@ -48,14 +47,3 @@ def test_views_stand_side_by_side_and_come_back_in_their_shapes() -> None:
     z = model.encode(views).z
     assert z.shape == (6, 7)
     assert all(part.equal(view) for part, view in zip(model.decode(z), views, strict=True))
-
-
-def test_settings_that_cannot_be_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="ridge must be >= 0, got -1"):
-        Config(ridge=-1.0)
-    with pytest.raises(ConfigError, match="max_iter must be >= 1, got 0"):
-        Config(max_iter=0)
-    with pytest.raises(ConfigError, match=r"gmm is not trained by descent: cluster\.epochs must be 0, got 50"):
-        Config(cluster=type(Config().cluster)())
-    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
-        GMM(Config(), DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)

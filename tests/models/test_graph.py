@@ -1,18 +1,13 @@
 """Graph adds the batch's smoothness of orthonormal labels, as the text has it or as the code has it."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from robust_cluster.data.base import Batch
-from robust_cluster.errors import ConfigError
 from robust_cluster.models.autoencoder.graph import Config
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.graph import neighbor_weights, orthonormal
 from robust_cluster.stages import methods
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.mark.parametrize(
@@ -61,9 +56,3 @@ def test_labels_come_from_the_plain_softmax(build: Build, batch: Batch) -> None:
 
 def test_pretraining_knows_no_graph(build: Build, batch: Batch) -> None:
     assert "graph" not in build("graph").losses(batch, "pretrain")
-
-
-@pytest.mark.parametrize("values", [{"neighbors": 0}, {"bandwidth": 0.0}, {"ridge": -1.0}])
-def test_a_graph_that_cannot_be_is_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=r"must be >"):
-        Config(**values)  # type: ignore[arg-type]

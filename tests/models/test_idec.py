@@ -8,16 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from robust_cluster.data.base import Batch, Dataset
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.autoencoder.dec import DEC
-from robust_cluster.models.autoencoder.idec import IDEC, Config
-from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.autoencoder.idec import IDEC
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.gradients import cosine, term_gradients
 from robust_cluster.stages.context import fingerprint
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.fixture
@@ -87,8 +84,3 @@ def test_with_a_large_gamma_its_randomness_is_decs(start: Callable[..., IDEC], b
     assert found[1e6] == pytest.approx(wanted, abs=1e-4)
     assert abs(found[0.1] - wanted) > 0.01
     assert -1 <= wanted <= 1
-
-
-def test_a_negative_gamma_is_refused() -> None:
-    with pytest.raises(ConfigError, match="gamma must be >= 0, got -1"):
-        Config(gamma=-1)

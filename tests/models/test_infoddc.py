@@ -8,16 +8,10 @@ import torch
 from torch import Tensor
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
-from robust_cluster.errors import ConfigError
 from robust_cluster.models.multiview.infoddc import Config, InfoDDC
 from robust_cluster.nn.ddc import ddc_terms
 from robust_cluster.nn.information import invariant_information
 from robust_cluster.stages import methods
-
-
-@pytest.fixture
-def rows(pair: Dataset) -> Batch:
-    return Batch(tuple(view[:40] for view in pair.views), torch.arange(40))
 
 
 def test_representations_are_softmaxed_features_and_the_head_sees_their_mean(pair: Dataset, rows: Batch) -> None:
@@ -73,9 +67,3 @@ def test_pretraining_is_a_switch_descends_the_information_and_hands_on_the_encod
     changed = {name.partition(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert changed == {"encoders"}
     assert model.pretrained() is model.encoders
-
-
-@pytest.mark.parametrize("values", [{"information_weight": -1.0}, {"alpha": -1.0}])
-def test_settings_that_cannot_be_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="information_weight and alpha must be >= 0"):
-        Config(**values)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """MIE pairs x with z in mode clean and mu with mu in mode paper."""
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -9,9 +8,7 @@ from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.models.autoencoder.mie import MIE, Config
-from robust_cluster.models.base import ClusterModel
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 def pairs_seen(model: MIE, batch: Batch) -> Tensor:

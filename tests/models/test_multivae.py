@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.multiview.multivae import Config, MultiVAE, code_divergence, relaxed_draw
 from robust_cluster.stages import methods
@@ -204,14 +203,3 @@ def test_the_modes_are_the_published_code_and_the_original() -> None:
     assert (clean.kl_scale, clean.max_norm) == ("original", 10.0)
     assert (paper.kl_scale, paper.max_norm) == ("framework", None)
     assert (paper.cluster.epochs, paper.cluster.batch_size, paper.cluster.lr) == (20, 64, 5e-4)
-
-
-def test_settings_that_cannot_be_are_refused_in_a_sentence(model: MultiVAE, rows: Batch) -> None:
-    with pytest.raises(ConfigError, match="capacity_steps must be >= 1, got 0"):
-        Config(capacity_steps=0)
-    with pytest.raises(ConfigError, match=r"temperature and max_norm must be > 0, got 0\.0 and 10\.0"):
-        Config(temperature=0.0)
-    with pytest.raises(ConfigError, match="capacity must be >= 0, got -1"):
-        Config(capacity=-1.0)
-    with pytest.raises(ConfigError, match="MultiVAE has no pretraining"):
-        model.losses(rows, "pretrain")

@@ -3,7 +3,7 @@
 import pytest
 
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.schedule import Schedule
+from robust_cluster.models.schedule import Schedule, StepwiseSchedule
 
 
 def test_a_batch_is_never_more_than_a_fifth_of_the_data_and_never_empty() -> None:
@@ -19,8 +19,9 @@ def test_a_batch_is_never_more_than_a_fifth_of_the_data_and_never_empty() -> Non
         ({"steps_per_epoch": 0}, "steps_per_epoch must be >= 1, got 0"),
         ({"lr": 0.0}, "lr must be > 0, got 0.0"),
         ({"window": -1}, "window must be >= 0, got -1"),
+        ({"lr_decay": 1.5}, r"lr_decay must be in \(0, 1\], got 1.5"),
     ],
 )
 def test_a_schedule_that_cannot_train_is_refused(values: dict[str, float], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        Schedule(**values)  # type: ignore[arg-type]
+        StepwiseSchedule(**values)  # type: ignore[arg-type]

@@ -1,8 +1,7 @@
 """VaDE's loss sample by sample, its start from a mixture, and what its prior does in training."""
 
 import math
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
@@ -11,16 +10,14 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo, Dataset
-from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
-from robust_cluster.models.base import ClusterModel, Embedding, Phase
+from robust_cluster.models.base import Embedding, Phase
 from robust_cluster.models.schedule import StepwiseSchedule
 from robust_cluster.models.variational.vade import Config, VaDE
 from robust_cluster.runs.seeds import generator
 from robust_cluster.stages import methods
 from robust_cluster.stages.loop import Batches
-
-Build = Callable[..., ClusterModel]
+from tests.models.conftest import Build
 
 
 @pytest.fixture
@@ -168,12 +165,3 @@ def test_one_cluster_has_a_loss_and_one_label() -> None:
     assert all(math.isfinite(term.item()) for term in terms.values())
     assert terms["components"].item() == 0
     assert model.labels(model.encode(batch.views).z).unique().tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [({"hidden": ()}, "hidden must be a list of widths"), ({"cluster": {"lr_decay": 1.5}}, "lr_decay must be in")],
-)
-def test_settings_that_cannot_be_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        methods.resolve("models", "vade", "paper", values)

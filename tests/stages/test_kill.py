@@ -17,22 +17,8 @@ from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
 
 RC = [sys.executable, "-c", "from robust_cluster.cli.app import main; main()"]
-ATTACK = [
-    "attack",
-    "--data",
-    "digits",
-    "--model",
-    "convae",
-    "--profile",
-    "smoke",
-    "--limit",
-    "300",
-    "--dim",
-    "8",
-    "--threads",
-    "1",
-    "--json",
-]
+ATTACK = ["attack", "--data", "digits", "--model", "convae", "--profile", "smoke"]
+ATTACK += ["--limit", "300", "--dim", "8", "--threads", "1", "--json"]
 SETTINGS: dict[str, Any] = {
     "model.hidden": [16],
     "model.head": [16],

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
 from robust_cluster.models.base import Embedding, Losses, ModelConfig, Outputs, Phase
 from robust_cluster.models.centers import CenterModel
@@ -30,12 +30,7 @@ from robust_cluster.nn.mixture import lloyd_pass
 from robust_cluster.nn.optim import adam, descend
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "hidden": (128, 128),
-        "critic": (64, 64),
-        "adversarial_lr": 1e-3,
-        "cluster": {"epochs": 20, "lr": 1e-3},
-    },
+    "smoke": {"hidden": (128, 128), "critic": (64, 64), "adversarial_lr": 1e-3, "cluster": {"epochs": 20, "lr": 1e-3}},
     "cpu": {
         "hidden": (256, 256),
         "critic": (256, 256),
@@ -58,8 +53,7 @@ class Config(ModelConfig):
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "hidden", "critic", "n_init")
-        if self.adversarial_lr <= 0:
-            raise ConfigError(f"adversarial_lr must be > 0, got {self.adversarial_lr}")
+        check_positive(self, "adversarial_lr")
 
 
 class AAE(CenterModel):
@@ -141,10 +135,7 @@ class AAE(CenterModel):
         if phase == "pretrain":
             raise ConfigError("AAE has no pretraining")
         z = self.encode(batch.views).z if outputs is None else outputs.embedding.z
-        return {
-            "reconstruction": squared_error(self.decoder(z), flat(batch.views)),
-            "adversarial": self.game_loss(z),
-        }
+        return {"reconstruction": squared_error(self.decoder(z), flat(batch.views)), "adversarial": self.game_loss(z)}
 
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
         """Adam for the autoencoder ("model"), for the discriminators, and for the encoder's side of the game."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.adversarial.base import SampleSchedule
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
@@ -71,15 +71,12 @@ class Config(ModelConfig):
     cluster: Schedule = field(default_factory=lambda: SampleSchedule(epochs=200, batch_size=600, steps_per_epoch=100))
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "hidden", "critic", "pool", "minibatch", "n_init")
-        if self.side is not None:
-            check_at_least(1, self, "side")
+        check_at_least(1, self, "hidden", "critic", "pool", "minibatch", "n_init", "side")
         check_at_least(0, self, "em_passes")
         for name in ("momentum", "min_variance"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.scale <= 0:
-            raise ConfigError(f"scale must be > 0, got {self.scale}")
+        check_positive(self, "scale")
         if not 0 < self.final_lr <= self.cluster.lr:
             raise ConfigError(f"final_lr must be in (0, cluster.lr] = (0, {self.cluster.lr}], got {self.final_lr}")
         if self.minibatch > self.cluster.batch_size:
@@ -114,12 +111,8 @@ class DCAN(ClusterModel):
         self.discriminator = perceptron([latent_dim, config.critic, 1], nn.Tanh)
         glorot(self)
         self.mixture = HardMixture(info.n_clusters, latent_dim, config.assign)
-        for name in ("start_variance", "latent_variance"):
-            self.register_buffer(name, torch.ones(()))
-        for name in ("encoder_displacement", "discriminator_displacement"):
-            self.register_buffer(name, torch.zeros(()))
-        self.start_variance: Tensor
-        self.latent_variance: Tensor
+        self.start_variance, self.latent_variance = nn.Buffer(torch.ones(())), nn.Buffer(torch.ones(()))
+        self.encoder_displacement, self.discriminator_displacement = (nn.Buffer(torch.zeros(())) for _ in range(2))
         self.note_nets()
 
     @classmethod
@@ -201,9 +194,10 @@ class DCAN(ClusterModel):
             real = self.real(codes[rows], torch.randn_like(codes[rows]))
         values = descend(self.cluster_losses(codes, batch.views), optimizers["decoder"])
         fakes, reals = self.discriminator(codes[rows]), self.discriminator(real)
-        update(discriminator_loss(fakes, reals), optimizers["discriminator"])
+        descend({"discriminator": discriminator_loss(fakes, reals)}, optimizers["discriminator"])
         z = self.encode(tuple(view[rows] for view in batch.views)).z
-        update(generator_loss(frozen(self.discriminator, z), self.config.adv_loss), optimizers["encoder"])
+        game = generator_loss(frozen(self.discriminator, z), self.config.adv_loss)
+        descend({"adversarial": game}, optimizers["encoder"])
         for name in ("encoder", "discriminator"):
             for group in optimizers[name].param_groups:
                 group["lr"] *= self.decay
@@ -286,8 +280,8 @@ class DCAN(ClusterModel):
             "latent_variance": float(variance),
             "latent_variance_share": float(variance / self.start_variance.clamp_min(1e-12)),
             "smallest_cluster": float(sizes.min()),
-            "encoder_displacement": float(self.get_buffer("encoder_displacement")),
-            "discriminator_displacement": float(self.get_buffer("discriminator_displacement")),
+            "encoder_displacement": float(self.encoder_displacement),
+            "discriminator_displacement": float(self.discriminator_displacement),
             "game_value": float(value),
         } | ends
 
@@ -309,13 +303,6 @@ def image_shape(shape: tuple[int, ...], config: Config) -> tuple[int, int, int] 
             hint="--set model.pool=1",
         )
     return channels, height, width
-
-
-def update(loss: Tensor, optimizer: Optimizer) -> None:
-    """One step down a loss that nobody needs the value of."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
 
 
 def total_variance(z: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.autoencoder import dec
 from robust_cluster.models.base import Embedding, Losses, Phase
 from robust_cluster.models.schedule import Schedule
@@ -34,7 +34,7 @@ from robust_cluster.nn.adec import Turns
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
 from robust_cluster.nn.dec import clustering_kl
 from robust_cluster.nn.layers import perceptron
-from robust_cluster.nn.optim import adam
+from robust_cluster.nn.optim import adam, descend
 from robust_cluster.nn.perceptrons import uniform_fan_in
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"alpha": "unit"}}
@@ -69,8 +69,7 @@ class Config(dec.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(0, self, "adversarial_weight", "discriminator_epochs", "discriminator_gap")
-        if self.discriminator_lr <= 0:
-            raise ConfigError(f"discriminator_lr must be > 0, got {self.discriminator_lr}")
+        check_positive(self, "discriminator_lr")
         steps = self.cluster.steps_per_epoch
         if steps is None or steps < 2:
             raise ConfigError(
@@ -99,10 +98,8 @@ class ADEC(dec.DEC):
         widths = [math.prod(info.shapes[0]), *config.hidden, 1]
         self.discriminator = perceptron(widths)
         uniform_fan_in(self.discriminator)
-        self.register_buffer("judgement", torch.full((2,), 0.5))  # mean D(x) and D(x_hat) over the last epoch
-        self.register_buffer("sure_steps", torch.zeros((), dtype=torch.int64))  # steps in a row with D sure of most
-        self.judgement: Tensor
-        self.sure_steps: Tensor
+        self.judgement = nn.Buffer(torch.full((2,), 0.5))  # mean D(x) and D(x_hat) over the last epoch
+        self.sure_steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # steps in a row with D sure of most
         self.fit.parts["turns"] = Turns(config.phase_length, is_begun=config.discriminator_epochs == 0)
         self._judged: list[Tensor] = []  # of each step of this epoch
 
@@ -229,7 +226,4 @@ class ADEC(dec.DEC):
 
 def descend_at(loss: Tensor, optimizer: Optimizer) -> None:
     """One step of an optimizer down the gradient of `loss` at its own parameters; no other's `grad` is touched."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+    descend({"loss": loss}, optimizer, is_alone=True)

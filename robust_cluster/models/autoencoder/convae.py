@@ -24,7 +24,7 @@ from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.layers import GaussianAutoencoder, glorot, perceptron
 from robust_cluster.nn.losses import mixture_prior_kl, negative_entropy, squared_error
-from robust_cluster.nn.optim import adam
+from robust_cluster.nn.optim import adam, descend
 
 MODES = {"paper": {"cluster": {"epochs": 50, "batch_size": 100, "steps_per_epoch": None, "window": 0}}}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -100,13 +100,11 @@ class ConvAE(ClusterModel):
 
     def assign(self, z: Tensor) -> Tensor:
         """softmax(head(z)), (n, K). Its input is mu, not a draw, as in ALRDC's code."""
-        soft_labels: Tensor = self.head(z).softmax(dim=1)
-        return soft_labels
+        return torch.softmax(self.head(z), dim=1)
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, exact where a saturated head underflows, so that it still has a gradient."""
-        log_y: Tensor = self.head(z).log_softmax(dim=1)
-        return log_y
+        return torch.log_softmax(self.head(z), dim=1)
 
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """The terms of L_C, weighted; the warm-up's terms while pretraining."""
@@ -161,16 +159,11 @@ class ConvAE(ClusterModel):
         optimizer = adam(self.head.parameters(), 1e-3)
         for step in range(self.config.head_steps):
             rows = torch.randperm(len(z))[:1000].to(z.device)
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(self.head(z[rows]), labels[rows]).backward()
-            optimizer.step()
+            descend({"head": F.cross_entropy(self.head(z[rows]), labels[rows])}, optimizer)
             if step % 10 == 9 and (self.labels(z) == labels).float().mean() >= 0.99:
                 return
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Spread and size of the prior means: a net may make fixed moves harmless by mere scale."""
         spread = (self.centers - self.centers.mean(dim=0)).norm(dim=1).mean()
-        return {
-            "center_spread": float(spread),
-            "center_norm": float(self.centers.norm(dim=1).mean()),
-        }
+        return {"center_spread": float(spread), "center_norm": float(self.centers.norm(dim=1).mean())}

@@ -76,8 +76,8 @@ class DCGMM(ClusterModel):
         self.decoder = perceptron(widths[::-1])
         glorot(self)
         self.mixture = GaussianMixture(info.n_clusters, latent_dim, config.ridge)
-        self.register_buffer("residual", torch.zeros(()))
-        self.register_buffer("agreement", torch.ones(()))
+        self.residual = nn.Buffer(torch.zeros(()))
+        self.agreement = nn.Buffer(torch.ones(()))
         self.fit.parts["codes"] = Codes(info.n_samples, latent_dim)
 
     def pretrained(self) -> nn.Module:
@@ -145,8 +145,8 @@ class DCGMM(ClusterModel):
         self.mixture.fit(y, gamma)
         u.add_(y - z, alpha=0.5)
         agreement = (self.labels(y) == self.labels(z)).to(z.dtype).mean()
-        self.get_buffer("agreement").copy_(agreement)
-        self.get_buffer("residual").copy_((y - z).norm(dim=1).mean())
+        self.agreement.copy_(agreement)
+        self.residual.copy_((y - z).norm(dim=1).mean())
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """The method's own labels: the mixture's at y."""
@@ -157,8 +157,8 @@ class DCGMM(ClusterModel):
         """Of the last round mean ||y - f(x)|| and the share of samples labeled alike at both; least weight."""
         variances = self.mixture.covariances.diagonal(dim1=1, dim2=2).mean(dim=1)
         return {
-            "residual": float(self.get_buffer("residual")),
-            "label_agreement": float(self.get_buffer("agreement")),
+            "residual": float(self.residual),
+            "label_agreement": float(self.agreement),
             "smallest_variance": float(variances.min()),
             "smallest_weight": float(self.mixture.weights.min()),
         }

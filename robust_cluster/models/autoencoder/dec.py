@@ -139,10 +139,8 @@ class DEC(ClusterModel):
             self.critic = perceptron([math.prod(shape), *config.hidden, latent_dim])
             uniform_fan_in(self.critic)
         self.centers = nn.Parameter(torch.zeros(info.n_clusters, latent_dim))
-        self.register_buffer("frequencies", torch.ones(info.n_clusters))  # sum_i q_ij when targets were last taken
-        self.register_buffer("changed", torch.ones(()))  # share of labels that changed between the last two
-        self.frequencies: Tensor
-        self.changed: Tensor
+        self.frequencies = nn.Buffer(torch.ones(info.n_clusters))  # sum_i q_ij when targets were last taken
+        self.changed = nn.Buffer(torch.ones(()))  # share of labels that changed between the last two
         self.fit.parts["self_training"] = SelfTraining(info.n_samples, info.n_clusters)
 
     @property

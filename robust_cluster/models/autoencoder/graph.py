@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.errors import check_at_least, check_positive
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
 from robust_cluster.nn.graph import neighbor_weights, orthonormal, smoothness
@@ -39,8 +39,7 @@ class Config(convae.Config):
         super().__post_init__()
         check_at_least(1, self, "neighbors")
         check_at_least(0, self, "ridge", "graph_weight", "graph_delay")
-        if self.bandwidth is not None and self.bandwidth <= 0:
-            raise ConfigError(f"bandwidth must be > 0, got {self.bandwidth}")
+        check_positive(self, "bandwidth")
 
 
 class Graph(convae.ConvAE):
@@ -50,8 +49,7 @@ class Graph(convae.ConvAE):
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        self.register_buffer("epochs_done", torch.zeros((), dtype=torch.int64))
-        self.epochs_done: Tensor
+        self.epochs_done = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
         """Count the epochs of the clustering; a defense goes on from there."""

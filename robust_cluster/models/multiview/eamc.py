@@ -8,6 +8,7 @@ batches of n. Source: DeepMVC (Trosten et al., CVPR 2023), on which AR-DMVC's co
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -140,10 +141,7 @@ class EAMC(simvc.SiMVC):
 
 def discriminator(features: int) -> nn.Sequential:
     """A network (n, features) -> (n, 1) in (0, 1): 256, 256 and 128 units with LeakyReLU 0.2, then a sigmoid."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in ((features, 256), (256, 256), (256, 128)):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Linear(128, 1), nn.Sigmoid())
+    return nn.Sequential(*perceptron([features, 256, 256, 128, 1], partial(nn.LeakyReLU, 0.2)), nn.Sigmoid())
 
 
 def weighted_sum(weights: Tensor, tensors: Views) -> Tensor:

@@ -88,11 +88,9 @@ class MultiVAE(CenterModel):
             )
             for size, shape in zip(sizes, info.shapes, strict=True)
         )
-        self.register_buffer("code_steps", torch.zeros((), dtype=torch.int64))
+        self.code_steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
         self.add_centers(self.latent_dim)
-        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
-        self.code_steps: Tensor
-        self.is_fitted: Tensor
+        self.is_fitted = nn.Buffer(torch.zeros((), dtype=torch.bool))
 
     def represent(self, views: Views) -> tuple[Views, Views, Tensor]:
         """Features (n, d_v) and g^v (n, hidden) of every view, and log alpha (n, K)."""
@@ -180,7 +178,7 @@ class MultiVAE(CenterModel):
 
     def after_step(self, phase: Phase) -> None:
         """The capacities grow by a step."""
-        self.code_steps += 1
+        self.code_steps.add_(1)
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit k-means to [c, mu]; DeepMVC's code passes once over more than 15,000 rows in portions, here all count.

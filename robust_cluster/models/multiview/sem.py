@@ -95,11 +95,9 @@ class SEM(CenterModel):
         self.encoders = nn.ModuleList(perceptron(sizes) for sizes in widths)
         self.decoders = nn.ModuleList(perceptron(sizes[::-1]) for sizes in widths)
         self.projections = nn.ModuleList(nn.Linear(config.features, config.projected) for _ in widths)
-        self.register_buffer("pair_weights", torch.ones(n_views, n_views))
+        self.pair_weights = nn.Buffer(torch.ones(n_views, n_views))
         self.add_centers(n_views * config.projected)
-        self.register_buffer("is_new_epoch", torch.zeros((), dtype=torch.bool))
-        self.pair_weights: Tensor
-        self.is_new_epoch: Tensor
+        self.is_new_epoch = nn.Buffer(torch.zeros((), dtype=torch.bool))
 
     def pretrained(self) -> nn.Module:
         """Encoders and decoders; the projections start untrained."""

@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_cluster.data.base import DataInfo
 from robust_cluster.errors import check_at_least
@@ -49,14 +49,11 @@ class GMM(Shallow):
         check_at_least(2, info, "n_clusters")
         n_clusters, size = info.n_clusters, sum(self.sizes)
         is_full = config.covariance == "full"
-        self.register_buffer("weights", torch.full((n_clusters,), 1 / n_clusters))
-        self.register_buffer("means", torch.zeros(n_clusters, size))
+        self.weights = nn.Buffer(torch.full((n_clusters,), 1 / n_clusters))
+        self.means = nn.Buffer(torch.zeros(n_clusters, size))
         spread = torch.eye(size).repeat(n_clusters, 1, 1) if is_full else torch.ones(n_clusters, size)
-        self.register_buffer("spread", spread)  # covariances (K, d, d), or precisions (K, d)
-        self.register_buffer("has_converged", torch.zeros(()))
-        self.weights: Tensor
-        self.means: Tensor
-        self.spread: Tensor
+        self.spread = nn.Buffer(spread)  # covariances (K, d, d), or precisions (K, d)
+        self.has_converged = nn.Buffer(torch.zeros(()))
 
     def log_joint(self, z: Tensor) -> Tensor:
         """ln w_k + ln N(z; m_k, S_k) up to a constant, (n, K)."""
@@ -97,11 +94,8 @@ class GMM(Shallow):
         self.means.copy_(torch.as_tensor(mixture.means_))
         is_full = self.config.covariance == "full"
         self.spread.copy_(torch.as_tensor(mixture.covariances_ if is_full else mixture.precisions_))
-        self.get_buffer("has_converged").fill_(float(mixture.converged_))
+        self.has_converged.fill_(float(mixture.converged_))
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Whether EM converged (1 or 0) and the smallest component's weight."""
-        return {
-            "has_converged": float(self.get_buffer("has_converged")),
-            "smallest_weight": float(self.weights.min()),
-        }
+        return {"has_converged": float(self.has_converged), "smallest_weight": float(self.weights.min())}

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import Embedding, Losses, Phase
+from robust_cluster.models.centers import CenterModel
 from robust_cluster.models.variational import vade
 from robust_cluster.models.variational.base import check_hidden
-from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 from robust_cluster.nn.layers import perceptron
 from robust_cluster.nn.tsne import check_perplexity, joint_probabilities, locality_kl
 from robust_cluster.nn.variational import PairDiscriminator, pair_information
@@ -68,7 +68,7 @@ class Config(vade.Config):
         return max(LEAST_PERPLEXITY, self.perplexity_share * n)
 
 
-class LPVDN(vade.VaDE):
+class LPVDN(vade.VaDE, CenterModel):
     """VaDE with a discriminator of pairs and a locality network, both unused where their weight is 0."""
 
     config: Config
@@ -80,12 +80,8 @@ class LPVDN(vade.VaDE):
             torch.default_generator.manual_seed(int(torch.randint(2**31, ())))
             self.discriminator = PairDiscriminator(latent_dim, inputs, config.discriminator)
             self.f_lp = perceptron([latent_dim, *config.locality, config.locality_dim])
-        self.register_buffer("centers", torch.zeros(info.n_clusters, config.locality_dim))
-        self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))  # whether k-means has labeled s
-        self.centers: Tensor
-        self.variance: Tensor
-        self.is_fitted: Tensor
+        self.add_centers(config.locality_dim)
+        self.is_fitted = nn.Buffer(torch.zeros((), dtype=torch.bool))  # whether k-means has labeled s
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
@@ -97,7 +93,7 @@ class LPVDN(vade.VaDE):
 
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K) whose argmax is the center nearest to f_lp(z); VaDE's until k-means is fitted."""
-        return center_posterior(self.f_lp(z), self.centers, self.variance) if self.is_fitted else super().assign(z)
+        return CenterModel.assign(self, z) if self.is_fitted else super().assign(z)
 
     def knows_labels(self) -> bool:
         """Not before k-means on s: until then they are VaDE's."""
@@ -105,14 +101,15 @@ class LPVDN(vade.VaDE):
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite."""
-        if not self.is_fitted:
-            return super().log_assign(z)
-        return log_center_posterior(self.f_lp(z), self.centers, self.variance)
+        return CenterModel.log_assign(self, z) if self.is_fitted else super().log_assign(z)
 
-    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
-        """Labels (n,) of k-means fitted anew to f_lp(z), to z itself without L_LP."""
-        points = self.f_lp(z) if self.config.alpha1 else z
-        return kmeans(points, self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+    def points(self, z: Tensor) -> Tensor:
+        """s (n, T) of z; z itself without L_LP."""
+        return self.f_lp(z) if self.config.alpha1 else z
+
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
+        """Labels (n,) of k-means fitted anew to s."""
+        return CenterModel.refit_labels(self, z, seed)
 
     def cluster_losses(self, batch: Batch, embedding: Embedding, z: Tensor) -> Losses:
         """VaDE's terms, alpha0 L_MI ("information") and alpha1 L_LP ("locality"); a weight of 0 leaves its term out."""
@@ -127,11 +124,6 @@ class LPVDN(vade.VaDE):
 
     def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit the centers on s, where L_LP has trained f_lp."""
-        if phase != "cluster" or not self.config.alpha1:
-            return
-        with torch.no_grad():
-            s = self.f_lp(embed().z)
-        centers, _, variance = kmeans(s, self.info.n_clusters, n_init=self.config.n_init, seed=seed)
-        self.centers.copy_(centers)
-        self.variance.fill_(variance)
-        self.is_fitted.fill_(True)
+        if phase == "cluster" and self.config.alpha1:
+            self.fit_centers(embed().z, seed)
+            self.is_fitted.fill_(True)

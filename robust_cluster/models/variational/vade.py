@@ -79,7 +79,7 @@ class VaDE(Variational):
         """log gamma (n, K), none of them infinite."""
         return self.prior.log_responsibilities(z)
 
-    def refit_labels(self, z: Tensor, seed: int) -> Tensor:
+    def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
         """Labels (n,) of k-means fitted to z (n, J)."""
         return kmeans(z, self.info.n_clusters, n_init=N_INIT, seed=seed)[1]
 

@@ -1,0 +1,168 @@
+"""What methods refuse, and the sentence that the user reads: what a number must be, other settings, and data."""
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from robust_cluster import discover
+from robust_cluster.data.base import Batch, DataInfo
+from robust_cluster.discover import Kind
+from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.schedule import Schedule
+from robust_cluster.stages import methods
+from tests.contracts.choice import MODELS, TRAINED
+
+ENTROPY = "objective must be one of margin, kl, displacement, targeted, got 'entropy'"
+FLAT = "has no gradient at the clean point, so it needs a random start"
+SIMVC = "hidden must be >= 1 and relative_sigma and max_norm > 0"
+BROKEN: dict[str, tuple[float, ...]] = {  # rule -> values that break it
+    ">= 0": (-1,),
+    ">= 1": (0,),
+    "> 0": (0.0,),
+    "in (0, 1)": (0.0, 1.0),
+    "in (0, 1]": (0.0, 1.5, math.nan),
+    "in [0, 1)": (1.0,),
+}
+RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
+    ("models", "aae", "> 0", ("adversarial_lr",)),
+    ("models", "abc", ">= 0", ("cluster_weight",)),
+    ("models", "adec", ">= 0", ("adversarial_weight", "discriminator_epochs", "discriminator_gap")),
+    ("models", "adec", "> 0", ("discriminator_lr",)),
+    ("models", "aecoddc", ">= 0", ("recon_weight",)),
+    ("models", "dc_gmm", ">= 0", ("code_weight",)),
+    ("models", "dc_gmm", "> 0", ("rho", "ridge")),
+    ("models", "dcan", ">= 0", ("em_passes",)),
+    ("models", "dcan", ">= 1", ("minibatch", "critic", "pool", "side")),
+    ("models", "dcan", "> 0", ("scale",)),
+    ("models", "dcan", "in [0, 1)", ("momentum", "min_variance")),
+    ("models", "dec", ">= 0", ("corruption", "critic_weight", "tol")),
+    ("models", "dec", ">= 1", ("n_init",)),
+    ("models", "dec", "in [0, 1)", ("corruption", "momentum")),
+    ("models", "eamc", ">= 0", ("adversarial_weight",)),
+    ("models", "gmm", ">= 0", ("ridge",)),
+    ("models", "gmm", ">= 1", ("max_iter",)),
+    ("models", "graph", ">= 0", ("ridge",)),
+    ("models", "graph", ">= 1", ("neighbors",)),
+    ("models", "graph", "> 0", ("bandwidth",)),
+    ("models", "idec", ">= 0", ("gamma",)),
+    ("models", "lpvdn", ">= 0", ("alpha0", "alpha1", "mi_scale")),
+    ("models", "lpvdn", ">= 1", ("locality_dim", "n_init")),
+    ("models", "lpvdn", "in (0, 1)", ("perplexity_share",)),
+    ("models", "multivae", ">= 0", ("capacity",)),
+    ("models", "multivae", ">= 1", ("capacity_steps",)),
+    ("models", "sem", ">= 1", ("projected",)),
+    ("models", "vae_kmeans", ">= 1", ("n_init",)),
+    ("attacks", "apgd", ">= 0", ("steps",)),
+    ("attacks", "apgd", ">= 1", ("restarts", "targets", "eot")),
+    ("attacks", "apgd", "> 0", ("relative_step",)),
+    ("attacks", "apgd", "in (0, 1]", ("momentum", "rho")),
+    ("attacks", "ensemble", ">= 0", ("steps",)),
+    ("attacks", "ensemble", ">= 1", ("queries",)),
+    ("attacks", "gaussian_pollution", ">= 0", ("sigma",)),
+    ("attacks", "latent_net", ">= 0", ("gamma", "size_weight")),
+    ("attacks", "latent_pgd", ">= 0", ("eps", "steps")),
+    ("attacks", "latent_pgd", "> 0", ("relative_step",)),
+    ("attacks", "noise", ">= 1", ("draws",)),
+    ("attacks", "square", ">= 1", ("queries",)),
+    ("attacks", "square", "in (0, 1]", ("first_area",)),
+    ("attacks", "universal", "> 0", ("relative_step",)),
+    ("attacks", "view_gan", ">= 0", ("eps", "init_std", "gan_weight", "hinge_radius")),
+    ("attacks", "view_gan", "in (0, 1]", ("train_share", "lr_drop")),
+    ("defenses", "ar_dmvc", ">= 0", ("eps", "lam")),
+    ("defenses", "ar_dmvc", ">= 1", ("steps",)),
+    ("defenses", "ar_dmvc", "> 0", ("step_size", "temperature", "max_norm")),
+    ("defenses", "ar_dmvc_am", ">= 0", ("eps", "lam", "gamma")),
+    ("defenses", "ar_dmvc_am", ">= 1", ("steps",)),
+    ("defenses", "ar_dmvc_am", "> 0", ("step_size", "temperature", "max_norm", "kl_eps")),
+    ("defenses", "mutual_info", ">= 0", ("weight",)),
+]
+SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
+    ("models", "aae", {"critic": (0,)}, "critic must be >= 1, got (0,)"),
+    ("models", "adec", {"phase_steps": 71}, "phase_steps must be in [1, steps_per_epoch / 2] = [1, 70], got 71 ("),
+    ("models", "adec", {"phase_steps": 0}, "got 0 (--set model.phase_steps=70)"),
+    ("models", "adec", {"cluster": Schedule()}, "which is T, must be a number >= 2, got None ("),
+    ("models", "adec", {"cluster": Schedule(steps_per_epoch=1)}, "got 1 (--set model.cluster.steps_per_epoch=140)"),
+    ("models", "comvc", {"contrast_weight": -0.1}, "contrast_weight must be >= 0 and temperature > 0"),
+    ("models", "comvc", {"temperature": 0.0}, "contrast_weight must be >= 0 and temperature > 0"),
+    ("models", "comvc", {"hidden": 0}, SIMVC),
+    ("models", "dcan", {"minibatch": 700}, "minibatch must be in [1, cluster.batch_size] = [1, 600], got 700"),
+    ("models", "dcan", {"min_variance": -0.1}, "min_variance must be in [0, 1), got -0.1"),
+    ("models", "dcan", {"final_lr": 0.1}, "final_lr must be in (0, cluster.lr] = (0, 0.001], got 0.1"),
+    ("models", "dec", {"hidden": ()}, "hidden must be a list of widths such as [500, 500, 2000], got none"),
+    ("models", "dec", {"hidden": (0,)}, "hidden must be >= 1, got (0,)"),
+    ("models", "eamc", {"attention_lr": 0.0}, "attention_lr and discriminator_lr must be > 0, got 0.0 and 0.001"),
+    ("models", "gmm", {"cluster": Schedule()}, "gmm is not trained by descent: cluster.epochs must be 0, got 50"),
+    ("models", "infoddc", {"information_weight": -1.0}, "information_weight and alpha must be >= 0"),
+    ("models", "infoddc", {"alpha": -1.0}, "information_weight and alpha must be >= 0"),
+    ("models", "lpvdn", {"locality": ()}, "locality must be a list of widths"),
+    ("models", "lpvdn", {"discriminator": (0,)}, "discriminator must be a list of widths"),
+    ("models", "multivae", {"temperature": 0.0}, "temperature and max_norm must be > 0, got 0.0 and 10.0"),
+    ("models", "sem", {"cluster": Schedule(epochs=100)}, "rounds = 3, got 100 (--set model.cluster.epochs=300)"),
+    ("models", "sem", {"temperature": 0.0}, "temperature and max_norm must be > 0, got 0.0 and 10.0"),
+    ("models", "simvc", {"hidden": 0}, SIMVC),
+    ("models", "simvc", {"relative_sigma": 0.0}, SIMVC),
+    ("models", "simvc", {"max_norm": 0.0}, SIMVC),
+    ("models", "vade", {"hidden": ()}, "hidden must be a list of widths >= 1 such as [500, 500, 2000], got []"),
+    ("models", "vae_kmeans", {"hidden": (8, 0)}, "hidden must be a list of widths >= 1"),
+    ("attacks", "apgd", {"objective": "entropy"}, ENTROPY),
+    ("attacks", "ensemble", {"members": ()}, "an ensemble needs at least one member"),
+    ("attacks", "ensemble", {"members": ("apdg:kl",)}, "Unknown member 'apdg'. Did you mean 'apgd'?"),
+    ("attacks", "ensemble", {"members": ("view_gan",)}, "Unknown member 'view_gan'"),
+    ("attacks", "ensemble", {"members": ("apgd:entropy",)}, ENTROPY),
+    ("attacks", "ensemble", {"members": ("transfer:x",)}, "the member transfer has no option, got 'transfer:x'"),
+    ("attacks", "ensemble", {"members": ("pgd", "pgd")}, "every member stands once, got pgd, pgd"),
+    ("attacks", "latent_net", {"hidden": (16, 0)}, "hidden must be >= 1, got (16, 0)"),
+    ("attacks", "noise", {"kind": "pink"}, "kind must be one of uniform, gaussian, sign, all, got 'pink'"),
+    ("attacks", "pgd", {"objective": "kl", "random_start": False}, f"kl {FLAT}"),
+    ("attacks", "pgd", {"objective": "displacement", "random_start": False}, f"displacement {FLAT}"),
+    ("attacks", "pgd", {"objective": "entropy"}, ENTROPY),
+    ("attacks", "square", {"feedback": "none"}, "feedback must be one of soft, hard, got 'none'"),
+    (
+        "attacks",
+        "transfer",
+        {"space": "latent", "norm": "l2", "eps": 1.0},
+        "embeddings of two models are not comparable",
+    ),
+    ("attacks", "universal", {"objective": "entropy"}, ENTROPY),
+    ("defenses", "ar_dmvc", {"max_norm": math.nan}, "max_norm must be > 0, got nan"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "rule", "settings"), RULES)
+def test_a_number_that_breaks_its_rule_is_refused_with_it(
+    kind: Kind, name: str, rule: str, settings: tuple[str, ...]
+) -> None:
+    for setting, value in itertools.product(settings, BROKEN[rule]):
+        with pytest.raises(ConfigError, match=re.escape(f"{setting} must be {rule}, got {value}")):
+            discover.load(kind, name).Config(**{setting: value})
+
+
+@pytest.mark.parametrize(("kind", "name", "values", "sentence"), SENTENCES)
+def test_settings_that_cannot_be_are_refused(kind: Kind, name: str, values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        discover.load(kind, name).Config(**values)
+
+
+@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm"])
+def test_one_cluster_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
+        methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
+
+
+@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "dc_gmm", "dcan", "dec"])
+def test_several_views_are_refused_where_a_method_takes_one(name: str) -> None:
+    with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
+        methods.new_model(name, {}, DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if MODELS[name].pretrained_by is None])
+def test_a_method_without_a_pretraining_has_no_losses_of_one(
+    name: str, build: Callable[[str], ClusterModel], rows: Callable[[str], Batch]
+) -> None:
+    with pytest.raises(ConfigError, match="has no pretraining"):
+        build(name).losses(rows(name), "pretrain")
