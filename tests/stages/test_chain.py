@@ -24,7 +24,9 @@ from robust_cluster.stages import chain, methods
 from robust_cluster.stages.chain import Plan, Request, carry_out, execute, plan
 from robust_cluster.stages.context import Context, frozen_surface
 from robust_cluster.stages.profiles import PROFILES
+from tests.made import MADE
 
+HALF = {"metrics": {"ACC": 0.5}}
 # Owns the run, says so, and when its standard input ends, finishes the run.
 OWNER = """
 import json, sys
@@ -34,7 +36,7 @@ from robust_cluster.runs.store import RunStore
 with RunStore(Path(sys.argv[1])).own(RunSpec.from_json(json.loads(sys.argv[2]))) as run:
     print("owned", flush=True)
     sys.stdin.read()
-    run.finish({"metrics": {"ACC": 0.5}})
+    run.finish(json.loads(sys.argv[3]))
 """
 
 
@@ -409,7 +411,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def stage(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         called.append(spec.stage)
-        return {"metrics": {"number": len(called)}}
+        return {**MADE, "metrics": {"number": len(called)}}
 
     for name in chain.STAGES:
         monkeypatch.setitem(chain.STAGES, name, stage)
@@ -462,7 +464,7 @@ def test_a_parent_made_anew_with_other_weights_makes_its_children_anew(
     def stage(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         called.append(spec.stage)
         run.save_model({"weight": torch.tensor(next(weights))})
-        return {"metrics": {}, "parent_checkpoint": context.parent_checkpoint(spec)}
+        return {**MADE, "parent_checkpoint": context.parent_checkpoint(spec)}
 
     for name in chain.STAGES:
         monkeypatch.setitem(chain.STAGES, name, stage)
@@ -497,7 +499,7 @@ class Frees(Silent):
 
 @contextmanager
 def another_process(store: RunStore, spec: RunSpec) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-c", OWNER, str(store.root), json.dumps(spec.to_json())]
+    command = [sys.executable, "-c", OWNER, str(store.root), json.dumps(spec.to_json()), json.dumps(MADE | HALF)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "owned\n"
