@@ -99,6 +99,7 @@ class Attack(ABC):
     feedback: Feedback = "gradient"  # what the victim tells it of a point
     borrows: bool = False  # its points are made on another model, by an attacker that `borrow` hands over
     trained_at: float | None = None  # of one that learns inside a radius: that of its last step, None before the first
+    config: Any = None
     queries: int = 0  # samples that the victim was asked about so far; one forward pass with or without a backward
 
     @property
@@ -133,8 +134,9 @@ class Attack(ABC):
 
     @property
     def schedule(self) -> Schedule:
-        """How long it trains."""
-        return Schedule(epochs=0)
+        """How long it trains: its config's schedule, no epochs where there is none."""
+        own: Schedule = getattr(self.config, "schedule", Schedule(epochs=0))
+        return own
 
     def step(self, surface: Surface, batch: Batch) -> dict[str, float]:
         """One update of the attacker; the model's parameters are not touched."""

@@ -18,7 +18,7 @@ from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Losses
 from robust_cluster.models.schedule import Schedule
-from robust_cluster.nn.layers import flat, glorot, perceptron
+from robust_cluster.nn.layers import device_of, flat, glorot, perceptron
 from robust_cluster.nn.losses import assignment_overlap, squared_error
 from robust_cluster.nn.optim import adam, descend
 
@@ -60,7 +60,7 @@ class LatentNet(Attack):
         inputs = sum(torch.Size(shape).numel() for shape in model.info.shapes)
         with torch.no_grad():
             probe = tuple(torch.zeros(1, *shape) for shape in model.info.shapes)
-            device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+            device = device_of(model)
             outputs = model.encode(tuple(view.to(device) for view in probe)).z.shape[1]
         activation = nn.ReLU if config.attacker_activation == "relu" else None
         self.network = perceptron([inputs, *config.hidden, outputs], activation).to(device)
@@ -80,11 +80,6 @@ class LatentNet(Attack):
     def budget(self) -> Budget:
         """Unbounded: size is a term of the objective and is reported as D."""
         return Budget()
-
-    @property
-    def schedule(self) -> Schedule:
-        """10,000 steps of 1000 samples by default."""
-        return self.config.schedule
 
     def delta(self, batch: Batch) -> Tensor:
         """The perturbation (n, d) of each sample."""

@@ -27,6 +27,7 @@ from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import Embedding
 from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.layers import device_of
 from robust_cluster.nn.objectives import nearest_others
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ class Universal(BoundedAttack):
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
         model = surface.model
-        device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        device = device_of(model)
         blank = tuple(torch.zeros(1, *shape, device=device) for shape in model.info.shapes)
         if self.space == "latent":
             with torch.no_grad():
@@ -72,11 +73,6 @@ class Universal(BoundedAttack):
         bare = type(self.budget)(self.budget.norm, self.budget.eps, None, self.budget.view_eps)
         start = draw_in_ball(nowhere, bare, self.seed, ())
         self.delta = nn.ParameterList(nn.Parameter(view[0], requires_grad=False) for view in start)
-
-    @property
-    def schedule(self) -> Schedule:
-        """20 epochs of batches of 128 by default."""
-        return self.config.schedule
 
     def moved(self, clean: Views) -> Views:
         """x + delta of every view, inside ball and box."""

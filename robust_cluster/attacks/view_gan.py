@@ -28,7 +28,7 @@ from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
-from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
+from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode, device_of
 from robust_cluster.nn.optim import adam, descend
 
 MODES: dict[str, dict[str, Any]] = {
@@ -97,7 +97,7 @@ class ViewGan(Attack):
         self._budget = pixel_budget(config.eps, model.info)
         self.generators = nn.ModuleList(Generator(shape) for shape in model.info.shapes)
         self.discriminators = nn.ModuleList(Discriminator(shape) for shape in model.info.shapes)
-        device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        device = device_of(model)
         for networks in (self.generators, self.discriminators):
             if config.init_std is not None:
                 normal_init(networks, config.init_std)
@@ -116,11 +116,6 @@ class ViewGan(Attack):
     def budget(self) -> Budget:
         """The L-infinity ball of radius eps around every view, and the range of pixels."""
         return self._budget
-
-    @property
-    def schedule(self) -> Schedule:
-        """30 epochs of batches of 100 by default."""
-        return self.config.schedule
 
     def delta(self, views: Views) -> Views:
         """The perturbation (n, C, H, W) of every view, each value in [-eps, eps], before the cut to pixels."""

@@ -1,11 +1,12 @@
 """What methods share whose labels are those of k-means: the nearest of the centers that it found."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.base import ClusterModel, Embedding, Phase
 from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
 
 
@@ -39,6 +40,11 @@ class CenterModel(ClusterModel):
     def refit_labels(self, z: Tensor, seed: int) -> Tensor | None:
         """Labels (n,) of k-means fitted anew to z (n, d)."""
         return kmeans(self.points(z), self.info.n_clusters, n_init=self.config.n_init, seed=seed)[1]
+
+    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Fit the centers on the embedding of all rows that it was trained on."""
+        if phase == "cluster":
+            self.fit_centers(embed().z, seed)
 
     def fit_centers(self, z: Tensor, seed: int, *, n_init: int | None = None) -> None:
         """Put centers and variance on those of k-means on z (n, d), from the config's restarts or from `n_init`."""

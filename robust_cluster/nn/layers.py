@@ -107,6 +107,11 @@ class GaussianAutoencoder(nn.Module):
         return x
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where its parameters and buffers are; the CPU for a module without any."""
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+
+
 def flat(views: Sequence[Tensor]) -> Tensor:
     """All views of each sample side by side in one row, (n, sum of sizes)."""
     return torch.cat([view.flatten(1) for view in views], dim=1)

@@ -25,9 +25,9 @@ for _method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_
         setattr(_plain, "__dynamo_disable", _plain)  # in a class the name would be mangled
 
 
-def adam(parameters: Any, lr: float) -> Adam:
-    """Adam with betas (0.9, 0.999), eps 1e-8, in its fused form where the device has one (CPU, CUDA, MPS)."""
-    return PlainAdam(parameters, lr=lr, fused=True)
+def adam(parameters: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
+    """Adam with eps 1e-8, in its fused form where the device has one (CPU, CUDA, MPS)."""
+    return PlainAdam(parameters, lr=lr, betas=betas, fused=True)
 
 
 def descend(terms: Mapping[str, Tensor], optimizer: Optimizer, *, max_norm: float | None = None) -> dict[str, float]:

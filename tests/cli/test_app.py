@@ -32,6 +32,7 @@ from robust_cluster.stages.context import Context
 from robust_cluster.stages.profiles import PROFILES
 from robust_cluster.stages.settings import nested, typed
 from tests.cli.command import ROOT, check_help, printed_without, rc, refused
+from tests.made import MADE
 
 VERBS = [*verbs.VERBS, table.VERB, ls.VERB]
 EXAMPLES = [line.strip() for verb in VERBS for line in verb.examples.split("\n") if line.strip()]
@@ -45,12 +46,12 @@ def write_made_up(monkeypatch: pytest.MonkeyPatch, note: Callable[[RunSpec, Cont
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         note(spec, context)
         return {
+            **MADE,
             "profile": context.profile,
             "overrides": dict(context.overrides),
-            "data": {"shapes": [[64]]},
             "metrics": METRICS,
             "flags": ["collapsed"],
-            "training": {"loss": 1.5},
+            "training": {**MADE["training"], "loss": 1.5},
         }
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))

@@ -10,6 +10,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import chain
 from robust_cluster.stages.context import Context
 from tests.cli.command import rc, refused
+from tests.made import MADE
 
 KMEANS = "certify --model kmeans --data digits --profile smoke"
 REATTACK = "reattack --model convae --data digits --profile smoke --attack-seeds 0"
@@ -48,7 +49,7 @@ def test_options_become_settings_of_the_run_and_the_record_is_shown(monkeypatch:
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         seen.append(spec)
         told = {"metrics": metrics, "flags": [], "training": None}
-        return {"profile": context.profile, "data": {"shapes": [[64]]}, **told}
+        return {**MADE, "profile": context.profile, **told}
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
     options = "--sigma 0.5 --samples 2000 --n0 50 --alpha 0.01 --space latent --rows 30"

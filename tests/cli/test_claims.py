@@ -9,8 +9,7 @@ from robust_cluster.report.spec import load_spec, requests
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
 from tests.cli.command import rc, refused
-
-MADE_UP = {"data": {"shapes": [[64]]}, "flags": [], "training": {"seconds": 1.0}}
+from tests.made import MADE
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def store() -> RunStore:
         base = {name: getattr(asked, name) for name in ("data", "model", "latent_dim", "seed")}
         spec = RunSpec("cluster", data_sha256="0", settings={"model": given}, **base)
         with store.own(spec) as run:
-            run.finish({"profile": "cpu", **MADE_UP, "metrics": {"ACC": accuracy}})
+            run.finish({**MADE, "metrics": {"ACC": accuracy}})
     return store
 
 

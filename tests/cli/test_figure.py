@@ -20,8 +20,8 @@ from robust_cluster.stages import auditing
 from robust_cluster.stages import finished as sheets
 from robust_cluster.stages.settings import nested
 from tests.cli.command import printed_without, rc, refused
+from tests.made import MADE
 
-MADE_UP = {"data": {"shapes": [[64]]}, "flags": [], "training": {"seconds": 1.0}}
 METRICS = {"ACC": 0.9, "ACC*_noise": 0.8, "noise_flip": 0.1, "flip": 0.6, "eps": 0.3, "samples": 60}
 SMOKE = "--model simvc --data noisy:mine.npz --attack pgd --norm linf --eps 0.9 --profile smoke --threads 1 --quiet"
 
@@ -55,7 +55,7 @@ def finish(record: dict[str, Any] | None = None, **fields: Any) -> Path:
     store = RunStore(Path("runs"))
     with store.own(spec) as run:
         if record is not None:
-            run.finish(record)
+            run.finish({**MADE, **record})
     return store.path(spec)
 
 
@@ -298,7 +298,7 @@ def write_all(name: str, profile: str, content: Any, *, left_out: int = 0) -> No
     records = []
     for request in requests(spec, profile)[left_out:]:
         run = made_up(request)
-        own = {"key": run.key, "spec": run.to_json(), "profile": profile, **MADE_UP}
+        own = {**MADE, "key": run.key, "spec": run.to_json(), "profile": profile}
         records.append({**own, **content(spec, request)})
     Path("records").mkdir(exist_ok=True)
     Path("records/all.json").write_text(json.dumps(records))
@@ -333,7 +333,7 @@ def test_a_learning_curve_is_drawn_from_the_logs_of_the_runs(monkeypatch: pytest
         with store.own(made_up(request)) as run:
             for epoch in (1, 2):
                 run.log({"epoch": epoch, "steps": 10, "health": {"ACC": 0.1 * epoch + request.seed}})
-            run.finish({"profile": "smoke", **MADE_UP, "metrics": {"ACC": 0.5}})
+            run.finish({**MADE, "profile": "smoke", "metrics": {"ACC": 0.5}})
     result = rc("figure tiny --profile smoke --format json")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "tiny.png\ntiny.json\n", "")
     points = json.loads(Path("tiny.json").read_text())["points"]

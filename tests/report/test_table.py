@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from robust_cluster.errors import ConfigError, DataError, MissingResultError, UnknownNameError
+from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
 from robust_cluster.report.flags import MARKS
 from robust_cluster.report.grid import long_rows
 from robust_cluster.report.spec import load_spec
@@ -345,13 +345,13 @@ def test_results_are_read_from_files_of_one_record_or_of_many(tmp_path: Path) ->
     ("text", "sentence"),
     [
         ("{", "b.json is not valid JSON"),
-        ("[1]", "something else than run records"),
+        ("[1]", "b.json is damaged: it is 1, must be an object"),
         ('{"a": NaN}', "NaN is no JSON number"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "b.json").write_text(text)
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(StoreError, match=sentence):
         load_results(tmp_path)
 
 

@@ -10,6 +10,7 @@ from robust_cluster.report.formats import render
 from robust_cluster.report.grid import Grid, Value
 from robust_cluster.report.spec import TableSpec
 from robust_cluster.runs.spec import DataRef, RunSpec
+from tests.made import MADE
 
 Load = Callable[..., TableSpec]
 Table = Callable[..., Grid]
@@ -56,10 +57,10 @@ def record(
         "key": spec.key,
         "spec": spec.to_json(),
         "profile": profile,
-        "data": {"shapes": [[3, 96, 96]] * n_views},
+        "data": {**MADE["data"], "shapes": [[3, 96, 96]] * n_views},
         "metrics": metrics or {},
         "flags": list(flags),
-        "training": {"loss": loss},
+        "training": {**MADE["training"], "loss": loss},
     }
 
 

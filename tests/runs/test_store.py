@@ -18,6 +18,7 @@ from torch import nn
 from robust_cluster.errors import CheckpointError, StoreError
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import Run, RunStore
+from tests.made import MADE
 
 # Owns the run, says so, and when its standard input ends, finishes the run.
 OWNER = """
@@ -29,7 +30,7 @@ with RunStore(Path(sys.argv[1])).own(RunSpec.from_json(json.loads(sys.argv[2])))
     run.log({"epoch": 1})
     print("owned", flush=True)
     sys.stdin.read()
-    run.finish({"acc": 0.5})
+    run.finish(json.loads(sys.argv[3]))
 """
 # The same, but the kernel ends it between the write of result.json and its replacement.
 KILLED_BEFORE_REPLACE = """
@@ -43,6 +44,7 @@ os.replace = killed
 """
 
 
+HALF = {**MADE, "metrics": {"ACC": 0.5}}
 SPEC = RunSpec("pretrain", DataRef("digits"), "ab" * 32, "graph", latent_dim=64, seed=0)
 
 
@@ -60,7 +62,7 @@ def run(store: RunStore) -> Iterator[Run]:
 @contextmanager
 def owner(store: RunStore, before: str = "") -> Iterator["subprocess.Popen[str]"]:
     """Another process that owns the run."""
-    command = [sys.executable, "-c", before + OWNER, str(store.root), json.dumps(SPEC.to_json())]
+    command = [sys.executable, "-c", before + OWNER, str(store.root), json.dumps(SPEC.to_json()), json.dumps(HALF)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "owned\n"
@@ -88,7 +90,7 @@ def finished(store: RunStore, spec: RunSpec = SPEC) -> Path:
     """The folder of a finished run with a checkpoint."""
     with store.own(spec) as owned:
         owned.save_model({"weight": torch.arange(6.0)})
-        owned.finish({"acc": 0.75})
+        owned.finish({**MADE, "metrics": {"ACC": 0.75}})
     return store.path(spec)
 
 
@@ -120,8 +122,8 @@ def test_the_owner_is_forgotten_when_the_block_ends_even_by_an_error(store: RunS
 
 def test_a_finished_record_holds_key_spec_and_checkpoint_and_reads_back_equal(store: RunStore, run: Run) -> None:
     run.save_model({"weight": torch.arange(6.0)})
-    record = run.finish({"acc": 0.75, "sizes": (3, 4)})
-    assert record["acc"] == 0.75
+    record = run.finish({**MADE, "metrics": {"ACC": 0.75}, "sizes": (3, 4)})
+    assert record["metrics"]["ACC"] == 0.75
     assert record["key"] == SPEC.key
     assert RunSpec.from_json(record["spec"]) == SPEC
     assert record["checkpoint"]["bytes"] == (run.path / "model.pt").stat().st_size
@@ -131,7 +133,7 @@ def test_a_finished_record_holds_key_spec_and_checkpoint_and_reads_back_equal(st
 
 
 def test_a_run_without_a_model_finishes_without_a_checkpoint(store: RunStore, run: Run) -> None:
-    assert "checkpoint" not in run.finish({"acc": 0.1})
+    assert "checkpoint" not in run.finish(MADE)
     with pytest.raises(CheckpointError, match="finished without a checkpoint"):
         store.load_model(SPEC)
 
@@ -147,14 +149,14 @@ def test_the_result_is_written_last_and_the_state_goes_after_it(run: Run, monkey
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watch)
-    run.finish({"acc": 0.5})
+    run.finish(HALF)
     assert seen == [("result.json", {"spec.json", "owner.json", "state.pt", "model.pt"})]
     assert not (run.path / "state.pt").exists()
 
 
 def test_nan_is_refused_before_anything_is_written(run: Run) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run.finish({"acc": float("nan")})
+        run.finish({**MADE, "metrics": {"ACC": float("nan")}})
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.log({"epoch": 1, "loss": float("inf")})
     assert run.record() is None
@@ -172,14 +174,23 @@ def test_records_come_from_every_stage_sorted_by_path(store: RunStore) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "3", "\udcff"])
-def test_a_record_that_is_not_a_json_object_is_named(store: RunStore, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        ("{", "is not valid JSON"),
+        ("[1]", "is damaged: it is [1], must be an object"),
+        ("3", "is damaged: it is 3, must be an object"),
+        ("\udcff", "is not valid JSON"),
+    ],
+)
+def test_a_record_that_is_not_a_json_object_is_named(store: RunStore, content: str, wrong: str) -> None:
     path = finished(store) / "result.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
     for read in (store.records, lambda: store.record(SPEC)):
         with pytest.raises(StoreError) as caught:
             read()
-        assert str(caught.value) == (f"The record {path} is not a JSON object (delete it and give the command again)")
+        assert f"{path} {wrong}" in str(caught.value)
+        assert str(caught.value).endswith("(delete it and give the command again)")
 
 
 def test_log_lines_come_back_in_order(run: Run) -> None:
@@ -275,7 +286,7 @@ def test_a_kill_between_write_and_replace_leaves_no_result_and_is_tidied_up(stor
         process.wait()
     leftovers = list(store.path(SPEC).glob(".*.tmp"))
     assert len(leftovers) == 1
-    assert json.loads(leftovers[0].read_text())["acc"] == 0.5  # it was written whole, yet does not count
+    assert json.loads(leftovers[0].read_text())["metrics"]["ACC"] == 0.5  # it was written whole, yet does not count
     with store.own(SPEC, wait=False) as run:
         assert run.record() is None
         assert run.lines() == [{"epoch": 1}]
@@ -385,7 +396,7 @@ def test_a_live_owner_is_waited_for_and_its_result_is_seen(store: RunStore) -> N
         with store.own(SPEC, notify=notify) as run:
             record = run.record()
     assert record is not None
-    assert record["acc"] == 0.5
+    assert record["metrics"]["ACC"] == 0.5
     assert len(said) == 1
     assert f"process {process.pid} on" in said[0]
     assert said[0].endswith("waiting for it to end")

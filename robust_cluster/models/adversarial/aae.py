@@ -174,10 +174,6 @@ class AAE(CenterModel):
         if not self.n_soft:
             self.centers, self.variance = lloyd_pass(embed().z, self.centers)
 
-    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """k-means on the trained codes, which gives the labels."""
-        self.fit_centers(embed().z, seed)
-
     def fit_centers(self, z: Tensor, seed: int, *, n_init: int | None = None) -> None:
         """Put the centers on those of k-means, where it labels."""
         if not self.n_soft:

@@ -5,7 +5,6 @@ table compares what each adds to one embedding. `warmup` "ae" minimizes ||x - x_
 recon_weight * ||x - x_hat||^2 + KL(N(mu, e^s) || N(0, I)) with a drawn z.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -72,11 +71,6 @@ class AEKMeans(CenterModel):
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """The autoencoder's loss; k-means itself is not trained by descent."""
         return autoencoder_losses(self.autoencoder, batch.views[0], self.config)
-
-    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit the centers on the embedding."""
-        if phase == "cluster":
-            self.fit_centers(embed().z, seed)
 
 
 def autoencoder_losses(autoencoder: GaussianAutoencoder, x: Tensor, config: Config) -> Losses:

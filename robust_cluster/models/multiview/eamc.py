@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
@@ -23,7 +23,7 @@ from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.ddc import ddc_terms, gaussian_kernel
 from robust_cluster.nn.layers import perceptron
 from robust_cluster.nn.multiview import cnn_small_features
-from robust_cluster.nn.optim import descend
+from robust_cluster.nn.optim import adam, descend
 
 MODES = simvc.MODES
 PROFILES: dict[str, dict[str, Any]] = {
@@ -109,14 +109,11 @@ class EAMC(simvc.SiMVC):
     def optimizers(self, phase: Phase) -> dict[str, Optimizer]:
         """Adam for encoders and head ("model"), for the attention, and, with beta_1 0.5, for the discriminators."""
         model = [*self.encoders.parameters(), *self.head.parameters()]
-        late = (0.95, 0.999)
-        rates = self.config
+        config, late = self.config, (0.95, 0.999)
         return {
-            "model": Adam(model, lr=self.schedule(phase).lr, betas=late, fused=True),
-            "attention": Adam(self.attention.parameters(), lr=rates.attention_lr, betas=late, fused=True),
-            "discriminators": Adam(
-                self.discriminators.parameters(), lr=rates.discriminator_lr, betas=(0.5, 0.999), fused=True
-            ),
+            "model": adam(model, self.schedule(phase).lr, late),
+            "attention": adam(self.attention.parameters(), config.attention_lr, late),
+            "discriminators": adam(self.discriminators.parameters(), config.discriminator_lr, (0.5, 0.999)),
         }
 
     def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:

@@ -3,7 +3,8 @@
 Per view a perceptron autoencoder with code H^v and a linear projection of it, normalized: Z^v. Pretraining descends
 sum_v MSE(x^v, x_hat^v); clustering adds sum_{m,n} W_mn InfoNCE(Z^m, Z^n) over all ordered pairs, also m = n. W_mn is
 exp(NMI of the two views' k-means labels) - 1 ("cmi"), or exp(-MMD^2) ("mmd"): taken from H before the clustering and
-from Z after each of its rounds but the last. Labels are k-means' on [Z^1 .. Z^V].
+from Z after each of its rounds but the last. Labels are k-means' on [Z^1 .. Z^V] of all rows, also of more than 10,000,
+for which SEM's code takes mini-batch k-means.
 AR-DMVC's release lacks SEM's network: network and losses are the original's, the schedule is AR-DMVC's (PatchedMNIST:
 30 and 3 x 30 epochs, "mmd", "denoising"). Mode "paper" also forgets Adam's moments every epoch, as there.
 """
@@ -179,14 +180,6 @@ class SEM(CenterModel):
             z = embed().z
             self.weigh(z.split(self.config.projected, dim=1), seed)
             self.fit_centers(z, seed, n_init=1)
-
-    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit k-means to Z; SEM's code takes mini-batch k-means for more than 10,000 rows, here all count.
-
-        The centers are those of the data it was trained on: an attack on another half is scored with these.
-        """
-        if phase == "cluster":
-            self.fit_centers(embed().z, seed)
 
     def step(self, batch: Batch, phase: Phase, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """One update; with `reset_adam` from fresh moments where an epoch begins."""

@@ -1,5 +1,6 @@
 """What methods on the raw data share: the embedding is the data, and `start` is the whole fit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig
+from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import flat
 
@@ -36,6 +37,9 @@ class Shallow(ClusterModel):
     def __init__(self, config: ShallowConfig, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
         self.sizes = [torch.Size(shape).numel() for shape in info.shapes]
+
+    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Leave everything as `start` has fitted it."""
 
     def encode(self, views: Views) -> Embedding:
         """The data themselves: z (n, sum of sizes)."""

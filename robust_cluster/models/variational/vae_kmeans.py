@@ -5,7 +5,6 @@ D-500-500-2000-J and its mirror: sigmoid and cross-entropy for data in [0, 1], e
 while clustering, from scratch, so that a defense can train it on. The paper gives no schedule; this one is our choice.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +60,6 @@ class VAEKMeans(Variational, CenterModel):
             "reconstruction": self.network.reconstruction(z, batch.views[0]),
             "kl": standard_normal_kl(embedding.z, embedding.log_var),
         }
-
-    def finish(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """Fit the centers on the embedding."""
-        if phase == "cluster":
-            self.fit_centers(embed().z, seed)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """The posterior's mean standard deviation: 1 in dimensions that collapsed to the prior."""
