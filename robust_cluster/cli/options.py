@@ -3,9 +3,11 @@
 import inspect
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from robust_cluster.data.base import Folders
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
+FRACTION = re.compile(r"\d+/0*[1-9]\d*")  # a radius as papers write it
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 SEPARATORS = ("/", os.sep)
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
@@ -323,14 +326,14 @@ def integers(text: str, flag: str) -> list[int]:
 
 
 def numbers(text: str, flag: str) -> list[float]:
-    """[0, 0.1] of "0,0.1". Raises: ConfigError for anything but distinct finite numbers >= 0."""
-    return _distinct(text, flag, float, "numbers", "0,0.1")
+    """[0, 0.1] of "0,0.1", [8 / 255] of "8/255". Raises: ConfigError for anything but distinct finite numbers >= 0."""
+    return _distinct(text, flag, lambda part: float(Fraction(part.strip())), "numbers", "0,0.1")
 
 
-def _distinct(text: str, flag: str, kind: type[float], what: str, example: str) -> list[float]:
+def _distinct(text: str, flag: str, kind: Callable[[str], Any], what: str, example: str) -> list[Any]:
     try:
         found = [kind(part) for part in text.split(",")]
-    except ValueError:
+    except (ValueError, ArithmeticError):
         found = []
     if not found or not all(0 <= number < math.inf for number in found) or len(set(found)) < len(found):
         raise ConfigError(
@@ -342,8 +345,12 @@ def _distinct(text: str, flag: str, kind: type[float], what: str, example: str) 
 def value(text: str) -> Any:
     """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
 
+    8 / 255 of "8/255".
+
     Raises: ConfigError for text that is neither.
     """
+    if FRACTION.fullmatch(text):
+        return float(Fraction(text))
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:

@@ -48,8 +48,7 @@ def test_options_become_settings_of_the_run_and_the_record_is_shown(monkeypatch:
 
     def stage(spec: RunSpec, run: Any, context: Context) -> dict[str, Any]:
         seen.append(spec)
-        told = {"metrics": metrics, "flags": [], "training": None}
-        return {**MADE, "profile": context.profile, **told}
+        return {**MADE, "profile": context.profile, "metrics": metrics, "flags": [], "training": None}
 
     monkeypatch.setattr(chain, "STAGES", dict.fromkeys(chain.STAGES, stage))
     options = "--sigma 0.5 --samples 2000 --n0 50 --alpha 0.01 --space latent --rows 30"

@@ -94,6 +94,14 @@ def finished(store: RunStore, spec: RunSpec = SPEC) -> Path:
     return store.path(spec)
 
 
+@contextmanager
+def refused(error: type[Exception], sentence: str) -> Iterator[None]:
+    """A block that raises the error with exactly this sentence."""
+    with pytest.raises(error) as caught:
+        yield
+    assert str(caught.value) == sentence
+
+
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -193,29 +201,19 @@ def test_a_record_that_is_not_a_json_object_is_named(store: RunStore, content: s
         assert str(caught.value).endswith("(delete it and give the command again)")
 
 
-def test_log_lines_come_back_in_order(run: Run) -> None:
-    for epoch in (1, 2, 3):
-        run.log({"epoch": epoch, "loss": 1 / epoch})
-    assert run.lines() == [{"epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
-
-
-def test_a_logged_line_is_on_disk_at_once(run: Run) -> None:
+def test_log_lines_are_on_disk_at_once_and_come_back_in_order(run: Run) -> None:
     run.log({"epoch": 1})
     assert (run.path / "log.jsonl").read_text() == '{"epoch": 1}\n'
+    run.log({"epoch": 2, "loss": 1 / 3})
+    assert run.lines() == [{"epoch": 1}, {"epoch": 2, "loss": 1 / 3}]
 
 
-def test_a_torn_last_line_is_ignored(run: Run) -> None:
-    run.log({"epoch": 1})
-    with (run.path / "log.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "lo')
-    assert run.lines() == [{"epoch": 1}]
-
-
-def test_the_next_owner_logs_after_the_last_whole_line(store: RunStore) -> None:
+def test_a_torn_last_line_is_ignored_and_the_next_owner_logs_after_the_last_whole_one(store: RunStore) -> None:
     with store.own(SPEC) as first:
         first.log({"epoch": 1})
-    with (store.path(SPEC) / "log.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "lo')
+        with (first.path / "log.jsonl").open("a") as file:
+            file.write('{"epoch": 2, "lo')
+        assert first.lines() == [{"epoch": 1}]
     with store.own(SPEC) as second:
         second.log({"epoch": 2})
         assert second.lines() == [{"epoch": 1}, {"epoch": 2}]
@@ -307,9 +305,9 @@ def test_a_damaged_state_is_refused_with_the_way_out(run: Run, damage: Callable[
     run.save_state({"epoch": 1, "weight": torch.zeros(9)})
     path = run.path / "state.pt"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(CheckpointError) as caught:
+    sentence = f"The resumable state {path} is damaged (rc pretrain with --force makes it anew)"
+    with refused(CheckpointError, sentence):
         run.load_state()
-    assert str(caught.value) == f"The resumable state {path} is damaged (rc pretrain with --force makes it anew)"
 
 
 def test_a_state_with_a_pickled_object_is_not_executed(run: Run, tmp_path: Path) -> None:
@@ -337,47 +335,39 @@ def test_the_model_of_an_unfinished_run_is_refused(store: RunStore, run: Run) ->
 def test_a_missing_model_is_refused_with_the_way_out(store: RunStore) -> None:
     path = finished(store) / "model.pt"
     path.unlink()
-    with pytest.raises(CheckpointError) as caught:
+    with refused(CheckpointError, f"The checkpoint {path} is missing (rc pretrain with --force makes it anew)"):
         store.load_model(SPEC)
-    assert str(caught.value) == f"The checkpoint {path} is missing (rc pretrain with --force makes it anew)"
 
 
-def test_a_truncated_model_is_refused_with_both_sizes(store: RunStore) -> None:
+def test_a_truncated_or_edited_model_is_refused_with_both_sizes(store: RunStore) -> None:
     path = finished(store) / "model.pt"
     size = path.stat().st_size
     os.truncate(path, size - 100)
     with pytest.raises(CheckpointError, match=rf"truncated or edited.*{size - 100} bytes, {size} when.*--force"):
         store.load_model(SPEC)
-
-
-def test_a_model_with_one_weight_edited_is_refused(store: RunStore) -> None:
-    path = finished(store) / "model.pt"
     torch.save({"weight": torch.arange(6.0) + 1}, path)
     with pytest.raises(CheckpointError, match=r"truncated or edited.*SHA-256"):
         store.load_model(SPEC)
 
 
-def test_a_discarded_run_starts_over(store: RunStore) -> None:
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_discarded_run_starts_over(store: RunStore, is_damaged: bool) -> None:
     folder = finished(store)
     (folder / "log.jsonl").write_text('{"epoch": 1}\n')
     (folder / "state.pt").write_bytes(b"")
+    if is_damaged:
+        (folder / "result.json").write_text("{")
     store.discard(SPEC)
     assert files(folder) == {"spec.json", ".lock"}
     assert store.record(SPEC) is None
 
 
-def test_a_discard_forgets_a_damaged_record_too(store: RunStore) -> None:
-    (finished(store) / "result.json").write_text("{")
-    store.discard(SPEC)
-    assert store.record(SPEC) is None
-
-
 def test_a_live_owners_run_is_refused_with_its_process_and_host(store: RunStore) -> None:
-    with owner(store) as process, pytest.raises(StoreError) as caught, store.own(SPEC, wait=False):
-        pass
-    host = os.uname().nodename
-    expected = f"{store.path(SPEC)} is being run by process {process.pid} on {host} (wait for it to end, or stop it)"
-    assert str(caught.value) == expected
+    with owner(store) as process:
+        who = f"process {process.pid} on {os.uname().nodename}"
+        sentence = f"{store.path(SPEC)} is being run by {who} (wait for it to end, or stop it)"
+        with refused(StoreError, sentence), store.own(SPEC, wait=False):
+            pass
 
 
 def test_another_run_is_free_while_one_is_owned(store: RunStore) -> None:
@@ -418,12 +408,9 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(run: Run, call: str, monke
     before = files(run.path)
     with monkeypatch.context() as patch:
         patch.setattr(os, call, raising(errno.ENOSPC))
-        with pytest.raises(StoreError) as caught:
+        hint = "make room and give the same command again: the run resumes"
+        with refused(StoreError, f"No space left on the device that holds {run.path} ({hint})"):
             run.save_state({"epoch": 2})
-    assert str(caught.value) == (
-        f"No space left on the device that holds {run.path} "
-        "(make room and give the same command again: the run resumes)"
-    )
     assert files(run.path) == before
     assert run.load_state() == {"epoch": 1}
 
@@ -448,12 +435,9 @@ def test_a_runs_directory_that_may_not_be_written_is_named(
     store: RunStore, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "mkdir", raising(number))
-    with pytest.raises(StoreError) as caught, store.own(SPEC):
+    why = f"{os.strerror(number)} (choose a folder that you may write with --runs-dir)"
+    with refused(StoreError, f"The runs directory {store.path(SPEC)} cannot be used: {why}"), store.own(SPEC):
         pass
-    assert str(caught.value) == (
-        f"The runs directory {store.path(SPEC)} cannot be used: {os.strerror(number)} "
-        "(choose a folder that you may write with --runs-dir)"
-    )
 
 
 def test_a_folder_that_may_not_be_listed_is_an_error_and_not_an_empty_table(
@@ -471,12 +455,10 @@ def test_a_file_in_place_of_the_runs_directory_is_named(tmp_path: Path) -> None:
     store = RunStore(file)
     assert store.record(SPEC) is None
     sentence = f"The runs directory must be a folder, but {file} is a file (choose another: --runs-dir)"
-    with pytest.raises(StoreError) as caught, store.own(SPEC):
+    with refused(StoreError, sentence), store.own(SPEC):
         pass
-    assert str(caught.value) == sentence
-    with pytest.raises(StoreError) as caught:
+    with refused(StoreError, sentence):
         store.records()
-    assert str(caught.value) == sentence
 
 
 def test_an_error_of_the_training_itself_is_passed_on_unchanged(store: RunStore) -> None:
