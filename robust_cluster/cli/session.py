@@ -84,14 +84,6 @@ class Session:
             return "to run" if asked and (self.force or (self.curve and lacks_curve(record))) else "done"
         return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
 
-    def show_plan(self, plans: "Sequence[Plan]") -> None:
-        """Print every run of the plans once, with what will be done about it; with `--no-run` only how many."""
-        runs = self.planned(plans)
-        n_done = sum(run["state"] == "done" for run in runs)
-        self.err.print(f"plan: {len(runs)} run{'s' if len(runs) > 1 else ''}, {n_done} done")
-        for run in runs if not self.options.no_run else ():
-            self.err.print(f"  {run['state']:8}{run['directory']}")
-
     def planned(self, plans: "Sequence[Plan]") -> list[dict[str, str]]:
         """Key, directory and state of every run of the plans, once."""
         asked = {plan.asked.key for plan in plans}
@@ -102,11 +94,15 @@ class Session:
         ]
 
     def carry_out(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
-        """Show the plans, and return the records of the asked runs: made now, with --no-run those that there are.
+        """Show every run of the plans once, then return the records of the asked runs, which are made now.
 
-        With --dry-run none. Raises: as `run` does.
+        With --no-run only their number is shown and those that exist returned, with --dry-run none. Raises: as `run`.
         """
-        self.show_plan(plans)
+        runs = self.planned(plans)
+        n_done = sum(run["state"] == "done" for run in runs)
+        self.err.print(f"plan: {len(runs)} run{'s' if len(runs) > 1 else ''}, {n_done} done")
+        for run in runs if not self.options.no_run else ():
+            self.err.print(f"  {run['state']:8}{run['directory']}")
         if self.options.dry_run:
             return []
         return self.done(plan.asked for plan in plans) if self.options.no_run else self.run(plans, dataset)
