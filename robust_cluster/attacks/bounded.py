@@ -35,7 +35,7 @@ class BoundedConfig:
     """What every standard attack has: its space, its ball and the views that it moves.
 
     In input space a radius is in pixels, i.e. a share of the range of valid values, or in the units of data without a
-    range; in latent space it is in units of the embedding.
+    range, as they were before they were scaled; in latent space it is in units of the embedding.
     """
 
     space: Space = "input"  # what is moved: the data, or their embedding

@@ -9,7 +9,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.figure import finished, load
-from robust_cluster.cli.options import Device, Verb, option, positive
+from robust_cluster.cli.options import DataDir, Debug, Device, Quiet, Threads, Verb, option, positive
 from robust_cluster.errors import RobustClusterError
 
 EXAMPLES = """
@@ -30,14 +30,14 @@ class AuditOptions:
     """What `rc audit` takes."""
 
     run: Annotated[Path, typer.Argument(help="Folder of an attack or reattack run.", show_default=False)]
-    rows: Annotated[int, option("--rows", callback=positive, help="Most samples that are looked at.")] = 1000
-    data: Annotated[str | None, option("--data", metavar="FILE", help="The run's data, if they are your file.")] = None
-    data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
-    device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
-    threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
+    rows: Annotated[int, option(callback=positive, help="Most samples that are looked at.")] = 1000
+    data: Annotated[str | None, option(metavar="FILE", help="The run's data, if they are your file.")] = None
+    data_dir: DataDir = None
+    device: Annotated[Device, option(help="Where to compute.")] = "auto"
+    threads: Threads = None
     json: Annotated[bool, option("--json", help="Print the findings as JSON.")] = False
-    quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False
-    debug: Annotated[bool, option("--debug", help="Show tracebacks.")] = False
+    quiet: Quiet = False
+    debug: Debug = False
 
 
 def audit(ctx: typer.Context, options: AuditOptions) -> None:
@@ -69,16 +69,12 @@ def audit(ctx: typer.Context, options: AuditOptions) -> None:
 
 def row(finding: Mapping[str, Any]) -> dict[str, str]:
     """One finding as columns of text."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}"
-
     return {
         "#": str(finding["id"]),
         "check": finding["name"],
         "status": finding["status"],
-        "value": number(finding["value"]),
-        "threshold": number(finding["threshold"]),
+        "value": console.plain(finding["value"]),
+        "threshold": console.plain(finding["threshold"]),
         "n": str(finding["n"] or ""),
         "seconds": f"{finding['seconds']:.1f}",
         "note": finding["note"],

@@ -1,11 +1,11 @@
 """`rc certify`: how far each point may move before the smoothed model can change its cluster."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from robust_cluster.cli.options import EXTRAS, StageOptions, Verb, offer, option
+from robust_cluster.cli.options import EXTRAS, Space, StageOptions, Verb, on_command_line, option
 from robust_cluster.errors import ConfigError
 from robust_cluster.runs.spec import UNDEFENDED
 
@@ -21,21 +21,16 @@ SUMMARY = "Certify a trained model: L2 radii in which no attack changes a smooth
 class CertifyOptions(StageOptions):
     """What `rc certify` takes beside the options of the chain; what is not given is the profile's."""
 
-    sigma: Annotated[
-        float | None, option("--sigma", help="Noise: share of the value range; latent: embedding units. [0.25]")
-    ] = None
-    samples: Annotated[int | None, option("--samples", help="Draws that bound a label's share. [10000]")] = None
-    n0: Annotated[int | None, option("--n0", help="Draws before these that choose the label. [100]")] = None
-    alpha: Annotated[float | None, option("--alpha", help="Chance that a point's certificate is wrong. [0.001]")] = None
-    space: Annotated[Literal["input", "latent"] | None, option("--space", help="Where noise is added. [input]")] = None
-    rows: Annotated[int | None, option("--rows", help="Most points, evenly spaced. [1000]")] = None
+    sigma: Annotated[float | None, option(help="Noise: share of the value range; latent: embedding units. [0.25]")] = (
+        None
+    )
+    samples: Annotated[int | None, option(help="Draws that bound a label's share. [10000]")] = None
+    n0: Annotated[int | None, option(help="Draws before these that choose the label. [100]")] = None
+    alpha: Annotated[float | None, option(help="Chance that a point's certificate is wrong. [0.001]")] = None
+    space: Annotated[Space | None, option(help="Where noise is added. [input]")] = None
+    rows: Annotated[int | None, option(help="Most points, evenly spaced. [1000]")] = None
     defense: Annotated[
-        str,
-        option(
-            "--defense",
-            help="Certify the model after this defense; none: undefended.",
-            autocompletion=offer("defenses"),
-        ),
+        str, option(help="Certify the model after this defense; none: undefended.", offers="defenses")
     ] = UNDEFENDED
 
     def settings(self) -> dict[str, Any]:
@@ -48,11 +43,10 @@ def certify(ctx: typer.Context, options: CertifyOptions) -> None:
     """Plan and run, or show what there is. Raises: ConfigError for options that have nothing to say here."""
     from robust_cluster.cli.session import run_stage  # late: help needs none of it
 
-    for name in ("attack", "mode") if options.defense == UNDEFENDED else ():
-        if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE"):
-            raise ConfigError(
-                f"--{name} is of a defended model, and no defense was given", hint="--defense mutual_info"
-            )
+    if options.defense == UNDEFENDED and (given := {"attack", "mode"} & on_command_line(ctx)):
+        raise ConfigError(
+            f"--{min(given)} is of a defended model, and no defense was given", hint="--defense mutual_info"
+        )
     run_stage("certify", ctx, options)
 
 

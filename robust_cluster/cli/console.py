@@ -24,11 +24,13 @@ PLAIN_SECONDS = 5.0  # least time between two plain progress lines
 PLAIN_WIDTH = 200  # columns of a result that is piped
 LEAST_WRAPPED = 24  # columns that a wrapped column must have
 HEADLINES = {  # metric -> what it is multiplied by when shown
-    **dict.fromkeys(
-        ("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*", "flip", "noise_flip"), 100
-    ),
+    **dict.fromkeys(("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*"), 100),
+    "flip": 100,
+    "noise_flip": 100,
     "D": 1,
-    **dict.fromkeys(("certified_share", "abstained", "ACC_certified"), 100),
+    "certified_share": 100,
+    "abstained": 100,
+    "ACC_certified": 100,
     "median_radius": 1,
 }
 
@@ -151,7 +153,7 @@ def download_progress(*, quiet: bool = False) -> "Progress | None":
         return None
     console = stderr()
     if console.is_terminal:
-        return _DownloadBar(console)
+        return _download_bar(console)
     last: dict[str, float] = {}
 
     def line(name: str, done: int, total: int | None) -> None:
@@ -163,31 +165,26 @@ def download_progress(*, quiet: bool = False) -> "Progress | None":
     return line
 
 
-class _DownloadBar:
+def _download_bar(console: "Console") -> "Progress":
     """Bytes, speed and time left of one file after another."""
+    from rich import progress
 
-    def __init__(self, console: "Console") -> None:
-        self.console = console
-        self.bar: Any = None
-        self.task: Any = None
-        self.name = ""
+    shown = (progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn())
+    left = progress.TimeRemainingColumn()
+    bar = progress.Progress(progress.TextColumn("{task.description}"), *shown, left, console=console)
+    tasks: dict[str, progress.TaskID] = {}
+    atexit.register(bar.stop)  # a failed download leaves no bar behind
 
-    def __call__(self, name: str, done: int, total: int | None) -> None:
-        from rich import progress
-
-        if name != self.name:
-            columns = (progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn())
-            left = progress.TimeRemainingColumn()
-            self.bar = progress.Progress(
-                progress.TextColumn("{task.description}"), *columns, left, console=self.console
-            )
-            self.name, self.task = name, self.bar.add_task(name, total=total)
-            self.bar.start()
-            atexit.register(self.bar.stop)  # a failed download leaves no bar behind
-        self.bar.update(self.task, completed=done, total=total)
+    def show(name: str, done: int, total: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=total)
+            bar.start()
+        bar.update(tasks[name], completed=done, total=total)
         if done == total:
-            self.bar.stop()
-            self.name = ""
+            bar.stop()
+            bar.remove_task(tasks.pop(name))
+
+    return show
 
 
 def progress(console: "Console") -> Lines | Bar:
@@ -231,7 +228,10 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     widest = max(widths, key=lambda name: widths[name])
     least = sum(widths.values()) + 2 * len(columns) - max(widths[widest] - LEAST_WRAPPED, 0)
     if stdout().is_terminal and stdout().width < least:
-        show_blocks(rows, columns)
+        name, *others = columns
+        for row in rows:  # two lines: the first column, which names it, and below it the others
+            known = "  ".join(f"{column}: {row[column]}" for column in others if row.get(column))
+            stdout().print(f"{row.get(name, '')}\n  {known}", soft_wrap=True)
         return
     heads = (Column(name, no_wrap=name != widest, overflow="fold") for name in columns)
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
@@ -240,17 +240,11 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     stdout(least).print(table)
 
 
-def show_blocks(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    """Print each row as two lines: the first column, which names it, and below it the others."""
-    name, *others = columns
-    for row in rows:
-        known = "  ".join(f"{column}: {row[column]}" for column in others if row.get(column))
-        stdout().print(f"{row.get(name, '')}\n  {known}", soft_wrap=True)
-
-
 def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
     """Column -> text of one record: what it is, the swept `settings`, headline metrics (rates in percent), flags."""
-    spec = record["spec"]
+    from robust_cluster.report.answers import settings_held  # late: help needs none of it
+
+    spec, held = record["spec"], settings_held(record["spec"]) if settings else {}
     metrics = record.get("metrics") or {}
     loss = {} if metrics else {"loss": _number((record.get("training") or {}).get("loss"), 1)}
     return {
@@ -260,7 +254,7 @@ def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
         "d": str(spec["latent_dim"]),
         "seed": str(spec["seed"]),
         "attacker": "" if spec.get("attack_seed") is None else str(spec["attack_seed"]),
-        **{key: str(setting(spec, key)) for key in settings},
+        **{key: str(held.get(key)) for key in settings},
         **{name: _number(metrics[name], scale) for name, scale in HEADLINES.items() if name in metrics},
         **loss,
         "flags": ", ".join(record.get("flags", ())),
@@ -277,16 +271,9 @@ def counted(findings: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{counts[status]} {status}{named.get(status, '')}" for status in order if counts[status])
 
 
-def setting(spec: Mapping[str, Any] | None, key: str) -> Any:
-    """The value of a dotted setting in a run, or in the nearest run before it that has one, else None."""
-    while spec is not None:
-        found: Any = spec["settings"]
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        if found is not None:
-            return found
-        spec = spec.get("parent")
-    return None
+def plain(value: str | float | None) -> str:
+    """A word as it is, a number in four digits, nothing for None."""
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _number(value: float | None, scale: float) -> str:

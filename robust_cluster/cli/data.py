@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robust_cluster import discover
 from robust_cluster.cli import console
 from robust_cluster.cli.options import (
     DataDir,
@@ -214,7 +215,9 @@ def _values(view: "Tensor | SparseView") -> str:
 
 def fetch(ctx: typer.Context, options: NameOptions) -> None:
     """Download the files of a built-in data set into the cache, unless they are there."""
-    module = _module(options.name, required=True)
+    module = _module(options.name)
+    if module is None:
+        raise UnknownNameError("built-in data set", options.name, discover.names("data"), listing="rc data ls")
     found = module.find(options.folders)
     if found is None and module.COLLECTION is None:
         module.read(options.folders)  # raises the sentence that says how to get it
@@ -285,15 +288,13 @@ def verify(ctx: typer.Context, options: VerifyOptions) -> None:
 
 def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
     """Data set, file and state of every published file and every stored folder that is there."""
-    from robust_cluster import discover
     from robust_cluster.data import cache
 
     seen: set[Path] = set()  # data sets share files
     for known in discover.names("data"):
         module = _module(known)
         if name in (None, known) and module is not None and module.COLLECTION is not None:
-            instead = module.COLLECTION.instead
-            files = {file.name: file for file in (*module.COLLECTION.files, *(instead.files if instead else ()))}
+            files = {file.name: file for file in module.COLLECTION.every_file}
             for path in [path for path in module.find(folders) or () if path not in seen]:
                 seen.add(path)
                 file = files.get(path.name) or files.get(f"{path.name}.gz")
@@ -313,16 +314,15 @@ def _verified(name: str | None, folders: "Folders") -> Iterator[dict[str, str]]:
 
 def _state(file: "SourceFile", path: Path) -> str:
     """Whether a file is as it was published, in words. A .gz that was packed anew must unpack without a fault."""
-    from robust_cluster.data.sources import check, unpacks
+    from robust_cluster.data.sources import fault, unpacks
 
     if path.name != file.name:
         return "ok: unpacked, so its checksum is not comparable"
-    try:
-        check(file, path)
-    except DataError as error:
-        if path.suffix == ".gz" and unpacks(path):
-            return "ok: unpacks without a fault, but is not packed as published: no checksum to compare"
-        return f"WRONG: {error}"
+    wrong = fault(file, path)
+    if wrong and path.suffix == ".gz" and unpacks(path):
+        return "ok: unpacks without a fault, but is not packed as published: no checksum to compare"
+    if wrong:
+        return f"WRONG: {wrong}"
     return "ok: as published" if file.checksum else "ok: no checksum is known"
 
 
@@ -335,15 +335,9 @@ def _check_known(name: str, folders: "Folders") -> None:
         raise UnknownNameError("data set", name, known, listing="rc data ls")
 
 
-def _module(name: str, *, required: bool = False) -> Any:
-    """The module of a built-in data set, None for a user's. Raises: ConfigError where one is required."""
-    from robust_cluster import discover
-
-    if name in discover.names("data"):
-        return discover.load("data", name)
-    if required:
-        raise UnknownNameError("built-in data set", name, discover.names("data"), listing="rc data ls")
-    return None
+def _module(name: str) -> Any:
+    """The module of a built-in data set, None for a user's."""
+    return discover.load("data", name) if name in discover.names("data") else None
 
 
 VERBS = (

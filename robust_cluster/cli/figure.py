@@ -1,7 +1,7 @@
 """`rc figure`: a paper's figure from our runs, or a figure of one finished attack or certificate. It runs nothing."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
     from robust_cluster.data.base import Dataset
     from robust_cluster.measure.images import Sheet
-    from robust_cluster.measure.portraits import Portrait, Strip
+    from robust_cluster.measure.portraits import Portrait
     from robust_cluster.report.paper_figures import Point
     from robust_cluster.report.spec import CellRequest, TableSpec
 
+Format = Literal["csv", "json"]
 Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
 COLUMNS = 10  # columns of images of one attack
@@ -80,9 +81,7 @@ class FigureOptions:
     profile: Annotated[Profile, option("--profile", help="Whose runs: smoke, short, cpu or paper.")] = "paper"
     records: Annotated[Path | None, option("--from", help="Draw the records in this folder.")] = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
-    format: Annotated[
-        Literal["csv", "json"] | None, option("--format", help="Also write what is drawn, beside the picture.")
-    ] = None
+    format: Annotated[Format | None, option("--format", help="Also write what is drawn, beside the picture.")] = None
     count: Annotated[
         int | None, option("--count", callback=few, help="Columns of images; 10, or as many as the paper's figure has.")
     ] = None
@@ -116,7 +115,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
 
 def draw_run(run: Path, options: FigureOptions) -> None:
     """Draw images or the curve of one attack or reattack, or one certificate's figure."""
-    from robust_cluster.report import canvas, radius_curve, run_figures
+    from robust_cluster.report import canvas, run_figures
 
     output = options.output or run / f"{options.name}.png"
     canvas.check_suffix(output)
@@ -130,13 +129,8 @@ def draw_run(run: Path, options: FigureOptions) -> None:
         elif options.name == "certificate":
             figure = run_figures.certificate(record)
         else:
-            figure = radius_curve.draw(record) if has_radii else run_figures.curve(record)
-    canvas.save(figure, output)
-    typer.echo(output)
-    if options.format:
-        beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, radius_curve.write(record, options.format))
-        typer.echo(beside)
+            figure = run_figures.radii(record) if has_radii else run_figures.curve(record)
+    save(figure, output, options, lambda form: run_figures.write_radii(record, form))
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
@@ -174,31 +168,37 @@ def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
             figure = paper_figures.draw(spec, options.profile, points, "; ".join(notes))
         else:
             figure, points = pictured(spec, answers, note, options)
+    save(figure, output, options, lambda form: paper_figures.write(spec, points, grid.caption, form))
+    if missing:
+        raise missing_runs(spec, missing, asked, options)
+
+
+def save(figure: "Figure", output: Path, options: FigureOptions, text: Callable[[Format], str]) -> None:
+    """Write the figure, and with --format beside it what is drawn; print where they are."""
+    from robust_cluster.report import canvas
+
     canvas.save(figure, output)
     typer.echo(output)
     if options.format:
         beside = output.with_suffix(f".{options.format}")
-        console.write_text(beside, paper_figures.write(spec, points, grid.caption, options.format))
+        console.write_text(beside, text(options.format))
         typer.echo(beside)
-    if missing:
-        raise missing_runs(spec, missing, asked, options)
 
 
 def missing_runs(
     spec: "TableSpec", missing: "Sequence[CellRequest]", asked: "Sequence[CellRequest]", options: FigureOptions
 ) -> MissingResultError:
     """The error that names the first of the missing runs, and the command that makes them."""
-    plain = ("method", "data")
-    named = [
-        ", ".join(
-            [label if axis in plain else f"{spec.symbol(axis)} = {label}" for axis, label in request.place.items()]
-            + [f"seed {request.seed}"]
-        )
-        for request in missing[:NAMED]
-    ]
+
+    def name(request: "CellRequest") -> str:
+        place = request.place.items()
+        axes = [label if axis in ("method", "data") else f"{spec.symbol(axis)} = {label}" for axis, label in place]
+        return ", ".join([*axes, f"seed {request.seed}"])
+
+    named = "; ".join(map(name, missing[:NAMED]))
     more = f"; and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
     return MissingResultError(
-        f"{len(missing)} of {len(asked)} runs of {spec.name} are missing: {'; '.join(named)}{more}",
+        f"{len(missing)} of {len(asked)} runs of {spec.name} are missing: {named}{more}",
         hint=f"rc table {spec.name} --profile {options.profile} makes them",
     )
 
@@ -253,16 +253,15 @@ def pictured(spec: "TableSpec", answers: Answers, note: str, options: FigureOpti
     if drawing.kind == "scatter":
         clouds = {title: portraits.cloud(one, drawing.space, drawing.last) for title, one in each.items()}
         return paper_figures.draw_clouds(spec, clouds, note), paper_figures.cloud_points(clouds)
-    sheets: dict[str, list[Strip]] = {}
     if drawing.kind == "top":
         sheets = {title: portraits.surest(one, count) for title, one in each.items()}
-    for panel, curves in shown.items() if drawing.kind != "top" else ():
-        models, title = list(curves.items()), panel.removesuffix(", ")
-        sheets[title] = (
-            portraits.outputs(models)
-            if drawing.kind == "outputs"
-            else portraits.neighbors(models, drawing.space, drawing.query, count)
-        )
+    else:
+        panels = {panel.removesuffix(", "): list(curves.items()) for panel, curves in shown.items()}
+        if drawing.kind == "outputs":
+            sheets = {title: portraits.outputs(models) for title, models in panels.items()}
+        else:
+            space, query = drawing.space, drawing.query
+            sheets = {title: portraits.neighbors(models, space, query, count) for title, models in panels.items()}
     return paper_figures.draw_strips(spec, sheets, note), paper_figures.strip_points(sheets)
 
 

@@ -11,8 +11,9 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import DataDir, Json, Profile, Verb, data_folders, option
-from robust_cluster.discover import PACKAGE, Kind, modules
+from robust_cluster.discover import Kind, modules
 from robust_cluster.errors import ConfigError
+from robust_cluster.stages.declared import path_of
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
 LEGEND = "–: as in profile paper. A setting is given as --set SETTING=VALUE."
@@ -33,7 +34,7 @@ class LsOptions:
     name: Annotated[
         str | None, typer.Argument(help="A model, attack or defense: list its settings.", show_default=False)
     ] = None
-    runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
+    runs_dir: Annotated[Path, option(help="Where runs are kept.")] = Path("runs")
     data_dir: DataDir = None
     json: Json = False
 
@@ -68,17 +69,11 @@ def show_settings(kind: Listed | None, name: str, *, as_json: bool) -> None:
     if as_json:
         console.show_json(found)
         return
-    columns = [usual, *(one for one in reversed(others) if not all(same(row, one, usual) for row in found))]
-    shown = [
-        {
-            "setting": row["setting"],
-            "allowed": row["allowed"],
-            **{f"profile {one}": "" if same(row, one, usual) else typed(row[one]) for one in columns},
-            "what": row["what"],
-        }
-        for row in found
-    ]
-    console.show_rows(shown)
+    for row in found:
+        for one in (*others, usual):
+            row[f"profile {one}"] = "" if same(row, one, usual) else typed(row[one])
+    columns = ("setting", "allowed", f"profile {usual}", *(f"profile {one}" for one in reversed(others)), "what")
+    console.show_rows([{column: row[column] for column in columns} for row in found])
     console.stdout().print(f"\n{LEGEND}")
 
 
@@ -90,8 +85,7 @@ def same(row: Mapping[str, Any], profile: str, usual: str) -> bool:
 def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
     """Column -> text of every name of one kind."""
     if kind == "runs":
-        yield from finished_runs(options.runs_dir) if options.kind else ()
-        yield from unfinished_runs(options.runs_dir) if options.kind else ()
+        yield from (*finished_runs(options.runs_dir), *unfinished_runs(options.runs_dir)) if options.kind else ()
     elif kind == "tables" or kind == "figures":
         from robust_cluster.report.spec import figure_names, load_spec, table_names
 
@@ -109,8 +103,7 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
 def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
     """Name and first docstring line of every method of a kind; the files are parsed, not imported."""
     for name, module in sorted(modules(kind).items()):
-        path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        docstring = ast.get_docstring(ast.parse(path_of(module).read_text(encoding="utf-8"))) or ""
         yield name, docstring.partition("\n")[0]
 
 

@@ -3,9 +3,11 @@
 import inspect
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -15,11 +17,13 @@ from robust_cluster.data.formats import PICKLES, SUFFIXES
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
+from robust_cluster.stages.settings import flat
 
 if TYPE_CHECKING:
     from robust_cluster.data.base import Folders
 
 CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] table of --config
+FRACTION = re.compile(r"\d+/0*[1-9]\d*")  # a radius as papers write it
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 SEPARATORS = ("/", os.sep)
 OF_RUN = ("images", "curve", "certificate")  # figures of one run, beside those of tables/
@@ -30,27 +34,20 @@ Mode = Literal["frozen", "alternating", "control"]
 Profile = Literal["smoke", "short", "cpu", "paper"]
 
 
-def offer(kind: Kind) -> Callable[[str], list[str]]:
-    """A shell completion of the method names of one kind."""
+def offer(kind: Kind | Literal["tables", "figures"]) -> Callable[[str], list[str]]:
+    """A shell completion of the names of one kind."""
 
-    def offered(incomplete: str) -> list[str]:
-        return [name for name in names(kind) if name.startswith(incomplete)]
+    def known() -> Iterable[str]:
+        from robust_cluster.report import spec  # late: help needs none of it
 
-    return offered
+        if kind == "tables":
+            return spec.table_names()
+        return (*spec.figure_names(), *OF_RUN) if kind == "figures" else names(kind)
 
-
-def offer_tables(incomplete: str) -> list[str]:
-    """Shell completion of the names of the tables."""
-    from robust_cluster.report.spec import table_names
-
-    return [name for name in table_names() if name.startswith(incomplete)]
+    return lambda incomplete: [name for name in known() if name.startswith(incomplete)]
 
 
-def offer_figures(incomplete: str) -> list[str]:
-    """Shell completion of the names of the figures."""
-    from robust_cluster.report.spec import figure_names
-
-    return [name for name in (*figure_names(), *OF_RUN) if name.startswith(incomplete)]
+offer_tables, offer_figures = offer("tables"), offer("figures")
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -69,7 +66,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     settings = content.pop("set", {})
     if not isinstance(settings, Mapping):
         raise ConfigError(f'[set] in {path} must be a table like "model.neighbors" = 3, got {settings!r}')
-    ctx.meta[CONFIG_SET] = dict(_dotted(settings))
+    ctx.meta[CONFIG_SET] = flat(settings)
     for key, value in content.items():
         if isinstance(value, Mapping):
             raise ConfigError(f"[{key}] in {path} is no option; settings belong under [set.{key}]")
@@ -89,14 +86,6 @@ def _fields_by_flag(ctx: typer.Context) -> dict[str, str]:
     return {flag: name for flag, name in flags.items() if name not in ("set", "config", "help")}
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _asoption(value: Any) -> Any:
     """TOML lists of numbers are written with commas on the command line: seed = [0, 1] is `--seed 0,1`."""
     if isinstance(value, list) and not any(isinstance(item, str) for item in value):
@@ -111,23 +100,21 @@ def positive(parameter: typer.CallbackParam, number: int | None) -> int | None:
     return number
 
 
-def option(*flags: str, help: str, **more: Any) -> Any:
-    """A flag of a verb; `more` goes to typer.Option."""
-    return typer.Option(*flags, help=help, show_envvar=False, **more)
+def option(*flags: str, help: str, offers: Kind | None = None, **more: Any) -> Any:
+    """A flag of a verb, by default --NAME of its field; the shell completes what it `offers`, `more` is typer's."""
+    complete = offer(offers) if offers else None
+    return typer.Option(*flags, help=help, show_envvar=False, autocompletion=complete, **more)
 
 
-DataDir = Annotated[Path | None, option("--data-dir", help="Where data files are.")]
-Limit = Annotated[int | None, option("--limit", callback=positive, help="Class-balanced subset.")]
+DataDir = Annotated[Path | None, option(help="Where data files are.")]
+Limit = Annotated[int | None, option(callback=positive, help="Class-balanced subset.")]
 Flatten = Annotated[bool, option("--flatten", help="Images become vectors.")]
-Normalized = Annotated[Normalize, option("--normalize", help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
-Size = Annotated[int | None, option("--size", callback=positive, help="Pixels a side of images.")]
-Subset = Annotated[str | None, option("--subset", metavar="CLASS,...", help="Only these classes.")]
-LabelColumn = Annotated[
-    str | None, option("--label-column", metavar="NAME", help="Of a table of yours; y, label, class or target.")
-]
-TextColumn = Annotated[
-    str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
-]
+Normalized = Annotated[Normalize, option(help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
+Size = Annotated[int | None, option(callback=positive, help="Pixels a side of images.")]
+Subset = Annotated[str | None, option(metavar="CLASS,...", help="Only these classes.")]
+LabelColumn = Annotated[str | None, option(metavar="NAME", help="Of a table of yours; y, label, class or target.")]
+TextColumn = Annotated[str | None, option(metavar="NAME", help="Texts of a table or corpus of yours; text.")]
+Threads = Annotated[int | None, option(callback=positive, help="CPU threads.")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
 Json = Annotated[bool, option("--json", help="Print a JSON document.")]
@@ -155,19 +142,15 @@ def data_folders(data_dir: Path | None, *, quiet: bool = False) -> "Folders":
 class RunOptions:
     """What every verb that runs something takes."""
 
-    profile: Annotated[Profile, option("--profile", help="Schedules and sizes: smoke, short, cpu or paper.")] = "paper"
+    profile: Annotated[Profile, option(help="Schedules and sizes: smoke, short, cpu or paper.")] = "paper"
     set: Annotated[
-        list[str] | None,
-        option("--set", metavar="KEY=VALUE", help="One setting, e.g. model.neighbors=3. Repeatable."),
+        list[str] | None, option(metavar="KEY=VALUE", help="One setting, e.g. model.neighbors=3. Repeatable.")
     ] = None
-    config: Annotated[
-        Path | None,
-        option("--config", help="TOML file of options.", is_eager=True, callback=read_config),
-    ] = None
+    config: Annotated[Path | None, option(help="TOML file of options.", is_eager=True, callback=read_config)] = None
     exact: Annotated[bool, option("--exact", help="Full float32 products everywhere.")] = False
-    device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
-    threads: Annotated[int | None, option("--threads", callback=positive, help="CPU threads.")] = None
-    runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
+    device: Annotated[Device, option(help="Where to compute.")] = "auto"
+    threads: Threads = None
+    runs_dir: Annotated[Path, option(help="Where runs are kept.")] = Path("runs")
     data_dir: DataDir = None
     curve: Annotated[bool, option("--curve", help="Log ACC, NMI and, clustering, ADEC's gradient cosines.")] = False
     no_run: Annotated[bool, option("--no-run", help="Only show results that exist.")] = False
@@ -180,57 +163,40 @@ class RunOptions:
 class StageOptions(RunOptions):
     """What the verbs of the chain take; a verb has those of `EXTRAS` that it does not hide."""
 
-    model: Annotated[str, option("--model", "-m", help="rc ls models", autocompletion=offer("models"))]
+    model: Annotated[str, option("--model", "-m", help="rc ls models", offers="models")]
     data: Annotated[
-        str,
-        option(
-            "--data",
-            help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.",
-            autocompletion=offer("data"),
-        ),
+        str, option(help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.", offers="data")
     ]
-    dim: Annotated[int, option("--dim", callback=positive, help="Latent dimensions.")] = 64
-    seed: Annotated[str, option("--seed", metavar="N[,N...]", help="A run per seed.")] = "0"
+    dim: Annotated[int, option(callback=positive, help="Latent dimensions.")] = 64
+    seed: Annotated[str, option(metavar="N[,N...]", help="A run per seed.")] = "0"
     limit: Limit = None
     flatten: Flatten = False
     normalize: Normalized = "alrdc"
     size: Size = None
     subset: Subset = None
-    clusters: Annotated[int | None, option("--clusters", help="Number of clusters; needed without labels.")] = None
+    clusters: Annotated[int | None, option(help="Number of clusters; needed without labels.")] = None
     split: Annotated[
         str | None,
         option(
-            "--split",
             metavar="halves|none|N/M",
             help="Train on one half, attack the other, as is for several views; or on the first N and last M.",
         ),
     ] = None
     label_column: LabelColumn = None
     text_column: TextColumn = None
-    attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
-    attack_seeds: Annotated[
-        str | None,
-        option("--attack-seeds", metavar="N[,N...]", help="An attacker per seed."),
-    ] = None
-    defense: Annotated[str, option("--defense", help="rc ls defenses", autocompletion=offer("defenses"))] = (
-        "mutual_info"
-    )
+    attack: Annotated[str, option(help="rc ls attacks", offers="attacks")] = "latent_net"
+    attack_seeds: Annotated[str | None, option(metavar="N[,N...]", help="An attacker per seed.")] = None
+    defense: Annotated[str, option(help="rc ls defenses", offers="defenses")] = "mutual_info"
     eps: Annotated[
-        str | None, option("--eps", metavar="E[,E...]", help="Radius in pixels, or of the embedding; several: a curve.")
+        str | None, option(metavar="E[,E...]", help="Radius in pixels, or of the embedding; several: a curve.")
     ] = None
-    norm: Annotated[Norm | None, option("--norm", help="The ball of --eps.")] = None
-    space: Annotated[Space | None, option("--space", help="What a standard attack moves.")] = None
-    rows: Annotated[int | None, option("--rows", callback=positive, help="Samples it attacks.")] = None
-    source: Annotated[str | None, option("--source", metavar="RUN", help="Attack run to transfer from.")] = None
-    against: Annotated[
-        str | None,
-        option("--against", help="Attack that the defense meets, if another.", autocompletion=offer("attacks")),
-    ] = None
-    mode: Annotated[Mode | None, option("--mode", help="The defense's mode: --set defense.mode=...")] = None
-    sweep: Annotated[
-        list[str] | None,
-        option("--sweep", metavar="KEY=A,B,...", help="A run per value. Repeatable."),
-    ] = None
+    norm: Annotated[Norm | None, option(help="The ball of --eps.")] = None
+    space: Annotated[Space | None, option(help="What a standard attack moves.")] = None
+    rows: Annotated[int | None, option(callback=positive, help="Samples it attacks.")] = None
+    source: Annotated[str | None, option(metavar="RUN", help="Attack run to transfer from.")] = None
+    against: Annotated[str | None, option(help="Attack that the defense meets, if another.", offers="attacks")] = None
+    mode: Annotated[Mode | None, option(help="The defense's mode: --set defense.mode=...")] = None
+    sweep: Annotated[list[str] | None, option(metavar="KEY=A,B,...", help="A run per value. Repeatable.")] = None
     force: Annotated[bool, option("--force", help="Run this stage again.")] = False
     json: Annotated[bool, option("--json", help="Print the record as JSON.")] = False
 
@@ -258,10 +224,8 @@ class StageOptions(RunOptions):
             "attack.source": self.source and Path(self.source).name.rpartition("-")[2],
         }
         if self.eps is not None:
-            radii = numbers(self.eps, "--eps")
-            found["attack.eps"] = max(radii)
-            if len(radii) > 1:
-                found["attack.curve"] = sorted(radii)
+            radii = sorted(numbers(self.eps, "--eps"))
+            found |= {"attack.eps": radii[-1], "attack.curve": radii if len(radii) > 1 else None}
         return {key: given for key, given in found.items() if given is not None}
 
     @property
@@ -274,18 +238,9 @@ class StageOptions(RunOptions):
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + _data_name(self.path) if self.path else self.data
-        return DataRef(
-            name,
-            self.limit,
-            self.flatten,
-            self.normalize,
-            self.clusters,
-            self.split,
-            self.size,
-            classes(self.subset),
-            self.label_column,
-            self.text_column,
-        )
+        alike = ("limit", "flatten", "normalize", "split", "size", "label_column", "text_column")
+        chosen = {field: getattr(self, field) for field in alike}
+        return DataRef(name, n_clusters=self.clusters, subset=classes(self.subset), **chosen)
 
 
 def classes(text: str | None) -> str | None:
@@ -329,15 +284,12 @@ def add(app: typer.Typer, verb: Verb) -> None:
     hints = get_type_hints(verb.options, include_extras=True)
     shown = [f for f in fields(verb.options) if f.name not in verb.hidden]
     shown.sort(key=lambda f: f.name not in verb.options.__annotations__)
-    parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)] + [
-        inspect.Parameter(
-            f.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if f.default is MISSING else f.default,
-            annotation=hints[f.name],
-        )
-        for f in shown
-    ]
+
+    def parameter(name: str, hint: Any, default: Any = MISSING) -> inspect.Parameter:
+        required = inspect.Parameter.empty if default is MISSING else default
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=required, annotation=hint)
+
+    parameters = [parameter("ctx", typer.Context), *(parameter(f.name, hints[f.name], f.default) for f in shown)]
 
     def command(ctx: typer.Context, **values: Any) -> None:
         ctx.meta[DEBUG] = values.get("debug", False)
@@ -353,28 +305,52 @@ def add(app: typer.Typer, verb: Verb) -> None:
     )(command)
 
 
+def on_command_line(ctx: typer.Context) -> set[str | None]:
+    """The names of the options that were typed, and not read from the environment or a file."""
+    options = [parameter.name or "" for parameter in ctx.command.params]
+    return {name for name in options if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")}
+
+
 def refuse(ctx: typer.Context, names: Sequence[str], reason: str) -> None:
     """Refuse options that were typed and have nothing to say here, e.g. --seed beside --from. Raises: ConfigError."""
     flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
-    if typed := [name for name in names if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]:
-        raise ConfigError(f"{reason}: it takes no {flags[typed[0]]}")
+    typed = on_command_line(ctx)
+    for name in names:
+        if name in typed:
+            raise ConfigError(f"{reason}: it takes no {flags[name]}")
 
 
 def integers(text: str, flag: str) -> list[int]:
     """[0, 1, 2] of "0,1,2". Raises: ConfigError for anything but distinct whole numbers >= 0."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+    return [int(number) for number in _distinct(text, flag, int, "whole numbers", "0,1,2")]
+
+
+def numbers(text: str, flag: str) -> list[float]:
+    """[0, 0.1] of "0,0.1", [8 / 255] of "8/255". Raises: ConfigError for anything but distinct finite numbers >= 0."""
+    return _distinct(text, flag, lambda part: float(Fraction(part.strip())), "numbers", "0,0.1")
+
+
+def _distinct(text: str, flag: str, kind: Callable[[str], Any], what: str, example: str) -> list[Any]:
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except (ValueError, ArithmeticError):
+        found = []
+    if not found or not all(0 <= number < math.inf for number in found) or len(set(found)) < len(found):
         raise ConfigError(
-            f"{flag} takes distinct whole numbers >= 0 with commas between, got {text!r}", hint=f"{flag} 0,1,2"
+            f"{flag} takes distinct {what} >= 0 with commas between, got {text!r}", hint=f"{flag} {example}"
         )
-    return [int(part) for part in parts]
+    return found
 
 
 def value(text: str) -> Any:
     """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
 
+    8 / 255 of "8/255".
+
     Raises: ConfigError for text that is neither.
     """
+    if FRACTION.fullmatch(text):
+        return float(Fraction(text))
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
@@ -403,25 +379,12 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
     return {**ctx.meta.get(CONFIG_SET, {}), **({"defense.mode": mode} if mode else {}), **given}
 
 
-def numbers(text: str, flag: str) -> list[float]:
-    """[0, 0.1] of "0,0.1". Raises: ConfigError for anything but distinct finite numbers >= 0."""
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 <= number < math.inf for number in found) or len(set(found)) < len(found):
-        raise ConfigError(f"{flag} takes distinct numbers >= 0 with commas between, got {text!r}", hint=f"{flag} 0,0.1")
-    return found
-
-
 def sweeps(texts: Iterable[str]) -> dict[str, list[Any]]:
     """Dotted setting -> its values, of `--sweep attack.gamma=20,40`. Raises: ConfigError."""
     found: dict[str, list[Any]] = {}
     for key, right in (_pair(text, "--sweep") for text in texts):
         if key in found:
             raise ConfigError(f"--sweep gives {key} twice", hint=f"--sweep {key}=A,B with all values")
-        values = (
-            value(f"[{right}]") if "[" in right or '"' in right else [value(part.strip()) for part in right.split(",")]
-        )
-        found[key] = values
+        is_toml = "[" in right or '"' in right
+        found[key] = value(f"[{right}]") if is_toml else [value(part.strip()) for part in right.split(",")]
     return found

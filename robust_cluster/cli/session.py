@@ -12,7 +12,15 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, StageOptions, data_folders, integers, overrides, sweeps
+from robust_cluster.cli.options import (
+    RunOptions,
+    StageOptions,
+    data_folders,
+    integers,
+    on_command_line,
+    overrides,
+    sweeps,
+)
 from robust_cluster.errors import ConfigError, MissingResultError, StoreError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
@@ -40,9 +48,6 @@ class Session:
     curve: bool = False
     failures: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.curve = self.curve or self.options.curve
 
     @cached_property
     def err(self) -> "Console":
@@ -96,6 +101,16 @@ class Session:
             for key, spec in specs.items()
         ]
 
+    def carry_out(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
+        """Show the plans, and return the records of the asked runs: made now, with --no-run those that there are.
+
+        With --dry-run none. Raises: as `run` does.
+        """
+        self.show_plan(plans)
+        if self.options.dry_run:
+            return []
+        return self.done(plan.asked for plan in plans) if self.options.no_run else self.run(plans, dataset)
+
     def run(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
         """The records of the asked runs; what is missing is run, and a plan that needs a failed run is passed over.
 
@@ -133,14 +148,9 @@ class Session:
                 self.failures.append(f"{spec.directory}: {console.sentence(error)[0]}")
         return records
 
-    def existing(self, plans: "Iterable[Plan]") -> list[Record]:
-        """The records of the asked runs that are done."""
-        return [record for plan in plans if (record := self.store.record(plan.asked)) is not None]
-
-    def lineage(self, plans: "Iterable[Plan]") -> list[Record]:
-        """The records of the asked runs and of all before them that are done."""
-        specs = {spec.key: spec for plan in plans for spec in plan.runs}
-        return [record for spec in specs.values() if (record := self.store.record(spec)) is not None]
+    def done(self, specs: Iterable[RunSpec]) -> list[Record]:
+        """The records of those of the runs that are done."""
+        return [record for spec in specs if (record := self.store.record(spec)) is not None]
 
     def end(self) -> None:
         """List what failed, each sentence once. Raises: typer.Exit(1) when anything did."""
@@ -155,15 +165,14 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     options.check_names()
     fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
     requests = stage_requests(stage, options, fixed, swept)
-    session = Session(options, {**fixed, **swept}, force=options.force)
+    session = Session(options, {**fixed, **swept}, force=options.force, curve=options.curve)
     dataset = session.load(options.ref, options.path)
     plans = [session.plan(request, dataset) for request in requests]
-    session.show_plan(plans)
+    records = session.carry_out(plans, dataset)
     if options.dry_run:
         if options.json:
             console.show_json(session.planned(plans))
         return
-    records = session.existing(plans) if options.no_run else session.run(plans, dataset)
     show_records(records, options, single=len(plans) == 1)
     if options.no_run and len(records) < len(plans):
         missing = next(plan.asked for plan in plans if session.store.record(plan.asked) is None)
@@ -292,12 +301,10 @@ def next_command(ctx: typer.Context, plan: "Plan") -> str:
         return "rc ls attacks" if plan.request.stage == "cluster" else "rc ls runs"
     words = ["rc", following]
     taken = {p.name for p in ctx.find_root().command.commands[following].params}  # type: ignore[attr-defined]
+    repeated = (on_command_line(ctx) & taken) - NOT_REPEATED
     for parameter in ctx.command.params:
-        name = parameter.name or ""
-        source = ctx.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE" or name not in taken or name in NOT_REPEATED:
-            continue
-        words += _typed(parameter.opts[0], ctx.params[name])
+        if parameter.name in repeated:
+            words += _typed(parameter.opts[0], ctx.params[parameter.name])
     return shlex.join(words)
 
 

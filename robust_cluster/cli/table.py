@@ -26,6 +26,7 @@ rc table table1 --profile cpu --intervals --from tables/results
 rc table claims --profile cpu --from tables/results
 """
 CLAIMS = "claims"
+Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 RUN_ONLY = ("set", "curve", "dry_run", "save_records")  # options that say something of what is run
 
 
@@ -43,15 +44,10 @@ class TableOptions(RunOptions):
     ]
     records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
     save_records: Annotated[
-        Path | None,
-        option(
-            "--save-records", help="Also put the records, and those of the runs before them, into PROFILE.json here."
-        ),
+        Path | None, option(help="Also put the records, and those of the runs before them, into PROFILE.json here.")
     ] = None
-    format: Annotated[
-        Literal["terminal", "markdown", "latex", "csv", "json"], option("--format", help="How to print.")
-    ] = "terminal"
-    seed: Annotated[str | None, option("--seed", metavar="N[,N...]", help="Run only these seeds of the table.")] = None
+    format: Annotated[Format, option(help="How to print.")] = "terminal"
+    seed: Annotated[str | None, option(metavar="N[,N...]", help="Run only these seeds of the table.")] = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
     intervals: Annotated[bool, option("--intervals", help="95 % intervals over seeds and samples.")] = False
     json: Annotated[bool, option("--json", help="The same as --format json.")] = False
@@ -70,7 +66,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
 
     spec = load_spec(options.name)
     given = overrides(ctx, options)
-    session = Session(options, given, curve=options.records is None and needs_curve(spec))
+    session = Session(options, given, curve=options.curve or (options.records is None and needs_curve(spec)))
     keys: set[str] | None = None
     records: Sequence[Record]
     every: list[Plan]
@@ -89,7 +85,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
             every += plans
             records += found
             if kept is not None:
-                save(session.lineage(plans), kept)
+                save(session.done({spec.key: spec for plan in plans for spec in plan.runs}.values()), kept)
         if options.dry_run:
             if options.format == "json":
                 console.show_json(session.planned(every))
@@ -126,17 +122,12 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
         console.show_json(found)
     else:
         shown = ("claim", "compares", "data", "outcome", "effect", "n", "p")
-        console.show_rows([{key: plain(row[key]) for key in shown} for row in found])
+        console.show_rows([{key: console.plain(row[key]) for key in shown} for row in found])
         console.stdout().print(f"\n{LEGEND}")
     if all(row["outcome"] == "not enough runs" for row in found):
         raise MissingResultError(
             f"No claim has enough runs for the profile {options.profile}", hint="rc table NAME makes those of a table"
         )
-
-
-def plain(value: str | float | None) -> str:
-    """A word as it is, a number in four digits, nothing for None."""
-    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 def of_seeds(asked: "Sequence[CellRequest]", seeds: Sequence[int], options: TableOptions) -> "list[CellRequest]":
@@ -188,10 +179,7 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
             plans.append(session.plan(request, dataset))
         except RobustClusterError as error:
             session.failures.append(f"{cell.stage} {cell.model} on {cell.data.label}: {error}")
-    session.show_plan(plans)
-    if options.dry_run:
-        return plans, []
-    return plans, session.existing(plans) if options.no_run else session.run(plans, dataset)
+    return plans, session.carry_out(plans, dataset)
 
 
 def kept_records(options: TableOptions) -> Path | None:
@@ -228,7 +216,7 @@ def show_table(
         typer.echo(shown, nl=not shown.endswith("\n"))
     else:
         console.stdout().print(shown)
-    return all(value.n == 0 for cell in grid.cells.values() for value in cell.values)
+    return not grid.numbers["n"].any()
 
 
 VERB = Verb("table", "Print a table, running what is missing.", EXAMPLES, options=TableOptions, run=run_table)

@@ -1,31 +1,25 @@
 """20 Newsgroups: 18,846 posts as tf-idf vectors of their 2,000 most frequent words, sparse."""  # noqa: N999
 
-import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from robust_cluster.data.archive import members
 from robust_cluster.data.base import Folders, Raw
-from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "20 Newsgroups, 18,846 posts (train, then test), tf-idf of 2,000 words (sparse), 20 classes"
 CITATION = "Lang, NewsWeeder: learning to filter netnews, ICML 1995"
 LICENSE = NO_LICENSE
-COLLECTION = Collection(
-    "20newsgroups",
-    (
-        SourceFile(
-            "20news-bydate.tar.gz",
-            "https://ndownloader.figshare.com/files/5975967",
-            14_000_000,  # as scikit-learn tells it
-            sha256="8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
-        ),
-    ),
-    ("20news_home",),
+ARCHIVE = SourceFile(
+    "20news-bydate.tar.gz",
+    "https://ndownloader.figshare.com/files/5975967",
+    14_000_000,  # as scikit-learn tells it
+    sha256="8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
 )
+COLLECTION = Collection("20newsgroups", (ARCHIVE,), ("20news_home",))
 find = COLLECTION.find
 PARTS = ("20news-bydate-train", "20news-bydate-test")
 
@@ -56,16 +50,8 @@ def body(post: str) -> str:
 
 def _posts(path: Path, part: str) -> list[tuple[str, str]]:
     """Group and text of every post of a part, by group and number. Raises: DataError."""
-    found: list[tuple[str, str, str]] = []
-    try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                folders = member.name.split("/")
-                stream = archive.extractfile(member) if folders[-3:-2] == [part] and member.isfile() else None
-                if stream is not None:
-                    found.append((folders[-2], folders[-1], stream.read().decode("latin-1")))
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise damaged(path, error) from error
+    inside = members(path, lambda name: name.split("/")[-3:-2] == [part])
+    found = sorted((name.split("/")[-2:], content.decode("latin-1")) for name, content in inside)
     if not found:
         raise DataError(f"{path} must hold a folder {part} with a folder for each group")
-    return [(group, text) for group, _, text in sorted(found)]
+    return [(group, text) for (group, _), text in found]

@@ -56,8 +56,11 @@ class DataInfo:
 
     @property
     def unit(self) -> float:
-        """One pixel unit, the whole range of valid values, in the units that a model sees; 1 without a range."""
-        return 1.0 if self.box is None else self.box[1] - self.box[0]
+        """What a radius of 1 is in the units that a model sees: the whole range of valid values, a pixel of images.
+
+        Of data without a known range it is one unit of theirs, as they were before they were scaled.
+        """
+        return self.scale if self.box is None else self.box[1] - self.box[0]
 
 
 @dataclass(frozen=True)

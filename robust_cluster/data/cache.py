@@ -62,9 +62,7 @@ class Entry:
         try:
             return cast(Array, np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{self.folder / name}.npy is missing or damaged: {error}", hint=f"delete the folder {self.folder}"
-            ) from error
+            raise damaged(self.folder, f"{self.folder / name}.npy is missing or damaged: {error}") from error
 
     def verify(self) -> None:
         """Raises DataError when a file's bytes are not those that were written."""
@@ -72,10 +70,13 @@ class Entry:
             path = self.folder / f"{name}.npy"
             found = hash_of(path) if path.is_file() else "no file"
             if found != expected:
-                raise DataError(
-                    f"{path} has changed since it was written: SHA-256 {expected} expected, got {found}",
-                    hint=f"delete the folder {self.folder}",
-                )
+                wrong = f"{path} has changed since it was written: SHA-256 {expected} expected, got {found}"
+                raise damaged(self.folder, wrong)
+
+
+def damaged(folder: Path, wrong: str) -> DataError:
+    """The error for a folder of the cache that something is wrong with."""
+    return DataError(wrong, hint=f"delete the folder {folder}")
 
 
 def prepared(ref: DataRef, folders: Folders, sources: Sequence[Path] | None) -> Entry | None:
@@ -215,9 +216,9 @@ def _entry(folder: Path) -> Entry | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / ABOUT} cannot be read: {error}", hint=f"delete the folder {folder}") from error
+        raise damaged(folder, f"{folder / ABOUT} cannot be read: {error}") from error
     if not isinstance(about, dict):
-        raise DataError(f"{folder / ABOUT} is damaged: it must be a JSON object", hint=f"delete the folder {folder}")
+        raise damaged(folder, f"{folder / ABOUT} is damaged: it must be a JSON object")
     return Entry(folder, about) if about.get("version") == VERSION else None
 
 

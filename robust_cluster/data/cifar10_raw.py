@@ -28,18 +28,9 @@ UNPACKED = Collection(
     ),
     ("cifar10/cifar-10-batches-py", "cifar-10-batches-py"),
 )
-COLLECTION = Collection(
-    "cifar10",
-    (
-        SourceFile(
-            "cifar-10-python.tar.gz",
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            170_498_071,
-            "c58f30108f718f92721af3b95e74349a",
-        ),
-    ),
-    instead=UNPACKED,
-)
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+ARCHIVE = SourceFile("cifar-10-python.tar.gz", URL, 170_498_071, "c58f30108f718f92721af3b95e74349a")
+COLLECTION = Collection("cifar10", (ARCHIVE,), instead=UNPACKED)
 find = COLLECTION.find  # the unpacked files, or the archive alone
 # What a batch needs to rebuild its array of bytes, and nothing else: such a pickle can run no code.
 REBUILD = np.empty(0, np.uint8).__reduce__()[0]

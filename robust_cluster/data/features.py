@@ -37,6 +37,7 @@ SAVE_SECONDS = 5.0  # of work that a killed process loses at most
 READERS = 8  # threads that decode images
 PROVENANCE = "provenance"  # the array of the .npz with the JSON of `Work.provenance`
 UNTRAINED = "none"
+SAVED = "torch.save(model.state_dict(), file)"  # how a file of weights is made
 Report = Callable[[int, int], None]  # rows done, rows in all
 Labels = npt.NDArray[np.generic] | None
 
@@ -363,30 +364,23 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
             f"There is no file of weights {file}", hint="--weights FILE, default or none, or one of torchvision's sets"
         ) from error
     except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{file} is damaged, or holds more than tensors, which can run code and is not read",
-            hint="torch.save(model.state_dict(), file)",
-        ) from error
+        message = f"{file} is damaged, or holds more than tensors, which can run code and is not read"
+        raise DataError(message, hint=SAVED) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{file} is damaged, truncated or no checkpoint of torch: {error}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise DataError(
-            f"{file} must hold a state_dict, parameter -> tensor", hint="torch.save(model.state_dict(), file)"
-        )
+        raise DataError(f"{file} must hold a state_dict, parameter -> tensor", hint=SAVED)
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def _fill(net: nn.Module, name: str, state: dict[str, Tensor]) -> None:
     """Load the parameters; those of the last layer, which is gone, are left over. Raises: DataError."""
     wanted = net.state_dict()
-    wrong = [
-        f"{key} is {tuple(state[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
+    common = [key for key in wanted if key in state]
+    wrong = [f"{key} is {tuple(state[key].shape)}" for key in common if state[key].shape != wanted[key].shape]
     if not wrong:  # only loading tells what is missing: torchvision's transformers rename what older files hold
         missing = net.load_state_dict(state, strict=False).missing_keys
         wrong = [f"{key} is missing" for key in missing if not key.endswith("num_batches_tracked")]

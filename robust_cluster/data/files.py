@@ -3,7 +3,6 @@
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from robust_cluster.data.formats import (
     svmlight,
     tables,
 )
-from robust_cluster.data.sources import AGAIN, damaged
+from robust_cluster.data.sources import AGAIN, whole
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.errors import ConfigError, DataError
 
@@ -82,10 +81,8 @@ def read(path: Path, reading: Reading | None = None) -> Raw:
         return text.read_jsonl(path, reading)
     if suffix in TABLES:
         return tables.read(path, reading)
-    if suffix in SVMLIGHT:
-        x, labels = svmlight.read(path)
-        return raw_of((x,), labels, path)
     readers = {".npz": arrays.read_npz, ".npy": arrays.read_npy, ".mat": matlab.read}
+    readers |= dict.fromkeys(SVMLIGHT, svmlight.read)
     views, labels = readers[suffix](path)
     return raw_of(views, labels, path)
 
@@ -101,10 +98,8 @@ def read_idx(path: Path) -> Array:
     Source: the format notes on the MNIST page: two zero bytes, a type byte, the number of axes, each axis as a
     big-endian uint32, then the values. Raises: DataError when the file cannot be read, is truncated or is no IDX file.
     """
-    try:
+    with whole(path):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, error) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
         raise DataError(f"{path} is not an IDX file: it must begin 00 00 08, got {content[:3].hex(' ') or 'nothing'}")
     start = 4 + 4 * content[3]

@@ -18,16 +18,9 @@ LICENSE = NO_LICENSE
 N_PROTEINS = 77
 SUFFIX = "_N"  # of the proteins' columns
 CLASS = "class"  # c-CS-s and seven others; MouseID, Genotype, Treatment and Behavior are not used
-COLLECTION = Collection(
-    "mice-protein",
-    (
-        SourceFile(
-            "Data_Cortex_Nuclear.xls",
-            "https://archive.ics.uci.edu/ml/machine-learning-databases/00342/Data_Cortex_Nuclear.xls",
-        ),
-    ),
-    instead=Collection("mice-protein", (SourceFile("Data_Cortex_Nuclear.csv"),)),
-)
+URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/00342/Data_Cortex_Nuclear.xls"
+CSV = Collection("mice-protein", (SourceFile("Data_Cortex_Nuclear.csv"),))
+COLLECTION = Collection("mice-protein", (SourceFile("Data_Cortex_Nuclear.xls", URL),), instead=CSV)
 find = COLLECTION.find
 
 

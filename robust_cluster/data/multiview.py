@@ -5,9 +5,12 @@ order and rounded to float32 at the end, so that every machine gets the same byt
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.nn.functional import interpolate
 
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import DataError, ShapeError
@@ -61,7 +64,7 @@ def patches(images: Floats, positions: Sequence[int]) -> list[Floats]:
     height, width = images.shape[2:]
     found = [np.empty(images.shape) for _ in positions]
     for rows in _portions(len(images)):
-        large = _enlarged(_enlarged(_signed(images[rows]), axis=2), axis=3)
+        large = _enlarged(_signed(images[rows]))
         for view, position in zip(found, positions, strict=True):
             i, j = cells[position]
             view[rows] = large[:, :, i * height : (i + 1) * height, j * width : (j + 1) * width]
@@ -98,17 +101,10 @@ def _signed(images: Floats) -> npt.NDArray[np.float64]:
     return (images.astype(np.float64) - 0.5) / 0.5
 
 
-def _enlarged(images: npt.NDArray[np.float64], *, axis: int) -> npt.NDArray[np.float64]:
-    """The images with `axis` 4 times as long. The weights are multiples of 1/8, so no sum is rounded."""
-    side = images.shape[axis]
-    where = (np.arange(side * ENLARGED) + 0.5) / ENLARGED - 0.5
-    below = np.floor(where).astype(np.int64)
-    shape = [1] * images.ndim
-    shape[axis] = -1
-    share = (where - below).reshape(shape)
-    low, high = (images.take(np.clip(index, 0, side - 1), axis=axis) for index in (below, below + 1))
-    enlarged: npt.NDArray[np.float64] = low * (1 - share) + high * share
-    return enlarged
+def _enlarged(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The images with both sides 4 times as long. The weights are multiples of 1/8, so no sum is rounded."""
+    large = interpolate(torch.from_numpy(images), scale_factor=ENLARGED, mode="bilinear", align_corners=False)
+    return cast(npt.NDArray[np.float64], large.numpy())
 
 
 def _unit_range(view: npt.NDArray[np.floating], name: str) -> Floats:

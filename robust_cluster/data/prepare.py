@@ -64,7 +64,7 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     memory.check(ref.name, sum(_needed(view, n_samples) for view in raw.views), "--limit N")
     if n_samples < raw.views[0].shape[0]:
         raw = replace(raw, views=tuple(view[rows] for view in raw.views))
-    views = [_convert(ref, raw, index) for index in range(len(raw.views))]
+    views = [_convert(f"{ref.name}: {k}", v, is_image=raw.image) for k, v in _by_name(raw.views).items()]
     if construct is not None:
         views = [*construct(_dense(ref.name, views), labels)]
     if ref.size is not None:
@@ -208,18 +208,18 @@ def _dense(name: str, views: Sequence[Floats | Matrix]) -> list[Floats]:
     return dense
 
 
-def _view_name(views: Sequence[Array | Matrix], index: int) -> str:
-    """What the user calls a view."""
-    return "x" if len(views) == 1 else f"view_{index}"
+def _by_name(views: Sequence[Array | Matrix]) -> dict[str, Array | Matrix]:
+    """The views by what the user calls them."""
+    return {"x" if len(views) == 1 else f"view_{index}": view for index, view in enumerate(views)}
 
 
 def _check_shapes(name: str, raw: Raw) -> int:
     """The number of samples. Raises: ShapeError or DataError when the arrays do not fit together."""
     allowed, form = ((3, 4), "(n, height, width[, channels])") if raw.image else ((2,), "(n, d)")
-    for index, view in enumerate(raw.views):
+    for view_name, view in _by_name(raw.views).items():
         if view.ndim not in allowed:
-            raise ShapeError(f"{name}: {_view_name(raw.views, index)} must be {form}, got {view.shape}")
-    sizes = {_view_name(raw.views, index): view.shape[0] for index, view in enumerate(raw.views)}
+            raise ShapeError(f"{name}: {view_name} must be {form}, got {view.shape}")
+    sizes = {view_name: view.shape[0] for view_name, view in _by_name(raw.views).items()}
     if raw.labels is not None:
         if raw.labels.ndim != 1:
             raise ShapeError(f"{name}: labels must be (n,), one class a sample, got {raw.labels.shape}")
@@ -245,8 +245,7 @@ def _needed(view: Array | Matrix, n_rows: int) -> int:
 
 def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
     """Raises DataError for what is not a number, not finite in float32, or the same in all of these samples."""
-    for index, view in enumerate(views):
-        view_name = _view_name(views, index)
+    for view_name, view in _by_name(views).items():
         if view.dtype.kind not in "biuf":
             raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
         if isinstance(view, np.ndarray):
@@ -388,22 +387,14 @@ def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) 
     return n_clusters
 
 
-def _convert(ref: DataRef, raw: Raw, index: int) -> Floats | Matrix:
+def _convert(name: str, view: Array | Matrix, *, is_image: bool) -> Floats | Matrix:
     """One view as float32: images (n, channels, height, width) in [0, 1], or (n, d). Raises: DataError, ShapeError.
 
     C-contiguous and writable. A raw array that already is all this is given back itself: nobody reads it again.
     """
-    view = raw.views[index]
     if not isinstance(view, np.ndarray):
         return sparse.as_float32(view)
-    if not raw.image:
-        return np.require(view, np.float32, ["C", "W"])
-    return pixels(f"{ref.name}: {_view_name(raw.views, index)}", view)
-
-
-def pixels(name: str, images: Array) -> Floats:
-    """Images as float32 (n, channels, height, width) in [0, 1]. Raises: DataError, ShapeError."""
-    return _pixels(name, _channels_first(name, images))
+    return pixels(name, view) if is_image else np.require(view, np.float32, ["C", "W"])
 
 
 def _channels_first(name: str, images: Array) -> Array:
@@ -415,8 +406,12 @@ def _channels_first(name: str, images: Array) -> Array:
     return images if images.shape[1] <= images.shape[3] else images.transpose(0, 3, 1, 2)
 
 
-def _pixels(name: str, images: Array) -> Floats:
-    """Pixels in [0, 1]: bytes divided by 255, fractions as they are. Raises: DataError for anything else."""
+def pixels(name: str, images: Array) -> Floats:
+    """Images as float32 (n, channels, height, width) in [0, 1]: bytes divided by 255, fractions as they are.
+
+    Raises: DataError for anything else, ShapeError.
+    """
+    images = _channels_first(name, images)
     if images.dtype == np.uint8:
         bytes_ = cast(npt.NDArray[np.uint8], images)
         return np.divide(bytes_, 255, dtype=np.float32, order="C")

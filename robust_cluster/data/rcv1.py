@@ -5,7 +5,6 @@ DEC's code, which VaDE and LPVDN took: all these documents give the vocabulary a
 """
 
 import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_cluster.data.base import Folders
-from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, whole
 from robust_cluster.data.sparse import Matrix
 from robust_cluster.data.text import frequent_words, tfidf
 from robust_cluster.errors import DataError
@@ -24,20 +23,11 @@ LICENSE = NO_LICENSE
 ROOTS = ("CCAT", "GCAT", "MCAT", "ECAT")  # corporate/industrial, government/social, markets, economics: 0 to 3
 URL = "http://www.ai.mit.edu/projects/jmlr/papers/volume5/lewis04a/"
 TOPICS = "rcv1-v2.topics.qrels.gz"
-TOKENS = (  # in the order of DEC's code, which decides the random subset
-    "lyrl2004_tokens_test_pt0.dat.gz",
-    "lyrl2004_tokens_test_pt1.dat.gz",
-    "lyrl2004_tokens_test_pt2.dat.gz",
-    "lyrl2004_tokens_test_pt3.dat.gz",
-    "lyrl2004_tokens_train.dat.gz",
-)
+PARTS = ("test_pt0", "test_pt1", "test_pt2", "test_pt3", "train")  # in the order of DEC's code: it decides the subset
+TOKENS = tuple(f"lyrl2004_tokens_{part}.dat.gz" for part in PARTS)
+FILES = [SourceFile(name, f"{URL}a12-token-files/{name}") for name in TOKENS]
 COLLECTION = Collection(
-    "reuters",
-    (
-        SourceFile(TOPICS, f"{URL}a08-topic-qrels/{TOPICS}"),
-        *(SourceFile(name, f"{URL}a12-token-files/{name}") for name in TOKENS),
-    ),
-    ("rcv1", "RCV1"),
+    "reuters", (SourceFile(TOPICS, f"{URL}a08-topic-qrels/{TOPICS}"), *FILES), subfolders=("rcv1", "RCV1")
 )
 find = COLLECTION.find
 
@@ -112,8 +102,5 @@ def documents(paths: Sequence[Path]) -> Iterator[tuple[int, str]]:
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file, packed or not. Raises: DataError."""
     opened: Any = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="latin-1") as stream:
-            yield from stream
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, error) from error
+    with whole(path), opened(path, "rt", encoding="latin-1") as stream:
+        yield from stream

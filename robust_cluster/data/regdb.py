@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_cluster.data.base import Folders, Raw
+from robust_cluster.data.formats import images
 from robust_cluster.data.multiview import SEED
 from robust_cluster.errors import DataError
 
@@ -96,13 +97,9 @@ def paired(visible: Index, thermal: Index) -> list[tuple[str, str, int]]:
 
 def _image(path: Path, index: Index) -> npt.NDArray[np.uint8]:
     """An image (128, 64, 3). Raises: DataError when it is missing or damaged."""
-    from PIL import Image  # torchvision brings it; not needed to list data sets
-
     if not path.is_file():
         raise DataError(f"{index.file} names the image {path}, which is not there")
     try:
-        with Image.open(path) as image:
-            resized = image.convert("RGB").resize(SIZE, Image.Resampling.BILINEAR)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}, named in {index.file}, is no readable image: {error}") from error
-    return np.asarray(resized, dtype=np.uint8)
+        return images.pixels(path, "RGB", SIZE)
+    except DataError as error:
+        raise DataError(f"{path}, named in {index.file}, is no readable image: {error.__cause__}") from error

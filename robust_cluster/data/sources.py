@@ -3,8 +3,10 @@
 import gzip
 import hashlib
 import os
+import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -66,6 +68,11 @@ class Collection:
     install: str = ""
     instead: "Collection | None" = None
 
+    @property
+    def every_file(self) -> tuple[SourceFile, ...]:
+        """The files, then those of `instead`."""
+        return self.files + (self.instead.files if self.instead else ())
+
     def find(self, folders: Folders) -> tuple[Path, ...] | None:
         """The files, or those of `instead`, in the first of the folders that has all of them; None when none has.
 
@@ -123,21 +130,27 @@ class Collection:
         )
 
 
-def damaged(path: Path, error: Exception) -> DataError:
-    """The error for a published file that breaks off or cannot be opened."""
-    return DataError(f"{path} cannot be read or is truncated: {error}", hint=AGAIN)
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """A block in which what reading a published file raises, where it breaks off or is no such file, is a DataError."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read or is truncated: {error}", hint=AGAIN) from error
 
 
-def check(file: SourceFile, path: Path) -> None:
-    """Raises DataError unless the file at `path` has the published checksum, or the size where no checksum is known."""
+def fault(file: SourceFile, path: Path) -> str | None:
+    """What is wrong with the file at `path`: another checksum than published, or size where no checksum is known."""
     size = path.stat().st_size
     if file.checksum is not None:
         kind, expected = file.checksum
-        if (found := hash_of(path, kind)) != expected:
-            short = f" ({size:,} of {file.size:,} bytes)" if file.size and size < file.size else ""
-            raise DataError(f"{path} has the wrong checksum{short}: {kind.upper()} {expected} expected, got {found}")
-    elif file.size is not None and size != file.size:
-        raise DataError(f"{path} has {size} bytes, published are {file.size}: it is truncated, or another file")
+        found = hash_of(path, kind)
+        short = f" ({size:,} of {file.size:,} bytes)" if file.size and size < file.size else ""
+        wrong = f"{path} has the wrong checksum{short}: {kind.upper()} {expected} expected, got {found}"
+        return None if found == expected else wrong
+    if file.size in (None, size):
+        return None
+    return f"{path} has {size} bytes, published are {file.size}: it is truncated, or another file"
 
 
 def hash_of(path: Path, kind: str = "sha256") -> str:
@@ -149,10 +162,10 @@ def hash_of(path: Path, kind: str = "sha256") -> str:
 def unpacks(path: Path) -> bool:
     """Whether a .gz file is whole: its own checksum fits what it unpacks to."""
     try:
-        with gzip.open(path) as stream:
+        with whole(path), gzip.open(path) as stream:
             while stream.read(CHUNK):
                 pass
-    except (OSError, EOFError, zlib.error):
+    except DataError:
         return False
     return True
 
@@ -182,23 +195,12 @@ def _forms(path: Path) -> Iterator[Path]:
 def _fetch(file: SourceFile, folder: Path, folders: Folders) -> None:
     """Download one file into the folder; until it is checked it is `<name>.part`. Raises: DataError, OSError, ..."""
     part = folder / f"{file.name}.part"
-    if not (part.exists() and file.checksum and _fits(file, part)):
+    if not (part.exists() and file.checksum and fault(file, part) is None):
         _receive(file, part, folders)
-    try:
-        check(file, part)
-    except DataError:
+    if wrong := fault(file, part):
         part.unlink()
-        raise
+        raise DataError(wrong)
     os.replace(part, folder / file.name)
-
-
-def _fits(file: SourceFile, path: Path) -> bool:
-    """Whether the file at `path` is what was published."""
-    try:
-        check(file, path)
-    except DataError:
-        return False
-    return True
 
 
 def _receive(file: SourceFile, part: Path, folders: Folders) -> None:

@@ -22,18 +22,9 @@ UNPACKED = Collection(
     ),
     ("stl10/stl10_binary", "STL10/stl10_binary", "stl10_binary"),
 )
-COLLECTION = Collection(
-    "stl10",
-    (
-        SourceFile(
-            "stl10_binary.tar.gz",
-            "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
-            2_640_397_119,
-            "91f7769df0f17e558f3565bffb0c7dfb",
-        ),
-    ),
-    instead=UNPACKED,
-)
+URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
+ARCHIVE = SourceFile("stl10_binary.tar.gz", URL, 2_640_397_119, "91f7769df0f17e558f3565bffb0c7dfb")
+COLLECTION = Collection("stl10", (ARCHIVE,), instead=UNPACKED)
 find = COLLECTION.find  # the unpacked files, or the archive alone
 
 

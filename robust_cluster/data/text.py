@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from robust_cluster.data.base import Raw
 from robust_cluster.data.formats import Reading, memory
-from robust_cluster.data.formats.columns import named, only_label
+from robust_cluster.data.formats.columns import label_column, named
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError
 
@@ -49,8 +49,7 @@ def read_jsonl(path: Path, reading: Reading) -> Raw:
         raise DataError(f"{path.name} holds no text")
     fields = list(dict.fromkeys(key for content in objects for key in content))
     text = named(path.name, fields, reading.text_column or TEXT, "--text-column")
-    label = reading.label_column and named(path.name, fields, reading.label_column, "--label-column")
-    label = label or only_label(path.name, [field for field in fields if field != text])
+    label = label_column(path.name, fields, reading.label_column, text)
     labels = [content.get(label) for content in objects] if label else None
     return corpus(path.name, [content.get(text) for content in objects], labels)
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_cluster.data.base import Folders, Raw
-from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, damaged
+from robust_cluster.data.sources import NO_LICENSE, Collection, SourceFile, whole
 from robust_cluster.errors import DataError
 
 DESCRIPTION = "USPS, 9,298 digits (train, then test), 16x16 images, 10 classes"
@@ -40,11 +40,8 @@ def read_part(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64
     """
     from sklearn.datasets import load_svmlight_file  # a second, and only this file needs it
 
-    try:
-        with bz2.open(path) as stream:
-            matrix, labels = load_svmlight_file(stream, n_features=SIDE * SIDE, dtype=np.float32, zero_based=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise damaged(path, error) from error
+    with whole(path), bz2.open(path) as stream:
+        matrix, labels = load_svmlight_file(stream, n_features=SIDE * SIDE, dtype=np.float32, zero_based=False)
     images = (matrix.toarray() + 1) / 2
     if images.min() < 0 or images.max() > 1 or not np.isin(labels, np.arange(1, 11)).all():
         raise DataError(f"{path} is another file under the name of USPS: values in [-1, 1] and labels 1 to 10 expected")

@@ -11,7 +11,7 @@ from robust_cluster.attacks.base import Attack
 from robust_cluster.measure import pgd
 from robust_cluster.measure.beside import Beside
 from robust_cluster.measure.controls import VERSION, controls
-from robust_cluster.measure.rows import Outcome, Rows
+from robust_cluster.measure.rows import Outcome, Rows, unit
 from robust_cluster.measure.scores import Details, Metrics, scores
 from robust_cluster.runs.seeds import seed_for
 
@@ -33,7 +33,7 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     outcome = rows.outcome(moved)
     found = rows.clean_scores() | rows.attacked_scores(outcome)
     found |= {
-        "eps": attacker.budget.eps,
+        "eps": attacker.budget.eps / unit(rows.surface),
         "delta_norm": float(outcome.norm.mean()),
         "shift": float(outcome.shift.mean()),
         "samples": len(rows),

@@ -44,13 +44,8 @@ class Assignments:
     def __post_init__(self) -> None:
         n = len(self.clean)
         truth = () if self.truth is None else self.truth.shape
-        if (
-            self.clean.ndim != 1
-            or n == 0
-            or self.moved.ndim != 2
-            or self.moved.shape[1] != n
-            or truth not in ((), (n,))
-        ):
+        fits = n > 0 and self.clean.ndim == 1 and self.moved.ndim == 2 and self.moved.shape[1] == n
+        if not fits or truth not in ((), (n,)):
             raise ShapeError(
                 f"truth and clean must be (n,) with n >= 1 and moved (a, n), got {truth}, {self.clean.shape} and "
                 f"{self.moved.shape}"
@@ -181,10 +176,8 @@ def matched_before(clean: Ints, moved: Ints) -> Floats:
 def mutual(counts: Ints) -> Floats:
     """NMI (b,) of contingency tables, normalized by the mean of both entropies; 1 where both are one group."""
     shares = counts / counts.sum(axis=(1, 2), keepdims=True)
-    of_clusters, of_classes, of_both = (
-        stats.entropy(part, axis=1)
-        for part in (shares.sum(axis=2), shares.sum(axis=1), shares.reshape(len(shares), -1))
-    )
+    parts = (shares.sum(axis=2), shares.sum(axis=1), shares.reshape(len(shares), -1))
+    of_clusters, of_classes, of_both = (stats.entropy(part, axis=1) for part in parts)
     mean = (of_clusters + of_classes) / 2
     return np.asarray(np.where(mean > 0, (of_clusters + of_classes - of_both) / np.where(mean > 0, mean, 1), 1.0))
 

@@ -4,14 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robust_cluster.discover import Kind
+from robust_cluster.discover import Kind, names
 from robust_cluster.errors import ConfigError, RobustClusterError
-from robust_cluster.report.spec import UNDEFENDED, CellRequest
+from robust_cluster.report.spec import CellRequest
+from robust_cluster.runs.spec import UNDEFENDED
 from robust_cluster.stages import settings
 from robust_cluster.stages.declared import settings_of
+from robust_cluster.stages.settings import flat
 
 Record = Mapping[str, Any]  # a run's result.json
 Answer = tuple[CellRequest, Record | None]
+KINDS: Mapping[str, Kind] = {"model": "models", "attack": "attacks", "defense": "defenses"}  # of a group of settings
 NONE = "none"  # how a table writes a setting without a value
 DATA = ("name", "limit", "flatten", "normalize", "size", "subset")  # of a data set, what a run's must have alike
 
@@ -68,12 +71,8 @@ def departures(record: Record, request: CellRequest) -> list[str]:
     """
     found: list[str] = []
     held, asked = settings_held(record["spec"]), settings.nested({**request.settings, **request.own_settings})
-    named: tuple[tuple[Kind, str, str | None], ...] = (
-        ("models", "model", request.model),
-        ("attacks", "attack", request.attack),
-        ("defenses", "defense", request.defense),
-    )
-    for kind, group, name in named:
+    for group, kind in KINDS.items():
+        name = getattr(request, group)
         if name is None or name == UNDEFENDED:
             continue
         try:
@@ -91,20 +90,22 @@ def settings_held(run: Mapping[str, Any]) -> dict[str, Any]:
     return {path: value for stage in lineage for path, value in flat(stage["settings"]).items()}
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted path: {"model.cluster.epochs": 3} of {"model": {"cluster": {"epochs": 3}}}."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
 def _holds(run: Mapping[str, Any], path: str, value: Any, attack: str | None) -> bool:
     """Whether a setting has this value throughout the lineage, but in attacks that are not the asked one."""
     allowed = (value, None) if value == NONE else (value,)
     stages = [flat(stage["settings"]) for stage in _lineage(run) if stage["attack"] in (None, attack)]
-    found = [stage[path] for stage in stages if path in stage]
+    found = [stage[path] for stage in stages if path in stage] or _before_there_was(run, path)
     return bool(found) and all(one in allowed for one in found)
+
+
+def _before_there_was(run: Mapping[str, Any], path: str) -> list[Any]:
+    """The value of a setting that is younger than the run: the method's default; [] where it takes no such setting."""
+    group, _, setting = path.partition(".")
+    kind = KINDS.get(group)
+    if kind is None or (name := _nearest(run, group)) not in names(kind):
+        return []
+    own = flat(settings.plain(settings_of(kind, name).Config()))
+    return [own[setting]] if setting in own else []
 
 
 def _lineage(run: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:

@@ -34,8 +34,12 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "robust_cluster",
     "text.parse_math": False,  # a data set's name may hold a dollar
 }
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")  # Okabe and Ito's
+PERCENT: dict[str, Any] = {"ylim": (-2, 102), "yticks": range(0, 101, 20)}  # of axes
 CELL, GAP = 0.8, 0.06  # inches: width of an image, space between images
 NARROWEST = 6.5  # inches that the text above and below needs
+MOST_ABREAST = 3  # panels; four stand two by two
+LETTERS = 12  # of a legend or title in an inch
 
 
 def check_suffix(path: Path) -> None:
@@ -74,9 +78,53 @@ def save(figure: "Figure", path: Path) -> None:
         raise StoreError(f"The figure cannot be written to {path}: {reason}", hint="--output FILE") from error
 
 
-def draw_image(axes: "Axes", image: Pixels) -> None:
-    """Draw one image (H, W, 1 or 3), gray or RGB, with a thin frame and no ticks."""
+@contextmanager
+def panels(
+    title: str, count: int, panel: tuple[float, float], room: float = 0.0
+) -> "Iterator[tuple[Figure, list[Axes]]]":
+    """A block that draws on the panels of a new figure, of so many inches each, under a title in small print.
+
+    They stand row by row; `room`: inches of height for what stands beside them.
+    """
+    columns = abreast(count)
+    rows = -(-count // columns)
+    with style():
+        from matplotlib.figure import Figure
+
+        size = max(NARROWEST, panel[0] * columns), panel[1] * rows + room
+        figure = Figure(figsize=size, layout="constrained")
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for unused in axes[count:]:
+            unused.set_axis_off()
+        figure.suptitle(title, fontsize=9, x=0.02, ha="left", wrap=True)
+        yield figure, axes[:count]
+
+
+def abreast(count: int) -> int:
+    """How many of so many panels stand side by side."""
+    return 2 if count == 4 else min(count, MOST_ABREAST)
+
+
+def legend_below(figure: "Figure", **more: Any) -> None:
+    """Write one legend below all panels, each label once, as many abreast as fit; `more` is matplotlib's."""
+    entries = {
+        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if entries:
+        columns = max(1, int(figure.get_figwidth() * LETTERS / (max(map(len, entries)) + 8)))
+        place: dict[str, Any] = {"loc": "outside lower center", "ncol": columns, "frameon": False}
+        figure.legend(entries.values(), entries, **(place | more))
+
+
+def add_image(figure: "Figure", image: Pixels, left: float, top: float, height: float = CELL) -> "Axes":
+    """Draw one image (H, W, 1 or 3), gray or RGB, at so many inches from the figure's left and top; its axes.
+
+    It is CELL inches wide, with a thin frame and no ticks.
+    """
+    width, whole = figure.get_size_inches()
+    axes = figure.add_axes((left / width, 1 - (top + height) / whole, CELL / width, height / whole))
     is_gray = image.shape[2] == 1
     axes.imshow(image[:, :, 0] if is_gray else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
+    return axes

@@ -42,7 +42,7 @@ def sentences(grid: Grid, answers: Sequence[Answer]) -> Iterator[str]:
 
 def of_seeds(grid: Grid) -> Iterator[str]:
     """What a number is over the seeds, and what its interval is of where there are intervals."""
-    over = f"{grid.n_seeds} seed{'s' if grid.n_seeds > 1 else ''}"
+    over = _several(grid.n_seeds, "seed")
     if grid.spec.statistic == "best_loss":
         yield f"Of {over}, the one with the lowest final loss, which reads no labels."
     elif not grid.intervals:
@@ -131,13 +131,13 @@ def provenance(records: Sequence[Record]) -> Iterator[str]:
         return
     minutes = sum(record["training"]["seconds"] for record in told.values()) / 60
     environments = [record["environment"] for record in told.values()]
-    places = sorted({f"{e['accelerator'] or e['cpu']} ({_threads(e['threads'])})" for e in environments})
+    places = sorted({f"{e['accelerator'] or e['cpu']} ({_several(e['threads'], 'thread')})" for e in environments})
     commits = sorted({str(e["commit"])[:7] + ("+" if e["dirty"] else "") for e in environments})
     yield (
-        f"{len(told)} run{'s' if len(told) > 1 else ''} of this stage, "
-        f"{minutes:.0f} min of training in all on {', '.join(places)}; commit {', '.join(commits)}."
+        f"{_several(len(told), 'run')} of this stage, {minutes:.0f} min of training in all on {', '.join(places)}; "
+        f"commit {', '.join(commits)}."
     )
 
 
-def _threads(number: int) -> str:
-    return f"{number} thread" + ("s" if number > 1 else "")
+def _several(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("s" if number > 1 else "")

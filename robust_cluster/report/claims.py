@@ -7,10 +7,10 @@ count.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from scipy import stats
 
@@ -22,6 +22,7 @@ from robust_cluster.report.spec import (
     CellRequest,
     check_keys,
     choose,
+    filled,
     load_spec,
     read_toml,
     requests,
@@ -113,15 +114,9 @@ def load_claims(folder: Path | None = None) -> list[Claim]:
 
 
 def _claim(entry: Mapping[str, Any], where: str) -> Claim:
-    names = [f.name for f in fields(Claim)]
-    check_keys(entry, where, required=names[:6], optional=names[6:])
-    choose(entry.get("test", "t"), get_args(Test), kind=f"test of {where}")
-    sides = {}
-    for key in ("above", "below"):
-        check_keys(entry[key], f"{where} {key}", required=("table", "method"), optional=("over",))
-        choose(entry[key].get("over", "mean"), OVER, kind=f"over of {where} {key}")
-        sides[key] = Side(**entry[key])
-    return Claim(**{**entry, **sides, "metric": Metric.parse(entry["metric"])})
+    sides = {key: filled(Side, entry[key], f"{where} {key}") for key in ("above", "below") if key in entry}
+    claim = filled(Claim, {**entry, **sides}, where)
+    return replace(claim, metric=Metric.parse(str(claim.metric)))
 
 
 def judge(
@@ -131,12 +126,12 @@ def judge(
 
     Raises: UnknownNameError for a table, method or profile that does not exist; ConfigError where two runs compete.
     """
-    usable = [record for record in records if record["profile"] == profile]
-    return [ruling for claim in claims for ruling in _rulings(claim, usable, profile, folder)]
+    runs = Runs([record for record in records if record["profile"] == profile], profile, folder)
+    return [ruling for claim in claims for ruling in _rulings(claim, runs)]
 
 
-def _rulings(claim: Claim, records: Sequence[Record], profile: str, folder: Path | None) -> Iterator[Ruling]:
-    above, below = (gained(claim, side, records, profile, folder=folder) for side in (claim.above, claim.below))
+def _rulings(claim: Claim, runs: "Runs") -> Iterator[Ruling]:
+    above, below = (runs.gained(claim, side) for side in (claim.above, claim.below))
     for data in (name for name in above if name in below):
         seeds = sorted(above[data].keys() & below[data].keys())
         gains = [above[data][seed] - below[data][seed] for seed in seeds]
@@ -149,44 +144,43 @@ def _rulings(claim: Claim, records: Sequence[Record], profile: str, folder: Path
         yield Ruling(claim, data, "holds" if holds else "does not hold", effect, len(gains), p)
 
 
-def gained(claim: Claim, side: Side, records: Sequence[Record], profile: str, *, folder: Path | None = None) -> Values:
-    """The values of one side; where the claim has `minus`, less the side's own values at those settings."""
-    found = values(claim, side, records, profile, claim.where, folder=folder)
-    if not claim.minus:
-        return found
-    start = values(claim, side, records, profile, claim.minus, folder=folder)
-    return {
-        data: {seed: value - start[data][seed] for seed, value in seeds.items() if seed in start[data]}
-        for data, seeds in found.items()
-    }
+@dataclass(frozen=True)
+class Runs:
+    """The records of one profile, and the folder of the tables that ask for them (None: the checkout's)."""
 
+    records: Sequence[Record]
+    profile: str
+    folder: Path | None
 
-def values(
-    claim: Claim,
-    side: Side,
-    records: Iterable[Record],
-    profile: str,
-    where: Mapping[str, Sequence[Any]],
-    *,
-    folder: Path | None = None,
-) -> Values:
-    """The value of one side on each data set for each seed; a seed that lacks a run or the metric is left out."""
-    spec = load_spec(side.table, folder)
-    methods = [method.label for method in spec.methods if not method.published_only]
-    if side.method not in methods:
-        raise UnknownNameError(f"method of {side.table}", side.method, methods)
-    for key in where:
-        choose(key, spec.profile(profile).sweep, kind=f"sweep of {side.table}")
-    asked = [r for r in requests(spec, profile) if r.place["method"] == side.method and _counts(r, where)]
-    found: dict[str, dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
-    for request, record in zip(asked, select(asked, records), strict=True):
-        found[request.place["data"]][request.seed].append(None if record is None else claim.metric.read(record))
-    complete: Values = {data: {} for data in found}
-    for data, seed, each in ((data, seed, each) for data, seeds in found.items() for seed, each in seeds.items()):
-        known = [value for value in each if value is not None]
-        if len(known) == len(each):
-            complete[data][seed] = OVER[side.over](known)
-    return complete
+    def gained(self, claim: Claim, side: Side) -> Values:
+        """The values of one side; where the claim has `minus`, less the side's own values at those settings."""
+        found = self.values(claim, side, claim.where)
+        if not claim.minus:
+            return found
+        start = self.values(claim, side, claim.minus)
+        return {
+            data: {seed: value - start[data][seed] for seed, value in seeds.items() if seed in start[data]}
+            for data, seeds in found.items()
+        }
+
+    def values(self, claim: Claim, side: Side, where: Mapping[str, Sequence[Any]]) -> Values:
+        """The value of one side on each data set for each seed; a seed that lacks a run or the metric is left out."""
+        spec = load_spec(side.table, self.folder)
+        methods = [method.label for method in spec.methods if not method.published_only]
+        if side.method not in methods:
+            raise UnknownNameError(f"method of {side.table}", side.method, methods)
+        for key in where:
+            choose(key, spec.profile(self.profile).sweep, kind=f"sweep of {side.table}")
+        asked = [r for r in requests(spec, self.profile) if r.place["method"] == side.method and _counts(r, where)]
+        found: dict[tuple[str, int], list[float | None]] = defaultdict(list)
+        for request, record in zip(asked, select(asked, self.records), strict=True):
+            found[request.place["data"], request.seed].append(None if record is None else claim.metric.read(record))
+        complete: Values = {data: {} for data, _ in found}
+        for (data, seed), each in found.items():
+            known = [value for value in each if value is not None]
+            if len(known) == len(each):
+                complete[data][seed] = OVER[side.over](known)
+        return complete
 
 
 def _counts(request: CellRequest, where: Mapping[str, Sequence[Any]]) -> bool:

@@ -8,11 +8,13 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from robust_cluster.errors import DataError
 from robust_cluster.report.spec import tables_folder
 from robust_cluster.runs.spec import DataRef
 
+T = TypeVar("T")
 Place = tuple[str, str, int | None, str]
 COLUMNS = ["data", "model", "latent_dim", "metric", "value", "notes"]
 PARTS = {"mnist10k": "mnist", "noisy:mnist10k": "noisymnist"}  # a data set of ours -> the source's that it is a part of
@@ -36,19 +38,17 @@ class Published:
         """The whole data set that these are a part of, e.g. MNIST of 10,000 of its images; else the data themselves."""
         return replace(data, name=PARTS.get(data.name, data.name), limit=None)
 
-    def value(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> float | None:
-        """The published number, None where there is none."""
-        if not self.has(data):
-            return None
-        everywhere = self.cells.get((data.name, method, None, metric))
-        return self.cells.get((data.name, method, latent_dim, metric), everywhere)
+    def value(self, data: DataRef, **place: Any) -> float | None:
+        """The published number, None where there is none; `place`: method, latent_dim and metric."""
+        return self._at(self.cells, data, **place)
 
-    def note(self, data: DataRef, *, method: str, latent_dim: int, metric: str) -> str:
+    def note(self, data: DataRef, **place: Any) -> str:
         """A remark on the published number, or what the source printed in its place; "" where there is neither."""
-        if not self.has(data):
-            return ""
-        everywhere = self.notes.get((data.name, method, None, metric), "")
-        return self.notes.get((data.name, method, latent_dim, metric), everywhere)
+        return self._at(self.notes, data, **place) or ""
+
+    def _at(self, found: Mapping[Place, T], data: DataRef, *, method: str, latent_dim: int, metric: str) -> T | None:
+        everywhere = found.get((data.name, method, None, metric))
+        return found.get((data.name, method, latent_dim, metric), everywhere) if self.has(data) else None
 
 
 def load_published(name: str, folder: Path | None = None) -> Published:
@@ -67,7 +67,8 @@ def load_published(name: str, folder: Path | None = None) -> Published:
         notes: dict[Place, str] = {}
         try:
             for line in lines:
-                place = line["data"], line["model"], _whole(line["latent_dim"]), line["metric"]
+                dim = int(line["latent_dim"]) if line["latent_dim"] else None
+                place = line["data"], line["model"], dim, line["metric"]
                 if line["value"]:
                     cells[place] = float(line["value"])
                 if line["notes"]:
@@ -75,7 +76,3 @@ def load_published(name: str, folder: Path | None = None) -> Published:
         except ValueError as error:
             raise DataError(f"{path}, line {lines.line_num}: {error}") from error
     return Published(cells, notes)
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text else None

@@ -17,6 +17,7 @@ MARKS = {  # flag -> its letter
     "masked": "m",
     "no better than noise": "n",
     "unconverged": "u",
+    "radius beyond the data's range": "r",
     "victim changed": "v",
     "audit fails": "x",
     "audit warns": "w",

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -19,7 +20,7 @@ from robust_cluster.report.grid import Cell, Grid, Labels, Value, long_rows
 if TYPE_CHECKING:
     from robust_cluster.metrics.bootstrap import Interval
 
-Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+PARTS = ("ours", "paper", "difference")  # of a cell beside the paper's numbers, else "ours" alone
 MARKS = "marks"  # heading of the last column, where any cell has a flag
 MISSING = "–"
 NOT_AVAILABLE = "not available"
@@ -46,26 +47,33 @@ LATEX = {
     "₀": "$_0$",
     "₁": "$_1$",
 }
-
-
 LATEX_TEXT = re.compile("|".join(re.escape(key) for key in sorted(LATEX, key=len, reverse=True)))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A table as texts: a heading per column, one label per level; to which side a column leans, "l" or "r"; the rows.
+
+    A row's label that repeats the row above is blank, and so is a level that a column has no label for.
+    """
+
+    headings: list[Labels]
+    sides: str
+    rows: list[list[str]]
 
 
 def render(grid: Grid, format: str) -> str | Table:
     """The grid as text, or as a rich Table for "terminal". Raises: UnknownNameError for another format."""
-    match format:
-        case "terminal":
-            return _terminal(grid)
-        case "markdown":
-            return _markdown(grid)
-        case "latex":
-            return _latex(grid)
-        case "csv":
-            return _csv(grid)
-        case "json":
-            return _json(grid)
-        case _:
-            raise UnknownNameError("table format", format, get_args(Format))
+    formats: dict[str, Callable[[Grid], str | Table]] = {
+        "terminal": _terminal,
+        "markdown": _markdown,
+        "latex": _latex,
+        "csv": _csv,
+        "json": _json,
+    }
+    if format not in formats:
+        raise UnknownNameError("table format", format, formats)
+    return formats[format](grid)
 
 
 def replace_block(text: str, name: str, block: str) -> str:
@@ -120,76 +128,58 @@ def _spread(cell: Cell) -> str:
     return f"{joined}{change} (n={' / '.join(dict.fromkeys(counts))})"
 
 
-def _texts(cell: Cell, grid: Grid) -> dict[str, str]:
-    """What a cell shows: "ours", and beside the paper's numbers also "paper" and "difference"."""
+def _shown(cell: Cell, grid: Grid) -> tuple[str, str, str]:
+    """What a cell shows, a text for each of `PARTS`."""
     full = 1 if grid.spec.statistic == "best_loss" else grid.n_seeds
     ours = _spread(cell) if grid.intervals and any(v.n for v in cell.values) else _ours(cell, full)
-    if not grid.compare:
-        return {"ours": ours}
     digits = cell.format.digits
-    paper = _join(_printed(value, digits) for value in cell.values)
     change = _join(_number(value.difference, f"+z.{digits}f") for value in cell.values)
-    if not cell.comparable:
-        whole = _join(_starred(_number(value.whole, f".{digits}f"), value) for value in cell.values)
-        paper = NOT_AVAILABLE if whole == MISSING else whole + WHOLE_SET
-    return {"ours": ours, "paper": paper, "difference": change}
+    if cell.comparable:
+        return ours, _join(_printed(value, digits) for value in cell.values), change
+    whole = _join(_starred(_number(value.whole, f".{digits}f"), value) for value in cell.values)
+    return ours, NOT_AVAILABLE if whole == MISSING else whole + WHOLE_SET, change
 
 
-def _parts(grid: Grid, column: Labels) -> tuple[str, ...]:
-    """Which of `_texts` a column shows: the paper's number only if it has any, the difference only if one is taken."""
-    cells = [grid.cells[row, column] for row in grid.rows]
-    if not grid.compare or {_texts(cell, grid)["paper"] for cell in cells} <= {MISSING, NOT_AVAILABLE}:
-        return ("ours",)
-    return ("ours", "paper", "difference") if any(cell.comparable for cell in cells) else ("ours", "paper")
+def lines_of(grid: Grid) -> Lines:
+    """The table as texts, which every format joins in its own way: row labels, numbers, and marks if there are any.
 
-
-def _columns(grid: Grid) -> list[Labels]:
-    """The heading of every column of numbers, one label per level."""
-    parts = {column: _parts(grid, column) for column in grid.columns}
-    has_paper = any(len(shown) > 1 for shown in parts.values())
-    headings = []
-    for column, shown in parts.items():
-        named = tuple(_heading(grid, axis, label) for axis, label in zip(grid.spec.columns, column, strict=True))
-        headings += [(*named, part) for part in shown] if has_paper else [named]
-    return headings
-
-
-def _heading(grid: Grid, axis: str, label: str) -> str:
-    return f"{grid.symbols[axis]} = {label}" if axis in grid.symbols else label
-
-
-def _marks(grid: Grid) -> list[str]:
-    """The heading of the column of marks, in a table that has any."""
-    return [MARKS] if any(cell.flags for cell in grid.cells.values()) else []
-
-
-def _body(grid: Grid) -> list[tuple[list[str], list[str]]]:
-    """(row labels, texts of cells and the marks) per row; a label that repeats the row above is blank."""
-    lines = []
-    above: Labels = ()
-    parts = {column: _parts(grid, column) for column in grid.columns}
+    A column has the paper's number only if there is one, and the difference only if one is taken.
+    """
+    spec, shown = grid.spec, {place: _shown(cell, grid) for place, cell in grid.cells.items()}
+    parts: dict[Labels, int] = {}
+    for column in grid.columns:
+        has_paper = grid.compare and any(shown[row, column][1] not in (MISSING, NOT_AVAILABLE) for row in grid.rows)
+        has_change = any(grid.cells[row, column].comparable for row in grid.rows)
+        parts[column] = 1 + has_paper + (has_paper and has_change)
+    headings: list[Labels] = []
+    for column, n in parts.items():
+        named = tuple(map(spec.heading, spec.columns, column))
+        headings += [(*named, part) for part in PARTS[:n]] if max(parts.values()) > 1 else [named]
+    blank, marked = ("",) * (len(headings[0]) - 1), any(cell.flags for cell in grid.cells.values())
+    rows, above = [], Labels()
     for row in grid.rows:
-        shown = [_heading(grid, axis, label) for axis, label in zip(grid.spec.rows, row, strict=True)]
-        heads = ["" if row[: i + 1] == above[: i + 1] else label for i, label in enumerate(shown)]
-        texts = {column: _texts(grid.cells[row, column], grid) for column in grid.columns}
-        cells = [texts[column][part] for column in grid.columns for part in parts[column]]
-        lines.append((heads, cells + [grid.marks(row) for _ in _marks(grid)]))
+        labels = map(spec.heading, spec.rows, row)
+        texts = ["" if row[:i] == above[:i] else label for i, label in enumerate(labels, start=1)]
+        texts += [text for column, n in parts.items() for text in shown[row, column][:n]]
+        rows.append([*texts, *([grid.marks(row)] if marked else [])])
         above = row
-    return lines
+    return Lines(
+        headings=[*((*blank, axis) for axis in spec.rows), *headings, *([(*blank, MARKS)] if marked else [])],
+        sides="l" * len(spec.rows) + "r" * len(headings) + "l" * marked,
+        rows=rows,
+    )
 
 
 def _terminal(grid: Grid) -> Table:
     table = Table(title=Text(grid.spec.title), caption=Text(" ".join(grid.caption)), box=box.SIMPLE_HEAD)
-    for axis in grid.spec.rows:
-        table.add_column(axis, overflow="fold")
-    for column in _columns(grid):
-        table.add_column(Text("\n".join(column)), justify="right", overflow="fold")
-    for heading in _marks(grid):
-        table.add_column(heading, overflow="fold")
-    for heads, texts in _body(grid):
-        if any(heads[:-1]) and table.row_count:
+    lines, last_label = lines_of(grid), len(grid.spec.rows) - 1
+    for heading, side in zip(lines.headings, lines.sides, strict=True):
+        justify: Literal["left", "right"] = "right" if side == "r" else "left"
+        table.add_column(Text("\n".join(filter(None, heading))), justify=justify, overflow="fold")
+    for row in lines.rows:
+        if any(row[:last_label]) and table.row_count:
             table.add_section()
-        table.add_row(*(Text(text) for text in heads + texts))
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -197,38 +187,37 @@ def _markdown(grid: Grid) -> str:
     def line(parts: Iterable[str]) -> str:
         return "| " + " | ".join(part.replace("|", r"\|").replace("*", r"\*") for part in parts) + " |"
 
-    columns, marks = [", ".join(column) for column in _columns(grid)], _marks(grid)
-    rule = ["---"] * len(grid.spec.rows) + ["---:"] * len(columns) + ["---"] * len(marks)
-    lines = [f"**{grid.spec.title}**", "", line([*grid.spec.rows, *columns, *marks]), line(rule)]
-    lines += [line(heads + texts) for heads, texts in _body(grid)]
-    return "\n".join([*lines, "", " ".join(grid.caption).replace("*", r"\*")]) + "\n"
+    lines = lines_of(grid)
+    heads = line(", ".join(filter(None, heading)) for heading in lines.headings)
+    rule = line("---:" if side == "r" else "---" for side in lines.sides)
+    caption = " ".join(grid.caption).replace("*", r"\*")
+    return "\n".join([f"**{grid.spec.title}**", "", heads, rule, *map(line, lines.rows), "", caption, ""])
 
 
 def _latex(grid: Grid) -> str:
-    columns, marks = _columns(grid), _marks(grid)
-    n_heads = len(grid.spec.rows)
-    heading = []
-    for level in range(len(columns[0])):
-        last = level == len(columns[0]) - 1
-        heads, end = (
-            ([_escape(axis) for axis in grid.spec.rows], marks) if last else ([""] * n_heads, [""] * len(marks))
-        )
-        spans = [(prefix[-1], len(list(group))) for prefix, group in groupby(column[: level + 1] for column in columns)]
-        parts = [rf"\multicolumn{{{n}}}{{c}}{{{_escape(label)}}}" for label, n in spans]
-        heading.append(" & ".join(heads + parts + end) + r" \\")
+    def line(parts: Iterable[str]) -> str:
+        return " & ".join(parts) + r" \\"
+
+    def spans(level: int) -> Iterator[str]:
+        labeled = zip((heading[: level + 1] for heading in lines.headings), lines.sides, strict=True)
+        for (labels, side), group in groupby(labeled):
+            n, label = len(list(group)), _escape(labels[-1])
+            yield from [rf"\multicolumn{{{n}}}{{c}}{{{label}}}"] if side == "r" else [label] * n
+
+    lines = lines_of(grid)
     body: list[str] = []
-    for heads, texts in _body(grid):
-        if n_heads > 1 and heads[0] and body:
+    for row in lines.rows:
+        if len(grid.spec.rows) > 1 and row[0] and body:
             body.append(r"\midrule")
-        body.append(" & ".join(_escape(text) for text in heads + texts) + r" \\")
+        body.append(line(map(_escape, row)))
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_escape(grid.spec.title)}. {_escape(' '.join(grid.caption))}}}",
-            rf"\begin{{tabular}}{{{'l' * n_heads}{'r' * len(columns)}{'l' * len(marks)}}}",
+            rf"\begin{{tabular}}{{{lines.sides}}}",
             r"\toprule",
-            *heading,
+            *(line(spans(level)) for level in range(len(lines.headings[0]))),
             r"\midrule",
             *body,
             r"\bottomrule",

@@ -89,11 +89,6 @@ class Grid:
     intervals: bool
     caption: tuple[str, ...] = ()
 
-    @property
-    def symbols(self) -> Mapping[str, str]:
-        """Axis -> what stands before its values, e.g. latent_dim -> d."""
-        return self.spec.labels.get("symbol", {})
-
     @cached_property
     def cells(self) -> Mapping[tuple[Labels, Labels], Cell]:
         """The cell of each (row, column)."""

@@ -55,24 +55,21 @@ def bounds(metric: Metric) -> tuple[float, float]:
 
 def _of(seeds: Seeds, metrics: tuple[Metric, ...], limits: tuple[float, float], scale: float) -> Interval | None:
     """The interval of the first metric, minus the second where there is one."""
-    known: list[list[Record]] = []
-    values: list[list[float]] = []  # of each seed the number of each attacker
-    for records in seeds:
-        numbers = [[metric.read(record) for metric in metrics] for record in records]
-        whole = [(r, [x for x in one if x is not None]) for r, one in zip(records, numbers, strict=True)]
-        whole = [(r, one) for r, one in whole if len(one) == len(metrics)]
-        if whole:
-            known.append([record for record, _ in whole])
-            values.append([one[0] - sum(one[1:]) for _, one in whole])
-    if not known:
+
+    def gain(record: Record) -> float | None:
+        numbers = [number for metric in metrics if (number := metric.read(record)) is not None]
+        return numbers[0] - sum(numbers[1:]) if len(numbers) == len(metrics) else None
+
+    measured = [[(record, x) for record in records if (x := gain(record)) is not None] for records in seeds]
+    if not (known := [pairs for pairs in measured if pairs]):
         return None
     names = [str(metric) for metric in metrics]
-    rows = [one for records in known if (one := rows_of(records, names)) is not None]
+    rows = [one for pairs in known if (one := rows_of([record for record, _ in pairs], names)) is not None]
     found: Interval | None
     if len(rows) == len(known):
         found = interval(rows, statistic(names[0]) if len(names) == 1 else difference(*names), bounds=limits)
     else:
-        found = over_seeds([fmean(one) for one in values], limits)
+        found = over_seeds([fmean(x for _, x in pairs) for pairs in known], limits)
     return found and replace(found, mean=scale * found.mean, low=scale * found.low, high=scale * found.high)
 
 

@@ -8,16 +8,17 @@ import json
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, product
+from itertools import accumulate
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from robust_cluster.errors import ConfigError
-from robust_cluster.report.canvas import CELL, GAP, NARROWEST, draw_image, style
+from robust_cluster.report import canvas
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST
 from robust_cluster.report.formats import csv_of
-from robust_cluster.report.grid import Grid
+from robust_cluster.report.grid import Grid, axes_of, records_of
 from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
 
 if TYPE_CHECKING:
@@ -28,12 +29,9 @@ if TYPE_CHECKING:
 
 Point = dict[str, Any]
 Line = Mapping[str, Any]  # of a run's log
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")  # Okabe and Ito's
 DASHES = ("-", "--", ":", "-.")
 PANEL = (3.4, 2.8)  # inches
 LABEL = 1.1  # inches left of a row of images
-MOST_ABREAST = 3  # panels; four stand two by two
-LETTERS = 12  # of a legend or title in an inch
 LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
 LOST = {"lines": "×", "heat": "ᶜ"}  # marks of a point with a run that collapsed
 DOTS = 10  # colors of a scatter that repeat beyond
@@ -44,20 +42,21 @@ def swept_points(grid: Grid) -> list[Point]:
     whether any of its runs collapsed.
     """
     spec, axes = grid.spec, grid.spec.profile(grid.profile)
-    drawing = drawing_of(spec)
+    drawing, metrics = drawing_of(spec), {form.label: form.values for form in spec.cells}
     places = {axis: dict(zip(spec.values(axis, axes), along(axes.along(axis)), strict=True)) for axis in drawing.axes}
     points = []
-    for row, column in product(grid.rows, grid.columns):
-        at = dict(zip(spec.rows + spec.columns, row + column, strict=True))
-        cell = grid.cells[row, column]
-        panel, curve = names(spec, at)
-        here = {name: places[axis][at[axis]] for name, axis in zip("xy", drawing.axes, strict=False)}
-        shown = cell.values[:1] if drawing.kind == "heat" else cell.values
-        for value in shown:
-            label = curve if len(shown) == 1 else f"{curve}, {value.metric}"
-            named = {"panel": f"{panel}{cell.format.label}", "curve": label, "metric": str(value.metric)}
-            lost = {"collapsed": "collapsed" in cell.flags}
-            points.append({**named, **here, "mean": value.mean, "std": value.std, "n": value.n, **lost})
+    for number in records_of(grid.numbers):
+        shown = metrics[number["cell"]][: 1 if drawing.kind == "heat" else None]
+        if number["metric"] in shown:
+            panel, curve = names(spec, {axis: number[axis] for axis in axes_of(spec)})
+            named = {
+                "panel": f"{panel}{number['cell']}",
+                "curve": curve if len(shown) == 1 else f"{curve}, {number['metric']}",
+                "metric": str(number["metric"]),
+            }
+            here = {name: places[axis][number[axis]] for name, axis in zip("xy", drawing.axes, strict=False)}
+            told = {name: number[name] for name in ("mean", "std", "n")}
+            points.append({**named, **here, **told, "collapsed": "collapsed" in number["flags"]})
     return points
 
 
@@ -78,7 +77,7 @@ def names(spec: TableSpec, at: Mapping[str, str]) -> tuple[str, str]:
 
 def names_of(spec: TableSpec, request: CellRequest) -> tuple[str, str]:
     """The panel and the curve of a run."""
-    return names(spec, {axis: label for axis, label in request.place.items() if axis in axes_of(spec)})
+    return names(spec, {axis: request.place[axis] for axis in axes_of(spec)})
 
 
 def drawing_of(spec: TableSpec) -> Drawing:
@@ -97,20 +96,15 @@ def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
     over = "one seed" if most == 1 else f"mean over {seeds}"
     if drawing.kind != "heat" and most > 1:
         over = f"mean ± sample standard deviation over {seeds}"
-    is_broken = drawing.kind == "learning" and least < most
-    return "; ".join(
-        [
-            over,
-            *(["dashed where some have ended"] if is_broken else []),
-            *(
-                [f"{LOST[drawing.kind]} where a run collapsed"]
-                if any(point.get("collapsed") for point in points)
-                else []
-            ),
-            *([f"trailing mean of {drawing.smooth} epochs"] if drawing.smooth > 1 else []),
-            *(["in brackets the mean over each run's epochs, then over runs"] if drawing.average else []),
-        ]
-    )
+    lost = any(point.get("collapsed") for point in points)
+    said = {
+        over: True,
+        "dashed where some have ended": drawing.kind == "learning" and least < most,
+        f"{LOST.get(drawing.kind)} where a run collapsed": lost,
+        f"trailing mean of {drawing.smooth} epochs": drawing.smooth > 1,
+        "in brackets the mean over each run's epochs, then over runs": drawing.average,
+    }
+    return "; ".join(text for text, is_so in said.items() if is_so)
 
 
 def collapsed(spec: TableSpec, answers: Iterable[tuple[CellRequest, Mapping[str, Any] | None]]) -> list[str]:
@@ -135,7 +129,7 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
     Raises: ConfigError when a run has not logged it.
     """
     drawing = drawing_of(spec)
-    found: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     averages: dict[tuple[str, str], list[float]] = defaultdict(list)
     for request, lines in logs:
         place, curve = names_of(spec, request)
@@ -143,7 +137,7 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
             panel = f"{place}{spec.symbol(name)}"
             known = list(series(lines, name, drawing))
             for i, (x, _) in enumerate(known):
-                found[panel, curve, x].append(fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]))
+                found[panel][curve][x].append(fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]))
             trained = [value for x, value in known if x]
             if trained:
                 averages[panel, curve].append(fmean(trained))
@@ -158,19 +152,10 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
             "n": len(values),
             "average": fmean(own) if (own := averages[panel, curve]) else None,
         }
-        for (panel, curve, x), values in sorted(found.items(), key=lambda item: (*order(found, item[0]), item[0][2]))
+        for panel, curves in found.items()
+        for curve, points in curves.items()
+        for x, values in sorted(points.items())
     ]
-
-
-def order(found: Mapping[tuple[str, str, float], Any], place: tuple[str, str, float]) -> tuple[int, int]:
-    """The panel's and the curve's number, counted in order of appearance: points are sorted by them."""
-    panels, curves = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
-    return panels.index(place[0]), curves.index(place[1])
-
-
-def axes_of(spec: TableSpec) -> frozenset[str]:
-    """The axes that a table shares out over its rows and columns, by which its places differ."""
-    return frozenset(spec.rows + spec.columns)
 
 
 def series(lines: Sequence[Line], name: str, drawing: Drawing) -> Iterator[tuple[float, float]]:
@@ -221,34 +206,17 @@ def draw(spec: TableSpec, profile: str, points: Sequence[Point], note: str) -> "
     for point in points:
         is_apart = drawing.apart or drawing.kind == "heat"
         panels[f"{point['curve']}: {point['panel']}" if is_apart else point["panel"]].append(point)
-    with style():
-        from matplotlib.figure import Figure
-
-        height, width = arrangement(len(panels))
-        size = max(NARROWEST, PANEL[0] * width), PANEL[1] * height + 1.0
-        colors = colors_of(points)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = np.ravel(figure.subplots(height, width, squeeze=False))
-        for axes, (title, inside) in zip(grid, panels.items(), strict=False):
-            axes.set_title(textwrap.fill(title, int(size[0] / width * LETTERS)))
+    colors = colors_of(points)
+    with canvas.panels(f"{spec.title}\n{note}", len(panels), PANEL, room=1.0) as (figure, grid):
+        letters = int(figure.get_figwidth() / canvas.abreast(len(panels)) * canvas.LETTERS)
+        for axes, (title, inside) in zip(grid, panels.items(), strict=True):
+            axes.set_title(textwrap.fill(title, letters))
             if drawing.kind == "heat":
                 draw_heat(axes, spec, profile, inside)
             else:
                 draw_lines(axes, spec, profile, inside, colors)
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        figure.suptitle(f"{spec.title}\n{note}", fontsize=9, x=0.02, ha="left", wrap=True)
-        entries = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        if entries:
-            abreast = max(1, int(size[0] * LETTERS / (max(map(len, entries)) + 8)))
-            figure.legend(entries.values(), entries, loc="outside lower center", ncol=abreast, frameon=False)
+        canvas.legend_below(figure)
     return figure
-
-
-def arrangement(count: int) -> tuple[int, int]:
-    """In how many rows and columns so many panels stand."""
-    width = 2 if count == 4 else min(count, MOST_ABREAST)
-    return -(-count // width), width
 
 
 def colors_of(points: Sequence[Point]) -> dict[str, str]:
@@ -259,7 +227,7 @@ def colors_of(points: Sequence[Point]) -> dict[str, str]:
         n_metrics = len({point["metric"] for point in inside})
         curves = [curve for curve in dict.fromkeys(point["curve"] for point in inside) if curve not in found]
         first = len(set(found.values()))
-        found |= {curve: COLORS[(first + i // n_metrics) % len(COLORS)] for i, curve in enumerate(curves)}
+        found |= {curve: canvas.COLORS[(first + i // n_metrics) % len(canvas.COLORS)] for i, curve in enumerate(curves)}
     return found
 
 
@@ -341,39 +309,21 @@ def cloud_points(clouds: Mapping[str, "Cloud"]) -> list[Point]:
 
 def draw_clouds(spec: TableSpec, clouds: Mapping[str, "Cloud"], note: str) -> "Figure":
     """A scatter per run, colored by class (by cluster without labels), with a cross at each centroid."""
-    with style():
+    colors = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
+    shown = sorted({int(own) for cloud in clouds.values() for own in cloud.classes})
+    heading = f"{spec.title}\n{note}; colored by {colors}, × centroids"
+    with canvas.panels(heading, len(clouds), (PANEL[0], 3.4), room=0.8) as (figure, grid):
         from matplotlib.cm import tab10
-        from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
 
-        height, width = arrangement(len(clouds))
-        figure = Figure(figsize=(max(NARROWEST, PANEL[0] * width), 3.4 * height + 0.8), layout="constrained")
-        grid = np.ravel(figure.subplots(height, width, squeeze=False))
-        for axes, (title, cloud) in zip(grid, clouds.items(), strict=False):
-            shade = cloud.classes % DOTS
-            axes.scatter(
-                *cloud.points.T, c=shade, cmap="tab10", vmin=-0.5, vmax=9.5, s=2, linewidths=0, rasterized=True
-            )
-            axes.scatter(*cloud.centers.T, c="k", marker="x", s=30)
+        dots: dict[str, Any] = {"cmap": "tab10", "vmin": -0.5, "vmax": 9.5, "s": 2, "linewidths": 0, "rasterized": True}
+        for axes, (title, cloud) in zip(grid, clouds.items(), strict=True):
+            (x, y), centers = cloud.points.T, cloud.centers.T
+            axes.scatter(x, y, c=cloud.classes % DOTS, **dots)
+            axes.scatter(centers[0], centers[1], c="k", marker="x", s=30)
             axes.set(title=title, xlabel=cloud.axes[0], ylabel=cloud.axes[1], xticks=[], yticks=[])
-        for axes in grid[len(clouds) :]:
-            axes.set_axis_off()
-        colors = "class" if all(cloud.has_classes for cloud in clouds.values()) else "cluster"
-        shown = sorted({int(own) for cloud in clouds.values() for own in cloud.classes})
-        if len(shown) <= DOTS:
-            entries = [
-                Line2D([], [], color=tab10(own % DOTS), marker="o", markersize=4, linestyle="", label=str(own))
-                for own in shown
-            ]
-            figure.legend(
-                handles=entries,
-                loc="outside lower center",
-                ncol=len(shown),
-                frameon=False,
-                columnspacing=0.8,
-                handletextpad=0.0,
-            )
-        figure.suptitle(f"{spec.title}\n{note}; colored by {colors}, × centroids", fontsize=9, x=0.02, ha="left")
+        for own in shown if len(shown) <= DOTS else ():
+            grid[0].plot([], [], color=tab10(own % DOTS), marker="o", markersize=4, linestyle="", label=str(own))
+        canvas.legend_below(figure, ncol=len(shown), columnspacing=0.8, handletextpad=0.0)
     return figure
 
 
@@ -393,7 +343,7 @@ def draw_strips(spec: TableSpec, sheets: Mapping[str, Sequence["Strip"]], note: 
     rows = [(panel, strip) for panel, strips in sheets.items() for strip in strips]
     columns = max(len(strip.images) for _, strip in rows)
     size = max(NARROWEST, LABEL + columns * (CELL + GAP) + 0.2), top + len(rows) * step + 0.35 * len(sheets)
-    with style():
+    with canvas.style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=size)
@@ -403,9 +353,7 @@ def draw_strips(spec: TableSpec, sheets: Mapping[str, Sequence["Strip"]], note: 
                 at, before = at + 0.35, panel
                 figure.text(0.1 / size[0], 1 - (at - 0.22) / size[1], panel, fontweight="bold")
             for i, (image, own) in enumerate(zip(strip.images, strip.classes, strict=True)):
-                left, low = LABEL + i * (CELL + GAP), size[1] - at - CELL
-                axes = figure.add_axes((left / size[0], low / size[1], CELL / size[0], CELL / size[1]))
-                draw_image(axes, image)
+                axes = canvas.add_image(figure, image, LABEL + i * (CELL + GAP), at)
                 axes.set_title(str(own) if own >= 0 else "", fontsize=7, pad=2)
             figure.text((LABEL - 0.1) / size[0], 1 - (at + CELL / 2) / size[1], strip.label, ha="right", va="center")
             at += step

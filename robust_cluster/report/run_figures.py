@@ -1,14 +1,20 @@
-"""Figures of one run: what an attack did to images, how far it got after each epoch, what a certificate shows."""
+"""Figures of one run: what an attack did to images, how far it got after each epoch or at each radius, and what a
+certificate shows.
+"""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from robust_cluster.errors import ConfigError, RobustClusterError
-from robust_cluster.measure.metric import Metric
-from robust_cluster.report.canvas import CELL, GAP, NARROWEST, Pixels, draw_image, style
+from robust_cluster.measure.metric import WHOLE, Metric
+from robust_cluster.report import canvas
+from robust_cluster.report.canvas import CELL, GAP, NARROWEST, PERCENT, Pixels
+from robust_cluster.report.formats import csv_of
 from robust_cluster.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -19,7 +25,15 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 BETWEEN = 0.2  # inches between two views
+SIZE = (NARROWEST / 2, 3.4)  # inches of a panel
 LEFT, RIGHT, TOP, BOTTOM = 1.5, 0.15, 0.85, 0.55  # inches around all images
+SCORES = {  # metric of a line -> its label
+    str(Metric("ACC", "attack")): "ACC, matched anew",
+    str(Metric("ACC", "attack", matching="clean")): "ACC, clean matching",
+    str(Metric("NMI", "attack")): "NMI",
+    str(Metric("ARI", "attack")): "ARI",
+}
+FLIP = str(Metric("flip", "attack"))
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
 
@@ -50,15 +64,13 @@ def images(sheet: "Sheet") -> "Figure":
     columns = len(sheet.rows)
     width = max(NARROWEST, LEFT + columns * (CELL + GAP) - GAP + RIGHT)
     height = TOP + float(tops[-1]) - BETWEEN + BOTTOM
-    with style():
+    with canvas.style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(width, height))
         for (label, view), top, size in zip(rows, tops, heights, strict=False):
             for i, image in enumerate(view):
-                left, low = LEFT + i * (CELL + GAP), height - TOP - top - size
-                axes = figure.add_axes((left / width, low / height, CELL / width, size / height))
-                draw_image(axes, image)
+                axes = canvas.add_image(figure, image, LEFT + i * (CELL + GAP), TOP + top, size)
                 if i == 0:
                     axes.set_ylabel(label, rotation=0, ha="right", va="center")
         for axes, own, found in zip(figure.axes, sheet.own, sheet.found, strict=False):
@@ -105,8 +117,12 @@ def notes(sheet: "Sheet") -> list[str]:
 
 def title(spec: RunSpec) -> str:
     """The attack, the model, how it was defended, the data and the run's key, in words."""
-    defended = f" after {spec.parent.defense}" if spec.parent and spec.parent.defense else ""
-    return f"{spec.attack} on {spec.model}{defended}, {spec.data.label}, run {spec.key}"
+    return f"{spec.attack} on {victim(spec)}, {spec.data.label}, run {spec.key}"
+
+
+def victim(spec: RunSpec) -> str:
+    """The model, and how it was defended."""
+    return f"{spec.model} after {spec.parent.defense}" if spec.parent and spec.parent.defense else spec.model
 
 
 def curve(record: Record) -> "Figure":
@@ -118,16 +134,11 @@ def curve(record: Record) -> "Figure":
     if not points:
         reason = f"{record['spec']['attack']} has no curve: only attackers trained on the views are scored every epoch"
         raise ConfigError(reason, hint="rc attack --attack view_gan")
-    panels = curve_panels(record)
-    with style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
-        for axes, panel in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
-            draw_panel(axes, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
-        figure.suptitle(caption(record), fontsize=9, x=0.02, ha="left")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
+    shown = curve_panels(record)
+    with canvas.panels(caption(record), len(shown), SIZE) as (figure, axes):
+        for one, panel in zip(axes, shown, strict=True):
+            draw_panel(one, panel, [panel.start, *(point[str(panel.metric)] for point in points)])
+        canvas.legend_below(figure)
     return figure
 
 
@@ -156,9 +167,7 @@ def draw_panel(axes: "Axes", panel: Panel, values: Sequence[float]) -> None:
     for label, value, color, line in (("PGD", panel.pgd, PGD, "--"), ("worst noise", panel.noise, NOISE, ":")):
         if value is not None:
             axes.axhline(100 * value, color=color, linestyle=line, label=label)
-    axes.set(
-        xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), ylim=(-2, 102), yticks=range(0, 101, 20)
-    )
+    axes.set(xlabel="attack epoch", ylabel=panel.title, xlim=(0, len(values) - 1), **PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -177,11 +186,7 @@ def certificate(record: Record) -> "Figure":
     The largest radius that so many draws can certify, and the model's own ACC on these points, are marked.
     """
     found, own = record["certified"], Metric("ACC", rows="certified").read(record)
-    with style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(NARROWEST, 3.4), layout="constrained")
-        axes = figure.subplots()
+    with canvas.panels(certificate_caption(record), 1, SIZE) as (figure, (axes,)):
         for label, values, color in (("stable", found["share"], ATTACK), ("ACC", found["ACC"], PGD)):
             if values is not None:
                 percent = [100 * value for value in values]
@@ -189,11 +194,10 @@ def certificate(record: Record) -> "Figure":
         if own is not None:
             axes.axhline(100 * own, color=PGD, linestyle=":", label="ACC without noise or attack")
         axes.axvline(found["radius_cap"], color=NOISE, linestyle="--", label="largest radius of so many draws")
-        axes.set(xlabel=f"L2 radius, {unit_of(found)}", ylabel="samples (%)", ylim=(-2, 102), yticks=range(0, 101, 20))
+        axes.set(xlabel=f"L2 radius, {unit_of(found)}", ylabel="samples (%)", **PERCENT)
         half_sigmas = np.arange(0, 1.01 * found["radius_cap"], found["sigma"] / 2)
         axes.set(xlim=(0, 1.02 * found["radius_cap"]), xticks=half_sigmas, xticklabels=[f"{r:g}" for r in half_sigmas])
-        figure.suptitle(certificate_caption(record), fontsize=9, x=0.02, ha="left")
-        figure.legend(loc="outside lower center", ncol=2, frameon=False)
+        canvas.legend_below(figure)
     return figure
 
 
@@ -205,9 +209,49 @@ def unit_of(found: Mapping[str, Any]) -> str:
 def certificate_caption(record: Record) -> str:
     """Which run it is, and with how many draws of what noise."""
     spec, found = RunSpec.from_json(record["spec"]), record["certified"]
-    defended = f" after {spec.parent.defense}" if spec.parent and spec.parent.defense else ""
-    first = f"{spec.model}{defended} smoothed, {spec.data.label}, run {spec.key}"
+    first = f"{victim(spec)} smoothed, {spec.data.label}, run {spec.key}"
     noise = (
         f"σ = {found['sigma']:g}, {found['n']:,} draws a point, each certificate right with {1 - found['alpha']:.2%}"
     )
     return f"{first}\n{noise}; {found['rows']:,} points"
+
+
+def radii(record: Record) -> "Figure":
+    """The robustness curve of an attack: left the scores under the worst, if there are labels; right flips by each."""
+    lines: Sequence[Mapping[str, Any]] = record["radii"]
+    names = [name for name in SCORES if any(line[name] is not None for line in lines)]
+    attacks = list(dict.fromkeys(line["attack"] for line in lines))
+    heading = f"{title(RunSpec.from_json(record['spec']))}\n{record['metrics']['samples']:,} samples"
+    with canvas.panels(heading, 2 if names else 1, (NARROWEST / 2, 3.8)) as (figure, axes):
+        for name, color in zip(names, canvas.COLORS, strict=False):
+            plot(axes[0], lines, WHOLE, name, label=SCORES[name], color=color)
+        for attack, color, dash in zip(attacks, cycle(canvas.COLORS), cycle(("--", ":", "-.")), strict=False):
+            label, shade = ("worst of all", "#000000") if attack == WHOLE else (attack, color)
+            plot(axes[-1], lines, attack, FLIP, label=label, color=shade, linestyle=dash)
+        if names:
+            axes[0].set_ylabel("score under the worst attack (%)")
+        axes[-1].set_ylabel("samples that change cluster (%)")
+        for panel in axes:
+            panel.set(xlabel=unit_of_radius(record), **PERCENT)
+            panel.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def plot(axes: "Axes", lines: Sequence[Mapping[str, Any]], attack: str, name: str, **more: Any) -> None:
+    """Draw one metric under one attack in percent over the radii; `more` is matplotlib's."""
+    eps, values = zip(*((line["eps"], 100 * line[name]) for line in lines if line["attack"] == attack), strict=True)
+    axes.plot(eps, values, marker=".", clip_on=False, lw=1.2, **more)
+
+
+def unit_of_radius(record: Record) -> str:
+    """What the radius is measured in, e.g. "L∞ radius in pixels"."""
+    threat = record["threat"]
+    ball = {"linf": "L∞", "l2": "L2"}[threat["norm"]]
+    where = "of the embedding" if threat["space"] == "latent" else "in pixels" if threat["box"] else "of the input"
+    return f"{ball} radius {where}"
+
+
+def write_radii(record: Record, form: Literal["csv", "json"]) -> str:
+    """The curve as text, a row per radius and attack: eps, attack, the scores, flips and gain."""
+    rows = [{"eps": line["eps"], "attack": line["attack"], **line} for line in record["radii"]]
+    return json.dumps(rows, indent=1) + "\n" if form == "json" else csv_of(rows)

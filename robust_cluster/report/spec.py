@@ -5,16 +5,17 @@ runs and prints it too.
 """
 
 import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
-from robust_cluster.runs.spec import STAGES, DataRef, Stage
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, Stage
 
+T = TypeVar("T")
 Statistic = Literal["mean±std", "best_loss"]
 Attackers = Literal["mean", "worst"]
 Plot = Literal["lines", "heat", "learning", "scatter", "top", "outputs", "neighbors"]
@@ -24,7 +25,6 @@ LABELS = "labels"  # tables/labels.toml: display names, no table
 CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
 FIGURE = ".figure"  # before the suffix of a figure's file
 OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
-UNDEFENDED = "none"  # the defense of a certify run without one; stages/chain has the same word
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,11 @@ class TableSpec:
         """How headings write an axis, e.g. d for latent_dim; by its own name where labels.toml has no symbol for it."""
         return self.labels.get("symbol", {}).get(axis, axis)
 
+    def heading(self, axis: str, label: str) -> str:
+        """A label of an axis as headings write it, e.g. "d = 64"; the label alone where the axis has no symbol."""
+        symbols = self.labels.get("symbol", {})
+        return f"{symbols[axis]} = {label}" if axis in symbols else label
+
     def values(self, axis: str, profile: Profile) -> list[str]:
         """The display names along one axis, in the order of the table."""
         if axis == "method":
@@ -269,82 +274,79 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _table(content: Mapping[str, Any], path: Path, *, labels: Mapping[str, Mapping[str, str]]) -> TableSpec:
     required = ("title", "source", "stage", "statistic", "rows", "columns", "axes", "methods", "cells", "profile")
-    file = path.name
-    is_figure = path.stem.endswith(FIGURE)
-    own = ("figure",) if is_figure else ()
-    check_keys(content, file, required=required + own, optional=("attack", "defense", "set", "on", "notes"))
-    choose(content["statistic"], get_args(Statistic), kind=f"statistic of {file}")
-    spec = TableSpec(
-        name=path.stem.removesuffix(FIGURE),
-        title=content["title"],
-        source=content["source"],
-        statistic=content["statistic"],
-        rows=tuple(content["rows"]),
-        columns=tuple(content["columns"]),
-        methods=tuple(m for entry in content["methods"] for m in _methods(entry, content, labels=labels, file=file)),
-        cells=tuple(_cell(entry, file) for entry in content["cells"]),
-        profiles={
-            key: _profile(content["axes"], own, where=f"{file} [{key}]") for key, own in content["profile"].items()
-        },
-        folder=path.parent,
-        attack=content.get("attack"),
-        defense=content.get("defense"),
-        notes=tuple(content.get("notes", ())),
-        labels=labels,
-        figure=_drawing(content["figure"], file) if is_figure else None,
-    )
+    file, is_figure = path.name, path.stem.endswith(FIGURE)
+    optional = ("attack", "defense", "set", "on", "notes")
+    check_keys(content, file, required=(*required, "figure") if is_figure else required, optional=optional)
+    profiles = content["profile"].items()
+    made = {
+        "name": path.stem.removesuffix(FIGURE),
+        "methods": [one for entry in content["methods"] for one in _methods(entry, content, labels, file)],
+        "cells": [_cell(entry, f"{file} [[cells]]") for entry in content["cells"]],
+        "profiles": {key: _profile({**content["axes"], **own}, f"{file} [{key}]") for key, own in profiles},
+        "folder": path.parent,
+        "labels": labels,
+        "figure": _drawing(content["figure"], f"{file} [figure]") if is_figure else None,
+    }
+    told = {key: value for key, value in content.items() if key not in ("stage", "axes", "profile", "set", "on")}
+    spec = filled(TableSpec, {**told, **made}, file)
     _check_axes(spec, file)
     return spec
 
 
 def _methods(
-    entry: Mapping[str, Any], table: Mapping[str, Any], *, labels: Mapping[str, Mapping[str, str]], file: str
-) -> list[Method]:
+    entry: Mapping[str, Any], table: Mapping[str, Any], labels: Mapping[str, Mapping[str, str]], file: str
+) -> Iterator[Method]:
+    where, shown = f"{file} [[methods]]", labels.get("model", {})
     optional = ("stage", "set", "defense", "on", "published_only")
-    check_keys(entry, f"{file} [[methods]]", required=("label", "models"), optional=optional)
-    stage = entry.get("stage", table["stage"])
-    choose(stage, STAGES, kind=f"stage of {file}")
-    settings = {**table.get("set", {}), **entry.get("set", {})}
-    shown = labels.get("model", {})
-    more = {key: entry[key] for key in ("defense", "published_only") if key in entry}
-    common, own_on = table.get("on", {}), entry.get("on", {})
-    more["on"] = {name: {**common.get(name, {}), **own_on.get(name, {})} for name in {**common, **own_on}}
-    return [Method(entry["label"].format(model=shown.get(m, m)), stage, m, settings, **more) for m in entry["models"]]
+    check_keys(entry, where, required=("label", "models"), optional=optional)
+    common, own = table.get("on", {}), entry.get("on", {})
+    pinned = {
+        "stage": entry.get("stage", table["stage"]),
+        "set": {**table.get("set", {}), **entry.get("set", {})},
+        "on": {name: {**common.get(name, {}), **own.get(name, {})} for name in {**common, **own}},
+    }
+    told = {key: value for key, value in entry.items() if key != "models"}
+    for model in entry["models"]:
+        named = {"label": entry["label"].format(model=shown.get(model, model)), "model": model}
+        yield filled(Method, {**told, **pinned, **named}, file)
 
 
-def _cell(entry: Mapping[str, Any], file: str) -> CellFormat:
-    optional = [f.name for f in fields(CellFormat)][2:]
-    check_keys(entry, f"{file} [[cells]]", required=("label", "values"), optional=optional)
-    choose(entry.get("attackers", "mean"), get_args(Attackers), kind=f"attackers of {file} [[cells]]")
-    return CellFormat(**{**entry, "values": tuple(map(Metric.parse, entry["values"]))})
+def _cell(entry: Mapping[str, Any], where: str) -> CellFormat:
+    cell = filled(CellFormat, entry, where)
+    return replace(cell, values=tuple(Metric.parse(str(name)) for name in cell.values))
 
 
-def _drawing(entry: Mapping[str, Any], file: str) -> Drawing:
-    needed = ("kind", *NEEDED.get(str(entry.get("kind")), ()))
-    check_keys(entry, f"{file} [figure]", required=needed, optional=[f.name for f in fields(Drawing)])
-    choose(entry["kind"], get_args(Plot), kind=f"kind of {file} [figure]")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
-    return Drawing(**values)
+def _drawing(entry: Mapping[str, Any], where: str) -> Drawing:
+    drawing = filled(Drawing, entry, where)
+    check_keys(entry, where, required=NEEDED.get(drawing.kind, ()), optional=entry)
+    return drawing
 
 
-def _profile(axes: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> Profile:
-    content = {**axes, **own}
-    sweep = {key: value for key, value in content.items() if "." in key}
-    plain = {key: value for key, value in content.items() if key not in sweep}
+def _profile(content: Mapping[str, Any], where: str) -> Profile:
+    sweep = {key: tuple(value) for key, value in content.items() if "." in key and isinstance(value, list)}
+    plain = {key: value for key, value in content.items() if "." not in key}
     check_keys(plain, where, required=AXES[:3], optional=("attack_seed", "set", "notes"))
     for key, value in content.items():
         if key != "set" and not isinstance(value, list):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}", hint=f"{key} = [{value!r}]")
-    settings = plain.pop("set", {})
-    data = tuple(_data(entry, where) for entry in plain.pop("data"))
-    lists = {key: tuple(value) for key, value in plain.items()}
-    return Profile(data=data, set=settings, sweep={key: tuple(value) for key, value in sweep.items()}, **lists)
+    named = ({"name": entry} if isinstance(entry, str) else entry for entry in plain["data"])
+    data = [filled(DataRef, entry, f"{where} data") for entry in named]
+    return filled(Profile, {**plain, "data": data, "sweep": sweep}, where)
 
 
-def _data(entry: str | Mapping[str, Any], where: str) -> DataRef:
-    content = {"name": entry} if isinstance(entry, str) else entry
-    check_keys(content, f"{where} data", required=("name",), optional=[f.name for f in fields(DataRef)])
-    return DataRef(**content)
+def filled(shape: type[T], content: Mapping[str, Any], where: str) -> T:
+    """The dataclass `shape` from a section of a file: a field without a default is a key that must be there.
+
+    Lists become tuples. Raises: UnknownNameError for an unknown key, or a word that the field's Literal does not have;
+    ConfigError without a key that must be there.
+    """
+    known = fields(shape)  # type: ignore[arg-type]
+    needed = [f.name for f in known if f.default is MISSING and f.default_factory is MISSING]
+    check_keys(content, where, required=needed, optional=[f.name for f in known])
+    for name, hint in get_type_hints(shape).items():
+        if get_origin(hint) is Literal and name in content:
+            choose(content[name], get_args(hint), kind=f"{name} of {where}")
+    return shape(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
 
 
 def check_keys(

@@ -1,6 +1,5 @@
 """A paper's table from run records: the public entrance to what answers.py, grid.py and caption.py make of them."""
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,9 @@ from robust_cluster.report.caption import sentences
 from robust_cluster.report.compare import Published, load_published
 from robust_cluster.report.grid import Grid, grid_of
 from robust_cluster.report.spec import TableSpec, requests
+from robust_cluster.runs.record import checked, read
+
+ELSEWHERE = "this file holds no records of runs, or some that were changed by hand: give another folder"
 
 
 def build(
@@ -42,7 +44,7 @@ def build(
 def load_results(folder: Path) -> list[Record]:
     """The records of every JSON file in `folder`; a file holds one record or a list of them.
 
-    Raises: MissingResultError without the folder; DataError for a file that is no record, or two records of one key.
+    Raises: MissingResultError without the folder; StoreError for what is no record; DataError for two of one key.
     """
     if not folder.is_dir():
         raise MissingResultError(f"There is no folder of results {folder}")
@@ -56,17 +58,6 @@ def load_results(folder: Path) -> list[Record]:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a JSON file, which holds one or a list of them. Raises: DataError for a file of something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
-    records = content if isinstance(content, list) else [content]
-    for record in records:
-        if not isinstance(record, dict) or not {"key", "spec", "profile", "metrics"} <= record.keys():
-            raise DataError(f"{path} holds something else than run records (key, spec, profile, metrics, ...)")
-    return records
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON number")
+    """The records of a JSON file, which holds one or a list of them. Raises: StoreError for what is no record."""
+    content = read(path.read_bytes(), path, hint=ELSEWHERE)
+    return [checked(record, path, hint=ELSEWHERE) for record in (content if isinstance(content, list) else [content])]

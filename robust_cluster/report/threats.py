@@ -47,7 +47,11 @@ def check(spec: TableSpec, answers: Iterable[Answer]) -> None:
                     differing.setdefault(first, []).append(f"{term} {other} and {value}")
             if differing:
                 first, sentences = next(iter(differing.items()))
-                raise _mixed(spec, column, (first, row), sentences)
+                raise ConfigError(
+                    f"{spec.name} puts different threat models into one column ({', '.join(column)}): "
+                    f"{first} and {row} differ in {', '.join(sentences)}",
+                    hint="a column of its own, or one attack and radius for all",
+                )
 
 
 def stated(record: Record) -> dict[str, Any]:
@@ -65,11 +69,3 @@ def stated(record: Record) -> dict[str, Any]:
 def stage(metrics: Iterable[Metric], recorded: str) -> str:
     """What becomes of the clusters: "re-fit" where every metric is of clusters fitted anew to the moved points."""
     return "re-fit" if all(metric.matching == "refit" for metric in metrics) else recorded
-
-
-def _mixed(spec: TableSpec, column: tuple[str, ...], rows: tuple[str, str], terms: list[str]) -> ConfigError:
-    return ConfigError(
-        f"{spec.name} puts different threat models into one column ({', '.join(column)}): {rows[0]} and {rows[1]} "
-        f"differ in {', '.join(terms)}",
-        hint="a column of its own, or one attack and radius for all",
-    )

@@ -23,10 +23,13 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from robust_cluster.errors import CheckpointError, StoreError
+from robust_cluster.runs.record import Record, checked, read, spec_of
 from robust_cluster.runs.spec import RunSpec, Stage
 
 SPEC, LOG, STATE, MODEL, RESULT = "spec.json", "log.jsonl", "state.pt", "model.pt", "result.json"
 LOCK, OWNER = ".lock", "owner.json"
+SEAL = b"robust_cluster state\n"  # before the SHA-256 of a saved state, which comes before the state
+HEADER = len(SEAL) + hashlib.sha256().digest_size
 
 # What torch.load raises on damaged bytes; found by cutting a checkpoint short and by flipping each of its bytes.
 DAMAGED = (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError)
@@ -66,16 +69,20 @@ class Run:
         _write(self.path / LOG, text.encode())
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Replace the resumable state: nested dicts and lists of tensors, numbers and strings."""
-        _write(self.path / STATE, _pack(state))
+        """Replace the resumable state: nested dicts and lists of tensors, numbers and strings, behind their SHA-256."""
+        content = _pack(state)
+        _write(self.path / STATE, SEAL + hashlib.sha256(content).digest() + content)
 
     def load_state(self) -> dict[str, Any] | None:
         """The latest resumable state, on the CPU; None when there is none. Raises: CheckpointError when damaged."""
         content = _read(self.path / STATE)
         if content is None:
             return None
+        sealed = hashlib.sha256(content[HEADER:]).digest()
         try:
-            return _unpack(content, "cpu")
+            if content[:HEADER] != SEAL + sealed:
+                raise ValueError("its SHA-256 is another")
+            return _unpack(content[HEADER:], "cpu")
         except DAMAGED as error:
             message = f"The resumable state {self.path / STATE} is damaged"
             raise CheckpointError(message, hint=_again(self.spec)) from error
@@ -141,8 +148,8 @@ class RunStore:
     def find(self, key: str) -> RunSpec | None:
         """The spec of the run with this key, None when there is none. Raises: StoreError when it cannot be read."""
         for path in sorted(self.root.glob(f"*/*-{key}/{SPEC}")) if key.isalnum() else ():
-            content = _read_record(path)
-            return RunSpec.from_json(content) if content else None
+            content = _read(path)
+            return spec_of(read(content, path), path) if content else None
         return None
 
     def lines(self, spec: RunSpec) -> list[dict[str, Any]]:
@@ -168,7 +175,11 @@ class RunStore:
                 _remove(run.path / OWNER)
 
     def load_model(self, spec: RunSpec, map_location: str = "cpu") -> dict[str, Any]:
-        """The finished run's checkpoint, after a check against the SHA-256 in its record.
+        """The finished run's checkpoint. Raises: CheckpointError, as `checkpoint`."""
+        return _unpack(self.checkpoint(spec), map_location)
+
+    def checkpoint(self, spec: RunSpec) -> bytes:
+        """The bytes of the finished run's checkpoint, after a check against the SHA-256 in its record.
 
         Raises: CheckpointError when the run is not done, or its checkpoint is missing or not what was recorded.
         """
@@ -185,7 +196,7 @@ class RunStore:
             size = f"{len(content)} bytes, {wanted['bytes']} when it was written"
             message = f"The checkpoint {path} was truncated or edited: its SHA-256 differs from its record's ({size})"
             raise CheckpointError(message, hint=_again(spec))
-        return _unpack(content, map_location)
+        return content
 
     def discard(self, spec: RunSpec) -> None:
         """Forget the run's result, checkpoint, state and log, so that it starts over; waits for a live owner."""
@@ -237,16 +248,10 @@ def _whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, None when there is no file. Raises: StoreError naming the file."""
+def _read_record(path: Path) -> Record | None:
+    """The record in `path`, None when there is no file. Raises: StoreError naming file and field."""
     content = _read(path)
-    if content is None:
-        return None
-    try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as error:
-        message = f"The record {path} is not a JSON object"
-        raise StoreError(message, hint="delete it and give the command again") from error
+    return None if content is None else checked(read(content, path), path)
 
 
 def _read(path: Path) -> bytes | None:

@@ -59,12 +59,27 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
     task = Task(
         title=f"{spec.stage} {spec.model} with {spec.attack} {spec.attack_seed}",
         step=lambda batch: attacker.step(surface, batch),
-        state=dict(attacker.state()),
+        state={**attacker.state(), "queries": Asked(attacker)},
         after_epoch=lambda epoch, batches: attacker.after_epoch(epoch),
         watch=bench.watch(trial),
     )
     with precision(spec.precision):
         return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)
+
+
+class Asked:
+    """How often an attacker has asked its victim, as a part of the state that it resumes with."""
+
+    def __init__(self, attacker: Attack) -> None:
+        self.attacker = attacker
+
+    def state_dict(self) -> dict[str, int]:
+        """The count so far."""
+        return {"queries": self.attacker.queries}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from that count."""
+        self.attacker.queries = state["queries"]
 
 
 def checkpoint(attacker: Attack) -> dict[str, Any]:

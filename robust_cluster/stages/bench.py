@@ -1,24 +1,27 @@
 """From an attack run to the floor that measures it: its surface, its rows, its threat, what is made beside it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.measure import controls, curve, embeddings, pgd, views
 from robust_cluster.measure.beside import Beside
 from robust_cluster.measure.rows import Rows
-from robust_cluster.measure.scores import Details, Metrics, embed, spaced, stays_sparse
+from robust_cluster.measure.scores import Details, Metrics, batch_of, embed, spaced, stays_sparse
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import adaptive, methods
 from robust_cluster.stages.context import Context, Trial, frozen_surface
 
+ROUNDING = 1e-6
 MEASURES: dict[str, ModuleType] = {"latent": embeddings, "input": views, "bounded": curve}
 
 
@@ -107,14 +110,18 @@ def watch(trial: Trial) -> Callable[[], dict[str, float]]:
 def warnings(trial: Trial, metrics: Metrics, stop_reason: str, log: list[dict[str, float]]) -> list[str]:
     """The flags of an attack's record: see measure/controls.py, and of the embedding whether the change can be seen."""
     seen = embeddings.warnings(metrics) if measure_of(trial) is embeddings else []
-    return [*seen, *controls.warnings(trial.attacker, metrics, stop_reason, log)]
+    budget = trial.attacker.budget
+    is_beyond = budget.norm is not None and budget.eps > corners(trial)[1] * (1 + ROUNDING)
+    beyond = ["radius beyond the data's range"] if is_beyond else []
+    return [*seen, *controls.warnings(trial.attacker, metrics, stop_reason, log), *beyond]
 
 
 def threat(trial: Trial) -> dict[str, Any]:
     """The threat model of an attack: what it may move, how far, what it knows, and how often the victim was asked.
 
     eps in input space also in pixels, i.e. as a share of the range of valid values: there as the settings declare it,
-    so that an audit can compare the two; None where nothing bounds a move.
+    so that an audit can compare the two; and in the units of the data before they were scaled. None where nothing
+    bounds a move. `range`: of the values that are moved, in the model's units.
     `stage` "frozen": labels come from the model as it was, no cluster is fitted anew. `queries` are samples that
     the attacker of the largest radius and its members asked about in this process, without those that smaller radii of
     a curve had misled before; 0 for one that asks nothing.
@@ -129,6 +136,8 @@ def threat(trial: Trial) -> dict[str, Any]:
         "norm": budget.norm,
         "eps_model": eps,
         "eps_pixels": (eps / info.unit if declared is None else declared) if is_pixels and eps is not None else None,
+        "eps_data": None if eps is None or surface.space == "latent" else eps / info.scale,  # as the user's data are
+        "range": corners(trial)[0],
         "box": list(budget.bounds) if budget.bounds else None,
         "views": list(settings.get("views") or ()) or None,  # None: all
         "view_eps": list(settings.get("view_eps") or ()) or None,  # in pixels, in place of one radius for all
@@ -139,3 +148,18 @@ def threat(trial: Trial) -> dict[str, Any]:
         "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())),
         "bn": surface.bn,
     }
+
+
+def corners(trial: Trial) -> tuple[float, float]:
+    """The range of the values that are moved and the longest move inside it, both in the model's units.
+
+    Data without a known range, and embeddings, have that of 1,000 evenly spaced points.
+    """
+    held, surface = trial.held, replace(trial.surface, memory=None)
+    rows = spaced(held.info.n_samples, 1000).to(held.torch_device)
+    with torch.no_grad():
+        points = surface.point(batch_of(held.views, rows))
+    is_known = surface.space == "input" and held.info.box is not None
+    spread = held.info.unit if is_known else max(float(view.max() - view.min()) for view in points)
+    entries = max(view[0].numel() for view in points)
+    return spread, spread * (entries**0.5 if trial.attacker.budget.norm == "l2" else 1.0)

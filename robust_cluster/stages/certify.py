@@ -39,7 +39,7 @@ from robust_cluster.stages import settings
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, fingerprint, frozen_surface, record
 
-VERSION = 1  # of everything below; raise it when the numbers change
+VERSION = 2  # of everything below; raise it when the numbers change
 VALUES = 2**19  # random numbers drawn at once, about: 2 MB
 CURVE = 51  # radii of the curve
 MULTIPLES = (0.5, 1.0, 1.5, 2.0)  # of sigma: radii at which the record has the certified shares by name
@@ -75,7 +75,7 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     context = context.part(2)
     config = settings.build(Config, spec.settings["certify"], "certify")
     if config.space == "input" and context.info.box is None:
-        context.progress.note(f"{context.info.name} has no known range of values: sigma is in the units a model sees")
+        context.progress.note(f"{context.info.name} has no known range of values: sigma is in the units of the data")
     began = time.monotonic()
     with precision("highest"):
         model = context.trained_model(spec.parent)
@@ -128,7 +128,7 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
 
 
 def noise_unit(config: Config, info: DataInfo) -> float:
-    """What sigma 1 is in the units that the model sees: the range of valid values, or 1 for an embedding."""
+    """What sigma 1 is in the units that the model sees: see `DataInfo.unit`; 1 for an embedding."""
     return info.unit if config.space == "input" else 1.0
 
 

@@ -362,6 +362,8 @@ def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[s
         current = context.parent_checkpoint(spec)
         if record.get("parent_checkpoint", current) == current:
             return record
+        if spec.parent is not None:
+            context.store.checkpoint(spec.parent)  # a damaged parent must not cost its finished child
         context.progress.note(f"{spec.directory} was made from another checkpoint of its parent: made anew")
     if record is not None or again:
         context.store.discard(spec)

@@ -32,6 +32,14 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted path: {"model.cluster.epochs": 3} of {"model": {"cluster": {"epochs": 3}}}."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over` put in, group by group."""
     merged = dict(base)

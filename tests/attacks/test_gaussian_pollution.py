@@ -45,7 +45,8 @@ def test_every_value_moves_by_a_normal_draw_of_deviation_sigma() -> None:
     batch = Batch(data.views, torch.arange(data.info.n_samples))
     torch.manual_seed(0)
     (moved,) = GaussianPollution(Config(sigma=0.3), surface_of(data)).perturb(surface_of(data), batch)
-    delta = (moved - data.views[0]).flatten()
+    delta = (moved - data.views[0]).flatten() / data.info.unit  # sigma is a share of the range of a digit's values
+    assert data.info.unit == pytest.approx(16 * data.info.scale)
     assert delta.mean().item() == pytest.approx(0, abs=0.005)
     assert delta.std().item() == pytest.approx(0.3, rel=0.01)
     assert (delta.abs() < 0.3).float().mean().item() == pytest.approx(0.6827, abs=0.005)
@@ -72,10 +73,10 @@ def test_the_record_has_clusters_fitted_anew_and_the_clean_models_on_data_withou
     few: Dataset, tmp_path: Path
 ) -> None:
     assert few.info.bounds is None
-    record = polluted(few, tmp_path, 2.0)
+    record = polluted(few, tmp_path, 0.8)
     found = record["metrics"]
-    assert (found["eps"], found["samples"]) == (2.0, 200)
-    assert found["delta_norm"] == pytest.approx(2.0 * 8, rel=0.02)  # of 64 values
+    assert (found["eps"], found["samples"]) == (pytest.approx(0.8), 200)
+    assert found["delta_norm"] == pytest.approx(0.8 * few.info.unit * 8, rel=0.02)  # of 64 values
     assert found["ACC*"] < found["ACC"]
     assert found["ACC*_clean_map"] <= found["ACC*"]
     assert 0 < found["ACC*_refit"] < found["ACC_refit"]

@@ -8,9 +8,8 @@ import pytest
 from robust_cluster.report.spec import load_spec, requests
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
-from tests.cli.command import rc
-
-MADE_UP = {"data": {"shapes": [[64]]}, "flags": [], "training": {"seconds": 1.0}}
+from tests.cli.command import rc, refused
+from tests.made import MADE
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def store() -> RunStore:
         base = {name: getattr(asked, name) for name in ("data", "model", "latent_dim", "seed")}
         spec = RunSpec("cluster", data_sha256="0", settings={"model": given}, **base)
         with store.own(spec) as run:
-            run.finish({"profile": "cpu", **MADE_UP, "metrics": {"ACC": accuracy}})
+            run.finish({**MADE, "metrics": {"ACC": accuracy}})
     return store
 
 
@@ -73,8 +72,7 @@ def test_without_enough_runs_the_exit_code_is_3() -> None:
     ],
 )
 def test_options_that_say_nothing_of_claims_are_refused(words: str, sentence: str) -> None:
-    result = rc(f"table claims --profile smoke {words}")
-    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
+    assert refused(f"table claims --profile smoke {words}") == f"error: {sentence}\n"
 
 
 def test_json_is_a_format_of_every_table() -> None:

@@ -14,7 +14,7 @@ from robust_cluster.cli.options import classes, data_folders
 from robust_cluster.data.prepare import available
 from robust_cluster.data.sources import NO_LICENSE
 from robust_cluster.errors import ConfigError
-from tests.cli.command import rc
+from tests.cli.command import check_help, rc
 
 EXAMPLES = [line for verb in data.VERBS for line in verb.examples.split("\n")]
 
@@ -40,9 +40,7 @@ def write_mine(name: str = "my.npz", n: int = 30) -> Path:
 
 @pytest.mark.parametrize("verb", data.VERBS, ids=lambda verb: verb.name)
 def test_the_help_of_a_verb_leads_with_its_examples(verb: Any) -> None:
-    body = done(f"data {verb.name} --help").stdout.split("\n\n", 1)[1]
-    assert body.strip().splitlines()[0] == verb.examples.splitlines()[0]
-    assert body.index("rc ") < body.index(verb.summary) < body.index("Options:")
+    check_help(f"data {verb.name}", verb)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

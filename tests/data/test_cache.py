@@ -20,14 +20,9 @@ from robust_cluster.data.prepare import available, load, source_files
 from robust_cluster.data.sparse import SparseView
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import data_dir, labels_of
 
 LABELS = np.arange(12) % 3
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    (tmp_path / "data").mkdir()
-    return Folders(tmp_path / "data", tmp_path / "cache", system=())
 
 
 def pixels(n: int = 12, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -35,8 +30,7 @@ def pixels(n: int = 12, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def save(folders: Folders, name: str = "mine", **arrays: Any) -> Path:
-    assert folders.data_dir is not None
-    path = folders.data_dir / f"{name}.npz"
+    path = data_dir(folders) / f"{name}.npz"
     np.savez(path, **(arrays or {"x": pixels(), "y": LABELS}))
     return path
 
@@ -45,17 +39,22 @@ def prepare(ref: DataRef, folders: Folders) -> cache.Entry:
     return cache.write(load(ref, folders, fresh=True), folders, source_files(ref, folders) or ())
 
 
+@pytest.fixture
+def entry(folders: Folders) -> cache.Entry:
+    """What is kept of a file of images."""
+    save(folders)
+    return prepare(DataRef("mine"), folders)
+
+
 def is_prepared(ref: DataRef, folders: Folders) -> bool:
     return cache.prepared(ref, folders, source_files(ref, folders)) is not None
 
 
 def same(one: Dataset, other: Dataset) -> bool:
-    assert one.labels is not None
-    assert other.labels is not None
     pairs = zip(one.views, other.views, strict=True)
     return (
         (one.ref, one.info, one.source) == (other.ref, other.info, other.source)
-        and one.labels.tolist() == other.labels.tolist()
+        and labels_of(one) == labels_of(other)
         and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
     )
 
@@ -80,10 +79,8 @@ def test_a_prepared_data_set_is_the_same_to_the_bit(folders: Folders, ref: DataR
     assert same(load(ref, folders), fresh)
 
 
-def test_images_are_kept_as_bytes_and_all_else_as_floats(folders: Folders) -> None:
-    save(folders)
-    kept = {str(ref): prepare(ref, folders).array("view_0").dtype for ref in (DataRef("mine"),)}
-    assert list(kept.values()) == [np.uint8]
+def test_images_are_kept_as_bytes_and_all_else_as_floats(folders: Folders, entry: cache.Entry) -> None:
+    assert entry.array("view_0").dtype == np.uint8
     assert prepare(DataRef("mine", flatten=True), folders).array("view_0").dtype == np.float32
 
 
@@ -96,9 +93,8 @@ def test_what_is_prepared_is_mapped_and_never_written_to(folders: Folders) -> No
     assert load(ref, folders).views[0].any()
 
 
+@pytest.mark.usefixtures("entry")
 def test_the_number_of_clusters_and_the_split_need_no_copy_of_their_own(folders: Folders) -> None:
-    save(folders)
-    prepare(DataRef("mine"), folders)
     data = load(DataRef("mine", n_clusters=5, split="halves"), folders)
     assert (data.info.n_clusters, data.ref.split) == (5, "halves")
     with pytest.raises(ConfigError, match=r"n_clusters must be in \[2, n_samples\] = \[2, 12\], got 13"):
@@ -120,8 +116,7 @@ def test_a_copy_is_used_while_its_file_is_unchanged_or_gone(folders: Folders) ->
 
 
 def test_a_prepared_folder_of_images_notices_every_change_in_it(folders: Folders) -> None:
-    assert folders.data_dir is not None
-    folder = folders.data_dir / "photos"
+    folder = data_dir(folders) / "photos"
     for name in ("a/0", "a/1", "b/0", "b/1"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels(1, seed=len(name) + ord(name[0]) + int(name[-1]))[0]).save(folder / f"{name}.png")
@@ -158,31 +153,25 @@ def test_two_processes_that_prepare_the_same_take_turns(folders: Folders) -> Non
     assert [path.name for path in (folders.cache / "prepared").glob(".new-*")] == []
 
 
-def test_an_about_that_is_no_object_gets_a_sentence(folders: Folders) -> None:
-    save(folders)
-    entry = prepare(DataRef("mine"), folders)
+def test_an_about_that_is_no_object_gets_a_sentence(folders: Folders, entry: cache.Entry) -> None:
     (entry.folder / cache.ABOUT).write_text("[1]", encoding="utf-8")
     with pytest.raises(DataError, match="must be a JSON object"):
         cache.prepared(DataRef("mine"), folders, ())
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_copy_does_not_stand_in_for_a_path_that_is_not_there(folders: Folders, tmp_path: Path) -> None:
-    save(folders)
-    prepare(DataRef("mine"), folders)
     with pytest.raises(DataError, match="There is no file"):
         load(DataRef("mine"), folders, path=tmp_path / "elsewhere" / "mine.npz")
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_copy_of_one_choice_is_no_copy_of_another(folders: Folders) -> None:
-    save(folders)
-    prepare(DataRef("mine"), folders)
     for other in ({"limit": 6}, {"flatten": True}, {"normalize": "adec"}, {"size": 2}, {"subset": "0,1"}):
         assert not is_prepared(replace(DataRef("mine"), **other), folders)
 
 
-def test_changed_and_damaged_copies_are_told_of(folders: Folders) -> None:
-    save(folders)
-    entry = prepare(DataRef("mine"), folders)
+def test_changed_and_damaged_copies_are_told_of(folders: Folders, entry: cache.Entry) -> None:
     path = entry.folder / "view_0.npy"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -196,9 +185,8 @@ def test_changed_and_damaged_copies_are_told_of(folders: Folders) -> None:
         load(DataRef("mine"), folders)
 
 
-def test_a_copy_of_an_older_version_is_not_used(folders: Folders) -> None:
-    save(folders)
-    about = prepare(DataRef("mine"), folders).folder / "about.json"
+def test_a_copy_of_an_older_version_is_not_used(folders: Folders, entry: cache.Entry) -> None:
+    about = entry.folder / "about.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "version": cache.VERSION - 1}))
     assert not is_prepared(DataRef("mine"), folders)
 
@@ -249,9 +237,8 @@ def test_an_import_is_replaced_when_that_is_asked_for(folders: Folders) -> None:
 
 
 def test_sparse_data_are_prepared_and_imported_without_becoming_dense(folders: Folders) -> None:
-    assert folders.data_dir is not None
     matrix = scipy.sparse.random_array((12, 7), density=0.4, format="csr", rng=np.random.default_rng(0))
-    scipy.sparse.save_npz(folders.data_dir / "thin.npz", matrix)
+    scipy.sparse.save_npz(data_dir(folders) / "thin.npz", matrix)
     ref = DataRef("thin", n_clusters=3)
     fresh = load(ref, folders)
     entry = prepare(ref, folders)
@@ -260,5 +247,5 @@ def test_sparse_data_are_prepared_and_imported_without_becoming_dense(folders: F
     assert isinstance(again.views[0], SparseView)
     assert again.info == fresh.info
     assert torch.equal(again.views[0][:12], fresh.views[0][:12])
-    cache.write_import("kept", files.read(folders.data_dir / "thin.npz"), folders)
+    cache.write_import("kept", files.read(data_dir(folders) / "thin.npz"), folders)
     assert load(replace(ref, name="kept"), folders).info.sha256 == fresh.info.sha256

@@ -1,5 +1,4 @@
 import gzip
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +7,7 @@ import pytest
 
 from robust_cluster.data import files
 from robust_cluster.errors import ConfigError, DataError
-
-
-def idx_bytes(values: list[int], *shape: int, kind: int = 0x08, code: str = "B") -> bytes:
-    """An IDX file as the format's notes describe it, written byte by byte."""
-    return (
-        bytes([0, 0, kind, len(shape)])
-        + struct.pack(f">{len(shape)}I", *shape)
-        + struct.pack(f">{len(values)}{code}", *values)
-    )
+from tests.data.given import idx, labels_of
 
 
 def write_csv(folder: Path, text: str) -> Path:
@@ -27,7 +18,7 @@ def write_csv(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_an_idx_file_is_read_plain_and_compressed(tmp_path: Path, suffix: str) -> None:
-    content = idx_bytes([0, 1, 2, 253, 254, 255], 2, 3)
+    content = idx([[0, 1, 2], [253, 254, 255]])
     path = tmp_path / f"train-images-idx3-ubyte{suffix}"
     path.write_bytes(gzip.compress(content) if suffix else content)
     found = files.read_idx(path)
@@ -37,38 +28,34 @@ def test_an_idx_file_is_read_plain_and_compressed(tmp_path: Path, suffix: str) -
 
 def test_idx_values_of_many_bytes_are_big_endian(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
-    path.write_bytes(idx_bytes([1, -2], 2, kind=0x0C, code="i"))
+    path.write_bytes(idx([1, -2], kind=0x0C, code="i"))
     assert files.read_idx(path).tolist() == [1, -2]
 
 
-@pytest.mark.parametrize("length", [6, 8, 17, 30])
-def test_a_truncated_idx_file_is_refused(tmp_path: Path, length: int) -> None:
-    path = tmp_path / "cut"
-    path.write_bytes((idx_bytes(list(range(20)), 5, 4) + b"more")[: length if length < 30 else None])
-    with pytest.raises(DataError, match=r"cut is truncated or damaged: .* got \d+ \(delete it and fetch it again\)"):
-        files.read_idx(path)
+TWENTY = idx(np.arange(20).reshape(5, 4))
+CUT = r"is truncated or damaged: .* got \d+ \(delete it and fetch it again\)"
+OTHER = "is not an IDX file: it must begin 00 00 08, got"
 
 
-def test_a_truncated_gz_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "cut.gz"
-    path.write_bytes(gzip.compress(idx_bytes(list(range(200)), 200))[:-20])
-    with pytest.raises(DataError, match=r"cut\.gz cannot be read or is truncated"):
-        files.read_idx(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"\0\0\x07\x01\0\0\0\0"])
-def test_a_wrong_magic_number_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "other"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="other is not an IDX file: it must begin 00 00 08, got"):
-        files.read_idx(path)
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        *(("cut", TWENTY[:length], CUT) for length in (6, 8, 17)),
+        ("longer", TWENTY + b"more", CUT),
+        ("cut.gz", gzip.compress(idx(range(200)))[:-20], "cannot be read or is truncated"),
+        *(("other", content, OTHER) for content in (b"", b"\x89PNG\r\n", b"\0\0\x07\x01\0\0\0\0")),
+    ],
+)
+def test_a_damaged_or_other_idx_file_is_refused(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} {sentence}"):
+        files.read_idx(tmp_path / name)
 
 
 def test_an_npz_gives_x_and_y(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", x=np.arange(6.0).reshape(3, 2), y=np.array([1, 0, 1]), note=np.array(["free"]))
     raw = files.read(tmp_path / "two.npz")
-    assert raw.labels is not None
-    assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[0, 1], [2, 3], [4, 5]], [1, 0, 1])
+    assert (raw.views[0].tolist(), labels_of(raw)) == ([[0, 1], [2, 3], [4, 5]], [1, 0, 1])
     assert (raw.image, raw.source) == (False, "two.npz")
 
 
@@ -115,8 +102,7 @@ def test_an_npy_with_three_axes_is_an_image_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["y", "Label", "class", "TARGET"])
 def test_a_csv_finds_its_label_column(tmp_path: Path, column: str) -> None:
     raw = files.read(write_csv(tmp_path, f"a,{column},b\n1,cat,2.5\n3,dog,-4\n"))
-    assert raw.labels is not None
-    assert (raw.views[0].tolist(), raw.labels.tolist()) == ([[1, 2.5], [3, -4]], ["cat", "dog"])
+    assert (raw.views[0].tolist(), labels_of(raw)) == ([[1, 2.5], [3, -4]], ["cat", "dog"])
 
 
 def test_a_csv_without_a_label_column_is_all_features(tmp_path: Path) -> None:

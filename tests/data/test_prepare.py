@@ -13,19 +13,14 @@ from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import available, digest, load, part
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import data_dir, labels_of, one_sentence
 
 X = np.arange(24, dtype=np.float64).reshape(12, 2)
 Y = np.arange(12) % 3
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(tmp_path, tmp_path / "no-cache", system=())
-
-
 def prepared(folders: Folders, arrays: dict[str, Any], **ref: Any) -> Dataset:
-    assert folders.data_dir is not None
-    np.savez(folders.data_dir / "mine.npz", **arrays)
+    np.savez(data_dir(folders) / "mine.npz", **arrays)
     return load(DataRef("mine", **ref), folders)
 
 
@@ -104,15 +99,14 @@ def test_the_range_of_valid_values_is_known_in_the_units_of_the_model(folders: F
     counts = load(DataRef("digits"), folders).info
     assert (counts.box, counts.bounds) == ((0.0, 16 * counts.scale), None)
     unknown = prepared(folders, {"x": X, "y": Y}).info
-    assert (unknown.box, unknown.unit) == (None, 1.0)
+    assert (unknown.box, unknown.unit) == (None, unknown.scale), "one unit of the data as they were"
+    assert unknown.scale != 1
 
 
 def test_labels_of_any_kind_are_numbered_in_sorted_order(folders: Folders) -> None:
     for labels in (["b", "a", "c"], [7, -1, 9], [2.0, 1.0, 3.0]):
-        found = prepared(folders, {"x": X[:3], "y": labels}).labels
-        assert found is not None
-        assert found.dtype == np.int64
-        assert found.tolist() == [1, 0, 2]
+        found = prepared(folders, {"x": X[:3], "y": labels})
+        assert (labels_of(found), found.labels.dtype) == ([1, 0, 2], np.int64)
 
 
 def test_the_given_number_of_clusters_wins_over_the_classes(folders: Folders) -> None:
@@ -128,6 +122,7 @@ def bad(**changes: Any) -> dict[str, Any]:
     return {"x": X, "y": Y} | changes
 
 
+IMAGES = images(12, 4, 4)
 HOLED = X.copy()
 HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
 
@@ -163,24 +158,18 @@ HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
         (bad(), {"limit": 2}, ConfigError, r"\[2, 2\], got 3 \(--clusters K or --limit N\)"),
         (bad(), {"limit": 13}, ConfigError, r"limit must be in \[2, n_samples\] = \[2, 12\], got 13"),
         (bad(), {"limit": 0}, ConfigError, r"\[2, 12\], got 0"),
-        (bad(x=images(12, 4, 4)), {"normalize": "adec"}, ConfigError, "adec is for vectors, mine are images"),
+        (bad(x=IMAGES), {"normalize": "adec"}, ConfigError, "adec is for vectors, mine are images"),
         (bad(), {"normalize": "nome"}, UnknownNameError, "Unknown normalize 'nome'. Did you mean 'none'?"),
-        (
-            bad(x=images(12, 4, 4) / 1.0),
-            {},
-            DataError,
-            r"as floats in \[0, 1\], got float64 in \[0\.0, 2\d\d\.0\] \(divide",
-        ),
-        (bad(x=images(12, 4, 4).astype(int)), {}, DataError, r"uint8 in 0\.\.255 or as floats in \[0, 1\], got int64"),
+        (bad(x=IMAGES / 1.0), {}, DataError, r"as floats in \[0, 1\], got float64 in \[0\.0, 2\d\d\.0\] \(divide"),
+        (bad(x=IMAGES.astype(int)), {}, DataError, r"uint8 in 0\.\.255 or as floats in \[0, 1\], got int64"),
         (bad(x=images(12, 6, 6, 6)), {}, ShapeError, r"at most 4 channels, .* got \(12, 6, 6, 6\)"),
     ],
 )
 def test_bad_data_get_one_clear_sentence(
     folders: Folders, arrays: dict[str, Any], ref: dict[str, Any], error: type[RobustClusterError], sentence: str
 ) -> None:
-    with pytest.raises(error, match=sentence) as caught:
+    with one_sentence(error, sentence):
         prepared(folders, arrays, **ref)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_subset_that_is_zero_everywhere_is_refused(folders: Folders) -> None:
@@ -193,23 +182,21 @@ def test_a_subset_that_is_zero_everywhere_is_refused(folders: Folders) -> None:
 def test_the_limit_is_balanced_and_passes_on_what_a_small_class_lacks(folders: Folders) -> None:
     labels = np.repeat([0, 1, 2, 3], [2, 50, 50, 50])
     data = prepared(folders, {"x": np.arange(152.0)[:, None] + 1, "y": labels}, limit=20, normalize="none")
-    assert data.labels is not None
-    assert np.bincount(data.labels).tolist() == [2, 6, 6, 6]
+    assert np.bincount(labels_of(data)).tolist() == [2, 6, 6, 6]
     rows = data.views[0].flatten().numpy().astype(int) - 1
     assert (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(labels[rows], data.labels)
+    assert labels[rows].tolist() == labels_of(data)
 
 
 def test_a_limit_that_classes_do_not_divide_is_met_exactly(folders: Folders) -> None:
-    found = prepared(folders, {"x": np.arange(30.0)[:, None], "y": np.arange(30) % 3}, limit=11).labels
-    assert found is not None
-    assert sorted(np.bincount(found).tolist()) == [3, 4, 4]
+    found = prepared(folders, {"x": np.arange(30.0)[:, None], "y": np.arange(30) % 3}, limit=11)
+    assert sorted(np.bincount(labels_of(found)).tolist()) == [3, 4, 4]
 
 
-def test_each_data_set_draws_its_own_rows(folders: Folders, tmp_path: Path) -> None:
+def test_each_data_set_draws_its_own_rows(folders: Folders) -> None:
     arrays = {"x": np.arange(300.0)[:, None], "y": np.arange(300) % 3}
     first = prepared(folders, arrays, limit=30)
-    second = load(DataRef("other", limit=30), folders, path=tmp_path / "mine.npz")
+    second = load(DataRef("other", limit=30), folders, path=data_dir(folders) / "mine.npz")
     assert first.info.sha256 != second.info.sha256
 
 
@@ -258,25 +245,25 @@ def test_a_file_given_by_path_is_read_from_there(folders: Folders, tmp_path: Pat
     assert (data.info.n_samples, data.source) == (12, "digits.npz")
 
 
-def test_a_name_is_first_a_built_in_then_a_file_in_the_data_dir(folders: Folders, tmp_path: Path) -> None:
-    np.savez(tmp_path / "digits.npz", x=X, y=Y)
-    (tmp_path / "flowers.csv").write_text("a,b,y\n1,2,p\n2,1,q\n5,5,q\n")
+def test_a_name_is_first_a_built_in_then_a_file_in_the_data_dir(folders: Folders) -> None:
+    np.savez(data_dir(folders) / "digits.npz", x=X, y=Y)
+    (data_dir(folders) / "flowers.csv").write_text("a,b,y\n1,2,p\n2,1,q\n5,5,q\n")
     assert load(DataRef("digits"), folders).info.n_samples == 1797
     assert load(DataRef("flowers"), folders).info.n_samples == 3
 
 
-def test_an_unknown_name_is_answered_with_the_nearest(folders: Folders, tmp_path: Path) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(folders: Folders) -> None:
     with pytest.raises(
         UnknownNameError, match=r"Unknown data set 'fashon-mnist'. Did you mean 'fashion-mnist'\? \(rc ls data"
     ):
         load(DataRef("fashon-mnist"), folders)
-    (tmp_path / "flowers.npz").touch()
+    (data_dir(folders) / "flowers.npz").touch()
     with pytest.raises(UnknownNameError, match="Did you mean 'flowers'"):
         load(DataRef("flower"), folders)
 
 
-def test_the_listing_tells_what_is_there_without_reading_it(folders: Folders, tmp_path: Path) -> None:
-    (tmp_path / "flowers.npz").touch()
+def test_the_listing_tells_what_is_there_without_reading_it(folders: Folders) -> None:
+    (data_dir(folders) / "flowers.npz").touch()
     states = {name: state for name, _, state in available(folders)}
     assert set(states) == {*discover.names("data"), "flowers"}
     shipped = {name for name in discover.names("data") if discover.load("data", name).find(folders) == ()}
@@ -303,8 +290,7 @@ def test_a_half_has_its_own_rows_of_views_and_labels_and_the_digest_of_the_whole
     for half, rows in zip((first, second), multiview.halves(12), strict=True):
         assert half.info.n_samples == len(half.views[0]) == 6
         assert torch.equal(half.views[1], data.views[1][rows])
-        assert data.labels is not None
-        assert np.array_equal(half.labels, data.labels[rows])  # type: ignore[arg-type]
+        assert labels_of(half) == [labels_of(data)[row] for row in rows]
         assert half.info.sha256 == data.info.sha256
     whole = prepared(folders, two_views(), split="none")
     assert part(whole, 2) is whole
@@ -343,8 +329,7 @@ def test_a_size_takes_the_mean_of_blocks_of_pixels(folders: Folders) -> None:
 
 def test_a_subset_keeps_classes_by_the_names_that_the_file_gives_them(folders: Folders) -> None:
     data = prepared(folders, {"x": X, "y": np.array(["cat", "dog", "owl"])[Y]}, subset="cat,owl", normalize="none")
-    assert data.labels is not None
-    assert data.labels.tolist() == [0, 1] * 4
+    assert labels_of(data) == [0, 1] * 4
     assert data.views[0].tolist() == X[Y != 1].tolist()
     assert data.info.n_clusters == 2
     assert prepared(folders, {"x": X, "y": Y.astype(float)}, subset="1,2", limit=4).info.n_samples == 4

@@ -2,43 +2,31 @@
 
 import gzip
 import re
-import struct
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from robust_cluster import discover
-from robust_cluster.data import digits_28, fashion_mnist, mnist, mnist_test, sources
+from robust_cluster.data import digits_28, fashion_mnist, mnist, mnist_test
 from robust_cluster.data.base import Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import DataError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import idx, labels_of
 
 MNIST = mnist.FAMILY
 FASHION = fashion_mnist.FAMILY
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    (tmp_path / "data").mkdir()
-    return Folders(tmp_path / "data", tmp_path / "cache", system=(tmp_path / "system",))
-
-
 def write_part(folder: Path, part: str, labels: tuple[int, ...], *, suffix: str = "") -> None:
     """Images whose pixels all equal 10 times their label."""
     folder.mkdir(parents=True, exist_ok=True)
-    n = len(labels)
-    content = {
-        f"{part}-images-idx3-ubyte": struct.pack(">4I", 0x803, n, 28, 28)
-        + b"".join(bytes([10 * k]) * 784 for k in labels),
-        f"{part}-labels-idx1-ubyte": struct.pack(">2I", 0x801, n) + bytes(labels),
-    }
-    for name, data in content.items():
-        (folder / f"{name}{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    images = np.tile(10 * np.array(labels)[:, None, None], (1, 28, 28))
+    for name, data in (("images-idx3", idx(images)), ("labels-idx1", idx(labels))):
+        path = folder / f"{part}-{name}-ubyte{suffix}"
+        path.write_bytes(gzip.compress(data) if suffix else data)
 
 
 def write_family(folder: Path, family: mnist.Family, *, suffix: str = "") -> None:
@@ -55,9 +43,8 @@ def test_mnist_is_found_wherever_its_files_may_lie(folders: Folders, tmp_path: P
     write_family(tmp_path / folder, MNIST, suffix=suffix)
     assert mnist.find(folders) is not None
     raw = mnist.read(folders)
-    assert raw.labels is not None
-    assert raw.labels.tolist() == [3, 8, *MNIST.first_labels]
-    assert raw.views[0][:, 0, 0].tolist() == [10 * k for k in raw.labels.tolist()]
+    assert labels_of(raw) == [3, 8, *MNIST.first_labels]
+    assert raw.views[0][:, 0, 0].tolist() == [10 * k for k in labels_of(raw)]
     assert raw.image
 
 
@@ -66,8 +53,7 @@ def test_the_data_dir_goes_before_the_system_and_the_cache(folders: Folders, tmp
         write_part(tmp_path / folder, "t10k", MNIST.first_labels)
         write_part(tmp_path / folder, "train", labels)
     raw = mnist.read(folders)
-    assert raw.labels is not None
-    assert raw.labels[0] == 5
+    assert labels_of(raw)[0] == 5
 
 
 def test_the_test_set_needs_its_two_files_only(folders: Folders, tmp_path: Path) -> None:
@@ -87,15 +73,12 @@ def test_another_data_set_under_the_same_file_names_is_refused(folders: Folders,
 
 def test_files_of_other_shapes_are_refused(folders: Folders, tmp_path: Path) -> None:
     write_family(tmp_path / "data", MNIST)
-    (tmp_path / "data" / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 1) + b"\x03")
+    (tmp_path / "data" / "train-labels-idx1-ubyte").write_bytes(idx([3]))
     with pytest.raises(DataError, match=r"The train files in .* got \(2, 28, 28\) and \(1,\)"):
         mnist.read(folders)
 
 
-def offline(*_: Any, **__: Any) -> None:
-    raise URLError("no route to host")
-
-
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -104,9 +87,8 @@ def offline(*_: Any, **__: Any) -> None:
     ],
 )
 def test_without_files_and_network_one_sentence_says_what_to_do(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, file: str
+    folders: Folders, capfd: pytest.CaptureFixture[str], name: str, file: str
 ) -> None:
-    monkeypatch.setattr(sources, "urlopen", offline)
     with pytest.raises(DataError) as caught:
         load(DataRef(name), folders)
     sentence, folder = str(caught.value), name.removesuffix("-test")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from robust_cluster.data.base import Folders
-from robust_cluster.data.sources import Collection, SourceFile, bytes_in_words, check, unpacks
+from robust_cluster.data.sources import Collection, SourceFile, bytes_in_words, fault, unpacks
 from robust_cluster.errors import ConfigError, DataError
+from tests.data.given import one_sentence
 
 CONTENT = bytes(range(256)) * 20
 
@@ -77,9 +78,7 @@ def test_a_download_goes_to_the_cache_is_told_of_and_is_not_repeated(server: Ser
 def test_a_download_that_was_cut_off_goes_on_where_it_ended(server: Server, tmp_path: Path) -> None:
     folders = Folders(cache=tmp_path, system=())
     server.stops_after = 1000
-    with pytest.raises(
-        DataError, match=r"some-set is not there and could not be downloaded \(file.bin ended after 1,000"
-    ):
+    with one_sentence(DataError, r"some-set is not there and could not be downloaded \(file.bin ended after 1,000"):
         published(server).download(folders)
     assert published(server).find(folders) is None
     server.stops_after = None
@@ -142,11 +141,12 @@ def test_a_data_dir_that_is_missing_or_unreadable_is_refused(tmp_path: Path, mon
 def test_a_file_is_checked_for_its_size_and_its_checksum(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc")
-    check(SourceFile("file", size=3, md5="900150983cd24fb0d6963f7d28e17f72"), path)
-    with pytest.raises(DataError, match="file has 3 bytes, published are 4: it is truncated, or another file"):
-        check(SourceFile("file", size=4), path)
-    with pytest.raises(DataError, match="wrong checksum: MD5 00 expected, got 900150983cd24fb0d6963f7d28e17f72"):
-        check(SourceFile("file", md5="00"), path)
+    md5 = "900150983cd24fb0d6963f7d28e17f72"
+    assert fault(SourceFile("file", size=3, md5=md5), path) is None
+    assert fault(SourceFile("file", size=4), path) == (
+        f"{path} has 3 bytes, published are 4: it is truncated, or another file"
+    )
+    assert fault(SourceFile("file", md5="00"), path) == f"{path} has the wrong checksum: MD5 00 expected, got {md5}"
 
 
 def test_a_gz_file_that_is_cut_off_does_not_unpack(tmp_path: Path) -> None:

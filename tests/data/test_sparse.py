@@ -15,13 +15,9 @@ from robust_cluster.data.prepare import digest, load, part, take
 from robust_cluster.data.sparse import SparseView, canonical, view_of
 from robust_cluster.errors import DataError, ShapeError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import data_dir, labels_of
 
 LABELS = np.arange(40) % 4
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(tmp_path, tmp_path / "no-cache")
 
 
 def matrix(n: int = 40, d: int = 9, *, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -41,10 +37,9 @@ def save(folder: Path, name: str, content: Any, labels: Any = LABELS) -> Path:
 
 
 def sparse_and_dense(folders: Folders, **ref: Any) -> tuple[Dataset, Dataset]:
-    assert folders.data_dir is not None
-    save(folders.data_dir, "mine", scipy.sparse.csr_array(matrix()))
-    np.savez(folders.data_dir / "plain.npz", x=matrix(), y=LABELS)
-    path = folders.data_dir / "plain.npz"
+    save(data_dir(folders), "mine", scipy.sparse.csr_array(matrix()))
+    np.savez(data_dir(folders) / "plain.npz", x=matrix(), y=LABELS)
+    path = data_dir(folders) / "plain.npz"
     return load(DataRef("mine", **ref), folders), load(DataRef("mine", **ref), folders, path=path)
 
 
@@ -68,8 +63,7 @@ def test_rows_of_a_sparse_view_are_the_rows_of_the_dense_one(index: list[int]) -
 @pytest.mark.parametrize("ref", [{}, {"normalize": "none"}, {"limit": 12}, {"split": "halves"}, {"flatten": True}])
 def test_a_sparse_file_is_prepared_like_its_dense_form(folders: Folders, ref: dict[str, Any]) -> None:
     sparse, dense = sparse_and_dense(folders, **ref)
-    assert sparse.labels is not None
-    assert np.array_equal(sparse.labels, dense.labels)  # type: ignore[arg-type]
+    assert labels_of(sparse) == labels_of(dense)
     assert torch.equal(view(sparse)[:], dense.views[0])  # type: ignore[arg-type]
     assert sparse.info.shapes == dense.info.shapes
     assert sparse.info.scale == dense.info.scale
@@ -95,8 +89,7 @@ def test_the_digest_of_a_sparse_view_sees_entries_columns_and_shape() -> None:
 def test_every_form_that_scipy_saves_is_read(tmp_path: Path, form: str) -> None:
     raw = files.read(save(tmp_path, "one", scipy.sparse.csr_array(matrix()).asformat(form)))
     assert np.array_equal(raw.views[0].toarray(), matrix())  # type: ignore[union-attr]
-    assert raw.labels is not None
-    assert raw.labels.tolist() == LABELS.tolist()
+    assert labels_of(raw) == LABELS.tolist()
 
 
 def test_entries_that_stand_twice_are_added_and_zeros_are_no_entries() -> None:
@@ -110,9 +103,7 @@ def test_a_sparse_matrix_with_labels_of_its_own_is_read(tmp_path: Path) -> None:
     x = scipy.sparse.csr_array(matrix())
     parts = {"format": b"csr", "shape": x.shape, "data": x.data, "indices": x.indices, "indptr": x.indptr}
     np.savez(tmp_path / "own.npz", **parts, y=LABELS, allow_pickle=False)
-    labels = files.read(tmp_path / "own.npz").labels
-    assert labels is not None
-    assert labels.tolist() == LABELS.tolist()
+    assert labels_of(files.read(tmp_path / "own.npz")) == LABELS.tolist()
     np.save(tmp_path / "own.labels.npy", LABELS)
     with pytest.raises(DataError, match=r"own.npz must hold its labels once, got them as y and as own\.labels\.npy"):
         files.read(tmp_path / "own.npz")
@@ -149,15 +140,13 @@ SAME = np.tile(matrix()[:1], (40, 1))
 def test_a_sparse_file_that_cannot_be_used_gets_one_sentence(
     folders: Folders, content: Any, labels: Any, error: type[Exception], sentence: str
 ) -> None:
-    assert folders.data_dir is not None
-    save(folders.data_dir, "mine", scipy.sparse.csr_array(content), labels)
+    save(data_dir(folders), "mine", scipy.sparse.csr_array(content), labels)
     with pytest.raises(error, match=sentence):
         load(DataRef("mine", n_clusters=2), folders)
 
 
 def test_views_of_images_are_not_built_of_a_sparse_matrix(folders: Folders) -> None:
-    assert folders.data_dir is not None
-    path = save(folders.data_dir, "mine", scipy.sparse.csr_array(matrix()))
+    path = save(data_dir(folders), "mine", scipy.sparse.csr_array(matrix()))
     with pytest.raises(ShapeError, match="several views are built of images, got a sparse matrix"):
         load(DataRef("noisy:mine"), folders, path=path)
 
@@ -168,12 +157,11 @@ def test_constant_columns_are_kept(folders: Folders) -> None:
     assert dense.info.shapes == sparse.info.shapes == ((9,),)
 
 
-def test_an_svmlight_file_is_read_sparse_with_its_labels(folders: Folders, tmp_path: Path) -> None:
-    (tmp_path / "mine.libsvm").write_text("+1 1:0.5 3:2 # first\n-1 2:1.5\n+1 3:4\n")
+def test_an_svmlight_file_is_read_sparse_with_its_labels(folders: Folders) -> None:
+    (data_dir(folders) / "mine.libsvm").write_text("+1 1:0.5 3:2 # first\n-1 2:1.5\n+1 3:4\n")
     data = load(DataRef("mine", normalize="none"), folders)
     assert view(data)[:].tolist() == [[0.5, 0, 2], [0, 1.5, 0], [0, 0, 4]]
-    assert data.labels is not None
-    assert data.labels.tolist() == [1, 0, 1]
+    assert labels_of(data) == [1, 0, 1]
     assert data.source == "mine.libsvm"
 
 

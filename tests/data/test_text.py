@@ -17,6 +17,7 @@ from robust_cluster.data.sparse import SparseView, canonical
 from robust_cluster.data.text import corpus, frequent_words, tfidf
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import DataRef
+from tests.data.given import labels_of
 
 TEXTS = ["Oil prices rise, oil falls", "the match ends", "oil the match the oil"]
 
@@ -51,8 +52,7 @@ def test_a_jsonl_corpus_is_sparse_and_has_its_labels(tmp_path: Path) -> None:
     data = load(DataRef("news", normalize="none"), Folders(tmp_path))
     (view,) = data.views
     assert isinstance(view, SparseView)
-    assert data.labels is not None
-    assert (data.labels.tolist(), tuple(view.shape)) == ([0, 1, 0], (3, 7))
+    assert (labels_of(data), tuple(view.shape)) == ([0, 1, 0], (3, 7))
     np.testing.assert_allclose(view[:].norm(dim=1), 1, rtol=1e-6)
     assert files.read(path).source == "news.jsonl"
 
@@ -60,8 +60,7 @@ def test_a_jsonl_corpus_is_sparse_and_has_its_labels(tmp_path: Path) -> None:
 def test_fields_may_have_other_names(tmp_path: Path) -> None:
     path = jsonl(tmp_path, *({"body": text, "topic": k} for k, text in enumerate(TEXTS)))
     raw = files.read(path, Reading(text_column="body", label_column="topic"))
-    assert raw.labels is not None
-    assert raw.labels.tolist() == [0, 1, 2]
+    assert labels_of(raw) == [0, 1, 2]
     assert files.read(path, Reading(text_column="body")).labels is None
 
 
@@ -70,8 +69,7 @@ def test_a_table_with_a_column_of_texts_is_a_corpus(tmp_path: Path, column: str)
     path = tmp_path / "news.csv"
     path.write_text(f'number,{column},y\n1,"{TEXTS[0]}",p\n2,{TEXTS[1]},q\n')
     raw = files.read(path, Reading(text_column="review" if column == "review" else None))
-    assert raw.labels is not None
-    assert raw.labels.tolist() == ["p", "q"]
+    assert labels_of(raw) == ["p", "q"]
     expected = corpus("news", TEXTS[:2], None).views[0]
     assert np.array_equal(raw.views[0].toarray(), expected.toarray())  # type: ignore[union-attr]
 

@@ -103,6 +103,8 @@ def test_the_threat_model_has_the_radius_in_pixels_and_in_units_of_the_model(att
         "bn": "eval",
     }
     assert threat["eps_pixels"] == pytest.approx(0.1)
+    assert threat["eps_data"] == pytest.approx(1.6)
+    assert threat["range"] == few.info.unit
     assert threat["eps_model"] == pytest.approx(0.1 * 16 * few.info.scale)  # digits are counts of 0 to 16
     assert threat["box"] == [0.0, pytest.approx(16 * few.info.scale)]
     assert threat["queries"] >= 200
@@ -213,3 +215,28 @@ def test_the_same_run_is_found_by_its_key(few: Dataset, attacked: Attacked, tmp_
     assert store.find(spec.key) == spec
     assert store.find("nothing") is None
     assert store.find("../*") is None
+
+
+@pytest.mark.parametrize(("eps", "flags"), [(25.0, []), (3000.0, ["radius beyond the data's range"])])
+def test_a_radius_is_in_the_units_of_the_users_data_whatever_they_were_scaled_by(
+    tmp_path: Path, eps: float, flags: list[str]
+) -> None:
+    """The same table in other units: the same flips at a radius in those units, and a radius beyond all values told."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 5)) + 4 * np.eye(5)[np.arange(60) % 3]
+    found = []
+    for factor in (10.0, 1000.0):
+        folder = tmp_path / str(factor)
+        folder.mkdir()
+        np.savez(folder / "mine.npz", x=factor * x, y=np.arange(60) % 3)
+        data = load(DataRef("mine"), Folders(folder))
+        context = Context(RunStore(folder / "runs"), data, "smoke", device="cpu", threads=1)
+        radius = {"attack.norm": "linf", "attack.eps": eps * factor / 10}
+        request = Request("attack", data.ref, "kmeans", attack="pgd", profile="smoke", overrides={**KMEANS, **radius})
+        record = execute(plan(request, data.info), context)[-1]
+        threat = record["threat"]
+        assert threat["eps_data"] == pytest.approx(eps * factor / 10, rel=1e-5)
+        assert threat["eps_model"] == pytest.approx(threat["eps_data"] * data.info.scale, rel=1e-5)
+        found.append((record["metrics"]["flip"], threat["eps_model"], record["flags"]))
+    assert found[0] == (found[1][0], pytest.approx(found[1][1], rel=1e-3), flags)
+    assert found[0][0] > 0

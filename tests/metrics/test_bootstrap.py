@@ -133,9 +133,8 @@ def test_a_difference_is_of_the_same_rows_and_narrower_than_one_of_other_rows() 
     moved = np.where(random.random(400) < 0.05, 1 - clean, clean)
     made = Assignments(truth, clean, moved[None])
     paired = interval([made], difference("ACC*", "ACC"), bounds=(-1, 1))
-    apart = math.hypot(
-        *(found.high - found.mean for name in ("ACC*", "ACC") if (found := interval([made], statistic(name))))
-    )
+    each = [interval([made], statistic(name)) for name in ("ACC*", "ACC")]
+    apart = math.hypot(*(one.high - one.mean for one in each))
     assert paired.mean == pytest.approx(accuracy(truth, moved) - accuracy(truth, clean))
     assert paired.high - paired.mean < 0.6 * apart
 
@@ -160,9 +159,8 @@ def test_seeds_share_rows_where_classes_and_order_agree() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(
-        ShapeError, match=r"must be \(n,\) with n >= 1 and moved \(a, n\), got \(2,\), \(3,\) and \(1, 3\)"
-    ):
+    sentence = r"must be \(n,\) with n >= 1 and moved \(a, n\), got \(2,\), \(3,\) and \(1, 3\)"
+    with pytest.raises(ShapeError, match=sentence):
         Assignments(np.zeros(2, int), np.zeros(3, int), np.zeros((1, 3), int))
     with pytest.raises(ShapeError, match="at least one seed"):
         interval([], statistic("flip"))

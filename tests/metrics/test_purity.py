@@ -13,11 +13,6 @@ def test_purity_of_hand_worked_cases() -> None:
     assert purity(np.array([0, 1, 1, 1]), np.zeros(4, np.int64)) == 0.75
 
 
-def test_two_clusters_of_one_class_both_count() -> None:
-    labels, predicted = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 1])
-    assert (accuracy(labels, predicted), purity(labels, predicted)) == (0.6, 0.8)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_purity_is_never_below_acc_and_equals_a_plain_count(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -32,7 +27,9 @@ def test_predictions_that_do_not_fit_the_labels_are_refused() -> None:
         purity(np.array([0, 1]), np.array([0]))
 
 
-def test_clean_scores_have_purity_beside_acc() -> None:
-    found = scores(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 1]), 2)
+def test_two_clusters_of_one_class_both_count_and_clean_scores_have_purity_beside_acc() -> None:
+    labels, predicted = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 1])
+    assert (accuracy(labels, predicted), purity(labels, predicted)) == (0.6, 0.8)
+    found = scores(labels, predicted, 2)
     assert (found["ACC"], found["purity"]) == (0.6, 0.8)
     assert scores(None, np.array([0, 1]), 2)["purity"] is None

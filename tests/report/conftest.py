@@ -1,13 +1,14 @@
-"""Synthetic run records: real specs with their whole lineage, made-up numbers."""
+"""A toy table in a folder of its own, and its grid from made-up records."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from robust_cluster.report.grid import Grid
 from robust_cluster.report.spec import TableSpec, load_spec
-from robust_cluster.runs.spec import DataRef, RunSpec
+from robust_cluster.report.table import build
+from tests.report.toy import Load, Table
 
 TOY = """
 title = "Toy"
@@ -70,8 +71,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load_toy(folder: Path) -> Callable[..., TableSpec]:
-    """load_toy(old=new, ...) is the toy table with pieces of its text replaced."""
+def load_toy(folder: Path) -> Load:
+    """load_toy((old, new), ...) is the toy table with pieces of its text replaced."""
 
     def load(*changes: tuple[str, str]) -> TableSpec:
         text = TOY
@@ -85,60 +86,10 @@ def load_toy(folder: Path) -> Callable[..., TableSpec]:
 
 
 @pytest.fixture
-def record() -> Callable[..., dict[str, Any]]:
-    return make_record
+def table(load_toy: Load) -> Table:
+    """table(records, (old, new), ...) is the grid of the toy table with pieces of its text replaced."""
 
+    def built(records: list[dict[str, Any]], *changes: tuple[str, str], profile: str = "smoke", **choices: Any) -> Grid:
+        return build(load_toy(*changes), records, profile=profile, **choices)
 
-def make_record(
-    stage: str = "attack",
-    *,
-    metrics: dict[str, float | None] | None = None,
-    flags: tuple[str, ...] = (),
-    loss: float = 1.0,
-    profile: str = "smoke",
-    n_views: int = 1,
-    **choices: Any,
-) -> dict[str, Any]:
-    """A run's record; choices: data, model, latent_dim, seed, attack_seed, mode, gamma (own), met_gamma (chain)."""
-    spec = chain(stage, **choices)
-    return {
-        "key": spec.key,
-        "spec": spec.to_json(),
-        "profile": profile,
-        "data": {"shapes": [[3, 96, 96]] * n_views},
-        "metrics": metrics or {},
-        "flags": list(flags),
-        "training": {"loss": loss},
-    }
-
-
-def chain(
-    stage: str,
-    *,
-    attack_seed: int = 0,
-    mode: str = "frozen",
-    gamma: float = 40.0,
-    met_gamma: float = 40.0,
-    **choices: Any,
-) -> RunSpec:
-    base: dict[str, Any] = {
-        "data": DataRef("stl10"),
-        "data_sha256": "0",
-        "model": "convae",
-        "latent_dim": 64,
-        "seed": 0,
-        **choices,
-    }
-    cluster = RunSpec(stage="cluster", settings={"model": {"lr": 1e-3}}, **base)
-
-    def attack(name: Any, weight: float, parent: RunSpec) -> RunSpec:
-        own: dict[str, Any] = {"attack": "latent_net", "attack_seed": attack_seed if name == "reattack" else 0}
-        return RunSpec(stage=name, settings={"attack": {"gamma": weight}}, parent=parent, **own, **base)
-
-    if stage == "cluster":
-        return cluster
-    if stage == "attack":
-        return attack("attack", gamma, cluster)
-    met = attack("attack", met_gamma, cluster)
-    defend = RunSpec(stage="defend", settings={"defense": {"mode": mode}}, defense="mutual_info", parent=met, **base)
-    return defend if stage == "defend" else attack("reattack", gamma, defend)
+    return built

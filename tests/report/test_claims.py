@@ -1,6 +1,5 @@
 """The papers' claims against made-up records: which pairs count, the tests, and the three outcomes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from robust_cluster.measure.metric import Metric
 from robust_cluster.report.claims import Claim, Side, judge, load_claims, p_value, rows
 from robust_cluster.report.spec import TableSpec, load_spec, requests
 from robust_cluster.runs.spec import DataRef
+from tests.report.toy import Load, record
 
-Load = Callable[..., TableSpec]
-Make = Callable[..., dict[str, Any]]
 SEEDS = ("seed = [0, 1]", "seed = [0, 1, 2, 3]")
 FLAT = ("latent_dim = [64, 128]", "latent_dim = [64]")
 SWEPT = ("[[methods]]", '"attack.gamma" = [20, 40]\n\n[[methods]]')
@@ -35,7 +33,7 @@ def swept(load_toy: Load) -> TableSpec:
     return load_toy(SEEDS, FLAT, SWEPT, SWEPT_COLUMNS)
 
 
-def runs(record: Make, above: list[float], below: list[float], **choices: Any) -> list[dict[str, Any]]:
+def runs(above: list[float], below: list[float], **choices: Any) -> list[dict[str, Any]]:
     """Records of ConvAE and k-means on STL-10, one a seed."""
     return [
         record(model=model, seed=seed, metrics={"ACC*": value}, **choices)
@@ -44,9 +42,9 @@ def runs(record: Make, above: list[float], below: list[float], **choices: Any) -
     ]
 
 
-def test_a_clear_difference_of_paired_seeds_holds(toy: TableSpec, record: Make) -> None:
+def test_a_clear_difference_of_paired_seeds_holds(toy: TableSpec) -> None:
     above, below = [0.9, 0.8, 0.7], [0.8, 0.65, 0.58]
-    (ruling, other) = judge([CLAIM], runs(record, above, below), "smoke", folder=toy.folder)
+    (ruling, other) = judge([CLAIM], runs(above, below), "smoke", folder=toy.folder)
     expected = stats.ttest_rel(above, below, alternative="greater").pvalue
     assert expected < 0.05 < stats.ttest_ind(above, below, alternative="greater").pvalue, "pairing is what shows it"
     assert (ruling.data, ruling.outcome, ruling.n) == ("STL-10", "holds", 3)
@@ -56,22 +54,20 @@ def test_a_clear_difference_of_paired_seeds_holds(toy: TableSpec, record: Make) 
 
 
 @pytest.mark.parametrize("below", [[0.95, 0.95, 0.95], [0.5, 0.85, 0.75], [0.9, 0.8, 0.7]])
-def test_a_difference_that_is_negative_unsure_or_none_does_not_hold(
-    toy: TableSpec, record: Make, below: list[float]
-) -> None:
-    ruling = judge([CLAIM], runs(record, [0.9, 0.8, 0.7], below), "smoke", folder=toy.folder)[0]
+def test_a_difference_that_is_negative_unsure_or_none_does_not_hold(toy: TableSpec, below: list[float]) -> None:
+    ruling = judge([CLAIM], runs([0.9, 0.8, 0.7], below), "smoke", folder=toy.folder)[0]
     assert (ruling.outcome, ruling.n) == ("does not hold", 3)
     assert ruling.p is not None
     assert ruling.p >= 0.05
 
 
-def test_two_pairs_are_not_enough_however_clear(toy: TableSpec, record: Make) -> None:
-    ruling = judge([CLAIM], runs(record, [0.9, 0.9, 0.9], [0.1, 0.1]), "smoke", folder=toy.folder)[0]
+def test_two_pairs_are_not_enough_however_clear(toy: TableSpec) -> None:
+    ruling = judge([CLAIM], runs([0.9, 0.9, 0.9], [0.1, 0.1]), "smoke", folder=toy.folder)[0]
     assert (ruling.outcome, ruling.n, ruling.effect, ruling.p) == ("not enough runs", 2, pytest.approx(0.8), None)
 
 
-def test_only_seeds_of_both_sides_and_of_the_profile_are_paired(toy: TableSpec, record: Make) -> None:
-    records = runs(record, [0.9, 0.8, 0.7, 0.6], [0.1, 0.1, 0.1, 0.1])
+def test_only_seeds_of_both_sides_and_of_the_profile_are_paired(toy: TableSpec) -> None:
+    records = runs([0.9, 0.8, 0.7, 0.6], [0.1, 0.1, 0.1, 0.1])
     del records[1], records[-1]  # ConvAE's seed 1, k-means' seed 3
     assert judge([CLAIM], records, "smoke", folder=toy.folder)[0].n == 2
     for one in records:
@@ -79,29 +75,27 @@ def test_only_seeds_of_both_sides_and_of_the_profile_are_paired(toy: TableSpec, 
     assert judge([CLAIM], records, "smoke", folder=toy.folder)[0].n == 0
 
 
-def test_runs_without_the_metric_do_not_count(toy: TableSpec, record: Make) -> None:
-    records = runs(record, [0.9, 0.8, 0.7], [0.1, 0.1, 0.1])
+def test_runs_without_the_metric_do_not_count(toy: TableSpec) -> None:
+    records = runs([0.9, 0.8, 0.7], [0.1, 0.1, 0.1])
     records[0]["metrics"] = {"ACC*": None}
     records[1]["metrics"] = {}
     assert judge([CLAIM], records, "smoke", folder=toy.folder)[0].n == 1
 
 
-def test_each_data_set_has_a_ruling_of_its_own(toy: TableSpec, record: Make) -> None:
+def test_each_data_set_has_a_ruling_of_its_own(toy: TableSpec) -> None:
     records = [
-        *runs(record, [0.9, 0.8, 0.7], [0.8, 0.65, 0.58]),
-        *runs(record, [0.1, 0.1, 0.1], [0.5, 0.5, 0.6], data=DataRef("digits")),
+        *runs([0.9, 0.8, 0.7], [0.8, 0.65, 0.58]),
+        *runs([0.1, 0.1, 0.1], [0.5, 0.5, 0.6], data=DataRef("digits")),
     ]
     rulings = judge([CLAIM], records, "smoke", folder=toy.folder)
     assert [(v.data, v.outcome) for v in rulings] == [("STL-10", "holds"), ("digits", "does not hold")]
 
 
 @pytest.mark.parametrize(("over", "effect"), [("mean", 0.65 - 0.3), ("max", 0.8 - 0.3), ("min", 0.5 - 0.3)])
-def test_a_seeds_value_is_the_mean_best_or_worst_of_a_sweep(
-    swept: TableSpec, record: Make, over: Any, effect: float
-) -> None:
+def test_a_seeds_value_is_the_mean_best_or_worst_of_a_sweep(swept: TableSpec, over: Any, effect: float) -> None:
     records = [
-        *runs(record, [0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0),
-        *runs(record, [0.8, 0.8, 0.8], [0.4, 0.4, 0.4], gamma=40.0),
+        *runs([0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0),
+        *runs([0.8, 0.8, 0.8], [0.4, 0.4, 0.4], gamma=40.0),
     ]
     claim = replace(CLAIM, above=Side("toy", "ConvAE", over))
     ruling = judge([claim], records, "smoke", folder=swept.folder)[0]
@@ -109,14 +103,14 @@ def test_a_seeds_value_is_the_mean_best_or_worst_of_a_sweep(
     assert (ruling.n, ruling.outcome) == (3, "holds")
 
 
-def test_a_seed_that_lacks_a_run_of_the_sweep_does_not_count(swept: TableSpec, record: Make) -> None:
-    records = runs(record, [0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0)
-    records += runs(record, [0.8, 0.8], [0.4, 0.4, 0.4], gamma=40.0)
+def test_a_seed_that_lacks_a_run_of_the_sweep_does_not_count(swept: TableSpec) -> None:
+    records = runs([0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0)
+    records += runs([0.8, 0.8], [0.4, 0.4, 0.4], gamma=40.0)
     assert judge([CLAIM], records, "smoke", folder=swept.folder)[0].n == 2
 
 
-def test_only_the_values_of_a_sweep_that_are_asked_for_count(swept: TableSpec, record: Make) -> None:
-    records = runs(record, [0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0)
+def test_only_the_values_of_a_sweep_that_are_asked_for_count(swept: TableSpec) -> None:
+    records = runs([0.5, 0.5, 0.5], [0.2, 0.2, 0.2], gamma=20.0)
     claim = replace(CLAIM, where={"attack.gamma": [20]})
     ruling = judge([claim], records, "smoke", folder=swept.folder)[0]
     assert (ruling.n, ruling.effect) == (3, pytest.approx(0.3))
@@ -124,10 +118,10 @@ def test_only_the_values_of_a_sweep_that_are_asked_for_count(swept: TableSpec, r
         judge([replace(CLAIM, where={"attack.gama": [20]})], records, "smoke", folder=swept.folder)
 
 
-def test_what_is_lost_since_a_start_counts_by_seed(swept: TableSpec, record: Make) -> None:
+def test_what_is_lost_since_a_start_counts_by_seed(swept: TableSpec) -> None:
     """ConvAE is above at 40 as it was at 20, but loses 0.3, 0.2 and 0.25 where k-means loses 0.1."""
-    records = runs(record, [0.9, 0.8, 0.85, 0.9], [0.5, 0.4, 0.3], gamma=20.0)
-    records += runs(record, [0.6, 0.6, 0.6], [0.4, 0.3, 0.2, 0.1], gamma=40.0)
+    records = runs([0.9, 0.8, 0.85, 0.9], [0.5, 0.4, 0.3], gamma=20.0)
+    records += runs([0.6, 0.6, 0.6], [0.4, 0.3, 0.2, 0.1], gamma=40.0)
     claim = replace(CLAIM, where={"attack.gamma": [40]})
     assert judge([claim], records, "smoke", folder=swept.folder)[0].effect == pytest.approx(0.3)
     since = replace(claim, minus={"attack.gamma": [20]})
@@ -142,8 +136,8 @@ def test_what_is_lost_since_a_start_counts_by_seed(swept: TableSpec, record: Mak
 
 
 @pytest.mark.parametrize(("margin", "outcome"), [(0.05, "holds"), (0.2, "does not hold"), (-0.02, "holds")])
-def test_a_margin_must_be_exceeded_clearly(toy: TableSpec, record: Make, margin: float, outcome: str) -> None:
-    records = runs(record, [0.9, 0.8, 0.7], [0.8, 0.65, 0.58])
+def test_a_margin_must_be_exceeded_clearly(toy: TableSpec, margin: float, outcome: str) -> None:
+    records = runs([0.9, 0.8, 0.7], [0.8, 0.65, 0.58])
     claim = replace(CLAIM, margin=margin)
     assert judge([claim], records, "smoke", folder=toy.folder)[0].outcome == outcome
 
@@ -157,9 +151,9 @@ def test_p_is_that_of_scipys_paired_tests() -> None:
     assert [p_value([gain] * 3, "t") for gain in (0.1, 0.0, -0.1)] == [0.0, 1.0, 1.0]
 
 
-def test_a_row_says_which_runs_were_compared(toy: TableSpec, record: Make) -> None:
+def test_a_row_says_which_runs_were_compared(toy: TableSpec) -> None:
     claim = replace(CLAIM, above=Side("toy", "ConvAE", "max"), margin=-0.02, test="sign")
-    row = rows(judge([claim], runs(record, [0.9] * 4, [0.8] * 4), "smoke", folder=toy.folder))[0]
+    row = rows(judge([claim], runs([0.9] * 4, [0.8] * 4), "smoke", folder=toy.folder))[0]
     assert row == {
         "claim": "one",
         "says": "ConvAE beats k-means",

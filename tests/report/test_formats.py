@@ -1,24 +1,21 @@
 import csv
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich import table as rich_table
 from rich.console import Console
-from rich.table import Table
 
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.report.flags import MARKS
 from robust_cluster.report.formats import render, replace_block
 from robust_cluster.report.grid import Grid
-from robust_cluster.report.spec import TableSpec, figure_names, load_spec, table_names
+from robust_cluster.report.spec import figure_names, load_spec, table_names
 from robust_cluster.report.table import build
 from robust_cluster.runs.spec import DataRef
-
-Load = Callable[..., TableSpec]
-Make = Callable[..., dict[str, Any]]
+from tests.report.toy import Table, record, text
 
 MARKDOWN = r"""**Toy**
 
@@ -70,7 +67,7 @@ digits & kmeans & ACC & 70.0 / 70.0* (n=1) & -- &  \\
 
 
 @pytest.fixture
-def records(record: Make) -> list[dict[str, Any]]:
+def records() -> list[dict[str, Any]]:
     return [
         record(seed=0, metrics={"ACC": 0.8, "ACC*": 0.5, "D": 1.0}),
         record(seed=1, metrics={"ACC": 0.9, "ACC*": 0.7, "D": 1.5}, flags=("unconverged",)),
@@ -80,43 +77,35 @@ def records(record: Make) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def grid(load_toy: Callable[..., TableSpec], records: list[dict[str, Any]]) -> Grid:
-    return build(load_toy(), records, profile="smoke")
+def grid(table: Table, records: list[dict[str, Any]]) -> Grid:
+    return table(records)
 
 
 @pytest.fixture
-def compared(load_toy: Callable[..., TableSpec], records: list[dict[str, Any]]) -> Grid:
-    return build(load_toy(), records, profile="smoke", compare=True)
-
-
-def text(grid: Grid, format: str) -> str:
-    rendered = render(grid, format)
-    assert isinstance(rendered, str)
-    return rendered
+def compared(table: Table, records: list[dict[str, Any]]) -> Grid:
+    return table(records, compare=True)
 
 
 def test_markdown_is_the_golden_text(grid: Grid) -> None:
-    assert text(grid, "markdown") == MARKDOWN
+    assert text(grid) == MARKDOWN
 
 
-def test_the_caption_speaks_of_one_seed_and_of_one_run_where_there_is_no_more(
-    load_toy: Callable[..., TableSpec], record: Make
-) -> None:
+def test_the_caption_speaks_of_one_seed_and_of_one_run_where_there_is_no_more(table: Table) -> None:
     place = {"accelerator": None, "cpu": "a CPU", "threads": 1, "commit": "abcdef0123", "dirty": False}
     one = {**record(profile="one"), "environment": place, "training": {"loss": 1.0, "seconds": 100.0}}
-    caption = build(load_toy(), [one], profile="one").caption
+    caption = table([one], profile="one").caption
     assert caption[0] == "One seed."
     assert "1 run of this stage, 2 min of training in all on a CPU (1 thread); commit abcdef0." in caption
 
 
 def test_markdown_puts_the_papers_number_and_the_difference_beside_each_cell(compared: Grid) -> None:
-    assert COMPARED in text(compared, "markdown")
-    assert "Difference: ours minus the paper's." in text(compared, "markdown")
+    assert COMPARED in text(compared)
+    assert "Difference: ours minus the paper's." in text(compared)
 
 
 def test_a_table_without_published_numbers_has_no_columns_for_them() -> None:
     grid = build(load_spec("gamma"), [], profile="smoke", compare=True)
-    assert "| γ = 20 | γ = 40 | γ = 80 | γ = 160 |" in text(grid, "markdown")
+    assert "| γ = 20 | γ = 40 | γ = 80 | γ = 160 |" in text(grid)
 
 
 def test_latex_is_the_golden_text_and_escaped(grid: Grid) -> None:
@@ -133,14 +122,9 @@ def test_latex_headings_of_two_levels_span_their_columns() -> None:
     assert r"D\_norm" in text(build(load_spec("gamma"), [], profile="paper"), "latex")
 
 
-def test_a_part_of_the_papers_data_stands_beside_its_number_for_the_whole_without_a_difference(
-    load_toy: Load, record: Make
-) -> None:
-    part = load_toy(('"stl10"', '{ name = "stl10", limit = 100 }'))
-    shown = text(
-        build(part, [record(data=DataRef("stl10", limit=100), metrics={"ACC": 0.8})], profile="smoke", compare=True),
-        "markdown",
-    )
+def test_a_part_of_the_papers_data_stands_beside_its_number_for_the_whole_without_a_difference(table: Table) -> None:
+    one = record(data=DataRef("stl10", limit=100), metrics={"ACC": 0.8})
+    shown = text(table([one], ('"stl10"', '{ name = "stl10", limit = 100 }'), compare=True))
     head, _, *lines = (line for line in shown.splitlines() if line.startswith("|"))
     assert "d = 64, paper" in head
     assert "difference" not in head
@@ -148,11 +132,9 @@ def test_a_part_of_the_papers_data_stands_beside_its_number_for_the_whole_withou
     assert "‡: of the whole data set, of which ours is a part: no difference is taken." in shown
 
 
-def test_data_that_the_paper_has_no_number_for_get_no_columns_for_it(load_toy: Load, record: Make) -> None:
-    own = load_toy(('"stl10"', '"mnist10k"'))
-    shown = text(
-        build(own, [record(data=DataRef("mnist10k"), metrics={"ACC": 0.8})], profile="smoke", compare=True), "markdown"
-    )
+def test_data_that_the_paper_has_no_number_for_get_no_columns_for_it(table: Table) -> None:
+    one = record(data=DataRef("mnist10k"), metrics={"ACC": 0.8})
+    shown = text(table([one], ('"stl10"', '"mnist10k"'), compare=True))
     assert "| data | method | metric | d = 64 | d = 128 |" in shown
     assert "The paper has no number for these data." in shown
 
@@ -190,7 +172,7 @@ def test_json_has_null_and_never_nan_for_what_is_missing(compared: Grid) -> None
 
 def test_the_terminal_table_shows_every_cell_and_the_caption(grid: Grid) -> None:
     rendered = render(grid, "terminal")
-    assert isinstance(rendered, Table)
+    assert isinstance(rendered, rich_table.Table)
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(rendered)
     shown = " ".join(console.export_text().split())
@@ -219,9 +201,9 @@ def test_every_flag_has_a_letter_of_its_own() -> None:
     assert (MARKS["not imperceptible"], MARKS["no better than noise"]) == ("i", "n")
 
 
-def test_a_flag_without_a_mark_is_spelled_out(load_toy: Callable[..., TableSpec], record: Make) -> None:
-    grid = build(load_toy(), [record(metrics={"D": 1.0}, flags=("odd", "masked"))], profile="smoke")
-    assert "| 1.00 (n=1) | – | m [odd] |" in text(grid, "markdown")
+def test_a_flag_without_a_mark_is_spelled_out(table: Table) -> None:
+    grid = table([record(metrics={"D": 1.0}, flags=("odd", "masked"))])
+    assert "| 1.00 (n=1) | – | m [odd] |" in text(grid)
 
 
 def test_an_unknown_format_is_refused_with_the_nearest(grid: Grid) -> None:

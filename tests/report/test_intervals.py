@@ -3,26 +3,21 @@
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
-from typer.testing import CliRunner
 
-from robust_cluster.cli import app as entry
 from robust_cluster.measure.metric import Metric
 from robust_cluster.metrics.bootstrap import Assignments, difference, interval, statistic
 from robust_cluster.report.formats import render
-from robust_cluster.report.grid import Grid, Value
+from robust_cluster.report.grid import Grid
 from robust_cluster.report.intervals import bounds, labels, rows_of
-from robust_cluster.report.spec import TableSpec
-from robust_cluster.report.table import build
+from tests.cli.command import rc, refused
+from tests.report.toy import Table, record, text, value
 
-Load = Callable[..., TableSpec]
-Make = Callable[..., dict[str, Any]]
 REATTACK = ('stage = "attack"', 'stage = "reattack"')
 T2 = stats.t.ppf(0.975, 1)  # two seeds
 
@@ -35,51 +30,40 @@ def made(seed: int = 0, n: int = 40, kept: float = 0.7) -> Assignments:
     return Assignments(truth, clean, np.where(random.random((1, n)) < kept, clean, 1 - clean))
 
 
-def sampled(make: Make, rows: Assignments, **choices: Any) -> dict[str, Any]:
+def sampled(rows: Assignments, **choices: Any) -> dict[str, Any]:
     """A record with samples, and the metrics that follow from them."""
     once = np.ones((1, len(rows.clean)), dtype=np.int64)
     metrics = {name: float(statistic(name)(rows, once)[0]) for name in ("ACC", "ACC*", "flip")}
     text = {"truth": rows.truth, "clean": rows.clean, "moved": rows.moved[0]}
     samples = {name: "".join(map(str, part)) for name, part in text.items() if part is not None}
-    return {**make(metrics={**metrics, "D": 1.0}, **choices), "samples": {"rows": len(rows.clean), **samples}}
-
-
-def grid_of(spec: TableSpec, records: list[dict[str, Any]], profile: str = "smoke") -> Grid:
-    return build(spec, records, profile=profile, intervals=True)
-
-
-def value(grid: Grid, metric: str = "ACC*", cell: str = "ACC") -> Value:
-    values = grid.cells[("STL-10", "ConvAE", cell), ("64",)].values
-    return next(value for value in values if str(value.metric) == metric)
+    return {**record(metrics={**metrics, "D": 1.0}, **choices), "samples": {"rows": len(rows.clean), **samples}}
 
 
 def line(grid: Grid, format: str = "markdown") -> str:
     """The text of ConvAE's ACC cells, which come after those of k-means."""
-    shown = render(grid, format)
-    assert isinstance(shown, str)
-    return [row for row in shown.splitlines() if "ACC" in row][1]
+    return [row for row in text(grid, format).splitlines() if "ACC" in row][1]
 
 
-def test_records_without_samples_have_the_interval_of_student_over_seeds(load_toy: Load, record: Make) -> None:
+def test_records_without_samples_have_the_interval_of_student_over_seeds(table: Table) -> None:
     records = [record(seed=s, metrics={"ACC": 0.8, "ACC*": acc, "D": 1.0}) for s, acc in ((0, 0.52), (1, 0.54))]
-    found = value(grid_of(load_toy(), records))
+    found = value(table(records, intervals=True))
     assert found.interval is not None
     assert found.change is not None
     assert found.interval.high - found.interval.mean == pytest.approx(T2 * 1.0)  # sqrt(2) / sqrt(2) points
     assert (found.interval.seeds, found.interval.samples) == (2, None)
     assert (found.change.mean, found.change.high - found.change.mean) == (pytest.approx(-27.0), pytest.approx(T2))
-    text = line(grid_of(load_toy(), records))
-    assert r"| 80.0 [80.0, 80.0] / 53.0\* [40.3, 65.7]; Δ −27.0 [−39.7, −14.3] (n=2) |" in text
-    latex = line(grid_of(load_toy(), records), "latex")
+    shown = line(table(records, intervals=True))
+    assert r"| 80.0 [80.0, 80.0] / 53.0\* [40.3, 65.7]; Δ −27.0 [−39.7, −14.3] (n=2) |" in shown
+    latex = line(table(records, intervals=True), "latex")
     assert r"53.0* [40.3, 65.7]; $\Delta$ $-$27.0" in latex
 
 
-def test_samples_enter_where_every_record_lists_them(load_toy: Load, record: Make) -> None:
+def test_samples_enter_where_every_record_lists_them(table: Table) -> None:
     seeds = [made(0), made(1)]
-    grid = grid_of(load_toy(), [sampled(record, rows, seed=s) for s, rows in enumerate(seeds)])
+    grid = table([sampled(rows, seed=s) for s, rows in enumerate(seeds)], intervals=True)
     for name in ("ACC", "ACC*"):
         expected = interval(seeds, statistic(name))
-        found = value(grid, name).interval
+        found = value(grid, metric=name).interval
         assert found is not None
         assert (found.low, found.high) == (pytest.approx(100 * expected.low), pytest.approx(100 * expected.high))
         assert (found.seeds, found.samples) == (2, 40)
@@ -92,24 +76,22 @@ def test_samples_enter_where_every_record_lists_them(load_toy: Load, record: Mak
     assert "Intervals are over seeds (Student's t) and samples (bootstrap)." in grid.caption
 
 
-def test_one_seed_has_the_interval_of_its_samples_and_says_so(load_toy: Load, record: Make) -> None:
-    grid = grid_of(load_toy(), [sampled(record, made())])
+def test_one_seed_has_the_interval_of_its_samples_and_says_so(table: Table) -> None:
+    grid = table([sampled(made())], intervals=True)
     assert "(n=1×40)" in line(grid)
     assert "Those of one seed are over samples alone: another seed may lie outside." in grid.caption
-    bare = grid_of(load_toy(), [record(metrics={"ACC": 0.8, "ACC*": 0.5, "D": 1.0})])
+    bare = table([record(metrics={"ACC": 0.8, "ACC*": 0.5, "D": 1.0})], intervals=True)
     assert r"| 80.0 / 50.0\* (n=1) |" in line(bare)
     assert value(bare).interval is None
     assert "A number without an interval has one seed and no samples." in bare.caption
 
 
-def test_a_number_that_does_not_follow_from_the_samples_has_an_interval_over_seeds(
-    load_toy: Load, record: Make
-) -> None:
-    records = [sampled(record, made(s), seed=s) for s in (0, 1)]
+def test_a_number_that_does_not_follow_from_the_samples_has_an_interval_over_seeds(table: Table) -> None:
+    records = [sampled(made(s), seed=s) for s in (0, 1)]
     for one in records:
         one["metrics"]["ACC*"] += 0.01  # measured on more rows than are listed
-    grid = grid_of(load_toy(), records)
-    own, starred = value(grid, "ACC").interval, value(grid).interval
+    grid = table(records, intervals=True)
+    own, starred = value(grid, metric="ACC").interval, value(grid).interval
     assert own is not None
     assert starred is not None
     assert (own.samples, starred.samples) == (40, None)
@@ -117,24 +99,24 @@ def test_a_number_that_does_not_follow_from_the_samples_has_an_interval_over_see
     assert value(grid, "D", "D").interval is not None
 
 
-def test_attackers_of_a_seed_are_averaged_and_resampled_together(load_toy: Load, record: Make) -> None:
+def test_attackers_of_a_seed_are_averaged_and_resampled_together(table: Table) -> None:
     both = made(0), made(0, kept=0.5)
     assert np.array_equal(both[0].clean, both[1].clean)
-    records = [sampled(record, rows, stage="reattack", attack_seed=a) for a, rows in enumerate(both)]
+    records = [sampled(rows, stage="reattack", attack_seed=a) for a, rows in enumerate(both)]
     found = rows_of(records, ["ACC*"])
     assert found is not None
     assert found.moved.shape == (2, 40)
-    grid = grid_of(load_toy(REATTACK), records)
+    grid = table(records, REATTACK, intervals=True)
     assert value(grid).mean == pytest.approx(100 * np.mean([one["metrics"]["ACC*"] for one in records]))
-    worst = grid_of(load_toy(REATTACK, ("scale = 100", 'scale = 100\nattackers = "worst"')), records)
+    worst = table(records, REATTACK, ("scale = 100", 'scale = 100\nattackers = "worst"'), intervals=True)
     lowest = value(worst).interval
     assert lowest is not None
     assert lowest.mean == pytest.approx(100 * min(one["metrics"]["ACC*"] for one in records))
     assert lowest.samples == 40
 
 
-def test_records_of_other_models_or_without_moved_labels_are_not_joined(record: Make) -> None:
-    one, other = sampled(record, made(0)), sampled(record, made(1))
+def test_records_of_other_models_or_without_moved_labels_are_not_joined() -> None:
+    one, other = sampled(made(0)), sampled(made(1))
     assert rows_of([one, other], ["flip"]) is None, "their clean labels differ"
     certificate = {**one, "samples": {k: v for k, v in one["samples"].items() if k != "moved"}}
     assert rows_of([certificate], ["ACC"]) is None
@@ -142,21 +124,18 @@ def test_records_of_other_models_or_without_moved_labels_are_not_joined(record: 
     assert rows_of([{**one, "samples": None}], ["flip"]) is None
 
 
-def test_a_cell_without_runs_is_a_dash_and_seeds_without_a_number_are_left_out(load_toy: Load, record: Make) -> None:
+def test_a_cell_without_runs_is_a_dash_and_seeds_without_a_number_are_left_out(table: Table) -> None:
     records = [record(metrics={"ACC": None, "ACC*": None, "D": 1.0}), record(seed=1, metrics={"ACC": 0.5, "ACC*": 0.4})]
-    grid = grid_of(load_toy(), records)
+    grid = table(records, intervals=True)
     assert r"| 50.0 / 40.0\* (n=1) |" in line(grid)
     assert grid.cells[("STL-10", "kmeans", "ACC"), ("64",)].values[0].interval is None
-    shown = render(grid, "markdown")
-    assert isinstance(shown, str)
-    assert "| – |" in shown
+    assert "| – |" in text(grid)
 
 
-def test_csv_and_json_have_the_ends_and_the_paired_change(load_toy: Load, record: Make) -> None:
-    grid = grid_of(load_toy(), [sampled(record, made(s), seed=s) for s in (0, 1)])
-    shown = {format: render(grid, format) for format in ("csv", "json")}
-    rows = list(csv.DictReader(io.StringIO(str(shown["csv"]))))
-    cells = json.loads(str(shown["json"]))["cells"]
+def test_csv_and_json_have_the_ends_and_the_paired_change(table: Table) -> None:
+    grid = table([sampled(made(s), seed=s) for s in (0, 1)], intervals=True)
+    rows = list(csv.DictReader(io.StringIO(text(grid, "csv"))))
+    cells = json.loads(text(grid, "json"))["cells"]
     (row,) = (r for r in rows if (r["method"], r["metric"], r["n"]) == ("ConvAE", "ACC*", "2"))
     (cell,) = (c for c in cells if (c["method"], c["metric"], c["n"]) == ("ConvAE", "ACC*", 2))
     own, change = value(grid).interval, value(grid).change
@@ -168,7 +147,7 @@ def test_csv_and_json_have_the_ends_and_the_paired_change(load_toy: Load, record
         assert int(found["samples"]) == 40
     (clean,) = (c for c in cells if (c["method"], c["metric"], c["n"]) == ("ConvAE", "ACC", 2))
     assert clean["change"] is None
-    plain = json.loads(str(render(build(load_toy(), [], profile="smoke"), "json")))["cells"][0]
+    plain = json.loads(str(render(table([]), "json")))["cells"][0]
     assert not {"low", "change", "interval"} & set(plain), "only where they are asked for"
 
 
@@ -195,11 +174,7 @@ def test_labels_are_read_a_character_each() -> None:
     assert labels("09az").tolist() == [0, 9, 10, 35]
 
 
-def rc(words: str) -> Any:
-    return CliRunner().invoke(entry.app, words.split(), prog_name="rc")
-
-
-def test_a_table_of_the_command_line_has_intervals_where_they_are_asked_for(tmp_path: Path, record: Make) -> None:
+def test_a_table_of_the_command_line_has_intervals_where_they_are_asked_for(tmp_path: Path) -> None:
     for seed in (0, 1):
         one = record(seed=seed, model="kmeans", metrics={"ACC": 0.5, "ACC*": 0.25, "flip": 0.5, "D": 1.0})
         one["spec"]["data"] = {**one["spec"]["data"], "name": "digits"}
@@ -212,6 +187,4 @@ def test_a_table_of_the_command_line_has_intervals_where_they_are_asked_for(tmp_
 
 
 def test_claims_have_no_intervals() -> None:
-    result = rc("table claims --intervals")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "claims are judged by the runs that exist: it takes no --intervals" in result.stderr
+    assert "claims are judged by the runs that exist: it takes no --intervals" in refused("table claims --intervals")

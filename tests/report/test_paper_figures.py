@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from robust_cluster.report import canvas, paper_figures
 from robust_cluster.report.grid import Grid
 from robust_cluster.report.spec import TableSpec, figure_names, load_spec, requests, table_names
 from robust_cluster.report.table import build
+from tests.report.toy import Load, record
 
-Load = Callable[..., TableSpec]
-Make = Callable[..., dict[str, Any]]
 GAMMA = '"attack.gamma" = [20, 40, 80]\n\n[[methods]]'
 LINES = 'kind = "lines"\nx = "attack.gamma"\n'
 HEAT = 'kind = "heat"\nx = "attack.gamma"\ny = "latent_dim"\n'
@@ -48,7 +46,7 @@ def load_figure(load_toy: Load, folder: Path) -> Load:
 
 
 @pytest.fixture
-def grid(load_figure: Load, record: Make) -> Grid:
+def grid(load_figure: Load) -> Grid:
     """ConvAE on STL-10 at d = 64 under gamma 20 and 40, of two seeds and one."""
     records = [
         record(gamma=20.0, seed=0, metrics={"ACC": 0.9, "ACC*": 0.8, "D": 1.0}),
@@ -134,7 +132,7 @@ def test_a_panel_shows_a_line_per_curve_with_a_band_and_leaves_out_what_was_not_
     assert title == "Toy\na note"
 
 
-def test_the_axes_may_be_logarithmic_and_limited(load_figure: Load, record: Make) -> None:
+def test_the_axes_may_be_logarithmic_and_limited(load_figure: Load) -> None:
     spec = load_figure(f"{LINES}log = true\nxlim = [10, 100]\nylim = [0, 1]")
     grid = build(spec, [record(gamma=20.0, metrics={"D": 0.5})], profile="smoke")
     axes = paper_figures.draw(spec, "smoke", paper_figures.swept_points(grid), "").axes[1]
@@ -192,7 +190,7 @@ def test_runs_that_collapsed_are_counted_beside_their_curve(load_figure: Load) -
     assert paper_figures.collapsed(spec, unfinished) == []
 
 
-def test_a_point_with_a_run_that_collapsed_is_marked(load_figure: Load, record: Make) -> None:
+def test_a_point_with_a_run_that_collapsed_is_marked(load_figure: Load) -> None:
     metrics = {"ACC": 0.9, "ACC*": 0.8, "D": 1.0}
     found = [record(gamma=20.0, metrics=metrics), record(gamma=40.0, metrics=metrics, flags=["collapsed"])]
     spec = load_figure(LINES)
@@ -206,7 +204,7 @@ def test_a_point_with_a_run_that_collapsed_is_marked(load_figure: Load, record: 
     assert "collapsed" not in paper_figures.statistic(spec, [point for point in points if not point["collapsed"]])
 
 
-def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, record: Make) -> None:
+def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load) -> None:
     spec = load_figure('kind = "lines"\nx = "data"')
     grid = build(spec, [record(gamma=20.0, metrics={"D": 0.5})], profile="smoke")
     points = paper_figures.swept_points(grid)
@@ -215,7 +213,7 @@ def test_an_axis_that_is_no_number_is_drawn_at_0_1_and_named(load_figure: Load, 
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["STL-10", "digits"]
 
 
-def test_a_heat_map_has_a_square_per_pair_of_settings(load_figure: Load, record: Make) -> None:
+def test_a_heat_map_has_a_square_per_pair_of_settings(load_figure: Load) -> None:
     spec = load_figure(HEAT)
     records = [
         record(gamma=gamma, latent_dim=dim, metrics={"ACC": gamma / 100, "D": 1.0})

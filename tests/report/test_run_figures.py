@@ -19,6 +19,7 @@ from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
 from robust_cluster.measure.images import Sheet
 from robust_cluster.report import canvas, run_figures
 from robust_cluster.runs.spec import DataRef, RunSpec
+from tests.report.toy import lines
 
 CLUSTER = RunSpec("cluster", DataRef("noisy:mine", limit=300), "ab" * 32, "simvc", 64, 0)
 SPEC = replace(CLUSTER, stage="attack", attack="view_gan", attack_seed=0, parent=CLUSTER)
@@ -60,14 +61,6 @@ def pixels(axes: Axes) -> Any:
 
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
-
-
-def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
-    """Label -> x and y of the lines of a panel."""
-    return {
-        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
-        for line in axes.get_lines()
-    }
 
 
 def test_a_column_shows_clean_perturbation_and_moved_of_every_view() -> None:

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,13 @@ from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report import spec as report_spec
 from robust_cluster.report.compare import load_published
-from robust_cluster.report.spec import TableSpec, figure_names, load_spec, requests, table_names, tables_folder
+from robust_cluster.report.spec import figure_names, load_spec, requests, table_names, tables_folder
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
 from robust_cluster.stages.profiles import PROFILES
 from robust_cluster.stages.settings import nested
+from tests.report.toy import Load
 
-Load = Callable[..., TableSpec]
 RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"}
 
 
@@ -263,7 +262,7 @@ def test_dcan_has_the_papers_network_on_each_data_set() -> None:
     }
 
 
-def test_an_axis_of_one_value_may_be_left_out_of_rows_and_columns(load_toy: Load) -> None:
+def test_an_axis_of_one_value_may_be_left_out_of_rows_and_columns() -> None:
     spec = load_spec("ardmvc1")
     assert "latent_dim" not in spec.rows + spec.columns
     assert len(requests(spec, "cpu")) == (7 + 2) * 2 * 2 * 2  # victims and defended, data, batch norm, seeds

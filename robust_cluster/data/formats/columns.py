@@ -19,9 +19,14 @@ def named(name: str, columns: Sequence[str], wanted: str, flag: str) -> str:
     raise ConfigError(f"{name} has no column {wanted!r}. {guess}", hint=f"{flag} NAME")
 
 
-def only_label(name: str, columns: Sequence[str]) -> str | None:
-    """The column called y, label, class or target, or None. Raises: DataError when there are several."""
-    found = [column for column in columns if column.strip().lower() in LABEL_COLUMNS]
+def label_column(name: str, columns: Sequence[str], wanted: str | None, texts: str | None) -> str | None:
+    """The column `wanted`, else the one called y, label, class or target that does not hold the `texts`, or None.
+
+    Raises: ConfigError where `wanted` is not there, DataError when several are called so.
+    """
+    if wanted:
+        return named(name, columns, wanted, "--label-column")
+    found = [column for column in columns if column != texts and column.strip().lower() in LABEL_COLUMNS]
     if len(found) > 1:
         raise DataError(
             f"{name} must have one label column at most, got {', '.join(found)}", hint="--label-column NAME"

@@ -11,8 +11,8 @@ from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError
 
 
-def read(path: Path) -> tuple[Matrix, npt.NDArray[np.float64] | None]:
-    """The matrix (n, d) and the labels (n,), None where all are the same, as files without labels are written.
+def read(path: Path) -> tuple[tuple[Matrix], npt.NDArray[np.float64] | None]:
+    """The matrix (n, d), the only view, and the labels (n,), None where all are the same: so files without are written.
 
     Columns count from 0 or from 1, whichever the file does. Raises: DataError.
     """
@@ -28,4 +28,4 @@ def read(path: Path) -> tuple[Matrix, npt.NDArray[np.float64] | None]:
         ) from error
     if not x.shape[0]:
         raise DataError(f"{path.name} holds no sample")
-    return canonical(x), y if len(np.unique(y)) > 1 else None
+    return (canonical(x),), y if len(np.unique(y)) > 1 else None

@@ -11,7 +11,7 @@ import numpy as np
 from robust_cluster.data import text
 from robust_cluster.data.base import Raw
 from robust_cluster.data.formats import Reading, memory
-from robust_cluster.data.formats.columns import listed, named, only_label
+from robust_cluster.data.formats.columns import label_column, listed, named
 from robust_cluster.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def read(path: Path, reading: Reading) -> Raw:
     _check_unique(path.name, columns)
     table.columns = columns
     texts = _text_column(path.name, table, reading)
-    label = reading.label_column and named(path.name, columns, reading.label_column, "--label-column")
-    label = label or only_label(path.name, [column for column in columns if column != texts])
+    label = label_column(path.name, columns, reading.label_column, texts)
     if texts is not None:
         values = None if label is None else table[label].tolist()
         return text.corpus(path.name, [None if value != value else value for value in table[texts].tolist()], values)
