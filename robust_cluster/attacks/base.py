@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode
+from robust_cluster.nn.optim import Stateful
 
 Space = Literal["input", "latent"]
 Feedback = Literal["gradient", "score", "label", "none"]  # of the victim: gradients, log y, labels, no answer
@@ -77,13 +78,6 @@ def rows_of(embedding: Embedding, rows: Tensor) -> Embedding:
 def representations(model: ClusterModel, embedding: Embedding) -> Views:
     """z^v of every view, each (n, ...), then the consensus c (n, c): what AR-DMVC (ICML 2024) attacks."""
     return (*embedding.per_view, model.consensus(embedding))
-
-
-class Stateful(Protocol):
-    """Anything with a state to save: modules and optimizers."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
 class Attack(ABC):

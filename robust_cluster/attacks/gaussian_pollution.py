@@ -36,7 +36,8 @@ class GaussianPollution(Attack):
     feedback: Feedback = "none"
 
     def __init__(self, config: Config, surface: Surface) -> None:
-        self.config, self.sigma = config, config.sigma * surface.model.info.unit
+        self.config = config
+        self.sigma = config.sigma * surface.model.info.unit
         self.budget = Budget(eps=self.sigma)  # no bound and no range of values
 
     def perturb(self, surface: Surface, batch: Batch) -> Views:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.errors import ConfigError, check_at_least
@@ -20,7 +20,7 @@ from robust_cluster.models.base import ClusterModel, Losses
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import device_of, flat, glorot, perceptron
 from robust_cluster.nn.losses import assignment_overlap, squared_error
-from robust_cluster.nn.optim import adam, descend
+from robust_cluster.nn.optim import Stateful, adam, descend
 
 PROFILES = {
     "smoke": {"hidden": (64, 32), "schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20, "window": 3}},

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Stateful, Surface
+from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import (
     Ascent,
     BoundedAttack,
@@ -29,6 +29,7 @@ from robust_cluster.models.base import Embedding
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import device_of
 from robust_cluster.nn.objectives import nearest_others
+from robust_cluster.nn.optim import Stateful
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"schedule": {"epochs": 2, "batch_size": 50}},

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.attacks.bounded import check_mode
 from robust_cluster.attacks.pgd import changes, pixel_budget
 from robust_cluster.data.base import Batch, DataInfo, Views
@@ -28,7 +28,7 @@ from robust_cluster.models.base import ClusterModel, Embedding, Losses
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.gan import Discriminator, Generator, image_shape, normal_init
 from robust_cluster.nn.layers import BatchNormMode, batch_norm_mode, device_of
-from robust_cluster.nn.optim import adam, descend
+from robust_cluster.nn.optim import Stateful, adam, descend
 
 MODES: dict[str, dict[str, Any]] = {
     "paper": {

@@ -90,10 +90,9 @@ def within_budget(evidence: Evidence) -> Verdict:
                     problems.append(f"view {view} {name} up to {size:.6g}, allowed {eps:.6g}")
             if (box := declared_box(evidence)) is not None:
                 slack = ROUNDING * (box[1] - box[0])
-                if float(moved.min()) < box[0] - slack or float(moved.max()) > box[1] + slack:
-                    problems.append(
-                        f"view {view} {name} in [{float(moved.min()):.6g}, {float(moved.max()):.6g}], valid {box}"
-                    )
+                low, high = float(moved.min()), float(moved.max())
+                if low < box[0] - slack or high > box[1] + slack:
+                    problems.append(f"view {view} {name} in [{low:.6g}, {high:.6g}], valid {box}")
     return Verdict("fail" if problems else "pass", worst, 1.0, len(evidence), "; ".join(problems))
 
 
@@ -191,9 +190,8 @@ def frozen_victim(evidence: Evidence) -> Verdict:
         note = "; ".join([*problems, *[f"{int(differs.sum())} labels depend on the batch"] * bool(value)])
         return Verdict("fail", value, 0.0, n, note)
     if value:
-        return Verdict(
-            "warn", value, 0.0, n, "labels depend on the batch, whose statistics batch norm takes, as declared"
-        )
+        note = "labels depend on the batch, whose statistics batch norm takes, as declared"
+        return Verdict("warn", value, 0.0, n, note)
     return Verdict("pass", value, 0.0, n)
 
 

@@ -118,10 +118,8 @@ def heights(evidence: Evidence, points: Views, gain: Gain = margin) -> Tensor:
         own = torch.as_tensor(evidence.own, device=points[0].device)
         parts = []
         for rows in evidence.portions():
-            before = evidence.surface.embedding_of(cut(evidence.clean, rows))
-            parts.append(
-                gain(evidence.surface.model, before, evidence.surface.embedding_of(cut(points, rows)), own[rows])
-            )
+            before, after = (evidence.surface.embedding_of(cut(at, rows)) for at in (evidence.clean, points))
+            parts.append(gain(evidence.surface.model, before, after, own[rows]))
         return torch.cat(parts)
 
 
@@ -274,9 +272,8 @@ def visited(alone: Evidence, attacker: Attack, surface: Surface, seen: Visited) 
     points = joined(asked)
     clean = tuple(view.expand(len(points[0]), *view.shape[1:]) for view in alone.clean)
     allowed = attacker.budget.clip(clean, points)
-    near = [
-        torch.isclose(a, p, rtol=1e-4, atol=1e-5).flatten(1).all(dim=1) for a, p in zip(allowed, points, strict=True)
-    ]
+    pairs = zip(allowed, points, strict=True)
+    near = [torch.isclose(a, p, rtol=1e-4, atol=1e-5).flatten(1).all(dim=1) for a, p in pairs]
     return returned, cut(points, torch.stack(near).all(dim=0))
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Gain, Space, Surface
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
@@ -27,7 +27,7 @@ from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.contrastive import all_pairs, contrastive
 from robust_cluster.nn.layers import batch_norm_mode
-from robust_cluster.nn.optim import adam, descend
+from robust_cluster.nn.optim import Stateful, adam, descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"pairs": "first", "pgd_bn": "train", "max_norm": None}}
 PROFILES: dict[str, dict[str, Any]] = {

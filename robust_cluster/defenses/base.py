@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
-from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Gain, Space, Surface
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.optim import Stateful
 
 
 class Defense(Protocol):

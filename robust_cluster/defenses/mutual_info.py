@@ -14,14 +14,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Attack, Gain, Space, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Gain, Space, Surface
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, Outputs
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import flat, glorot, perceptron
 from robust_cluster.nn.losses import jensen_shannon
-from robust_cluster.nn.optim import adam, descend
+from robust_cluster.nn.optim import Stateful, adam, descend
 from robust_cluster.nn.precision import precision
 
 PROFILES = {

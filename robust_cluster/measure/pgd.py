@@ -12,7 +12,7 @@ from robust_cluster.attacks.latent_pgd import Config, LatentPGD
 from robust_cluster.attacks.pgd import climb, pixel_budget, representation_shift
 from robust_cluster.data.base import Batch, Views
 from robust_cluster.measure.beside import Beside
-from robust_cluster.measure.controls import equal_norm_noise
+from robust_cluster.measure.noise import equal_norm_noise
 from robust_cluster.measure.rows import Rows
 from robust_cluster.measure.scores import Metrics
 from robust_cluster.nn.objectives import margin

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.data.base import Batch, Dataset, Views
-from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, scores
+from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, portions, scores, spaced
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.objectives import displacement, margin
@@ -141,16 +141,3 @@ def worst(outcomes: Sequence[Outcome], rows: Rows) -> tuple[Outcome, Tensor]:
 def unit(surface: Surface) -> float:
     """What a radius of 1 in an attack's settings is in the units that the model sees: all pixels' range, or 1."""
     return surface.model.info.unit if surface.space == "input" else 1.0
-
-
-def spaced(n: int, rows: int) -> Tensor:
-    """The numbers of at most `rows` evenly spaced samples of n."""
-    return torch.linspace(0, n - 1, min(rows, n)).long()
-
-
-def portions(rows: Tensor, size: int) -> list[Tensor]:
-    """The rows in batches; one left over joins the last batch, as a single row has no statistics."""
-    parts = list(rows.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts

@@ -87,6 +87,19 @@ def stays_sparse(model: ClusterModel, views: Stored) -> bool:
     return takes_csr and len(views) == 1 and isinstance(views[0], SparseView)
 
 
+def spaced(n: int, rows: int) -> Tensor:
+    """The numbers of at most `rows` evenly spaced samples of n."""
+    return torch.linspace(0, n - 1, min(rows, n)).long()
+
+
+def portions(rows: Tensor, size: int) -> list[Tensor]:
+    """The rows in batches; one left over joins the last batch, as a single row has no statistics."""
+    parts = list(rows.split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
 def batch_of(views: Stored, rows: Tensor) -> Batch:
     """The rows as a batch."""
     return Batch(tuple(view[rows] for view in views), rows)
@@ -151,7 +164,7 @@ class Watch:
 
     def __init__(self, model: ClusterModel, views: Stored) -> None:
         n = len(views[0])
-        rows = torch.linspace(0, n - 1, min(PROBE, n)).long().to(views[0].device)
+        rows = spaced(n, PROBE).to(views[0].device)
         self.model, self.views = model, tuple(view[rows] for view in views)
         self.before: Tensor | None = None
 

@@ -2,11 +2,18 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+
+
+class Stateful(Protocol):
+    """Anything with a state to save: modules and optimizers."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
 class PlainAdam(Adam):

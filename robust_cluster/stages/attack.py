@@ -13,7 +13,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
 from robust_cluster.stages import auditing, bench
 from robust_cluster.stages.cluster import describe_model
-from robust_cluster.stages.context import Context, Trial, fingerprint, record
+from robust_cluster.stages.context import Asked, Context, Trial, fingerprint, record
 from robust_cluster.stages.loop import Summary, Task, fit
 
 
@@ -65,21 +65,6 @@ def train_attacker(trial: Trial, run: Run) -> Summary:
     )
     with precision(spec.precision):
         return fit(task, trial.seen.batches(attacker.schedule, spec), run, trial.seen.progress)
-
-
-class Asked:
-    """How often an attacker has asked its victim, as a part of the state that it resumes with."""
-
-    def __init__(self, attacker: Attack) -> None:
-        self.attacker = attacker
-
-    def state_dict(self) -> dict[str, int]:
-        """The count so far."""
-        return {"queries": self.attacker.queries}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from that count."""
-        self.attacker.queries = state["queries"]
 
 
 def checkpoint(attacker: Attack) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from robust_cluster.audit.base import Certificate, Evidence, When
 from robust_cluster.data import split
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import ConfigError
-from robust_cluster.measure.rows import Rows, spaced, unit
-from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, embed
+from robust_cluster.measure.rows import Rows, unit
+from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, embed, spaced
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec

@@ -13,8 +13,8 @@ from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.attacks.bounded import at_radius
 from robust_cluster.measure import controls, curve, embeddings, pgd, views
 from robust_cluster.measure.beside import Beside
-from robust_cluster.measure.rows import Rows, spaced
-from robust_cluster.measure.scores import Details, Metrics, batch_of, embed, stays_sparse
+from robust_cluster.measure.rows import Rows
+from robust_cluster.measure.scores import Details, Metrics, batch_of, embed, spaced, stays_sparse
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec

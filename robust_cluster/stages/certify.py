@@ -18,8 +18,8 @@ from torch import Tensor
 from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.measure.rows import Rows, spaced
-from robust_cluster.measure.scores import SHARE, Metrics, batch_of, characters
+from robust_cluster.measure.rows import Rows
+from robust_cluster.measure.scores import SHARE, Metrics, batch_of, characters, spaced
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.certificate import (
     ABSTAINED,

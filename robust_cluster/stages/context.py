@@ -175,6 +175,21 @@ class Trial:
         return next(spec for spec in self.spec.lineage() if spec.attack)
 
 
+class Asked:
+    """How often an attacker has asked its victim, as a part of the state that it resumes with."""
+
+    def __init__(self, attacker: Attack) -> None:
+        self.attacker = attacker
+
+    def state_dict(self) -> dict[str, int]:
+        """The count so far."""
+        return {"queries": self.attacker.queries}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from that count."""
+        self.attacker.queries = state["queries"]
+
+
 def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:
     """Load a checkpoint. Raises: CheckpointError when it is of another network."""
     try:

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 
-from robust_cluster.attacks.base import Attack, Stateful, Surface
+from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.defenses.base import Defense
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import Watch, embed
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.nn.optim import Stateful
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec

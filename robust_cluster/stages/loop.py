@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch, Stored
 from robust_cluster.errors import CheckpointError, NonFiniteError
 from robust_cluster.models.schedule import Schedule
+from robust_cluster.nn.optim import Stateful
 from robust_cluster.runs.progress import Progress
 from robust_cluster.runs.store import Run
 

@@ -7,7 +7,7 @@ from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
-from robust_cluster.measure.controls import equal_norm_noise
+from robust_cluster.measure.noise import equal_norm_noise
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.latent_pgd import Config, LatentPGD
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.measure.controls import equal_norm_noise
+from robust_cluster.measure.noise import equal_norm_noise
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
 from robust_cluster.models.shallow.kmeans import KMeansModel

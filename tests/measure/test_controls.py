@@ -12,9 +12,11 @@ from robust_cluster.attacks.base import Attack, Budget, Surface
 from robust_cluster.data.base import Batch, Dataset, Views
 from robust_cluster.measure import controls as module
 from robust_cluster.measure.beside import Beside
-from robust_cluster.measure.controls import controls, draw, noise, shuffled, warnings
+from robust_cluster.measure.controls import controls, noise, warnings
+from robust_cluster.measure.noise import draw, shuffled
 from robust_cluster.measure.pgd import latent_pgd
-from robust_cluster.measure.rows import Rows, spaced
+from robust_cluster.measure.rows import Rows
+from robust_cluster.measure.scores import spaced
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
 from robust_cluster.stages import methods

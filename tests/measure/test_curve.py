@@ -14,8 +14,8 @@ from robust_cluster.audit import checks
 from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
-from robust_cluster.measure.rows import Rows, spaced
-from robust_cluster.measure.scores import attacked_scores
+from robust_cluster.measure.rows import Rows
+from robust_cluster.measure.scores import attacked_scores, spaced
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import RunStore

@@ -11,7 +11,8 @@ from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Dataset
 from robust_cluster.measure import rows as module
-from robust_cluster.measure.rows import Outcome, Rows, portions, spaced, worst
+from robust_cluster.measure.rows import Outcome, Rows, worst
+from robust_cluster.measure.scores import portions, spaced
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import BatchNormMode, flat

@@ -16,7 +16,8 @@ from robust_cluster.data.base import Batch, Folders, Views
 from robust_cluster.data.prepare import load
 from robust_cluster.measure.companions import ADAPTIVE, DRAWS, TRANSFERRED, gaps, is_random
 from robust_cluster.measure.curve import worsened
-from robust_cluster.measure.rows import Rows, spaced
+from robust_cluster.measure.rows import Rows
+from robust_cluster.measure.scores import spaced
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.objectives import margin
 from robust_cluster.runs.spec import DataRef, RunSpec

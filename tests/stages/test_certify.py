@@ -15,7 +15,7 @@ from robust_cluster.attacks import ensemble
 from robust_cluster.attacks.base import Surface
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.measure.rows import spaced
+from robust_cluster.measure.scores import spaced
 from robust_cluster.metrics.certificate import certify
 from robust_cluster.models.shallow.kmeans import Config as KMeansConfig
 from robust_cluster.models.shallow.kmeans import KMeansModel

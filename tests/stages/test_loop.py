@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_cluster.attacks.base import Stateful
 from robust_cluster.data.base import Batch
 from robust_cluster.errors import NonFiniteError
 from robust_cluster.models.schedule import Schedule, StepwiseSchedule
+from robust_cluster.nn.optim import Stateful
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
 from robust_cluster.runs.spec import DataRef, RunSpec

@@ -61,8 +61,7 @@ class Graph(convae.ConvAE):
         config, terms = self.config, super().cluster_losses(batch, outputs)
         if self.epochs_done < config.graph_delay:
             return terms
-        weights = neighbor_weights(
-            outputs.embedding.z, config.neighbors, bandwidth=config.bandwidth, count_self=config.count_self
-        )
+        z = outputs.embedding.z
+        weights = neighbor_weights(z, config.neighbors, bandwidth=config.bandwidth, count_self=config.count_self)
         graph = smoothness(weights, orthonormal(outputs.soft_labels, config.ridge)) / len(batch)
         return terms | {"graph": config.graph_weight * graph}

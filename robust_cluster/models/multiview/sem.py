@@ -184,9 +184,8 @@ class SEM(CenterModel):
         is_clustering = phase == "cluster"
         if is_clustering and self.config.reset_adam and self.is_new_epoch:
             optimizers["model"].state.clear()
-        values = descend(
-            self.losses(batch, phase), optimizers["model"], max_norm=self.config.max_norm if is_clustering else None
-        )
+        max_norm = self.config.max_norm if is_clustering else None
+        values = descend(self.losses(batch, phase), optimizers["model"], max_norm=max_norm)
         self.is_new_epoch.fill_(False)
         return values
 
