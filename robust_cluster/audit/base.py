@@ -83,6 +83,8 @@ class Evidence:
     twin: Mapping[str, Any] | None = None  # record of the same attack on the undefended model
     defense: str | None = None  # name of the defense that the victim has
     certificate: Certificate | None = None
+    scored: int | None = None  # how many samples the run was asked to score
+    places: Predicted | None = None  # (n,), where the probe rows stand among those
     seeds: tuple[tuple[int, int], ...] = ()  # (model seed, attack seed) of all finished runs of this cell
     seed: int = 0
 
@@ -107,6 +109,7 @@ class Evidence:
             batch=Batch(tuple(view[index] for view in self.batch.views), self.batch.index[index]),
             clean_labels=self.clean_labels[chosen],
             labels=None if self.labels is None else self.labels[chosen],
+            places=None if self.places is None else self.places[chosen],
             moved=None if self.moved is None else tuple(view[index] for view in self.moved),
             certificate=certificate,
         )

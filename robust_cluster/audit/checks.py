@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from robust_cluster.audit import mechanics, strength, validity
+from robust_cluster.audit import mechanics, recorded, strength, validity
 from robust_cluster.audit.base import Check, Evidence, Finding, Verdict, When, not_run
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import finite
@@ -43,11 +43,12 @@ CHECKS = (
     Check(24, "certificate holds", "full", validity.certificate_holds),
     Check(25, "seeds and leakage", "full", validity.seeds_and_leakage),
     Check(26, "semantics bound", "full", validity.semantics),
+    Check(27, "record is what is measured", "full", recorded.as_recorded),
 )
 
 
 def run(evidence: Evidence, which: When, progress: Callable[[Check], None] | None = None) -> list[Finding]:
-    """All 26 findings. "quick" runs checks 1 to 8 on at most 64 rows, "full" these and the others on at most 1,000.
+    """All 27 findings. "quick" runs checks 1 to 8 on at most 64 rows, "full" these and the others on at most 1,000.
 
     `progress` is told of every check before it runs. Model and attacker are copied, and torch's global generator stays
     as it was. Where an attack refuses a changed setting with a ConfigError, the check is "not run" with that sentence.
@@ -70,11 +71,16 @@ def run(evidence: Evidence, which: When, progress: Callable[[Check], None] | Non
 
 
 def judged(check: Check, evidence: Evidence) -> Verdict:
-    """What a check says, or why it could not be run where the attack refuses the settings that it needs."""
+    """What a check says, or why it could not be run where the attack refuses the settings that it needs.
+
+    A fault inside a check, or inside the attack or the model that it asks, fails this check and no other.
+    """
     try:
         return check.run(evidence)
     except ConfigError as error:
         return not_run(str(error))
+    except Exception as error:
+        return Verdict("fail", n=len(evidence), note=f"it ended in {type(error).__name__}: {error}")
 
 
 def finding(check: Check, verdict: Verdict, seconds: float) -> Finding:

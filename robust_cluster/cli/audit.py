@@ -1,4 +1,4 @@
-"""`rc audit`: whether the numbers of a finished attack can be believed, as 26 checks."""
+"""`rc audit`: whether the numbers of a finished attack can be believed, as 27 checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ EXAMPLES = """
 rc audit runs/attack/convae-digits-d64-s0-*
 rc audit runs/reattack/convae-digits-d64-s0-* --rows 200 --json
 """
-SUMMARY = "Audit a finished attack: 26 checks of whether its numbers can be believed."
+SUMMARY = "Audit a finished attack: 27 checks of whether its numbers can be believed."
 
 
 class AuditFailed(RobustClusterError):
@@ -64,7 +64,7 @@ def audit(ctx: typer.Context, options: AuditOptions) -> None:
     err.print(f"{console.counted(findings)}; written into {options.run / 'result.json'}")
     failed = [finding["name"] for finding in findings if finding["status"] == "fail"]
     if failed:
-        raise AuditFailed(f"{len(failed)} of 26 checks fail: {', '.join(failed)}")
+        raise AuditFailed(f"{len(failed)} of 27 checks fail: {', '.join(failed)}")
 
 
 def row(finding: Mapping[str, Any]) -> dict[str, str]:

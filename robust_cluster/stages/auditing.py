@@ -28,7 +28,7 @@ SHARED = ("space", "norm", "views", "view_eps", "bn")  # settings that other att
 def findings(
     trial: Trial, record: Mapping[str, Any], which: When, rows: int = checks.FULL_ROWS
 ) -> list[dict[str, Any]]:
-    """The 26 findings on an attack as JSON has them; "quick" runs those that every attack is run with."""
+    """The 27 findings on an attack as JSON has them; "quick" runs those that every attack is run with."""
     progress = trial.seen.progress
     title = f"audit {trial.spec.model} under {trial.attack_spec.attack}"
     if which == "full":
@@ -49,7 +49,8 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
     surface = replace(trial.surface, memory=None)  # what there is, is of the samples that the attack learned on
     settings = trial.attack_spec.settings["attack"]
     scored = spaced(held.info.n_samples, settings.get("rows", held.info.n_samples))
-    index = scored[spaced(len(scored), rows)]
+    places = spaced(len(scored), rows)
+    index = scored[places]
     batch = batch_of(held.views, index.to(held.torch_device))
     with torch.no_grad():
         clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
@@ -66,6 +67,8 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
         clean_scores=clean_scores(trial, surface),
         others=partial(other_attack, trial, surface),
         build_shuffled=lambda changes: shuffled(trial.seen).new_attack(trial.attack_spec, surface, **changes),
+        scored=len(scored),
+        places=places.numpy(),
         defense=next((run.defense for run in spec.lineage() if run.defense), None),
         seed=seed_for(spec.seed, "audit", spec.key),
     )

@@ -25,7 +25,7 @@ def trial(spec: RunSpec, context: Context) -> Trial:
 
 
 def audit(spec: RunSpec, context: Context, *, rows: int = checks.FULL_ROWS) -> list[dict[str, Any]]:
-    """All 26 findings on a finished attack or reattack, on at most `rows` samples; its record has them from then on.
+    """All 27 findings on a finished attack or reattack, on at most `rows` samples; its record has them from then on.
 
     Raises: MissingResultError for a run that is not finished, ConfigError, CheckpointError.
     """

@@ -58,7 +58,7 @@ def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
     findings = json.loads(result.stdout)
     failed = [finding["name"] for finding in findings if finding["status"] == "fail"]
     assert result.exit_code == (4 if failed else 0), result.stderr
-    assert len(findings) == 26
+    assert len(findings) == 27
     assert sum(finding["status"] == "pass" for finding in findings) > 15
     assert json.loads((run / "result.json").read_text())["audit"] == findings
     assert json.loads((run / "result.json").read_text())["metrics"] == record["metrics"]
@@ -89,7 +89,7 @@ def test_a_failed_check_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPa
     result = rc(f"audit {run} --rows 20")
     assert result.exit_code == 4
     assert f"1 fail (iterative beats one step), 8 pass; written into {run}" in result.stderr
-    assert "1 of 26 checks fail: iterative beats one step" in result.stderr
+    assert "1 of 27 checks fail: iterative beats one step" in result.stderr
 
 
 def test_only_an_attack_is_audited() -> None:
