@@ -1,6 +1,6 @@
 """The images that a finished attack misleads, clean and moved, made anew from the run's checkpoints.
 
-Every sample is moved and labelled in the batch and with the batch norm in which the run scored it: with statistics of
+Every sample is moved and labeled in the batch and with the batch norm in which the run scored it: with statistics of
 the batch a label depends on its composition.
 """
 
@@ -147,7 +147,7 @@ def check_drawable(info: DataInfo) -> None:
 
 
 def check_image(info: DataInfo, shape: tuple[int, ...]) -> None:
-    """Nothing, when samples of this shape can be drawn. Raises: ShapeError."""
+    """Refuse samples that cannot be drawn, e.g. vectors of 77 values. Raises: ShapeError."""
     found = image_shape(shape)
     if len(found) != 3 or found[0] not in CHANNELS:
         allowed = "of (channels, height, width) with 1 or 3 channels, or of vectors of a square length"

@@ -1,6 +1,6 @@
 """What a finished clustering looks like, made anew from its checkpoint: embeddings in two dimensions, chosen samples.
 
-The labels of the data colour and name what is shown; they choose samples only where a figure is about classes.
+The labels of the data color and name what is shown; they choose samples only where a figure is about classes.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Strip:
-    """Samples in a row: images (m, H, W, C) in [0, 1], their places in the data set and classes (-1: unlabelled)."""
+    """Samples in a row: images (m, H, W, C) in [0, 1], their places in the data set and classes (-1: unlabeled)."""
 
     label: str
     images: Floats
@@ -120,8 +120,8 @@ def cloud(shown: Portrait, space: str, last: int) -> Cloud:
 
 
 def centroids(shown: Portrait, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The model's own centres (K, t) where its labels are those of the nearest of them to points (n, t); else, as for
-    mixtures and for centres in another space, the clusters' means.
+    """The model's own centers (K, t) where its labels are those of the nearest of them to points (n, t); else, as for
+    mixtures and for centers in another space, the clusters' means.
     """
     own, labels = getattr(shown.model, "centers", None), shown.labels
     if isinstance(own, Tensor) and own.shape[1] == points.shape[1]:

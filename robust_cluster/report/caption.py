@@ -30,6 +30,12 @@ def sentences(grid: Grid, answers: Sequence[Answer]) -> Iterator[str]:
     attacked = [record for record in done if record["spec"]["stage"] in ("attack", "reattack")]
     if bare := sum("audit" not in record for record in attacked):
         yield f"{bare} of {len(attacked)} attacks have no audit (rc audit RUN)."
+    noise = Metric("flip", "noise")
+    told = [record for record in attacked if noise.read(record) is not None]
+    if any(noise in cell.values for cell in spec.cells) and (
+        before := sum("noise_draws" not in r["metrics"] for r in told)
+    ):
+        yield f"Noise of {before} of {len(told)} attacks is of one draw, of fewer kinds than it has now."
     if by_hand := sorted(set(set_by_hand(answers))):
         yield f"Settings given by hand for some of the runs: {', '.join(by_hand)}."
     yield from axes.notes

@@ -91,7 +91,7 @@ def score(n_clusters: int, truth: Labels | None, clean: Predicted, moved: Predic
 def clean_scores(trial: Trial, surface: Surface) -> dict[str, tuple[float | None, float | None]]:
     """ACC and NMI of the trained model in the record of its training, and as the attack's own path finds them.
 
-    Nothing where they cannot agree: a model scored on other samples, or labels by statistics of the batch.
+    No scores where they cannot agree: a model scored on other samples, or labels by statistics of the batch.
     """
     held, parent = trial.held, trial.spec.parent
     recorded = held.store.record(parent) if parent else None

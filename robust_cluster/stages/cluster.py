@@ -54,7 +54,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
 
 
 def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:
-    """Take the pretrained weights and let the model prepare: centres, head."""
+    """Take the pretrained weights and let the model prepare: centers, head."""
     if spec.parent:
         fill(model.pretrained(), context.store.load_model(spec.parent), spec.parent)
     model.eval()

@@ -87,7 +87,7 @@ class Context:
         return str(checkpoint["sha256"]) if checkpoint else None
 
     def new_model(self, spec: RunSpec) -> ClusterModel:
-        """An untrained model of the spec's lineage, initialised from its own seed, on the device."""
+        """An untrained model of the spec's lineage, initialized from its own seed, on the device."""
         owner = next(s for s in spec.lineage() if "model" in s.settings)
         torch.manual_seed(seed_for(owner.seed, "init", owner.model, owner.data.label, owner.latent_dim))
         model = methods.new_model(owner.model, owner.settings["model"], self.info, owner.latent_dim)

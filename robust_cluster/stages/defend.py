@@ -91,7 +91,7 @@ def train(spec: RunSpec, run: Run, context: Context, surface: Surface) -> Summar
 
 
 def restart(model: ClusterModel, spec: RunSpec, context: Context) -> None:
-    """Put the model back to where its clustering began, with the same initialisation; then the defense's own seed."""
+    """Put the model back to where its clustering began, with the same initialization; then the defense's own seed."""
     victim = spec.ancestor("cluster")
     model.load_state_dict(context.new_model(victim).state_dict())
     with precision("highest"):

@@ -236,8 +236,8 @@ def test_a_cluster_without_a_class_is_never_right() -> None:
     assert judge.mapping.tolist() == [1, 0, -1]
     assert judge.before.tolist() == [0, 0, 1, 1, 1]
     assert judge.own.tolist() == truth.tolist()
-    unlabelled: Any = SimpleNamespace(truth=None, clean=SimpleNamespace(labels=clusters), n_clusters=3)
-    assert Judge(unlabelled).before.tolist() == Judge(unlabelled).own.tolist() == clusters.tolist()
+    unlabeled: Any = SimpleNamespace(truth=None, clean=SimpleNamespace(labels=clusters), n_clusters=3)
+    assert Judge(unlabeled).before.tolist() == Judge(unlabeled).own.tolist() == clusters.tolist()
 
 
 def test_when_no_sample_is_misled_the_sheet_is_empty(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:

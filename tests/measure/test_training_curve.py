@@ -103,11 +103,11 @@ def test_the_curve_changes_nothing_and_its_figures_are_in_log_and_record(
         assert all(value > 0 for value in found["gradient_ratio"])
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 def test_a_pretraining_logs_the_scores_of_k_means_on_its_embedding(
-    few_digits: Dataset, tmp_path: Path, labelled: bool
+    few_digits: Dataset, tmp_path: Path, labeled: bool
 ) -> None:
-    data = few_digits if labelled else replace(few_digits, labels=None)
+    data = few_digits if labeled else replace(few_digits, labels=None)
     context = context_of(tmp_path, data, curve=True)
     spec, clustering = specs_of("dec", data)
     execute([spec, clustering], context)
@@ -119,7 +119,7 @@ def test_a_pretraining_logs_the_scores_of_k_means_on_its_embedding(
         name: [health[name] for health in logged] for name in ("ACC", "NMI")
     }
     assert drift["steps"][-1] == context.store.record(spec)["training"]["steps"]  # type: ignore[index]
-    if not labelled:
+    if not labeled:
         assert set(logged[-1].values()) == {None}
         return
     model = context.new_model(spec)
@@ -233,8 +233,8 @@ def test_asking_leaves_mode_gradients_and_random_numbers(few_digits: Dataset, tm
 
 
 def test_without_labels_the_drift_alone_is_known(few_digits: Dataset, tmp_path: Path) -> None:
-    unlabelled = replace(few_digits, labels=None)
-    found = curve_of(new("idec", unlabelled), unlabelled, tmp_path)()
+    unlabeled = replace(few_digits, labels=None)
+    found = curve_of(new("idec", unlabeled), unlabeled, tmp_path)()
     assert (found["ACC"], found["NMI"], found["delta_FR"]) == (None, None, None)
     assert found["delta_FD"] is not None
 

@@ -85,7 +85,7 @@ class Stairs(torch.autograd.Function):
         return torch.zeros_like(gradient), None
 
 
-def quantised(encode: Encode, unit: float) -> Encode:
+def quantized(encode: Encode, unit: float) -> Encode:
     return lambda views: encode(tuple(Stairs.apply(view, 0.1 * unit) for view in views))  # type: ignore[no-untyped-call]
 
 
@@ -96,7 +96,7 @@ def noisy(encode: Encode, unit: float) -> Encode:
 # each with what it hides: gradients that are gone, gradients of stairs, answers that change by themselves
 FAKES = {
     "zero-gradient wrapper": (without_gradient, "gradient"),
-    "quantiser": (quantised, "gradient"),
+    "quantizer": (quantized, "gradient"),
     "added noise": (noisy, "queried"),
 }
 
@@ -108,7 +108,7 @@ def usual(surface: Surface, points: list[Views]) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "fake", [fake if fake == "quantiser" else pytest.param(fake, marks=pytest.mark.slow) for fake in FAKES]
+    "fake", [fake if fake == "quantizer" else pytest.param(fake, marks=pytest.mark.slow) for fake in FAKES]
 )
 def test_a_fake_defense_is_broken_with_a_large_gap(
     victim: ClusterModel, context: Context, reattack: Callable[..., Trial], fake: str

@@ -42,7 +42,7 @@ UNIT = 2.0  # the range of the plane's values
 
 
 def plane(points: np.ndarray[Any, Any], centers: list[list[float]]) -> tuple[Surface, Dataset]:
-    """Points of a plane of range [-1, 1], and k-means with these centres."""
+    """Points of a plane of range [-1, 1], and k-means with these centers."""
     views = (torch.tensor(points, dtype=torch.float32),)
     info = DataInfo("plane", ((2,),), len(points), len(centers), (-1.0, 1.0), 1.0, "ab" * 32)
     model = KMeansModel(KMeansConfig(), info, 2)
@@ -91,7 +91,7 @@ def test_of_two_clusters_the_radius_tends_to_the_distance_from_the_boundary(tmp_
 def attacked(surface: Surface, dataset: Dataset, radius: Any, labels: Any, draws: int = 2000) -> int:
     """How many certified points the smoothed model labels otherwise once they are moved by their radius.
 
-    Each towards the nearest boundary of k-means, along the line between two centres.
+    Each towards the nearest boundary of k-means, along the line between two centers.
     """
     model = surface.model
     assert isinstance(model, KMeansModel)

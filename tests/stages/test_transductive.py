@@ -31,7 +31,7 @@ from robust_cluster.models.shallow.base import Shallow, ShallowConfig
 
 @dataclass(frozen=True)
 class Config(ShallowConfig):
-    """Nothing to set."""
+    """It has no settings of its own."""
 
 
 class Ward(Shallow):

@@ -1,0 +1,18 @@
+"""What a caption says of its runs."""
+
+from typing import Any
+
+import pytest
+
+from tests.report.toy import Table, record
+
+
+@pytest.mark.parametrize(
+    ("metrics", "is_said"),
+    [({"noise_flip": 0.1}, True), ({"noise_flip": 0.1, "noise_draws": 7}, False), ({}, False)],
+)
+def test_noise_that_was_measured_by_an_earlier_rule_is_told(table: Table, metrics: Any, is_said: bool) -> None:
+    change = 'values = ["D"]', 'values = ["noise_flip"]'
+    sentence = "Noise of 1 of 1 attacks is of one draw, of fewer kinds than it has now."
+    grid = table([record(metrics={"ACC": 0.5, **metrics})], change)
+    assert (sentence in grid.caption) == is_said
