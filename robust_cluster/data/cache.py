@@ -97,7 +97,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
-    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"])
+    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], _notes(entry))
 
 
 def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
@@ -116,6 +116,7 @@ def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
         "info": asdict(dataset.info),
         "source": dataset.source,
         "sources": fingerprint(sources),
+        "notes": dataset.notes,
     }
     return _write(_folder(dataset.ref, folders), _named(views, dataset.labels), about)
 
@@ -136,7 +137,7 @@ def write_import(name: str, raw: Raw, folders: Folders, *, force: bool = False) 
     views = [view if isinstance(view, np.ndarray) else (view.indptr, view.indices, view.data) for view in whole]
     shapes = [view.shape for view in raw.views]
     about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
-    return _write(folder, _named(views, raw.labels), about)
+    return _write(folder, _named(views, raw.labels), {**about, "notes": raw.notes})
 
 
 def read_import(name: str, folders: Folders) -> Raw:
@@ -154,7 +155,7 @@ def read_import(name: str, folders: Folders) -> Raw:
             views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))
     labels = entry.array("labels") if "labels" in about["arrays"] else None
     limits = tuple(about["range"]) if about["range"] else None
-    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"])
+    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"], _notes(entry))
 
 
 def entries(kind: Kind, folders: Folders) -> list[Entry]:
@@ -185,6 +186,11 @@ def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
             listed = [[file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in pairs]
             found[-1].append(hashlib.sha256(json.dumps(listed).encode()).hexdigest())
     return found
+
+
+def _notes(entry: Entry) -> tuple[str, ...]:
+    """What a user must know of how the entry's files were read; older entries know nothing."""
+    return tuple(entry.about.get("notes", ()))
 
 
 def _named(views: Sequence[Array | tuple[Array, ...]], labels: Array | None) -> dict[str, Array]:

@@ -66,8 +66,8 @@ def read(path: Path, reading: Reading | None = None) -> Raw:
             hint="save plain numbers: np.savez('data.npz', x=x, y=y)",
         )
     if path.is_dir():
-        views, labels = arrays.read_folder(path) if arrays.is_array_folder(path) else images.read(path, reading.size)
-        return raw_of(views, labels, path)
+        is_array = arrays.is_array_folder(path)
+        return raw_of(*arrays.read_folder(path), path) if is_array else images.read(path, reading.size)
     if suffix not in SUFFIXES:
         raise DataError(f"A data file must end in {', '.join(SUFFIXES)}, or be a folder, got {path.name!r}")
     if not path.is_file():

@@ -89,7 +89,7 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
         mean_square=_mean_square(views),
         scaled_bounds=(limits[0] * scale, limits[1] * scale) if limits and (is_scaled or not raw.image) else None,
     )
-    return Dataset(ref, info, _stored(views), labels, raw.source)
+    return Dataset(ref, info, _stored(views), labels, raw.source, raw.notes)
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:

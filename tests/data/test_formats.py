@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,77 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
     (found,) = files.read(tmp_path, Reading(size=5)).views
     assert found.shape == (2, 5, 5, 3)
     assert load(DataRef("pets", size=5, n_clusters=2), Folders(), path=tmp_path).info.shapes == ((3, 5, 5),)
+
+
+def deep(path: Path, values: npt.ArrayLike, dtype: npt.DTypeLike) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values, dtype)).save(path)
+    return path
+
+
+def deep_rgb(path: Path, value: int) -> Path:
+    """A PNG of 2 x 2 pixels with 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = (b"\0" + struct.pack(">6H", *[value] * 6)) * 2
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_images_of_16_bits_are_divided_by_their_range(tmp_path: Path, suffix: str) -> None:
+    deep(tmp_path / f"a.{suffix}", [[0, 300], [4095, 65535]], np.uint16)
+    picture(tmp_path / "b.png", 51, size=(2, 2), mode="L")
+    raw = files.read(tmp_path)
+    np.testing.assert_allclose(raw.views[0], [[[0, 300 / 65535], [4095 / 65535, 1]], [[0.2, 0.2]] * 2], rtol=1e-6)
+    assert raw.notes == ("16-bit images are divided by 65535; their largest value is 65535",)
+    data = load(DataRef("deep", n_clusters=2), Folders(), path=tmp_path)
+    assert (data.info.bounds, data.notes) == ((0.0, 1.0), raw.notes)
+    assert images.pixels(tmp_path / f"a.{suffix}", "RGB")[..., 2].tolist() == [[0, 1], [16, 255]]
+
+
+def test_16_bits_a_channel_lose_their_lower_bits_and_are_not_clipped(tmp_path: Path) -> None:
+    for name, value in (("a", 0x1234), ("b", 0x8001)):
+        deep_rgb(tmp_path / f"{name}.png", value)
+    assert [int(image.flat[0]) for image in files.read(tmp_path).views[0]] == [0x12, 0x80]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_images_without_a_range_are_scaled_by_all_of_them_which_is_said(tmp_path: Path, dtype: type) -> None:
+    deep(tmp_path / "x" / "a.tif", [[-100, 300]], dtype)
+    deep(tmp_path / "y" / "b.tif", [[700, 900]], dtype)
+    raw = files.read(tmp_path)
+    np.testing.assert_allclose(raw.views[0], [[[0, 0.4]], [[0.8, 1]]])
+    assert raw.notes == (
+        "images without a range of their own are scaled from [-100, 900], over all of them, to [0, 1]",
+    )
+    with one_sentence(DataError, r"a\.tif holds float32 values, whose range is not known \(save them all with 8 or 16"):
+        images.pixels(tmp_path / "x" / "a.tif", "RGB")
+    picture(tmp_path / "y" / "c.png", 9, size=(2, 1), mode="L")
+    with one_sentence(DataError, r"must have one depth, got a\.tif [IF] and c\.png L \(save them all"):
+        files.read(tmp_path)
+
+
+def test_integers_of_32_bits_without_a_sign_have_none(tmp_path: Path) -> None:
+    path = deep(tmp_path / "a.tif", [[0, 1], [2**30, -1]], np.int32)
+    signed, unsigned = (struct.pack("<HHIHH", 339, 3, 1, kind, 0) for kind in (2, 1))  # the tag SampleFormat
+    content = path.read_bytes()
+    assert signed in content
+    path.write_bytes(content.replace(signed, unsigned))
+    found = files.read(tmp_path)
+    np.testing.assert_allclose(found.views[0], [[[0, 0], [0.25, 1]]], atol=1e-6)
+
+
+def test_float_images_in_0_to_1_stay_and_others_must_be_finite(tmp_path: Path) -> None:
+    deep(tmp_path / "a.tiff", [[0.25, 0.5]], np.float32)
+    raw = files.read(tmp_path)
+    assert (raw.views[0].tolist(), raw.notes) == ([[[0.25, 0.5]]], ())
+    deep(tmp_path / "b.tiff", [[np.nan, 0.5]], np.float32)
+    with one_sentence(DataError, "have values that are NaN or infinite"):
+        files.read(tmp_path)
 
 
 def damaged_image(folder: Path) -> None:
