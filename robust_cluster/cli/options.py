@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from robust_cluster.data.formats import PICKLES, SUFFIXES
+from robust_cluster.data.formats import PICKLES, SUFFIXES, name_and_suffix
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
@@ -131,6 +131,9 @@ LabelColumn = Annotated[
 TextColumn = Annotated[
     str | None, option("--text-column", metavar="NAME", help="Texts of a table or corpus of yours; text.")
 ]
+IdColumn = Annotated[str | None, option("--id-column", metavar="NAME", help="Names of rows in a table: left out.")]
+Drop = Annotated[str | None, option("--drop", metavar="NAME,...", help="Columns of a table that are left out.")]
+NoHeader = Annotated[bool, option("--no-header", help="A table's first line is a sample; columns are 0, 1, ...")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
 Json = Annotated[bool, option("--json", help="Print a JSON document.")]
@@ -180,7 +183,23 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageOptions(RunOptions):
+class FileOptions:
+    """What a user says of a file of theirs that the file does not say itself: the columns of a table."""
+
+    label_column: LabelColumn = None
+    text_column: TextColumn = None
+    id_column: IdColumn = None
+    drop: Drop = None
+    no_header: NoHeader = False
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Field -> value, for a DataRef."""
+        return {field.name: getattr(self, field.name) for field in fields(FileOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions(FileOptions, RunOptions):
     """What the verbs of the chain take; a verb has those of `EXTRAS` that it does not hide."""
 
     model: Annotated[str, option("--model", "-m", help="rc ls models", autocompletion=offer("models"))]
@@ -208,8 +227,6 @@ class StageOptions(RunOptions):
             help="Train on one half, attack the other, as is for several views; or on the first N and last M.",
         ),
     ] = None
-    label_column: LabelColumn = None
-    text_column: TextColumn = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,
@@ -286,8 +303,7 @@ class StageOptions(RunOptions):
             self.split,
             self.size,
             classes(self.subset),
-            self.label_column,
-            self.text_column,
+            **self.columns,
         )
 
 
@@ -302,13 +318,14 @@ def classes(text: str | None) -> str | None:
 def data_path(text: str) -> Path | None:
     """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
     path = Path(text.removeprefix(NOISY))
-    is_path = path.suffix.lower() in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
+    is_path = name_and_suffix(path)[1] in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
     return path if is_path else None
 
 
 def _data_name(path: Path) -> str:
     """What a user's file or folder is called: flowers for flowers.csv."""
-    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
+    name, suffix = name_and_suffix(path)
+    return name if suffix in SUFFIXES else path.resolve().name
 
 
 BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})

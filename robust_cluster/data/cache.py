@@ -25,7 +25,7 @@ from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, 
 from robust_cluster.data.sources import hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
-from robust_cluster.runs.spec import DataRef
+from robust_cluster.runs.spec import LATEST, DataRef
 
 Kind = Literal["prepared", "imported"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -211,7 +211,8 @@ def _choices(ref: DataRef) -> DataRef:
 
 def _folder(ref: DataRef, folders: Folders) -> Path:
     chosen = _choices(ref)
-    content = json.dumps({"version": VERSION, **asdict(chosen)}, sort_keys=True)
+    named = {name: value for name, value in asdict(chosen).items() if value or name not in LATEST}
+    content = json.dumps({"version": VERSION, **named}, sort_keys=True)
     return folders.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 

@@ -1,11 +1,16 @@
 """A user's own files: tables, pairs of arrays, folders, MATLAB; each in the form it is published in, and damaged."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import struct
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,11 +74,100 @@ def test_a_label_column_that_is_not_there_is_answered_with_names(tmp_path: Path,
 
 
 def test_a_table_without_labels_asks_for_clusters_or_a_column(tmp_path: Path) -> None:
-    path = write(tmp_path / "flowers.csv", "petal,kind\n1,0\n2,1\n3,1\n")
-    with pytest.raises(ConfigError, match=r"--clusters K, or --label-column with one of petal, kind"):
+    path = write(tmp_path / "flowers.csv", "petal,kind,id\n1,0,4\n2,1,6\n2,1,5\n1,1,7\n")
+    with one_sentence(ConfigError, r"\(--clusters K, or --label-column with one of petal, kind\)"):
         load(DataRef("flowers"), Folders(), path=path)
     found = load(DataRef("flowers", label_column="kind"), Folders(), path=path)
-    assert (labels_of(found), found.info.shapes) == ([0, 1, 1], ((1,),))
+    assert (labels_of(found), found.info.shapes) == ([0, 1, 1, 1], ((2,),))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_the_separator_is_found(tmp_path: Path, separator: str, suffix: str) -> None:
+    text = f'"length{separator} cm",b,y\n1,2.5,cat\n3,-4,"a dog, old"\n'.replace(",", separator)
+    raw = files.read(write(tmp_path / f"some{suffix}", text))
+    assert (raw.views[0].tolist(), labels_of(raw)) == ([[1, 2.5], [3, -4]], ["cat", f"a dog{separator} old"])
+
+
+def test_decimal_commas_are_read_and_said(tmp_path: Path) -> None:
+    raw = files.read(write(tmp_path / "some.csv", "a;y\n1,5;cat\n-3;dog\n"))
+    assert (raw.views[0].tolist(), raw.notes) == (
+        [[1.5], [-3]],
+        ("some.csv was read with decimal commas (1,5 is 1.5)",),
+    )
+    mixed = write(tmp_path / "mixed.csv", "a;b;y\n1,5;2.5;cat\n-3;1;dog\n")
+    with one_sentence(DataError, "the column 'a' is not numeric"):
+        files.read(mixed)
+
+
+PACKERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_packed_table_is_the_same_table(tmp_path: Path, packed: str) -> None:
+    path = tmp_path / f"some.csv.{packed}"
+    with PACKERS[packed](path, "wt") as file:
+        file.write("# made by hand\n#\na,y\n" + "1,cat\n3,dog\n" * 300)
+    raw = load(DataRef("some"), Folders(tmp_path))
+    assert (raw.info.n_samples, raw.info.n_clusters) == (600, 2)
+    assert data_path(str(path.name)) == Path(path.name)
+    assert StageOptions(model="kmeans", data=str(path)).ref.name == "some"
+    write(tmp_path / "some.csv", "a,y\n1,cat\n3,dog\n")
+    assert files.listing(tmp_path) == {"some": tmp_path / "some.csv"}
+    path.write_bytes(path.read_bytes()[:-9])
+    with one_sentence(DataError, rf"some\.csv\.{packed} cannot be read or is truncated"):
+        files.read(path)
+
+
+def test_zst_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "some.csv.zst", "a,y\n1,cat\n3,dog\n")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with one_sentence(DataError, r"some\.csv\.zst needs zstandard \(pip install zstandard, or unpack it\)"):
+        files.read(path)
+    monkeypatch.setitem(sys.modules, "zstandard", SimpleNamespace(open=open))
+    assert labels_of(files.read(path)) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_a_table_may_be_of_another_encoding_which_is_said(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("größe,y\n1,Äpfel\n2,Birnen\n", encoding=encoding)
+    raw = files.read(path)
+    assert labels_of(raw) == ["Äpfel", "Birnen"]
+    assert raw.notes == (() if encoding == "utf-8-sig" else (f"some.csv is not UTF-8 and was read as {encoding}",))
+
+
+def test_columns_are_left_out_and_a_first_line_is_a_sample(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "id,a,b,c,y\n7,1,2,u,0\n8,3,4,v,1\n")
+    raw = files.read(path, Reading(id_column="id", drop="b, c"))
+    assert (raw.views[0].tolist(), labels_of(raw)) == ([[1], [3]], [0, 1])
+    for reading in (Reading(id_column="ids"), Reading(drop="b,ids")):
+        with one_sentence(ConfigError, r"no column 'ids'\. Did you mean 'id'\? \(--(id-column|drop) NAME\)"):
+            files.read(path, reading)
+    with one_sentence(ConfigError, r"the column 'y' is wanted and left out \(name it once\)"):
+        files.read(path, Reading(id_column="y", label_column="y"))
+    bare = write(tmp_path / "bare.csv", "5.1,3,setosa\n4.9,3,setosa\n6,4,virginica\n")
+    raw = files.read(bare, Reading(label_column="2", no_header=True))
+    assert (raw.views[0].shape, labels_of(raw)) == ((3, 2), ["setosa", "setosa", "virginica"])
+    for name in ("x.parquet", "x.jsonl", "x.npz"):
+        with one_sentence(ConfigError, r"--no-header is for \.csv"):
+            files.read(write(tmp_path / name, ""), Reading(no_header=True))
+
+
+def test_a_column_like_an_id_is_named_and_never_offered_as_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"Id": np.arange(30), "key": rng.permutation(30) * 7, "size": rng.normal(size=30)})
+    table["y"] = np.arange(30) % 3
+    table.to_csv(tmp_path / "ids.csv", index=False)
+    raw = files.read(tmp_path / "ids.csv")
+    assert raw.notes == (
+        "the column 'Id' counts up: --id-column Id leaves it out",
+        "the column 'key' is different in every row: --id-column key leaves it out",
+    )
+    assert files.read(tmp_path / "ids.csv", Reading(id_column="Id", drop="key")).notes == ()
+    assert files.read(tmp_path / "ids.csv", Reading(drop="y")).label_hint == "--clusters K"
+    said = files.read(tmp_path / "ids.csv", Reading(label_column="Id", drop="key")).notes
+    assert said == ("the column 'Id', which was taken for the labels, has 30 in 30 rows",)
 
 
 def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +197,9 @@ def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypat
 
 def test_columns_are_asked_of_tables_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=X)
-    with pytest.raises(ConfigError, match=r"--label-column and --text-column are for \.csv, \.tsv, \.parquet, \.jsonl"):
+    with pytest.raises(ConfigError, match=r"--label-column is for \.csv, \.tsv, \.parquet, \.jsonl, got x\.npz"):
         files.read(tmp_path / "x.npz", Reading(label_column="y"))
-    with pytest.raises(ConfigError, match="are for your own files, got digits"):
+    with pytest.raises(ConfigError, match="--label-column is for your own files, got digits"):
         load(DataRef("digits", label_column="y"), Folders())
 
 
