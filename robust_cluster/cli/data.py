@@ -14,15 +14,14 @@ from robust_cluster.cli import console
 from robust_cluster.cli.options import (
     DataDir,
     Debug,
+    FileOptions,
     Flatten,
     Json,
-    LabelColumn,
     Limit,
     Normalized,
     Quiet,
     Size,
     Subset,
-    TextColumn,
     Verb,
     classes,
     data_folders,
@@ -86,7 +85,7 @@ class NameOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareOptions(NameOptions):
+class PrepareOptions(FileOptions, NameOptions):
     """What `rc data prepare` takes: the choices of a run that change its data."""
 
     limit: Limit = None
@@ -94,20 +93,16 @@ class PrepareOptions(NameOptions):
     normalize: Normalized = "alrdc"
     size: Size = None
     subset: Subset = None
-    label_column: LabelColumn = None
-    text_column: TextColumn = None
     force: Annotated[bool, option("--force", help="Prepare again what is prepared.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportOptions(DataOptions):
+class ImportOptions(FileOptions, DataOptions):
     """What `rc data import` takes."""
 
     path: Annotated[Path, typer.Argument(help="A file as --data takes it.", show_default=False)]
     name: Annotated[str, option("--name", help="What --data will call it.")]
     size: Size = None
-    label_column: LabelColumn = None
-    text_column: TextColumn = None
     force: Annotated[bool, option("--force", help="Replace an import of that name.")] = False
 
 
@@ -237,8 +232,7 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
 
     o, folders = options, options.folders
     # the number of clusters and the split change no array, so that one copy serves every choice of them
-    kept = classes(o.subset)
-    ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, kept, o.label_column, o.text_column)
+    ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, classes(o.subset), **o.columns)
     entry = None if o.force else cache.prepared(ref, folders, source_files(ref, folders))
     if entry is None:
         data = load(ref, folders, fresh=True)
@@ -248,10 +242,12 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     facts = {"folder": str(entry.folder), "bytes": entry.size, "sha256": entry.about["info"]["sha256"]}
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in entry.about["info"]["shapes"])
     o.show(facts, f"{entry.folder}  {entry.about['info']['n_samples']} x {shapes}  {bytes_in_words(entry.size)}")
-    flags = ("limit", "size", "subset", "label_column", "text_column", "data_dir")
+    flags = ("limit", "size", "subset", *o.columns, "data_dir", "flatten")
     values = ((flag.replace("_", "-"), getattr(o, flag)) for flag in flags)
-    chosen = [f"--{flag} {shlex.quote(str(value))}" for flag, value in values if value]
-    chosen += ["--flatten"] * o.flatten + ([f"--normalize {o.normalize}"] if o.normalize != "alrdc" else [])
+    chosen = [
+        f"--{flag}" if value is True else f"--{flag} {shlex.quote(str(value))}" for flag, value in values if value
+    ]
+    chosen += [f"--normalize {o.normalize}"] if o.normalize != "alrdc" else []
     o.say(f"next: {' '.join(['rc cluster --model ae_kmeans --data', o.name, *chosen])}")
 
 
@@ -261,13 +257,15 @@ def import_file(ctx: typer.Context, options: ImportOptions) -> None:
     from robust_cluster.data.formats import Reading
     from robust_cluster.data.prepare import check
 
-    raw = files.read(options.path, Reading(options.label_column, options.text_column, options.size))
+    raw = files.read(options.path, Reading.of(options))
     check(options.name, raw)
     entry = cache.write_import(options.name, raw, options.folders, force=options.force)
     shapes = ", ".join(" x ".join(map(str, view.shape)) for view in raw.views)
     kind = "images" if raw.image else "vectors"
     labels = "labels" if raw.labels is not None else "no labels"
     options.show({"name": options.name, "folder": str(entry.folder)}, f"{options.name}: {shapes} {kind}, {labels}")
+    for note in raw.notes:
+        options.say(f"note: {note}")
     options.say(f"next: rc cluster --model ae_kmeans --data {options.name}")
 
 

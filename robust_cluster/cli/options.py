@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from robust_cluster.data.formats import PICKLES, SUFFIXES
+from robust_cluster.data.formats import PICKLES, SUFFIXES, name_and_suffix
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
@@ -114,6 +114,9 @@ Size = Annotated[int | None, option(callback=positive, help="Pixels a side of im
 Subset = Annotated[str | None, option(metavar="CLASS,...", help="Only these classes.")]
 LabelColumn = Annotated[str | None, option(metavar="NAME", help="Of a table of yours; y, label, class or target.")]
 TextColumn = Annotated[str | None, option(metavar="NAME", help="Texts of a table or corpus of yours; text.")]
+IdColumn = Annotated[str | None, option(metavar="NAME", help="Names of rows in a table: left out.")]
+Drop = Annotated[str | None, option(metavar="NAME,...", help="Columns of a table that are left out.")]
+NoHeader = Annotated[bool, option(help="A table's first line is a sample; columns are 0, 1, ...")]
 Threads = Annotated[int | None, option(callback=positive, help="CPU threads.")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
@@ -160,7 +163,23 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageOptions(RunOptions):
+class FileOptions:
+    """What a user says of a file of theirs that the file does not say itself: the columns of a table."""
+
+    label_column: LabelColumn = None
+    text_column: TextColumn = None
+    id_column: IdColumn = None
+    drop: Drop = None
+    no_header: NoHeader = False
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Field -> value, for a DataRef."""
+        return {field.name: getattr(self, field.name) for field in fields(FileOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions(FileOptions, RunOptions):
     """What the verbs of the chain take; a verb has those of `EXTRAS` that it does not hide."""
 
     model: Annotated[str, option("--model", "-m", help="rc ls models", offers="models")]
@@ -182,8 +201,6 @@ class StageOptions(RunOptions):
             help="Train on one half, attack the other, as is for several views; or on the first N and last M.",
         ),
     ] = None
-    label_column: LabelColumn = None
-    text_column: TextColumn = None
     attack: Annotated[str, option(help="rc ls attacks", offers="attacks")] = "latent_net"
     attack_seeds: Annotated[str | None, option(metavar="N[,N...]", help="An attacker per seed.")] = None
     defense: Annotated[str, option(help="rc ls defenses", offers="defenses")] = "mutual_info"
@@ -238,9 +255,9 @@ class StageOptions(RunOptions):
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + _data_name(self.path) if self.path else self.data
-        alike = ("limit", "flatten", "normalize", "split", "size", "label_column", "text_column")
+        alike = ("limit", "flatten", "normalize", "split", "size")
         chosen = {field: getattr(self, field) for field in alike}
-        return DataRef(name, n_clusters=self.clusters, subset=classes(self.subset), **chosen)
+        return DataRef(name, n_clusters=self.clusters, subset=classes(self.subset), **chosen, **self.columns)
 
 
 def classes(text: str | None) -> str | None:
@@ -254,13 +271,14 @@ def classes(text: str | None) -> str | None:
 def data_path(text: str) -> Path | None:
     """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
     path = Path(text.removeprefix(NOISY))
-    is_path = path.suffix.lower() in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
+    is_path = name_and_suffix(path)[1] in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
     return path if is_path else None
 
 
 def _data_name(path: Path) -> str:
     """What a user's file or folder is called: flowers for flowers.csv."""
-    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
+    name, suffix = name_and_suffix(path)
+    return name if suffix in SUFFIXES else path.resolve().name
 
 
 BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})

@@ -68,7 +68,10 @@ class Session:
 
         is_run = not (self.options.no_run or self.options.dry_run)
         where = replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
-        return load(ref, where, path=path)
+        found = load(ref, where, path=path)
+        for note in found.notes:
+            self.err.print(f"note: {note}", highlight=False, markup=False)
+        return found
 
     def plan(self, request: "Request", dataset: "Dataset") -> "Plan":
         """The plan of a request. Raises: ConfigError and UnknownNameError for values and names that are not allowed."""

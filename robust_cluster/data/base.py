@@ -72,6 +72,7 @@ class Dataset:
     views: Stored
     labels: Labels | None  # (n,) int64 in 0..K-1; read by measure/ only
     source: str  # where it came from, for the record
+    notes: tuple[str, ...] = ()  # what a user must know of how it was read
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Raw:
     uint8 images are divided by 255 by the preparation; vectors may be a sparse matrix of scipy (n, d), which stays
     sparse. `image`: whether the views are images.
     `range`: (low, high) of vectors whose values have one; images have (0, 1) after the preparation.
-    `label_hint`: what to do where there are no labels.
+    `label_hint`: what to do where there are no labels. `notes`: what a user must know of how the file was read.
     """
 
     views: tuple[Array | Matrix, ...]
@@ -91,6 +92,7 @@ class Raw:
     source: str
     range: tuple[float, float] | None = None
     label_hint: str = "--clusters K"
+    notes: tuple[str, ...] = ()
 
 
 class Progress(Protocol):

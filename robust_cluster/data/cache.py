@@ -25,7 +25,7 @@ from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, 
 from robust_cluster.data.sources import hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
-from robust_cluster.runs.spec import DataRef
+from robust_cluster.runs.spec import LATEST, DataRef
 
 Kind = Literal["prepared", "imported"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -97,7 +97,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
-    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"])
+    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], _notes(entry))
 
 
 def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
@@ -116,6 +116,7 @@ def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
         "info": asdict(dataset.info),
         "source": dataset.source,
         "sources": fingerprint(sources),
+        "notes": dataset.notes,
     }
     return _write(_folder(dataset.ref, folders), _named(views, dataset.labels), about)
 
@@ -136,7 +137,7 @@ def write_import(name: str, raw: Raw, folders: Folders, *, force: bool = False) 
     views = [view if isinstance(view, np.ndarray) else (view.indptr, view.indices, view.data) for view in whole]
     shapes = [view.shape for view in raw.views]
     about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
-    return _write(folder, _named(views, raw.labels), about)
+    return _write(folder, _named(views, raw.labels), {**about, "notes": raw.notes})
 
 
 def read_import(name: str, folders: Folders) -> Raw:
@@ -154,7 +155,7 @@ def read_import(name: str, folders: Folders) -> Raw:
             views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))
     labels = entry.array("labels") if "labels" in about["arrays"] else None
     limits = tuple(about["range"]) if about["range"] else None
-    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"])
+    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"], _notes(entry))
 
 
 def entries(kind: Kind, folders: Folders) -> list[Entry]:
@@ -187,6 +188,11 @@ def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
     return found
 
 
+def _notes(entry: Entry) -> tuple[str, ...]:
+    """What a user must know of how the entry's files were read; older entries know nothing."""
+    return tuple(entry.about.get("notes", ()))
+
+
 def _named(views: Sequence[Array | tuple[Array, ...]], labels: Array | None) -> dict[str, Array]:
     """The arrays by the names of their files: view_0 (a sparse view's parts: view_0_starts, ...), ..., labels."""
     arrays: dict[str, Array] = {}
@@ -205,7 +211,8 @@ def _choices(ref: DataRef) -> DataRef:
 
 def _folder(ref: DataRef, folders: Folders) -> Path:
     chosen = _choices(ref)
-    content = json.dumps({"version": VERSION, **asdict(chosen)}, sort_keys=True)
+    named = {name: value for name, value in asdict(chosen).items() if value or name not in LATEST}
+    content = json.dumps({"version": VERSION, **named}, sort_keys=True)
     return folders.cache / "prepared" / f"{chosen.label}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 

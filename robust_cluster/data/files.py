@@ -20,6 +20,7 @@ from robust_cluster.data.formats import (
     arrays,
     images,
     matlab,
+    name_and_suffix,
     svmlight,
     tables,
 )
@@ -45,7 +46,10 @@ def listing(folder: Path | None) -> dict[str, Path]:
         raise ConfigError(f"--data-dir must be an existing folder that can be read, got {folder}") from error
     found = {path.name: path for path in inside if arrays.is_array_folder(path) or images.is_image_folder(path)}
     for suffix in reversed(SUFFIXES):
-        found |= {path.stem: path for path in inside if path.suffix == suffix and not path.stem.endswith(PAIRED)}
+        own = [
+            (name_and_suffix(path)[0], path) for path in reversed(inside) if name_and_suffix(path)[1] == suffix
+        ]  # t.csv before t.csv.gz
+        found |= {name: path for name, path in own if not name.endswith(PAIRED)}
     return found
 
 
@@ -59,24 +63,24 @@ def read(path: Path, reading: Reading | None = None) -> Raw:
     Raises: DataError when it is missing, damaged or of another kind, ConfigError for a column that is not there.
     """
     reading = reading or Reading()
-    suffix = path.suffix.lower()
+    suffix = name_and_suffix(path)[1]
     if suffix in PICKLES:
         raise DataError(
             f"{path.name} is a pickle, which can run code and is not read",
             hint="save plain numbers: np.savez('data.npz', x=x, y=y)",
         )
     if path.is_dir():
-        views, labels = arrays.read_folder(path) if arrays.is_array_folder(path) else images.read(path, reading.size)
-        return raw_of(views, labels, path)
+        is_array = arrays.is_array_folder(path)
+        return raw_of(*arrays.read_folder(path), path) if is_array else images.read(path, reading.size)
     if suffix not in SUFFIXES:
         raise DataError(f"A data file must end in {', '.join(SUFFIXES)}, or be a folder, got {path.name!r}")
     if not path.is_file():
         raise DataError(f"There is no file {path}")
-    if suffix not in (*TABLES, *CORPORA) and (reading.label_column or reading.text_column):
-        raise ConfigError(
-            f"--label-column and --text-column are for {', '.join((*TABLES, *CORPORA))}, got {path.name}",
-            hint="leave them out",
-        )
+    both = ("label_column", "text_column")
+    allowed = {**dict.fromkeys(TABLES, (*both, "id_column", "drop", "no_header")), **dict.fromkeys(CORPORA, both)}
+    if refused := reading.flags(*allowed.get(suffix, ())):
+        kinds = TABLES if suffix in CORPORA else (*TABLES, *CORPORA)
+        raise ConfigError(f"{refused} is for {', '.join(kinds)}, got {path.name}", hint="leave it out")
     if suffix in CORPORA:
         return text.read_jsonl(path, reading)
     if suffix in TABLES:

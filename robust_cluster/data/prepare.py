@@ -15,7 +15,7 @@ import torch
 from robust_cluster import discover
 from robust_cluster.data import cache, files, multiview, sparse, split
 from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw, Stored
-from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory
+from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory, name_and_suffix
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.sources import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
@@ -89,7 +89,7 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
         mean_square=_mean_square(views),
         scaled_bounds=(limits[0] * scale, limits[1] * scale) if limits and (is_scaled or not raw.image) else None,
     )
-    return Dataset(ref, info, _stored(views), labels, raw.source)
+    return Dataset(ref, info, _stored(views), labels, raw.source, raw.notes)
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
@@ -163,16 +163,14 @@ def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Const
     """The arrays as published, and what builds views of them, or None. Raises: UnknownNameError, ConfigError."""
     name = ref.name.removeprefix(NOISY)
     construct = multiview.noisy if name != ref.name else None
-    reading = Reading(ref.label_column, ref.text_column, ref.size)
+    reading = Reading.of(ref)
     if path is not None:
         return files.read(path, reading), construct
     own = own_files(folders)
     built_in = discover.names("data")
     if name in built_in:
-        if replace(reading, size=None) != Reading():
-            raise ConfigError(
-                f"--label-column and --text-column are for your own files, got {name}", hint="leave them out"
-            )
+        if refused := reading.flags():
+            raise ConfigError(f"{refused} is for your own files, got {name}", hint="leave it out")
         module = discover.load("data", name)
         if construct is not None and hasattr(module, "construct"):
             raise ConfigError(f"{NOISY} needs a single-view data set, {name} has several views", hint="rc ls data")
@@ -182,7 +180,7 @@ def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Const
     imported = cache.imports(folders)
     if name in imported:
         return cache.read_import(name, folders), construct
-    is_file = Path(name).suffix.lower() in SUFFIXES or "/" in name  # given where a name is wanted
+    is_file = name_and_suffix(Path(name))[1] in SUFFIXES or "/" in name  # given where a name is wanted
     way = f"rc data import {name} --name NAME" if is_file else f"put {name}.npz into --data-dir"
     if Path(name).is_dir() and not is_file:
         way = f"--data {name}/ for the folder"

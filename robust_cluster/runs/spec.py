@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Normalize = Literal["alrdc", "adec", "none"]
+LATEST = ("id_column", "drop", "no_header")  # fields of DataRef that older prepared copies do not know
+LATER = ("split", "size", "subset", "label_column", "text_column", *LATEST)  # that stand in a run's key only when used
 UNDEFENDED = "none"  # as the defense of a certify run: certify the model as it was clustered
 
 
@@ -23,7 +25,7 @@ class DataRef:
     `split`: "halves" trains models on one half and attacks the other, "N/M" trains on the first N rows and attacks the
     last M; "none", like None, uses all rows for both.
     `size`: pixels a side of images; a folder's are resized to it, others pooled. `subset`: the classes that are kept.
-    `label_column`, `text_column`: of a user's table or corpus.
+    `label_column`, `text_column`: of a user's table or corpus. `id_column`, `drop`, `no_header`: of a user's table.
     """
 
     name: str
@@ -36,6 +38,9 @@ class DataRef:
     subset: str | None = None
     label_column: str | None = None
     text_column: str | None = None
+    id_column: str | None = None
+    drop: str | None = None
+    no_header: bool = False
 
     @property
     def label(self) -> str:
@@ -111,8 +116,8 @@ class RunSpec:
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:
-            for name in ("split", "size", "subset", "label_column", "text_column"):
-                if run["data"][name] is None:
+            for name in LATER:
+                if run["data"][name] in (None, False):
                     del run["data"][name]
             run = run["parent"]
         return content

@@ -115,9 +115,17 @@ def test_a_csv_without_a_label_column_is_all_features(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         (
-            "a,animal\n1,cat\n2,dog\n",
+            "a,animal\n1,cat\n2,dog\n3,cat\n4,dog\n",
             r"column 'animal' is not numeric \(--label-column 'animal' if it holds the labels",
         ),
+        (
+            "a,name\n1,cat\n2,dog\n3,ape\n4,dog\n",
+            r"column 'name' is not numeric \(--id-column 'name' if it names rows, --text-column .* --drop 'name'\)",
+        ),
+        ("a,b\n1,2\n# end,\n", r"column 'a' is not numeric \(comments \(#\) may stand at the beginning only\)"),
+        ("5.1,setosa\n4.9,virginica\n", r"must name the columns, got the numbers 5\.1 \.\.\. \(--no-header\)"),
+        ("1,2,setosa\n3,4,setosa\n", r"must name the columns, got 'setosa', which the column holds too \(--no-header"),
+        ("a\0b,c\n1,2\n", "is no text: it holds zero bytes"),
         ("a,y,class\n1,0,0\n", "one label column at most, got y, class"),
         ("a,label,label\n1,0,0\n", "columns must have different names, got several called label"),
         ("a,y\n1,cat\n2,\n", "1 labels are missing in the column 'y'"),

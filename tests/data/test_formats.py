@@ -1,10 +1,16 @@
 """A user's own files: tables, pairs of arrays, folders, MATLAB; each in the form it is published in, and damaged."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import struct
+import sys
 import tracemalloc
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,11 +74,100 @@ def test_a_label_column_that_is_not_there_is_answered_with_names(tmp_path: Path,
 
 
 def test_a_table_without_labels_asks_for_clusters_or_a_column(tmp_path: Path) -> None:
-    path = write(tmp_path / "flowers.csv", "petal,kind\n1,0\n2,1\n3,1\n")
-    with pytest.raises(ConfigError, match=r"--clusters K, or --label-column with one of petal, kind"):
+    path = write(tmp_path / "flowers.csv", "petal,kind,id\n1,0,4\n2,1,6\n2,1,5\n1,1,7\n")
+    with one_sentence(ConfigError, r"\(--clusters K, or --label-column with one of petal, kind\)"):
         load(DataRef("flowers"), Folders(), path=path)
     found = load(DataRef("flowers", label_column="kind"), Folders(), path=path)
-    assert (labels_of(found), found.info.shapes) == ([0, 1, 1], ((1,),))
+    assert (labels_of(found), found.info.shapes) == ([0, 1, 1, 1], ((2,),))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_the_separator_is_found(tmp_path: Path, separator: str, suffix: str) -> None:
+    text = f'"length{separator} cm",b,y\n1,2.5,cat\n3,-4,"a dog, old"\n'.replace(",", separator)
+    raw = files.read(write(tmp_path / f"some{suffix}", text))
+    assert (raw.views[0].tolist(), labels_of(raw)) == ([[1, 2.5], [3, -4]], ["cat", f"a dog{separator} old"])
+
+
+def test_decimal_commas_are_read_and_said(tmp_path: Path) -> None:
+    raw = files.read(write(tmp_path / "some.csv", "a;y\n1,5;cat\n-3;dog\n"))
+    assert (raw.views[0].tolist(), raw.notes) == (
+        [[1.5], [-3]],
+        ("some.csv was read with decimal commas (1,5 is 1.5)",),
+    )
+    mixed = write(tmp_path / "mixed.csv", "a;b;y\n1,5;2.5;cat\n-3;1;dog\n")
+    with one_sentence(DataError, "the column 'a' is not numeric"):
+        files.read(mixed)
+
+
+PACKERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_packed_table_is_the_same_table(tmp_path: Path, packed: str) -> None:
+    path = tmp_path / f"some.csv.{packed}"
+    with PACKERS[packed](path, "wt") as file:
+        file.write("# made by hand\n#\na,y\n" + "1,cat\n3,dog\n" * 300)
+    raw = load(DataRef("some"), Folders(tmp_path))
+    assert (raw.info.n_samples, raw.info.n_clusters) == (600, 2)
+    assert data_path(str(path.name)) == Path(path.name)
+    assert StageOptions(model="kmeans", data=str(path)).ref.name == "some"
+    write(tmp_path / "some.csv", "a,y\n1,cat\n3,dog\n")
+    assert files.listing(tmp_path) == {"some": tmp_path / "some.csv"}
+    path.write_bytes(path.read_bytes()[:-9])
+    with one_sentence(DataError, rf"some\.csv\.{packed} cannot be read or is truncated"):
+        files.read(path)
+
+
+def test_zst_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "some.csv.zst", "a,y\n1,cat\n3,dog\n")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with one_sentence(DataError, r"some\.csv\.zst needs zstandard \(pip install zstandard, or unpack it\)"):
+        files.read(path)
+    monkeypatch.setitem(sys.modules, "zstandard", SimpleNamespace(open=open))
+    assert labels_of(files.read(path)) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_a_table_may_be_of_another_encoding_which_is_said(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("größe,y\n1,Äpfel\n2,Birnen\n", encoding=encoding)
+    raw = files.read(path)
+    assert labels_of(raw) == ["Äpfel", "Birnen"]
+    assert raw.notes == (() if encoding == "utf-8-sig" else (f"some.csv is not UTF-8 and was read as {encoding}",))
+
+
+def test_columns_are_left_out_and_a_first_line_is_a_sample(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "id,a,b,c,y\n7,1,2,u,0\n8,3,4,v,1\n")
+    raw = files.read(path, Reading(id_column="id", drop="b, c"))
+    assert (raw.views[0].tolist(), labels_of(raw)) == ([[1], [3]], [0, 1])
+    for reading in (Reading(id_column="ids"), Reading(drop="b,ids")):
+        with one_sentence(ConfigError, r"no column 'ids'\. Did you mean 'id'\? \(--(id-column|drop) NAME\)"):
+            files.read(path, reading)
+    with one_sentence(ConfigError, r"the column 'y' is wanted and left out \(name it once\)"):
+        files.read(path, Reading(id_column="y", label_column="y"))
+    bare = write(tmp_path / "bare.csv", "5.1,3,setosa\n4.9,3,setosa\n6,4,virginica\n")
+    raw = files.read(bare, Reading(label_column="2", no_header=True))
+    assert (raw.views[0].shape, labels_of(raw)) == ((3, 2), ["setosa", "setosa", "virginica"])
+    for name in ("x.parquet", "x.jsonl", "x.npz"):
+        with one_sentence(ConfigError, r"--no-header is for \.csv"):
+            files.read(write(tmp_path / name, ""), Reading(no_header=True))
+
+
+def test_a_column_like_an_id_is_named_and_never_offered_as_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"Id": np.arange(30), "key": rng.permutation(30) * 7, "size": rng.normal(size=30)})
+    table["y"] = np.arange(30) % 3
+    table.to_csv(tmp_path / "ids.csv", index=False)
+    raw = files.read(tmp_path / "ids.csv")
+    assert raw.notes == (
+        "the column 'Id' counts up: --id-column Id leaves it out",
+        "the column 'key' is different in every row: --id-column key leaves it out",
+    )
+    assert files.read(tmp_path / "ids.csv", Reading(id_column="Id", drop="key")).notes == ()
+    assert files.read(tmp_path / "ids.csv", Reading(drop="y")).label_hint == "--clusters K"
+    said = files.read(tmp_path / "ids.csv", Reading(label_column="Id", drop="key")).notes
+    assert said == ("the column 'Id', which was taken for the labels, has 30 in 30 rows",)
 
 
 def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +197,9 @@ def test_a_parquet_is_a_table_or_names_what_to_install(tmp_path: Path, monkeypat
 
 def test_columns_are_asked_of_tables_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=X)
-    with pytest.raises(ConfigError, match=r"--label-column and --text-column are for \.csv, \.tsv, \.parquet, \.jsonl"):
+    with pytest.raises(ConfigError, match=r"--label-column is for \.csv, \.tsv, \.parquet, \.jsonl, got x\.npz"):
         files.read(tmp_path / "x.npz", Reading(label_column="y"))
-    with pytest.raises(ConfigError, match="are for your own files, got digits"):
+    with pytest.raises(ConfigError, match="--label-column is for your own files, got digits"):
         load(DataRef("digits", label_column="y"), Folders())
 
 
@@ -245,6 +340,77 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
     (found,) = files.read(tmp_path, Reading(size=5)).views
     assert found.shape == (2, 5, 5, 3)
     assert load(DataRef("pets", size=5, n_clusters=2), Folders(), path=tmp_path).info.shapes == ((3, 5, 5),)
+
+
+def deep(path: Path, values: npt.ArrayLike, dtype: npt.DTypeLike) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values, dtype)).save(path)
+    return path
+
+
+def deep_rgb(path: Path, value: int) -> Path:
+    """A PNG of 2 x 2 pixels with 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = (b"\0" + struct.pack(">6H", *[value] * 6)) * 2
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_images_of_16_bits_are_divided_by_their_range(tmp_path: Path, suffix: str) -> None:
+    deep(tmp_path / f"a.{suffix}", [[0, 300], [4095, 65535]], np.uint16)
+    picture(tmp_path / "b.png", 51, size=(2, 2), mode="L")
+    raw = files.read(tmp_path)
+    np.testing.assert_allclose(raw.views[0], [[[0, 300 / 65535], [4095 / 65535, 1]], [[0.2, 0.2]] * 2], rtol=1e-6)
+    assert raw.notes == ("16-bit images are divided by 65535; their largest value is 65535",)
+    data = load(DataRef("deep", n_clusters=2), Folders(), path=tmp_path)
+    assert (data.info.bounds, data.notes) == ((0.0, 1.0), raw.notes)
+    assert images.pixels(tmp_path / f"a.{suffix}", "RGB")[..., 2].tolist() == [[0, 1], [16, 255]]
+
+
+def test_16_bits_a_channel_lose_their_lower_bits_and_are_not_clipped(tmp_path: Path) -> None:
+    for name, value in (("a", 0x1234), ("b", 0x8001)):
+        deep_rgb(tmp_path / f"{name}.png", value)
+    assert [int(image.flat[0]) for image in files.read(tmp_path).views[0]] == [0x12, 0x80]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_images_without_a_range_are_scaled_by_all_of_them_which_is_said(tmp_path: Path, dtype: type) -> None:
+    deep(tmp_path / "x" / "a.tif", [[-100, 300]], dtype)
+    deep(tmp_path / "y" / "b.tif", [[700, 900]], dtype)
+    raw = files.read(tmp_path)
+    np.testing.assert_allclose(raw.views[0], [[[0, 0.4]], [[0.8, 1]]])
+    assert raw.notes == (
+        "images without a range of their own are scaled from [-100, 900], over all of them, to [0, 1]",
+    )
+    with one_sentence(DataError, r"a\.tif holds float32 values, whose range is not known \(save them all with 8 or 16"):
+        images.pixels(tmp_path / "x" / "a.tif", "RGB")
+    picture(tmp_path / "y" / "c.png", 9, size=(2, 1), mode="L")
+    with one_sentence(DataError, r"must have one depth, got a\.tif [IF] and c\.png L \(save them all"):
+        files.read(tmp_path)
+
+
+def test_integers_of_32_bits_without_a_sign_have_none(tmp_path: Path) -> None:
+    path = deep(tmp_path / "a.tif", [[0, 1], [2**30, -1]], np.int32)
+    signed, unsigned = (struct.pack("<HHIHH", 339, 3, 1, kind, 0) for kind in (2, 1))  # the tag SampleFormat
+    content = path.read_bytes()
+    assert signed in content
+    path.write_bytes(content.replace(signed, unsigned))
+    found = files.read(tmp_path)
+    np.testing.assert_allclose(found.views[0], [[[0, 0], [0.25, 1]]], atol=1e-6)
+
+
+def test_float_images_in_0_to_1_stay_and_others_must_be_finite(tmp_path: Path) -> None:
+    deep(tmp_path / "a.tiff", [[0.25, 0.5]], np.float32)
+    raw = files.read(tmp_path)
+    assert (raw.views[0].tolist(), raw.notes) == ([[[0.25, 0.5]]], ())
+    deep(tmp_path / "b.tiff", [[np.nan, 0.5]], np.float32)
+    with one_sentence(DataError, "have values that are NaN or infinite"):
+        files.read(tmp_path)
 
 
 def damaged_image(folder: Path) -> None:

@@ -40,6 +40,9 @@ DATA_CHANGES: dict[str, Any] = {
     "subset": "0,1",
     "label_column": "species",
     "text_column": "review",
+    "id_column": "id",
+    "drop": "a,b",
+    "no_header": True,
 }
 
 
@@ -70,6 +73,9 @@ def test_each_choice_about_the_data_changes_the_key(field: str) -> None:
         ("subset", "digits-only-0.1"),
         ("label_column", "digits"),
         ("text_column", "digits"),
+        ("id_column", "digits"),
+        ("drop", "digits"),
+        ("no_header", "digits"),
     ],
 )
 def test_a_later_choice_about_the_data_stands_in_the_json_and_the_name_only_where_it_is_used(

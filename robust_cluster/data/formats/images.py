@@ -1,14 +1,15 @@
 """Folders of images: a sub-folder a class, or images without labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from robust_cluster.data.base import Array, Raw
 from robust_cluster.data.formats import memory
 from robust_cluster.errors import DataError, ShapeError
 
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 
 # What torchvision's ImageFolder takes; its own list would cost the import of torchvision to see what a folder holds.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+BYTE, WORD = 255, 65535  # the largest values of 8 and 16 bits
+CONVERT = "save them all with 8 or 16 bits, or as one .npy of floats in [0, 1]"
+
+
+@dataclass(frozen=True)
+class Header:
+    """Width and height of an image, Pillow's mode, and the largest value that it can have, None where that is open."""
+
+    size: tuple[int, int]
+    mode: str
+    top: int | None
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether it has one channel."""
+        return self.mode[0] in "1LIF" and self.mode[1:2] in ("", ";")
 
 
 @dataclass(frozen=True)
@@ -63,47 +82,95 @@ def find(folder: Path) -> Listed:
     return Listed(tuple(path for path, _ in pairs), tuple(name for _, name in pairs))
 
 
-def read(folder: Path, size: int | None = None) -> tuple[tuple[npt.NDArray[np.uint8]], npt.NDArray[np.str_] | None]:
-    """Images (n, height, width, 3), or (n, height, width) when all are grayscale, uint8, and the classes' names.
+def read(folder: Path, size: int | None = None) -> Raw:
+    """Images (n, height, width, 3), or (n, height, width) when all are grayscale, and the classes' names.
 
+    uint8 where no image is deeper than 8 bits. Else float32: 16 bits are divided by 65,535; integers of 32 bits and
+    floats beyond [0, 1] are scaled so that the least value of all is 0 and the largest 1, and a note says so.
     `size`: pixels a side that every image is resized to, bilinearly with antialiasing; needed where they differ.
     Raises: DataError, ShapeError for images of several sizes.
     """
     listed = find(folder)
-    sizes, is_gray = _headers(listed.paths)
-    if size is None and len(set(sizes)) > 1:
-        other = next(i for i, found in enumerate(sizes) if found != sizes[0])
-        first, second = (f"{listed.paths[i].name} {sizes[i][0]} x {sizes[i][1]}" for i in (0, other))
-        raise ShapeError(f"the images of {folder} must have one size, got {first} and {second}", hint="--size 64")
-    width, height = (size, size) if size is not None else sizes[0]
-    shape = (len(sizes), height, width) if is_gray else (len(sizes), height, width, 3)
+    headers = [_header(path) for path in listed.paths]
+    first = headers[0]
+    if size is None and (other := next((i for i, one in enumerate(headers) if one.size != first.size), 0)):
+        pair = (f"{listed.paths[i].name} {headers[i].size[0]} x {headers[i].size[1]}" for i in (0, other))
+        raise ShapeError(f"the images of {folder} must have one size, got {' and '.join(pair)}", hint="--size 64")
+    if other := next((i for i, one in enumerate(headers) if (one.top is None) != (first.top is None)), 0):
+        pair = (f"{listed.paths[i].name} {headers[i].mode}" for i in (0, other))
+        raise DataError(f"the images of {folder} must have one depth, got {' and '.join(pair)}", hint=CONVERT)
+    mode = "L" if all(one.is_gray for one in headers) else "RGB"
+    width, height = (size, size) if size is not None else first.size
+    shape = (len(headers), height, width) if mode == "L" else (len(headers), height, width, 3)
     memory.check(str(folder), 5 * int(np.prod(shape)), "--size with fewer pixels")  # a byte a value, later 4 more
-    images = np.empty(shape, np.uint8)
+    is_deep = any(one.top != BYTE for one in headers)
+    images: Array = np.empty(shape, np.float32 if is_deep else np.uint8)
     for row, path in enumerate(listed.paths):
-        images[row] = pixels(path, "L" if is_gray else "RGB", (width, height))
-    return (images,), None if listed.classes is None else np.array(listed.classes)
+        values, top = _values(path, mode, (width, height))
+        images[row] = values if not is_deep else values / np.float32(top or 1)
+    notes = _scaled(folder, cast(npt.NDArray[np.float32], images), first) if is_deep else ()
+    return Raw((images,), None if listed.classes is None else np.array(listed.classes), True, folder.name, notes=notes)
 
 
 def pixels(path: Path, mode: str, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """One image as uint8, resized to `size` (width, height) where it has another. Raises: DataError."""
-    from PIL.Image import Resampling
+    """One image as uint8, 16 bits rounded to 8, resized to `size` (width, height) where it has another.
+
+    Raises: DataError, also for integers of 32 bits and floats, whose range a single image does not tell.
+    """
+    values, top = _values(path, mode, size)
+    if top is None:
+        raise DataError(f"{path} holds {values.dtype} values, whose range is not known", hint=CONVERT)
+    return values if top == BYTE else np.rint(values * np.float32(BYTE / top)).astype(np.uint8)
+
+
+def _header(path: Path) -> Header:
+    """What an image's header tells. Raises: DataError."""
+    with _opened(path) as image:
+        return Header(image.size, image.mode, _top(image))
+
+
+def _top(image: "Image.Image") -> int | None:
+    """The largest value that an open image can have, None for integers of 32 bits, signed ones and floats."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return WORD
+    return None if image.mode in ("I", "F") else BYTE
+
+
+def _values(path: Path, mode: str, size: tuple[int, int] | None) -> tuple[npt.NDArray[Any], int | None]:
+    """One image's values as uint8, or as they are in float32 where it is deeper than 8 bits, and their `_top`.
+
+    Raises: DataError.
+    """
+    from PIL import Image
 
     with _opened(path) as image:
-        converted = image.convert(mode)
-        if size is not None and converted.size != size:
-            converted = converted.resize(size, Resampling.BILINEAR)
-        return np.asarray(converted, dtype=np.uint8)
+        top = _top(image)
+        if top == BYTE:
+            plain = image.convert(mode)
+        else:
+            found = np.asarray(image)
+            is_unsigned = image.mode == "I" and image.format == "TIFF" and image.tag_v2.get(339, (1,)) == (1,)  # type: ignore[attr-defined]
+            plain = Image.fromarray((found.view(np.uint32) if is_unsigned else found).astype(np.float32))
+        if size is not None and plain.size != size:
+            plain = plain.resize(size, Image.Resampling.BILINEAR)
+        values = np.asarray(plain)
+        return np.stack([values] * 3, axis=-1) if values.ndim == 2 and mode == "RGB" else values, top
 
 
-def _headers(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], bool]:
-    """(width, height) of each image, and whether all are grayscale. Raises: DataError."""
-    sizes: list[tuple[int, int]] = []
-    is_gray = True
-    for path in paths:
-        with _opened(path) as image:
-            sizes.append(image.size)
-            is_gray = is_gray and image.mode in ("L", "1")
-    return sizes, is_gray
+def _scaled(folder: Path, images: npt.NDArray[np.float32], first: Header) -> tuple[str, ...]:
+    """What was done to deep images, in words; those without a known range are brought into [0, 1] in place.
+
+    Raises: DataError for values that are not finite.
+    """
+    low, high = float(images.min()), float(images.max())
+    if not np.isfinite(high - low):
+        raise DataError(f"the images of {folder} have values that are NaN or infinite")
+    if first.top is not None:
+        return (f"16-bit images are divided by {WORD}; their largest value is {high * WORD:.0f}",)
+    if first.mode == "F" and low >= 0 and high <= 1:
+        return ()
+    np.divide(images - np.float32(low), np.float32(high - low or 1), out=images)
+    return (f"images without a range of their own are scaled from [{low:g}, {high:g}], over all of them, to [0, 1]",)
 
 
 @contextmanager
