@@ -109,7 +109,10 @@ def option(*flags: str, help: str, offers: Kind | None = None, **more: Any) -> A
 DataDir = Annotated[Path | None, option(help="Where data files are.")]
 Limit = Annotated[int | None, option(callback=positive, help="Class-balanced subset.")]
 Flatten = Annotated[bool, option("--flatten", help="Images become vectors.")]
-Normalized = Annotated[Normalize, option(help="Scaling of vectors: mean ||x||^2 = 88, or d, or as is.")]
+Normalized = Annotated[
+    Normalize,
+    option(help="Of vectors: by one constant (mean ||x||^2 = 88, or d), by column (standard, minmax), or none."),
+]
 Size = Annotated[int | None, option(callback=positive, help="Pixels a side of images.")]
 Subset = Annotated[str | None, option(metavar="CLASS,...", help="Only these classes.")]
 LabelColumn = Annotated[str | None, option(metavar="NAME", help="Of a table of yours; y, label, class or target.")]

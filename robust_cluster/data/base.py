@@ -29,6 +29,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """How the columns of each view were normalized: a value x of column j became (x - shift[j]) * scale[j]."""
+
+    shift: tuple[tuple[float, ...], ...]
+    scale: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class DataInfo:
     """What a model may know of its data.
 
@@ -48,6 +56,7 @@ class DataInfo:
     sha256: str
     mean_square: float = 1.0
     scaled_bounds: tuple[float, float] | None = None
+    columns: Columns | None = None  # where every column was normalized by itself; then a radius is in its units
 
     @property
     def box(self) -> tuple[float, float] | None:

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 
 from robust_cluster import discover
-from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw
+from robust_cluster.data.base import Array, Columns, DataInfo, Dataset, Folders, Labels, Raw
 from robust_cluster.data.sources import hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
@@ -96,6 +96,8 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
     for name in ("bounds", "scaled_bounds"):
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
+    if columns := info.get("columns"):
+        info["columns"] = Columns(*(tuple(tuple(view) for view in columns[name]) for name in ("shift", "scale")))
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
     return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], _notes(entry))
 

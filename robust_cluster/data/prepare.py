@@ -14,7 +14,7 @@ import torch
 
 from robust_cluster import discover
 from robust_cluster.data import cache, files, multiview, sparse, split
-from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw, Stored
+from robust_cluster.data.base import Array, Columns, DataInfo, Dataset, Folders, Labels, Raw, Stored
 from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory, name_and_suffix
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.sources import check_folder
@@ -25,6 +25,8 @@ from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNam
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import DataRef, Normalize
 
+BY_COLUMN = ("standard", "minmax")
+UNEQUAL = 0.9  # of the variance, beyond which one column has nearly all
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
@@ -73,23 +75,29 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     n_clusters = _n_clusters(ref, labels, n_samples, raw.label_hint)
     if ref.flatten:
         views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
-    if views[0].ndim > 2 and ref.normalize == "adec":
-        raise ConfigError(f"--normalize adec is for vectors, {ref.name} are images", hint="--flatten, or leave it out")
-    is_scaled = views[0].ndim == 2 and ref.normalize != "none"
+    if views[0].ndim > 2 and ref.normalize in ("adec", *BY_COLUMN):
+        raise ConfigError(
+            f"--normalize {ref.normalize} is for vectors, {ref.name} are images", hint="--flatten, or leave it out"
+        )
+    columns, notes = (_by_column(ref, views), ()) if ref.normalize in BY_COLUMN else (None, _unequal(views, raw))
+    is_scaled = views[0].ndim == 2 and ref.normalize not in ("none", *BY_COLUMN)
     scale = _scale(ref, views) if is_scaled else 1.0
-    limits = (0.0, 1.0) if raw.image else raw.range
+    limits = (0.0, 1.0) if raw.image or ref.normalize == "minmax" else None if columns else raw.range
     info = DataInfo(
         name=ref.name,
         shapes=tuple(tuple(view.shape[1:]) for view in views),
         n_samples=n_samples,
         n_clusters=n_clusters,
-        bounds=(0.0, 1.0) if raw.image and not is_scaled else None,
+        bounds=(0.0, 1.0) if raw.image and not is_scaled and columns is None else None,
         scale=scale,
         sha256=digest(views, labels),
         mean_square=_mean_square(views),
-        scaled_bounds=(limits[0] * scale, limits[1] * scale) if limits and (is_scaled or not raw.image) else None,
+        scaled_bounds=(limits[0] * scale, limits[1] * scale)
+        if limits and (is_scaled or columns or not raw.image)
+        else None,
+        columns=columns,
     )
-    return Dataset(ref, info, _stored(views), labels, raw.source, raw.notes)
+    return Dataset(ref, info, _stored(views), labels, raw.source, (*raw.notes, *notes))
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
@@ -430,6 +438,41 @@ def _mean_square(views: Sequence[Floats | Matrix]) -> float:
     ]
     sums += [sparse.sum_of_squares(view) for view in views if not isinstance(view, np.ndarray)]
     return float(sum(sums)) / sum(math.prod(view.shape) for view in views)
+
+
+def _by_column(ref: DataRef, views: Sequence[Floats | Matrix]) -> Columns:
+    """Give every column mean 0 and variance 1, or values from 0 to 1, in place; constant ones become 0.
+
+    Raises: ConfigError for sparse data, whose zeros would not stay zeros.
+    """
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler  # late: it takes a second
+
+    shifts, scales = [], []
+    for view in views:
+        if not isinstance(view, np.ndarray):
+            raise ConfigError(f"--normalize {ref.normalize} would fill the zeros of {ref.name}, which is sparse")
+        scaler = (StandardScaler() if ref.normalize == "standard" else MinMaxScaler()).fit(view.astype(np.float64))
+        shift = scaler.mean_ if ref.normalize == "standard" else scaler.data_min_
+        scale = 1 / scaler.scale_ if ref.normalize == "standard" else scaler.scale_
+        view[:] = (view - shift) * scale
+        shifts.append(tuple(shift.tolist()))
+        scales.append(tuple(scale.tolist()))
+    return Columns(tuple(shifts), tuple(scales))
+
+
+def _unequal(views: Sequence[Floats | Matrix], raw: Raw) -> tuple[str, ...]:
+    """A note where one column of data without a known range has nearly all of the variance: others will not count."""
+    dense = [view for view in views if isinstance(view, np.ndarray) and view.ndim == 2 and view.shape[1] > 1]
+    if raw.image or raw.range is not None or len(dense) < len(views):
+        return ()
+    variances = np.concatenate([np.var(view, axis=0, dtype=np.float64) for view in dense])
+    share = float(variances.max() / max(variances.sum(), np.finfo(float).tiny))
+    if share <= UNEQUAL:
+        return ()
+    return (
+        f"column {int(variances.argmax())} has {share:.0%} of the variance, so that the others hardly count: "
+        "--normalize standard gives all the same",
+    )
 
 
 def _scale(ref: DataRef, views: Sequence[Floats | Matrix]) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Normalize = Literal["alrdc", "adec", "none"]
+Normalize = Literal["alrdc", "adec", "none", "standard", "minmax"]
 LATEST = ("id_column", "drop", "no_header")  # fields of DataRef that older prepared copies do not know
 LATER = ("split", "size", "subset", "label_column", "text_column", *LATEST)  # that stand in a run's key only when used
 UNDEFENDED = "none"  # as the defense of a certify run: certify the model as it was clustered
@@ -20,7 +20,8 @@ class DataRef:
     """A data set as the user names it, with the choices that change its numbers.
 
     `limit`: rows of a class-balanced seeded subset, None for all. `flatten`: images become vectors.
-    `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec").
+    `normalize`: scaling of vectors by one constant: mean ||x||^2 becomes 88 ("alrdc") or d ("adec"); by column: mean 0
+    and variance 1 ("standard"), or values from 0 to 1 ("minmax").
     `n_clusters`: given where there are no labels. Paths are not part of it.
     `split`: "halves" trains models on one half and attacks the other, "N/M" trains on the first N rows and attacks the
     last M; "none", like None, uses all rows for both.

@@ -136,7 +136,8 @@ def threat(trial: Trial) -> dict[str, Any]:
         "norm": budget.norm,
         "eps_model": eps,
         "eps_pixels": (eps / info.unit if declared is None else declared) if is_pixels and eps is not None else None,
-        "eps_data": None if eps is None or surface.space == "latent" else eps / info.scale,  # as the user's data are
+        "eps_data": None if eps is None or surface.space == "latent" or info.columns else eps / info.scale,
+        "unit": unit_in_words(surface, trial.held),
         "range": corners(trial)[0],
         "box": list(budget.bounds) if budget.bounds else None,
         "views": list(settings.get("views") or ()) or None,  # None: all
@@ -148,6 +149,16 @@ def threat(trial: Trial) -> dict[str, Any]:
         "queries": sum(one.queries for one in (attacker, *getattr(attacker, "members", {}).values())),
         "bn": surface.bn,
     }
+
+
+def unit_in_words(surface: Surface, context: Context) -> str:
+    """What a radius of 1 is of."""
+    info, normalize = context.info, context.dataset.ref.normalize
+    if surface.space == "latent":
+        return "units of the embedding"
+    if info.columns is not None:
+        return "standard deviations of each column" if normalize == "standard" else "the range of each column"
+    return "units of the data" if info.box is None else "the range of values"
 
 
 def corners(trial: Trial) -> tuple[float, float]:

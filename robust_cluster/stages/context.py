@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -213,6 +213,7 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
             "n_clusters": info.n_clusters,
             "shapes": [list(shape) for shape in info.shapes],
             "scale": info.scale,
+            "columns": info.columns and asdict(info.columns),
             "sha256": info.sha256,
             "labels": context.labels is not None,
             "source": context.dataset.source,
