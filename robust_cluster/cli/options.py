@@ -134,6 +134,7 @@ TextColumn = Annotated[
 IdColumn = Annotated[str | None, option("--id-column", metavar="NAME", help="Names of rows in a table: left out.")]
 Drop = Annotated[str | None, option("--drop", metavar="NAME,...", help="Columns of a table that are left out.")]
 NoHeader = Annotated[bool, option("--no-header", help="A table's first line is a sample; columns are 0, 1, ...")]
+NoiseLabel = Annotated[str | None, option("--noise-label", metavar="LABEL", help="Of samples of no class: not scored.")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
 Json = Annotated[bool, option("--json", help="Print a JSON document.")]
@@ -227,6 +228,7 @@ class StageOptions(FileOptions, RunOptions):
             help="Train on one half, attack the other, as is for several views; or on the first N and last M.",
         ),
     ] = None
+    noise_label: NoiseLabel = None
     attack: Annotated[str, option("--attack", help="rc ls attacks", autocompletion=offer("attacks"))] = "latent_net"
     attack_seeds: Annotated[
         str | None,
@@ -304,6 +306,7 @@ class StageOptions(FileOptions, RunOptions):
             self.size,
             classes(self.subset),
             **self.columns,
+            noise_label=self.noise_label,
         )
 
 

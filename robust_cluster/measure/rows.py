@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.attacks.base import Attack, Surface
-from robust_cluster.data.base import Batch, Dataset, Views
+from robust_cluster.data.base import Batch, Dataset, Labels, Views
 from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, scores
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.layers import flat
@@ -146,6 +146,11 @@ def unit(surface: Surface) -> float:
 def spaced(n: int, rows: int) -> Tensor:
     """The numbers of at most `rows` evenly spaced samples of n."""
     return torch.linspace(0, n - 1, min(rows, n)).long()
+
+
+def labeled(index: Tensor, labels: Labels | None) -> Tensor:
+    """The rows of `index` without those whose label is not known (-1) where others' are."""
+    return index if labels is None or labels.min() >= 0 else index[torch.from_numpy(labels >= 0)[index]]
 
 
 def portions(rows: Tensor, size: int) -> list[Tensor]:

@@ -91,12 +91,19 @@ def batch_of(views: Stored, rows: Tensor) -> Batch:
     return Batch(tuple(view[rows] for view in views), rows)
 
 
+def known(labels: Labels, *columns: Predicted) -> tuple[Labels, ...]:
+    """The labels that are there, not -1, and each column's values in their rows."""
+    there = labels >= 0
+    return (labels, *columns) if there.all() else (labels[there], *(column[there] for column in columns))
+
+
 def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metrics:
     """ACC, NMI, AMI, ARI, purity and the chance floor of ACC, up to 1 (AMI and ARI can be negative); None without
-    labels.
+    labels. Rows whose label is not known (-1) are left out.
     """
-    if labels is None:
+    if labels is None or labels.max() < 0:
         return dict.fromkeys(("ACC", "NMI", "AMI", "ARI", "purity", "chance"))
+    labels, predicted = known(labels, predicted)
     return {
         "ACC": accuracy(labels, predicted),
         "NMI": nmi(labels, predicted),
@@ -108,9 +115,13 @@ def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metr
 
 
 def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n_clusters: int) -> Metrics:
-    """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map)."""
-    if labels is None:
+    """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map).
+
+    Rows whose label is not known (-1) are left out.
+    """
+    if labels is None or labels.max() < 0:
         return dict.fromkeys(("ACC*", "NMI*", "AMI*", "ARI*", "ACC*_clean_map"))
+    labels, clean, moved = known(labels, clean, moved)
     mapping = match(labels, clean, n_clusters=n_clusters)
     return {
         "ACC*": accuracy(labels, moved),

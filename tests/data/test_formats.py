@@ -89,6 +89,15 @@ def test_the_separator_is_found(tmp_path: Path, separator: str, suffix: str) -> 
     assert (raw.views[0].tolist(), labels_of(raw)) == ([[1, 2.5], [3, -4]], ["cat", f"a dog{separator} old"])
 
 
+def test_labels_of_a_table_may_be_missing_and_of_any_size(tmp_path: Path) -> None:
+    for labels in ("cat,,dog", "1,,2"):
+        path = write(tmp_path / "some.csv", "a,y\n" + "".join(f"{i},{y}\n" for i, y in enumerate(labels.split(","))))
+        assert labels_of(load(DataRef("some"), Folders(), path=path)) == [0, -1, 1]
+    for large in (2**53, 2**63, 2**80):
+        write(path, f"a,y\n1,{large}\n2,{large + 1}\n3,{large}\n")
+        assert labels_of(load(DataRef("some"), Folders(), path=path)) == [0, 1, 0]
+
+
 def test_decimal_commas_are_read_and_said(tmp_path: Path) -> None:
     raw = files.read(write(tmp_path / "some.csv", "a;y\n1,5;cat\n-3;dog\n"))
     assert (raw.views[0].tolist(), raw.notes) == (
@@ -522,6 +531,13 @@ def test_a_mat_of_another_content_gets_one_sentence(
 ) -> None:
     with one_sentence(error, sentence):
         files.read(mat(tmp_path, **content))
+
+
+def test_words_of_a_mat_are_labels(tmp_path: Path) -> None:
+    words = ["cat", "dog", "", "cat", "a", "dog"]
+    for given in (cells(*words), cells(*words).T, np.array(words)):
+        raw = files.read(mat(tmp_path, X=cells(*VIEWS), Y=given))
+        assert [word.strip() for word in labels_of(raw)] == words
 
 
 def test_a_mat_of_version_7_3_or_damaged_gets_one_sentence(tmp_path: Path) -> None:

@@ -77,7 +77,11 @@ def _matrix(path: Path, name: str, cell: Any) -> Array | Matrix:
 
 def _labels(path: Path, name: str, value: Any) -> Array:
     """Labels (n,). Raises: DataError for what is no vector, or differs between views."""
-    found = [canonical(cell).toarray() if scipy.sparse.issparse(cell) else np.asarray(cell) for cell in _cells(value)]
+    cells = _cells(value)
+    is_text = [isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size <= 1 for cell in cells]
+    if len(cells) > 1 and all(is_text):  # a word a sample
+        return np.array([str(cell.item()) if cell.size else "" for cell in cells])
+    found = [canonical(cell).toarray() if scipy.sparse.issparse(cell) else np.asarray(cell) for cell in cells]
     flat = [cell for cell in found if cell.dtype.kind in "biufU" and math.prod(cell.shape) == max(cell.shape)]
     vectors = [cell.ravel() for cell in flat]
     if len(vectors) < len(found) or not vectors:
