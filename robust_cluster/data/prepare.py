@@ -95,7 +95,16 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
         scaled_bounds=(limits[0] * scale, limits[1] * scale) if limits and (is_scaled or not raw.image) else None,
     )
     unscored = 0 if labels is None else int((labels < 0).sum())
-    said = (f"{unscored} of {n_samples} samples have no label and are not scored",) if unscored else ()
+    said: tuple[str, ...] = ()
+    if (
+        given is not None
+        and given.dtype.kind in "if"
+        and ref.noise_label is None
+        and n_clusters > 2
+        and (given == -1).any()
+    ):
+        said = ("the label -1 is a class like others: --noise-label -1 if it means that there is none",)
+    said += (f"{unscored} of {n_samples} samples have no label and are not scored",) if unscored else ()
     return Dataset(ref, info, _stored(views), labels, raw.source, (*raw.notes, *said))
 
 

@@ -422,6 +422,42 @@ def test_float_images_in_0_to_1_stay_and_others_must_be_finite(tmp_path: Path) -
         files.read(tmp_path)
 
 
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
+    for name, value in (("train/cat/1.png", 1), ("train/ape/1.png", 2), ("Val/cat/x/0.png", 3), ("Val/cat/9.png", 4)):
+        picture(tmp_path / "pets" / name, value)
+    raw = files.read(tmp_path / "pets")
+    assert labels_of(raw) == ["ape", "cat", "cat", "cat"]
+    assert sorted(int(image.flat[0]) for image in raw.views[0][1:]) == [1, 3, 4]  # type: ignore[index,union-attr]
+    assert files.listing(tmp_path) == {"pets": tmp_path / "pets"}
+    assert raw.notes == ("classes are the folders in Val, train, which are taken together",)
+    picture(tmp_path / "pets" / "train" / "0.png", 9)
+    with one_sentence(DataError, r"train.0\.png lies beside the classes of .*, or in place of them \(a sub-folder a"):
+        files.read(tmp_path / "pets")
+
+
+def test_classes_on_several_levels_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "cat" / "1.png", 1)
+    picture(tmp_path / "dog" / "1.png", 1)
+    with one_sentence(DataError, r"on one level, got images in dog and only folders of images in train \(--data with"):
+        files.read(tmp_path)
+    picture(tmp_path / "dog" / "more" / "1.png", 1)
+    picture(tmp_path / "train" / "2.png", 1)
+    assert labels_of(files.read(tmp_path)) == ["dog", "dog", "train", "train"]
+
+
+def test_a_folder_that_is_linked_to_itself_ends(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        picture(tmp_path / "pets" / name, 1)
+    (tmp_path / "pets" / "a" / "again").symlink_to(tmp_path / "pets" / "a")
+    (tmp_path / "pets" / "b" / "up").symlink_to(tmp_path / "pets")
+    (tmp_path / "pets" / "b" / "loop").symlink_to(tmp_path / "pets" / "b" / "loop")
+    assert labels_of(files.read(tmp_path / "pets")) == ["a", "b"]
+    assert cache.fingerprint([tmp_path / "pets"])[0][1] >= 2
+    (tmp_path / "pets" / "c").symlink_to(tmp_path / "pets")
+    with one_sentence(DataError, "the class 'c' of .* has no image"):
+        files.read(tmp_path / "pets")
+
+
 def damaged_image(folder: Path) -> None:
     path = picture(folder / "a" / "cut.png", 3, size=(50, 50))
     path.write_bytes(path.read_bytes()[:60])
