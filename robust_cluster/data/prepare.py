@@ -61,12 +61,13 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     if ref.subset is not None:
         rows = _rows_of_classes(ref, given if known is None or given is None else given[known])
         rows = rows if known is None else np.flatnonzero(known)[rows]
-    _check_values(ref.name, raw.views, rows)
     labels = None if given is None or known is None else _number_labels(ref.name, given[rows], known[rows])
     limited = _limited_rows(ref, labels, len(rows))
-    rows, labels = rows[limited], None if labels is None else labels[limited]
-    n_samples = len(rows)
+    n_samples = len(limited)
+    _check_types(ref.name, raw.views)
     memory.check(ref.name, sum(_needed(view, n_samples) for view in raw.views), "--limit N")
+    _check_values(ref.name, raw.views, rows)  # reads them: memory is asked for before
+    rows, labels = rows[limited], None if labels is None else labels[limited]
     if n_samples < raw.views[0].shape[0]:
         raw = replace(raw, views=tuple(view[rows] for view in raw.views))
     views = [_convert(f"{ref.name}: {k}", v, is_image=raw.image) for k, v in _by_name(raw.views).items()]
@@ -257,11 +258,16 @@ def _needed(view: Array | Matrix, n_rows: int) -> int:
     return n_rows * math.prod(view.shape[1:]) * (view.itemsize * is_part + 4 * is_copied)
 
 
-def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
-    """Raises DataError for what is not a number, not finite in float32, or the same in all of these samples."""
+def _check_types(name: str, views: Sequence[Array | Matrix]) -> None:
+    """Raises DataError for what is not a number."""
     for view_name, view in _by_name(views).items():
         if view.dtype.kind not in "biuf":
             raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
+
+
+def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
+    """Raises DataError for what is not finite in float32, or the same in all of these samples."""
+    for view_name, view in _by_name(views).items():
         if isinstance(view, np.ndarray):
             bad = sum(_bad(part) for part in _portions(view, rows))
             is_constant = not bad and all((part == view[rows[0]]).all() for part in _portions(view, rows))
@@ -288,6 +294,8 @@ def _bad(values: Array) -> int:
     if values.dtype.kind != "f":
         return 0
     numbers = cast(npt.NDArray[np.floating], values)
+    if numbers.dtype.itemsize <= 4:  # in float16 LARGEST is infinity
+        return numbers.size - int(np.count_nonzero(np.isfinite(numbers)))
     return numbers.size - int(np.count_nonzero((numbers >= -LARGEST) & (numbers <= LARGEST)))  # NaN fails both
 
 
@@ -336,7 +344,9 @@ def _number_labels(name: str, labels: Array, known: Flags) -> Labels:
 
 def check(name: str, raw: Raw) -> None:
     """Raises DataError or ShapeError for arrays that cannot be used, naming the view and what is wrong with it."""
-    _check_values(name, raw.views, np.arange(_check_shapes(name, raw)))
+    n_samples = _check_shapes(name, raw)
+    _check_types(name, raw.views)
+    _check_values(name, raw.views, np.arange(n_samples))
     if raw.labels is not None:
         labels = raw.labels.ravel()
         _number_labels(name, labels, _known(name, labels, None))

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import tracemalloc
+import zipfile
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -296,6 +297,39 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
             files.read(tmp_path / name)
 
 
+def test_arrays_of_an_npz_that_nobody_needs_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=Y, raw=np.zeros(10**6), names=np.array([{}, None], object))
+    scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.csr_array(X))
+    monkeypatch.setattr(memory, "available", lambda: 10**5)
+    assert files.read(tmp_path / "a.npz").views[0].tolist() == X.tolist()
+    monkeypatch.setattr(memory, "available", lambda: 300)
+    for name in ("a", "s"):
+        with one_sentence(DataError, rf"{name}\.npz needs .* of memory"):
+            files.read(tmp_path / f"{name}.npz")
+
+
+def test_memory_is_asked_for_before_values_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "mine.npy", X)
+    monkeypatch.setattr(memory, "available", lambda: 60)
+    monkeypatch.setattr(prepare, "_portions", lambda *_: pytest.fail("values were read"))
+    with one_sentence(DataError, "mine needs .* of memory"):
+        load(DataRef("mine", n_clusters=2), Folders(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_header_that_claims_more_than_there_is_gets_one_sentence(tmp_path: Path, name: str) -> None:
+    with io.BytesIO() as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**45, 2)})
+        content = stream.getvalue() + bytes(64)
+    if name == "x.npy":
+        (tmp_path / name).write_bytes(content)
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy", content)
+    with one_sentence(DataError, rf"{name} (is damaged|cannot be read)"):
+        files.read(tmp_path / name)
+
+
 def test_the_memory_that_is_there_is_told() -> None:
     there = memory.available()
     assert there is None or there > 2**20
@@ -567,6 +601,17 @@ def test_a_mat_of_another_content_gets_one_sentence(
 ) -> None:
     with one_sentence(error, sentence):
         files.read(mat(tmp_path, **content))
+
+
+@pytest.mark.parametrize("change", [{473: 104}, {673: 37}, {281: 46, 430: 253, 441: 125}, {162: 36, 472: 181, 573: 59}])
+def test_a_damaged_mat_never_takes_the_process_down(tmp_path: Path, change: dict[int, int]) -> None:
+    path = mat(tmp_path, X=cells(*VIEWS), Y=np.arange(6)[:, None])  # scipy reads beyond its memory in each of these
+    content = bytearray(path.read_bytes())
+    for place, byte in change.items():
+        content[place] = byte
+    path.write_bytes(content)
+    with one_sentence(DataError, r"mv\.mat is damaged, truncated or no \.mat file"):
+        files.read(path)
 
 
 def test_words_of_a_mat_are_labels(tmp_path: Path) -> None:

@@ -132,6 +132,15 @@ def test_samples_without_a_class_are_kept_and_not_scored_which_is_said(
     assert (labels_of(chosen), chosen.notes) == ([0, 1, 0], ())
 
 
+@pytest.mark.parametrize("kind", ["e", "f", "d", "g"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_found_in_every_type(folders: Folders, kind: str, value: float) -> None:
+    x = X.astype(kind)
+    x[2, 1] = value
+    with one_sentence(DataError, "x has 1 values that are NaN, infinite or too large for float32"):
+        prepared(folders, {"x": x, "y": Y})
+
+
 def test_labels_in_a_column_or_a_row_are_labels(folders: Folders) -> None:
     for labels in (Y[:, None], Y[None]):
         found = prepared(folders, {"x": X, "y": labels})
