@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from robust_cluster.cli.options import (
     Flatten,
     Json,
     Limit,
+    NoiseLabel,
     Normalized,
     Quiet,
     Size,
@@ -93,6 +94,7 @@ class PrepareOptions(FileOptions, NameOptions):
     normalize: Normalized = "alrdc"
     size: Size = None
     subset: Subset = None
+    noise_label: NoiseLabel = None
     force: Annotated[bool, option("--force", help="Prepare again what is prepared.")] = False
 
 
@@ -233,6 +235,7 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     o, folders = options, options.folders
     # the number of clusters and the split change no array, so that one copy serves every choice of them
     ref = DataRef(o.name, o.limit, o.flatten, o.normalize, 2, "none", o.size, classes(o.subset), **o.columns)
+    ref = replace(ref, noise_label=o.noise_label)
     entry = None if o.force else cache.prepared(ref, folders, source_files(ref, folders))
     if entry is None:
         data = load(ref, folders, fresh=True)
@@ -242,7 +245,7 @@ def prepare(ctx: typer.Context, options: PrepareOptions) -> None:
     facts = {"folder": str(entry.folder), "bytes": entry.size, "sha256": entry.about["info"]["sha256"]}
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in entry.about["info"]["shapes"])
     o.show(facts, f"{entry.folder}  {entry.about['info']['n_samples']} x {shapes}  {bytes_in_words(entry.size)}")
-    flags = ("limit", "size", "subset", *o.columns, "data_dir", "flatten")
+    flags = ("limit", "size", "subset", *o.columns, "noise_label", "data_dir", "flatten")
     values = ((flag.replace("_", "-"), getattr(o, flag)) for flag in flags)
     chosen = [
         f"--{flag}" if value is True else f"--{flag} {shlex.quote(str(value))}" for flag, value in values if value

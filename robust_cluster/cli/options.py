@@ -120,6 +120,7 @@ TextColumn = Annotated[str | None, option(metavar="NAME", help="Texts of a table
 IdColumn = Annotated[str | None, option(metavar="NAME", help="Names of rows in a table: left out.")]
 Drop = Annotated[str | None, option(metavar="NAME,...", help="Columns of a table that are left out.")]
 NoHeader = Annotated[bool, option(help="A table's first line is a sample; columns are 0, 1, ...")]
+NoiseLabel = Annotated[str | None, option(metavar="LABEL", help="Of samples of no class: not scored.")]
 Threads = Annotated[int | None, option(callback=positive, help="CPU threads.")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
@@ -204,6 +205,7 @@ class StageOptions(FileOptions, RunOptions):
             help="Train on one half, attack the other, as is for several views; or on the first N and last M.",
         ),
     ] = None
+    noise_label: NoiseLabel = None
     attack: Annotated[str, option(help="rc ls attacks", offers="attacks")] = "latent_net"
     attack_seeds: Annotated[str | None, option(metavar="N[,N...]", help="An attacker per seed.")] = None
     defense: Annotated[str, option(help="rc ls defenses", offers="defenses")] = "mutual_info"
@@ -258,7 +260,7 @@ class StageOptions(FileOptions, RunOptions):
         """The data set with the choices that change its numbers."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + _data_name(self.path) if self.path else self.data
-        alike = ("limit", "flatten", "normalize", "split", "size")
+        alike = ("limit", "flatten", "normalize", "split", "size", "noise_label")
         chosen = {field: getattr(self, field) for field in alike}
         return DataRef(name, n_clusters=self.clusters, subset=classes(self.subset), **chosen, **self.columns)
 

@@ -79,7 +79,7 @@ class Dataset:
     ref: DataRef
     info: DataInfo
     views: Stored
-    labels: Labels | None  # (n,) int64 in 0..K-1; read by measure/ only
+    labels: Labels | None  # (n,) int64 in 0..K-1, -1 where not known; read by measure/ only
     source: str  # where it came from, for the record
     notes: tuple[str, ...] = ()  # what a user must know of how it was read
 

@@ -36,8 +36,9 @@ def noisy(views: Sequence[Floats], labels: Labels | None) -> list[Floats]:
     if len(views) != 1 or views[0].ndim != 4:
         shapes = ", ".join(str(view.shape) for view in views)
         raise ShapeError(f"noisy pairs are made of one view of images (n, channels, height, width), got {shapes}")
-    if labels is None:
-        raise DataError("noisy pairs are made within each class, so the file needs labels", hint="an array y")
+    if labels is None or min(labels) < 0:
+        wanted = "labels" if labels is None else "a label for every sample"
+        raise DataError(f"noisy pairs are made within each class, so the file needs {wanted}", hint="an array y")
     images = views[0]
     rng = np.random.default_rng(SEED)
     partners = np.empty(len(images), np.int64)

@@ -30,6 +30,7 @@ UNEQUAL = 0.9  # of the variance, beyond which one column has nearly all
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
 PORTION = 2**26  # bytes of an array that are looked at at once
 LARGEST = float(np.finfo(np.float32).max)
+Flags = npt.NDArray[np.bool_]
 State = Literal["prepared", "ready", "needs files"]
 
 
@@ -44,7 +45,8 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     with "adec" by the one that makes the mean of all x_i^2 1. `ref.subset` keeps classes, then `ref.limit` rows;
     `ref.size` pools images. A sparse view stays sparse: as CSR, float32, scaled in the same way.
     Unless `fresh`, a copy that `rc data prepare` has made of the same files is mapped into memory instead.
-    Labels are numbered 0..K-1 in sorted order. Raises: UnknownNameError, ConfigError, DataError, ShapeError.
+    Labels are numbered 0..K-1 in sorted order; a missing one, or `ref.noise_label`, is -1 and not scored.
+    Raises: UnknownNameError, ConfigError, DataError, ShapeError.
     """
     if ref.normalize not in get_args(Normalize):
         raise UnknownNameError("normalize", ref.normalize, get_args(Normalize))
@@ -56,14 +58,18 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     raw, construct = _read(ref, folders, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     rows = np.arange(_check_shapes(ref.name, raw))
+    given = None if raw.labels is None else raw.labels.ravel()
+    known = None if given is None else _known(ref.name, given, ref.noise_label)
     if ref.subset is not None:
-        rows = _rows_of_classes(ref, raw.labels)
-    _check_values(ref.name, raw.views, rows)
-    labels = None if raw.labels is None else _number_labels(ref.name, raw.labels[rows])
+        rows = _rows_of_classes(ref, given if known is None or given is None else given[known])
+        rows = rows if known is None else np.flatnonzero(known)[rows]
+    labels = None if given is None or known is None else _number_labels(ref.name, given[rows], known[rows])
     limited = _limited_rows(ref, labels, len(rows))
-    rows, labels = rows[limited], None if labels is None else labels[limited]
-    n_samples = len(rows)
+    n_samples = len(limited)
+    _check_types(ref.name, raw.views)
     memory.check(ref.name, sum(_needed(view, n_samples) for view in raw.views), "--limit N")
+    _check_values(ref.name, raw.views, rows)  # reads them: memory is asked for before
+    rows, labels = rows[limited], None if labels is None else labels[limited]
     if n_samples < raw.views[0].shape[0]:
         raw = replace(raw, views=tuple(view[rows] for view in raw.views))
     views = [_convert(f"{ref.name}: {k}", v, is_image=raw.image) for k, v in _by_name(raw.views).items()]
@@ -97,7 +103,13 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
         else None,
         columns=columns,
     )
-    return Dataset(ref, info, _stored(views), labels, raw.source, (*raw.notes, *notes))
+    unscored = 0 if labels is None else int((labels < 0).sum())
+    said: tuple[str, ...] = ()
+    is_number = given is not None and given.dtype.kind in "if"
+    if is_number and ref.noise_label is None and n_clusters > 2 and np.any(given == -1):
+        said = ("the label -1 is a class like others: --noise-label -1 if it means that there is none",)
+    said += (f"{unscored} of {n_samples} samples have no label and are not scored",) if unscored else ()
+    return Dataset(ref, info, _stored(views), labels, raw.source, (*raw.notes, *notes, *said))
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
@@ -227,9 +239,9 @@ def _check_shapes(name: str, raw: Raw) -> int:
             raise ShapeError(f"{name}: {view_name} must be {form}, got {view.shape}")
     sizes = {view_name: view.shape[0] for view_name, view in _by_name(raw.views).items()}
     if raw.labels is not None:
-        if raw.labels.ndim != 1:
+        if raw.labels.size != max(raw.labels.shape, default=0):
             raise ShapeError(f"{name}: labels must be (n,), one class a sample, got {raw.labels.shape}")
-        sizes["labels"] = len(raw.labels)
+        sizes["labels"] = raw.labels.size
     if len(set(sizes.values())) > 1:
         lengths = ", ".join(f"{key} {size}" for key, size in sizes.items())
         raise ShapeError(f"{name}: all arrays must have the same number of samples, got {lengths}")
@@ -249,11 +261,16 @@ def _needed(view: Array | Matrix, n_rows: int) -> int:
     return n_rows * math.prod(view.shape[1:]) * (view.itemsize * is_part + 4 * is_copied)
 
 
-def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
-    """Raises DataError for what is not a number, not finite in float32, or the same in all of these samples."""
+def _check_types(name: str, views: Sequence[Array | Matrix]) -> None:
+    """Raises DataError for what is not a number."""
     for view_name, view in _by_name(views).items():
         if view.dtype.kind not in "biuf":
             raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
+
+
+def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
+    """Raises DataError for what is not finite in float32, or the same in all of these samples."""
+    for view_name, view in _by_name(views).items():
         if isinstance(view, np.ndarray):
             bad = sum(_bad(part) for part in _portions(view, rows))
             is_constant = not bad and all((part == view[rows[0]]).all() for part in _portions(view, rows))
@@ -280,29 +297,62 @@ def _bad(values: Array) -> int:
     if values.dtype.kind != "f":
         return 0
     numbers = cast(npt.NDArray[np.floating], values)
+    if numbers.dtype.itemsize <= 4:  # in float16 LARGEST is infinity
+        return numbers.size - int(np.count_nonzero(np.isfinite(numbers)))
     return numbers.size - int(np.count_nonzero((numbers >= -LARGEST) & (numbers <= LARGEST)))  # NaN fails both
 
 
-def _number_labels(name: str, labels: Array) -> Labels:
-    """Labels (n,) numbered 0..K-1 in sorted order. Raises: DataError for labels that are no classes."""
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(cast(npt.NDArray[np.floating], labels))):
-        raise DataError(f"{name}: labels must be whole numbers or words, got fractions or NaN")
+def _known(name: str, labels: Array, noise: str | None) -> Flags:
+    """Which labels (n,) are classes: neither missing (NaN, or an empty word) nor `noise`.
+
+    Raises: DataError for labels that are no classes, ConfigError where none is `noise`.
+    """
     if labels.dtype.kind not in "biufUS":
         raise DataError(f"{name}: labels must be whole numbers or words, got the type {labels.dtype}")
-    classes, numbered = np.unique(labels, return_inverse=True)
+    if labels.dtype.kind == "f":
+        numbers = cast(npt.NDArray[np.floating], labels)
+        known = ~np.isnan(numbers)
+        if not np.isfinite(numbers[known]).all() or (numbers[known] != np.floor(numbers[known])).any():
+            raise DataError(f"{name}: labels must be whole numbers or words, got fractions or infinite ones")
+        if (np.abs(numbers[known]) >= 2 ** (np.finfo(numbers.dtype).nmant + 1)).any():
+            raise DataError(
+                f"{name}: labels this large are one and the same as {labels.dtype}", hint="save them as int64 or words"
+            )
+    else:
+        known = (
+            np.ones(len(labels), bool) if labels.dtype.kind not in "US" else np.asarray(labels != labels.dtype.type())
+        )
+    if noise is not None:
+        names = {_class_name(label): label for label in np.unique(labels[known])}
+        if noise not in names:
+            shown = f"{', '.join([*names][:10])}{', ...' if len(names) > 10 else ''}"
+            raise ConfigError(f"--noise-label must be one of {shown}, got {noise}", hint="leave it out")
+        known = known & np.asarray(labels != names[noise])
+    return np.asarray(known)
+
+
+def _number_labels(name: str, labels: Array, known: Flags) -> Labels:
+    """Labels (n,) numbered 0..K-1 in sorted order, -1 for those that are not `known`. Raises: DataError."""
+    classes, numbered = np.unique(labels[known], return_inverse=True)
     if len(classes) < 2:
+        only = f"only '{classes[0]}'" if len(classes) else "none"
         raise DataError(
-            f"{name}: labels must hold at least 2 classes, got only '{classes[0]}'",
+            f"{name}: labels must hold at least 2 classes, got {only}",
             hint="leave the labels out and give --clusters K",
         )
-    return numbered.astype(np.int64)
+    found = np.full(len(labels), -1, np.int64)
+    found[known] = numbered
+    return found
 
 
 def check(name: str, raw: Raw) -> None:
     """Raises DataError or ShapeError for arrays that cannot be used, naming the view and what is wrong with it."""
-    _check_values(name, raw.views, np.arange(_check_shapes(name, raw)))
+    n_samples = _check_shapes(name, raw)
+    _check_types(name, raw.views)
+    _check_values(name, raw.views, np.arange(n_samples))
     if raw.labels is not None:
-        _number_labels(name, raw.labels)
+        labels = raw.labels.ravel()
+        _number_labels(name, labels, _known(name, labels, None))
 
 
 def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
@@ -313,7 +363,7 @@ def _as_asked(ref: DataRef, stored: Dataset) -> Dataset:
 
 
 def _rows_of_classes(ref: DataRef, labels: Array | None) -> RowNumbers:
-    """Ascending rows of the classes that `ref.subset` names. Raises: ConfigError."""
+    """Ascending places, among labels, of the classes that `ref.subset` names. Raises: ConfigError."""
     if labels is None:
         raise ConfigError(f"{ref.name} has no labels, so no classes can be chosen", hint="leave out --subset")
     names = {_class_name(label): label for label in np.unique(labels)}
@@ -358,7 +408,7 @@ def _limited_rows(ref: DataRef, labels: Labels | None, n_samples: int) -> RowNum
     rng = np.random.default_rng(seed_for(0, "limit", ref.name))
     if labels is None:
         return np.sort(rng.choice(n_samples, ref.limit, replace=False))
-    members = sorted((np.flatnonzero(labels == k) for k in range(labels.max() + 1)), key=len)
+    members = sorted((np.flatnonzero(labels == k) for k in np.unique(labels)), key=len)
     chosen: list[RowNumbers] = []
     left = ref.limit
     for done, rows in enumerate(members):  # smallest class first, so that its unfilled share is passed on
@@ -384,7 +434,7 @@ def _n_clusters(ref: DataRef, labels: Labels | None, n_samples: int, hint: str) 
             hint="--clusters K, --limit N or --split N/M" if is_divided else "--clusters K or --limit N",
         )
     if is_divided and ref.split != "halves" and labels is not None and n_classes is not None:  # halves are random
-        n_learned = len(np.unique(labels[learned]))
+        n_learned = len(np.setdiff1d(labels[learned], [-1]))
         if n_learned < min(n_classes, n_clusters):
             raise ConfigError(
                 f"the rows of {ref.name} that models would train on have {n_learned} of its {n_classes} classes",

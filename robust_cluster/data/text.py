@@ -59,7 +59,7 @@ def corpus(name: str, texts: Sequence[object], labels: Sequence[object] | None) 
     bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str)]
     if bad:
         raise DataError(f"{name}: {len(bad)} texts are missing or no text, the first in row {bad[0]}")
-    return Raw((tfidf(frequent_words(name, [str(text) for text in texts])),), _labels(name, labels), False, name)
+    return Raw((tfidf(frequent_words(name, [str(text) for text in texts])),), _labels(labels), False, name)
 
 
 def frequent_words(name: str, texts: Sequence[str], n_words: int = WORDS) -> Matrix:
@@ -89,13 +89,14 @@ def tfidf(counts: Matrix) -> Matrix:
     return canonical(found.astype(np.float32))
 
 
-def _labels(name: str, labels: Sequence[object] | None) -> npt.NDArray[np.generic] | None:
-    """Labels as an array of whole numbers or words. Raises: DataError when some are missing."""
+def _labels(labels: Sequence[object] | None) -> npt.NDArray[np.generic] | None:
+    """Labels as an array of whole numbers or words, an empty word where one is missing."""
     if labels is None:
         return None
-    missing = sum(label is None or label != label for label in labels)  # NaN differs from itself
-    if missing:
-        raise DataError(f"{name}: {missing} labels are missing")
-    if all(isinstance(label, int | np.integer) and not isinstance(label, bool) for label in labels):
+    is_whole = all(isinstance(label, int | np.integer) and not isinstance(label, bool) for label in labels)
+    if is_whole and all(abs(int(str(label))) < 2**63 for label in labels):
         return np.array(labels, np.int64)
-    return np.array([str(label) for label in labels])
+    missing = [label is None or label != label for label in labels]  # NaN is not itself
+    if any(missing):  # then pandas made floats of whole numbers
+        labels = [int(one) if isinstance(one, float) and one.is_integer() else one for one in labels]
+    return np.array(["" if absent else str(one) for absent, one in zip(missing, labels, strict=True)])

@@ -16,6 +16,7 @@ from robust_cluster.attacks.base import Attack
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import DataError, ShapeError
 from robust_cluster.measure.rows import Rows
+from robust_cluster.measure.scores import known
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.nn.precision import precision
@@ -77,7 +78,8 @@ class Judge:
         self.own: Ints = clean if truth is None else truth
         self.mapping: Ints = np.arange(scored.n_clusters)
         if truth is not None:
-            self.mapping = match(truth, clean, n_clusters=scored.n_clusters)
+            self.mapping = match(*known(truth, clean), n_clusters=scored.n_clusters)
+            self.own = np.where(truth < 0, self.mapping[clean], truth)
         self.before: Ints = self.mapping[clean]
 
 

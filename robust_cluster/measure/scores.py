@@ -92,6 +92,11 @@ def spaced(n: int, rows: int) -> Tensor:
     return torch.linspace(0, n - 1, min(rows, n)).long()
 
 
+def labeled(index: Tensor, labels: Labels | None) -> Tensor:
+    """The rows of `index` without those whose label is not known (-1) where others' are."""
+    return index if labels is None or labels.min() >= 0 else index[torch.from_numpy(labels >= 0)[index]]
+
+
 def portions(rows: Tensor, size: int) -> list[Tensor]:
     """The rows in batches; one left over joins the last batch, as a single row has no statistics."""
     parts = list(rows.split(size))
@@ -105,20 +110,31 @@ def batch_of(views: Stored, rows: Tensor) -> Batch:
     return Batch(tuple(view[rows] for view in views), rows)
 
 
+def known(labels: Labels, *columns: Predicted) -> tuple[Labels, ...]:
+    """The labels that are there, not -1, and each column's values in their rows."""
+    there = labels >= 0
+    return (labels, *columns) if there.all() else (labels[there], *(column[there] for column in columns))
+
+
 def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metrics:
     """ACC, NMI, AMI, ARI, purity and the chance floor of ACC, up to 1 (AMI and ARI can be negative); None without
-    labels.
+    labels. Rows whose label is not known (-1) are left out.
     """
-    if labels is None:
+    if labels is None or labels.max() < 0:
         return dict.fromkeys((*SCORES, "purity", "chance"))
+    labels, predicted = known(labels, predicted)
     found: Metrics = {name: score(labels, predicted) for name, score in SCORES.items()}
     return found | {"purity": purity(labels, predicted), "chance": chance_accuracy(labels, n_clusters)}
 
 
 def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n_clusters: int) -> Metrics:
-    """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map)."""
-    if labels is None:
+    """The starred scores of moved points; ACC* re-matched as published and under the clean matching (_clean_map).
+
+    Rows whose label is not known (-1) are left out.
+    """
+    if labels is None or labels.max() < 0:
         return dict.fromkeys((*(f"{name}*" for name in SCORES), "ACC*_clean_map"))
+    labels, clean, moved = known(labels, clean, moved)
     mapping = match(labels, clean, n_clusters=n_clusters)
     found: Metrics = {f"{name}*": score(labels, moved) for name, score in SCORES.items()}
     return found | {"ACC*_clean_map": accuracy_under(mapping, labels, moved)}

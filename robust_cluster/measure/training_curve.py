@@ -92,8 +92,10 @@ class Curve:
 
 
 def fixed_rows(data: Dataset) -> Tensor:
-    """Ascending rows (at most `ROWS`,) that figures are of, drawn by the data set alone."""
+    """Ascending rows (at most `ROWS`,) that figures are of, labeled where some are, drawn by the data set alone."""
     order = torch.randperm(data.info.n_samples, generator=generator(seed_for(0, "drift", data.ref.label)))
+    if data.labels is not None and data.labels.min() < 0:
+        order = order[data.labels[order.numpy()] >= 0]
     return order[:ROWS].sort().values
 
 

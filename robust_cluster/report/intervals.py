@@ -82,7 +82,9 @@ def rows_of(records: Sequence[Record], metrics: Sequence[str]) -> Assignments | 
     if not set(metrics) <= STATISTICS or any(not one or "moved" not in one for one in listed):
         return None
     first, *others = (one for one in listed if one)
-    if any((one["truth"], one["clean"]) != (first["truth"], first["clean"]) for one in others):
+    if "-" in (first["truth"] or "") or any(
+        (one["truth"], one["clean"]) != (first["truth"], first["clean"]) for one in others
+    ):
         return None
     truth = None if first["truth"] is None else labels(first["truth"])
     rows = Assignments(truth, labels(first["clean"]), np.array([labels(one["moved"]) for one in (first, *others)]))

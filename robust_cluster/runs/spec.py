@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Normalize = Literal["alrdc", "adec", "none", "standard", "minmax"]
-LATEST = ("id_column", "drop", "no_header")  # fields of DataRef that older prepared copies do not know
+LATEST = ("id_column", "drop", "no_header", "noise_label")  # fields of DataRef that older prepared copies do not know
 LATER = ("split", "size", "subset", "label_column", "text_column", *LATEST)  # that stand in a run's key only when used
 UNDEFENDED = "none"  # as the defense of a certify run: certify the model as it was clustered
 
@@ -27,6 +27,7 @@ class DataRef:
     last M; "none", like None, uses all rows for both.
     `size`: pixels a side of images; a folder's are resized to it, others pooled. `subset`: the classes that are kept.
     `label_column`, `text_column`: of a user's table or corpus. `id_column`, `drop`, `no_header`: of a user's table.
+    `noise_label`: of samples that belong to no class; they are not scored.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DataRef:
     id_column: str | None = None
     drop: str | None = None
     no_header: bool = False
+    noise_label: str | None = None
 
     @property
     def label(self) -> str:

@@ -15,7 +15,7 @@ from robust_cluster.data import split
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.rows import Rows, unit
-from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, embed, spaced
+from robust_cluster.measure.scores import Metrics, Predicted, attacked_scores, batch_of, embed, labeled, spaced
 from robust_cluster.metrics.flips import flip_rate
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
@@ -49,7 +49,7 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
     surface = replace(trial.surface, memory=None)  # what there is, is of the samples that the attack learned on
     settings = trial.attack_spec.settings["attack"]
     scored = spaced(held.info.n_samples, settings.get("rows", held.info.n_samples))
-    places = spaced(len(scored), rows)
+    places = labeled(spaced(len(scored), rows), None if held.labels is None else held.labels[scored.numpy()])
     index = scored[places]
     batch = batch_of(held.views, index.to(held.torch_device))
     with torch.no_grad():
@@ -160,10 +160,10 @@ def seeds(trial: Trial) -> Iterator[tuple[int, int]]:
 def certificate(trial: Trial, index: Predicted) -> Certificate | None:
     """What a finished certificate of the same model in the same space says of the rows `index` (m,).
 
-    None where the attack holds rows back: a certificate numbers those of the whole half.
+    None where the attack holds rows back, for a certificate numbers those of the whole half, and where labels miss.
     """
     spec, held = trial.spec, trial.held
-    if held is not trial.seen:
+    if held is not trial.seen or (held.labels is not None and held.labels.min() < 0):
         return None
     for record in held.store.records("certify"):
         run, found, listed = RunSpec.from_json(record["spec"]), record.get("certified"), record.get("samples")

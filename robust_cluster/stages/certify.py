@@ -19,7 +19,7 @@ from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.measure.rows import Rows
-from robust_cluster.measure.scores import SHARE, Metrics, batch_of, characters, spaced
+from robust_cluster.measure.scores import SHARE, Metrics, batch_of, characters, known, labeled, spaced
 from robust_cluster.metrics.accuracy import match
 from robust_cluster.metrics.certificate import (
     ABSTAINED,
@@ -82,7 +82,7 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         description = describe_model(model, context)
         before = fingerprint(model)
         surface = frozen_surface(model, config.space, None)
-        rows = spaced(context.info.n_samples, config.rows)
+        rows = labeled(spaced(context.info.n_samples, config.rows), context.labels)
         seed = seed_for(spec.seed, "certify", spec.key)
         found = certificates(surface, context, rows, config=config, seed=seed)
         every = Rows(surface, context.placed).clean.labels
@@ -91,7 +91,7 @@ def certify_model(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     stable, right, truth, accuracy = found.labels == clean, None, None, None
     if context.labels is not None:
         truth = context.labels[rows.numpy()]
-        mapping = match(context.labels, every, n_clusters=context.info.n_clusters)
+        mapping = match(*known(context.labels, every), n_clusters=context.info.n_clusters)
         right = has_class(found.labels, mapping, truth)
         accuracy = float(has_class(clean, mapping, truth).mean())
     cap = radius_cap(config.samples, alpha=config.alpha, sigma=config.sigma)

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import tracemalloc
+import zipfile
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +88,15 @@ def test_the_separator_is_found(tmp_path: Path, separator: str, suffix: str) -> 
     text = f'"length{separator} cm",b,y\n1,2.5,cat\n3,-4,"a dog, old"\n'.replace(",", separator)
     raw = files.read(write(tmp_path / f"some{suffix}", text))
     assert (raw.views[0].tolist(), labels_of(raw)) == ([[1, 2.5], [3, -4]], ["cat", f"a dog{separator} old"])
+
+
+def test_labels_of_a_table_may_be_missing_and_of_any_size(tmp_path: Path) -> None:
+    for labels in ("cat,,dog", "1,,2"):
+        path = write(tmp_path / "some.csv", "a,y\n" + "".join(f"{i},{y}\n" for i, y in enumerate(labels.split(","))))
+        assert labels_of(load(DataRef("some"), Folders(), path=path)) == [0, -1, 1]
+    for large in (2**53, 2**63, 2**80):
+        write(path, f"a,y\n1,{large}\n2,{large + 1}\n3,{large}\n")
+        assert labels_of(load(DataRef("some"), Folders(), path=path)) == [0, 1, 0]
 
 
 def test_decimal_commas_are_read_and_said(tmp_path: Path) -> None:
@@ -287,6 +297,39 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
             files.read(tmp_path / name)
 
 
+def test_arrays_of_an_npz_that_nobody_needs_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=Y, raw=np.zeros(10**6), names=np.array([{}, None], object))
+    scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.csr_array(X))
+    monkeypatch.setattr(memory, "available", lambda: 10**5)
+    assert files.read(tmp_path / "a.npz").views[0].tolist() == X.tolist()
+    monkeypatch.setattr(memory, "available", lambda: 300)
+    for name in ("a", "s"):
+        with one_sentence(DataError, rf"{name}\.npz needs .* of memory"):
+            files.read(tmp_path / f"{name}.npz")
+
+
+def test_memory_is_asked_for_before_values_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "mine.npy", X)
+    monkeypatch.setattr(memory, "available", lambda: 60)
+    monkeypatch.setattr(prepare, "_portions", lambda *_: pytest.fail("values were read"))
+    with one_sentence(DataError, "mine needs .* of memory"):
+        load(DataRef("mine", n_clusters=2), Folders(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_header_that_claims_more_than_there_is_gets_one_sentence(tmp_path: Path, name: str) -> None:
+    with io.BytesIO() as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**45, 2)})
+        content = stream.getvalue() + bytes(64)
+    if name == "x.npy":
+        (tmp_path / name).write_bytes(content)
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy", content)
+    with one_sentence(DataError, rf"{name} (is damaged|cannot be read)"):
+        files.read(tmp_path / name)
+
+
 def test_the_memory_that_is_there_is_told() -> None:
     there = memory.available()
     assert there is None or there > 2**20
@@ -413,6 +456,42 @@ def test_float_images_in_0_to_1_stay_and_others_must_be_finite(tmp_path: Path) -
         files.read(tmp_path)
 
 
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
+    for name, value in (("train/cat/1.png", 1), ("train/ape/1.png", 2), ("Val/cat/x/0.png", 3), ("Val/cat/9.png", 4)):
+        picture(tmp_path / "pets" / name, value)
+    raw = files.read(tmp_path / "pets")
+    assert labels_of(raw) == ["ape", "cat", "cat", "cat"]
+    assert sorted(int(image.flat[0]) for image in raw.views[0][1:]) == [1, 3, 4]  # type: ignore[index,union-attr]
+    assert files.listing(tmp_path) == {"pets": tmp_path / "pets"}
+    assert raw.notes == ("classes are the folders in Val, train, which are taken together",)
+    picture(tmp_path / "pets" / "train" / "0.png", 9)
+    with one_sentence(DataError, r"train.0\.png lies beside the classes of .*, or in place of them \(a sub-folder a"):
+        files.read(tmp_path / "pets")
+
+
+def test_classes_on_several_levels_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "cat" / "1.png", 1)
+    picture(tmp_path / "dog" / "1.png", 1)
+    with one_sentence(DataError, r"on one level, got images in dog and only folders of images in train \(--data with"):
+        files.read(tmp_path)
+    picture(tmp_path / "dog" / "more" / "1.png", 1)
+    picture(tmp_path / "train" / "2.png", 1)
+    assert labels_of(files.read(tmp_path)) == ["dog", "dog", "train", "train"]
+
+
+def test_a_folder_that_is_linked_to_itself_ends(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        picture(tmp_path / "pets" / name, 1)
+    (tmp_path / "pets" / "a" / "again").symlink_to(tmp_path / "pets" / "a")
+    (tmp_path / "pets" / "b" / "up").symlink_to(tmp_path / "pets")
+    (tmp_path / "pets" / "b" / "loop").symlink_to(tmp_path / "pets" / "b" / "loop")
+    assert labels_of(files.read(tmp_path / "pets")) == ["a", "b"]
+    assert cache.fingerprint([tmp_path / "pets"])[0][1] >= 2
+    (tmp_path / "pets" / "c").symlink_to(tmp_path / "pets")
+    with one_sentence(DataError, "the class 'c' of .* has no image"):
+        files.read(tmp_path / "pets")
+
+
 def damaged_image(folder: Path) -> None:
     path = picture(folder / "a" / "cut.png", 3, size=(50, 50))
     path.write_bytes(path.read_bytes()[:60])
@@ -522,6 +601,24 @@ def test_a_mat_of_another_content_gets_one_sentence(
 ) -> None:
     with one_sentence(error, sentence):
         files.read(mat(tmp_path, **content))
+
+
+@pytest.mark.parametrize("change", [{473: 104}, {673: 37}, {281: 46, 430: 253, 441: 125}, {162: 36, 472: 181, 573: 59}])
+def test_a_damaged_mat_never_takes_the_process_down(tmp_path: Path, change: dict[int, int]) -> None:
+    path = mat(tmp_path, X=cells(*VIEWS), Y=np.arange(6)[:, None])  # scipy reads beyond its memory in each of these
+    content = bytearray(path.read_bytes())
+    for place, byte in change.items():
+        content[place] = byte
+    path.write_bytes(content)
+    with one_sentence(DataError, r"mv\.mat is damaged, truncated or no \.mat file"):
+        files.read(path)
+
+
+def test_words_of_a_mat_are_labels(tmp_path: Path) -> None:
+    words = ["cat", "dog", "", "cat", "a", "dog"]
+    for given in (cells(*words), cells(*words).T, np.array(words)):
+        raw = files.read(mat(tmp_path, X=cells(*VIEWS), Y=given))
+        assert [word.strip() for word in labels_of(raw)] == words
 
 
 def test_a_mat_of_version_7_3_or_damaged_gets_one_sentence(tmp_path: Path) -> None:

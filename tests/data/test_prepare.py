@@ -109,6 +109,55 @@ def test_labels_of_any_kind_are_numbered_in_sorted_order(folders: Folders) -> No
         assert (labels_of(found), found.labels.dtype) == ([1, 0, 2], np.int64)
 
 
+@pytest.mark.parametrize(
+    ("labels", "noise"),
+    [
+        ([5, -1, 7, 5], "-1"),
+        ([5.0, -1.0, 7.0, 5.0], "-1"),
+        ([5, np.nan, 7, 5], None),
+        (["b", "", "c", "b"], None),
+        (["b", "noise", "c", "b"], "noise"),
+    ],
+)
+def test_samples_without_a_class_are_kept_and_not_scored_which_is_said(
+    folders: Folders, labels: list[Any], noise: str | None
+) -> None:
+    found = prepared(folders, {"x": X[:4], "y": labels}, noise_label=noise)
+    assert (labels_of(found), found.info.n_samples, found.info.n_clusters) == ([0, -1, 1, 0], 4, 2)
+    assert found.notes == ("1 of 4 samples have no label and are not scored",)
+    few = prepared(folders, {"x": X[:4], "y": labels}, noise_label=noise, limit=3)
+    assert sorted(labels_of(few)) == [-1, 0, 1], "an equal share of those without a class"
+    some = [str(label) for label in labels[::2]]
+    chosen = prepared(folders, {"x": X[:4], "y": labels}, noise_label=noise, subset=",".join(some).replace(".0", ""))
+    assert (labels_of(chosen), chosen.notes) == ([0, 1, 0], ())
+
+
+@pytest.mark.parametrize("kind", ["e", "f", "d", "g"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_found_in_every_type(folders: Folders, kind: str, value: float) -> None:
+    x = X.astype(kind)
+    x[2, 1] = value
+    with one_sentence(DataError, "x has 1 values that are NaN, infinite or too large for float32"):
+        prepared(folders, {"x": x, "y": Y})
+
+
+def test_labels_in_a_column_or_a_row_are_labels(folders: Folders) -> None:
+    for labels in (Y[:, None], Y[None]):
+        found = prepared(folders, {"x": X, "y": labels})
+        assert labels_of(found) == Y.tolist()
+
+
+def test_whole_numbers_of_any_size_are_kept_apart(folders: Folders) -> None:
+    for labels in (Y + 2**53, Y.astype(np.uint64) + 2**63):
+        assert labels_of(prepared(folders, {"x": X, "y": labels})) == Y.tolist()
+
+
+def test_noisy_pairs_need_the_class_of_every_image(folders: Folders) -> None:
+    np.savez(data_dir(folders) / "mine.npz", x=IMAGES, y=np.where(Y, Y, np.nan))
+    with one_sentence(DataError, "noisy pairs are made within each class, so the file needs a label for every sample"):
+        load(DataRef("noisy:mine"), folders)
+
+
 def test_the_given_number_of_clusters_wins_over_the_classes(folders: Folders) -> None:
     assert prepared(folders, {"x": X, "y": Y}, n_clusters=5).info.n_clusters == 5
 
@@ -138,7 +187,7 @@ HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
         ({"view_0": X, "view_1": X[None]}, {}, ShapeError, r"view_0 must be \(n, height, width"),
         (bad(y=Y[:-1]), {}, ShapeError, "the same number of samples, got x 12, labels 11"),
         ({"view_0": X, "view_1": X[1:]}, {}, ShapeError, "got view_0 12, view_1 11"),
-        (bad(y=Y[:, None]), {}, ShapeError, r"labels must be \(n,\), one class a sample, got \(12, 1\)"),
+        (bad(y=np.eye(12)), {}, ShapeError, r"labels must be \(n,\), one class a sample, got \(12, 12\)"),
         ({"x": X[:0]}, {"n_clusters": 2}, DataError, r"at least 2 samples of at least 1 value, got \(0, 2\)"),
         ({"x": X[:, :0]}, {"n_clusters": 2}, DataError, r"got \(12, 0\)"),
         ({"x": X[:1]}, {"n_clusters": 2}, DataError, r"at least 2 samples"),
@@ -149,8 +198,11 @@ HOLED[3, 1], HOLED[5, 0] = np.nan, -np.inf
             DataError,
             r"at least 2 classes, got only '7' \(leave the labels out and give --clusters K",
         ),
-        (bad(y=Y / 2), {}, DataError, "whole numbers or words, got fractions or NaN"),
-        (bad(y=np.where(Y, Y, np.nan)), {}, DataError, "got fractions or NaN"),
+        (bad(y=Y / 2), {}, DataError, "whole numbers or words, got fractions or infinite ones"),
+        (bad(y=np.where(Y, Y, np.inf)), {}, DataError, "got fractions or infinite ones"),
+        (bad(y=np.full(12, np.nan)), {}, DataError, "at least 2 classes, got none"),
+        (bad(y=Y + 2.0**53), {}, DataError, r"labels this large are one and the same as float64 \(save them as int64"),
+        (bad(), {"noise_label": "-1"}, ConfigError, r"--noise-label must be one of 0, 1, 2, got -1 \(leave it out\)"),
         (bad(y=Y * 1j), {}, DataError, "got the type complex128"),
         ({"x": X}, {}, ConfigError, r"mine has no labels, so the number of clusters must be given \(--clusters K\)"),
         (bad(), {"n_clusters": 1}, ConfigError, r"n_clusters must be in \[2, n_samples\] = \[2, 12\], got 1"),

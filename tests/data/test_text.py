@@ -89,7 +89,6 @@ def test_a_table_with_a_column_of_texts_is_a_corpus(tmp_path: Path, column: str)
             ConfigError,
             "no column 'knd'. Did you mean 'kind'",
         ),
-        ([{"text": "oil", "y": 1}, {"text": "oil"}], Reading(), DataError, "news.jsonl: 1 labels are missing"),
         ([{"text": "oil", "y": 1, "label": 2}], Reading(), DataError, "one label column at most, got y, label"),
     ],
 )
@@ -109,14 +108,20 @@ def test_a_truncated_corpus_or_another_encoding_gets_one_sentence(tmp_path: Path
         files.read(path)
 
 
-def test_missing_texts_and_labels_of_a_table_get_one_sentence(tmp_path: Path) -> None:
+def test_missing_labels_are_empty_words_and_large_ones_words(tmp_path: Path) -> None:
+    raw = files.read(jsonl(tmp_path, *({"text": "oil", "y": y} for y in (10, None, 9))))
+    assert labels_of(raw) == ["10", "", "9"]
+    raw = files.read(jsonl(tmp_path, *({"text": "oil", "y": y} for y in (2**70, 2**70 + 1))))
+    assert labels_of(raw) == [str(2**70), str(2**70 + 1)]
+
+
+def test_missing_texts_of_a_table_get_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "news.csv"
     path.write_text("text,y\noil,1\n,2\n")
     with pytest.raises(DataError, match=r"1 texts are missing or no text, the first in row 2"):
         files.read(path)
     path.write_text("text,y\noil,1\ngas,\n")
-    with pytest.raises(DataError, match="1 labels are missing"):
-        files.read(path)
+    assert labels_of(files.read(path)) == ["1", ""]
 
 
 def test_a_line_ends_at_a_line_feed_and_nowhere_else(tmp_path: Path) -> None:

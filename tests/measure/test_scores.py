@@ -1,12 +1,15 @@
 """What is logged of a model while it trains."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from robust_cluster.data.base import Dataset
-from robust_cluster.measure.scores import Watch, embed
+from robust_cluster.measure.scores import Watch, attacked_scores, embed, labeled, scores
+from robust_cluster.measure.training_curve import fixed_rows
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.chain import Request, execute, plan
@@ -45,3 +48,24 @@ def test_the_label_change_of_a_record_is_the_one_that_training_stops_by(few_digi
     specs = plan(Request("cluster", few_digits.ref, "dec", overrides=settings, profile="smoke"), few_digits.info)
     record = execute(specs, Context(RunStore(tmp_path), few_digits, "smoke", device="cpu"))[-1]
     assert record["health"]["label_change"] == record["health"]["labels_changed"]
+
+
+def test_rows_without_a_label_are_left_out_of_every_score() -> None:
+    labels, clean, moved = np.array([0, 1, 1, 0]), np.array([1, 0, 0, 1]), np.array([1, 0, 1, 1])
+    more = [np.append(one, extra) for one, extra in zip((labels, clean, moved), (-1, 0, 1), strict=True)]
+    assert scores(more[0], more[1], 2) == scores(labels, clean, 2)
+    assert attacked_scores(*more, 2) == attacked_scores(labels, clean, moved, 2)
+    assert attacked_scores(*more, 2)["ACC*"] == 0.75
+    for found in (scores(labels * 0 - 1, clean, 2), attacked_scores(labels * 0 - 1, clean, moved, 2)):
+        assert set(found.values()) == {None}
+
+
+def test_rows_for_certificates_audits_and_curves_have_a_label(few_digits: Dataset) -> None:
+    index, labels = torch.tensor([0, 2, 3]), np.array([1, 0, -1, 0])
+    assert labeled(index, labels).tolist() == [0, 3]
+    assert labeled(index, None) is index
+    assert labeled(index, abs(labels)) is index
+    assert few_digits.labels is not None
+    some = replace(few_digits, labels=np.where(few_digits.labels > 5, -1, few_digits.labels))
+    assert some.labels is not None
+    assert fixed_rows(some).tolist() == [row for row in fixed_rows(few_digits).tolist() if some.labels[row] >= 0]

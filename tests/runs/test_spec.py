@@ -43,6 +43,7 @@ DATA_CHANGES: dict[str, Any] = {
     "id_column": "id",
     "drop": "a,b",
     "no_header": True,
+    "noise_label": "-1",
 }
 
 
@@ -76,6 +77,7 @@ def test_each_choice_about_the_data_changes_the_key(field: str) -> None:
         ("id_column", "digits"),
         ("drop", "digits"),
         ("no_header", "digits"),
+        ("noise_label", "digits"),
     ],
 )
 def test_a_later_choice_about_the_data_stands_in_the_json_and_the_name_only_where_it_is_used(

@@ -18,6 +18,8 @@ from robust_cluster.errors import DataError
 
 Read = tuple[tuple[Array | Matrix, ...], Array | None]
 SPARSE = {"format", "shape", "data"}  # what every .npz of scipy.sparse.save_npz holds
+SPARSE_PARTS = ("data", "indices", "indptr", "row", "col", "offsets")
+USED = re.compile(r"[xX]|view_\d+|[yY]|labels|n_views")
 MAPPED = 2**26  # bytes from which on an .npy is mapped into memory, so that --limit reads its own rows only
 LABELS = ("y", "Y", "labels")  # DeepMVC's name is the last
 
@@ -26,11 +28,11 @@ def read_npz(path: Path) -> Read:
     """Views and labels of an .npz; labels may also lie beside it in name.labels.npy.
 
     Views: the array `x` or `X`; or `view_0`, `view_1`, ...; or a matrix that scipy.sparse.save_npz wrote. Labels: `y`,
-    `Y` or `labels` or None; other arrays are ignored. Raises: DataError for a gap in the views, or fewer or more of
+    `Y` or `labels` or None; other arrays are not read. Raises: DataError for a gap in the views, or fewer or more of
     them than the file's own `n_views` (DeepMVC).
     """
-    arrays = _load_npz(path)
-    if set(arrays) >= SPARSE and not {"x", "X", "view_0"} & set(arrays):
+    names, arrays = _load_npz(path)
+    if set(names) >= SPARSE and not {"x", "X", "view_0"} & set(names):
         return (_load_sparse(path),), _labels(path, arrays)
     views = [key for key in arrays if re.fullmatch(r"view_\d+", key)]
     single: list[str] = [key for key in ("x", "X") if key in arrays]
@@ -38,7 +40,7 @@ def read_npz(path: Path) -> Read:
     if len(single) > 1 or not ordered or not set(views) <= set(ordered) or not set(ordered) <= set(arrays):
         raise DataError(
             f"{path.name} must hold either the array x, or view_0, view_1, ... without a gap (and y or labels), "
-            f"got {', '.join(sorted(arrays)) or 'nothing'}"
+            f"got {', '.join(sorted(names)) or 'nothing'}"
         )
     if "n_views" in arrays and str(arrays["n_views"].tolist()) != str(len(ordered)):
         raise DataError(f"{path.name} says that it has n_views {arrays['n_views'].tolist()}, got {', '.join(ordered)}")
@@ -86,16 +88,18 @@ def _labels(path: Path, arrays: dict[str, Array]) -> Array | None:
     return arrays[names[0]] if names[0] in arrays else load(beside)
 
 
-def _load_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an .npz by name. Raises: DataError."""
+def _load_npz(path: Path) -> tuple[list[str], dict[str, Array]]:
+    """The names of the arrays of an .npz, and those that can be views or labels by name. Raises: DataError."""
     with _sentences(path), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise DataError(f"{path.name} is truncated or no .npz file: it is no zip archive")
         file.seek(0)
         with np.load(file, allow_pickle=False) as loaded:
-            size = sum(member.file_size for member in loaded.zip.infolist())
+            names = [name for name in loaded.files if USED.fullmatch(name)]
+            needed = {f"{name}.npy" for name in (*names, *SPARSE_PARTS)}
+            size = sum(member.file_size for member in loaded.zip.infolist() if member.filename in needed)
             memory.check(path.name, size, "save the array as .npy, of which --limit reads only its own rows")
-            return {name: loaded[name] for name in loaded}
+            return loaded.files, {name: loaded[name] for name in names}
 
 
 def _load_sparse(path: Path) -> Matrix:
@@ -116,5 +120,7 @@ def _sentences(path: Path) -> Iterator[None]:
                 hint="save plain numbers: np.savez(file, x=x.astype('float32'), y=y.astype('int64'))",
             ) from error
         raise DataError(f"{path.name} is damaged: {error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path.name} is damaged, or needs more memory than there is") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} cannot be read or is truncated: {error}") from error

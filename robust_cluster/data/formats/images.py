@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
+PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 BYTE, WORD = 255, 65535  # the largest values of 8 and 16 bits
 CONVERT = "save them all with 8 or 16 bits, or as one .npy of floats in [0, 1]"
 
@@ -40,17 +41,21 @@ class Header:
 
 @dataclass(frozen=True)
 class Listed:
-    """Paths of images in the order of their class, then their name; `classes` names each one's class, or is None."""
+    """Paths of images in the order of their class, then their name; `classes` names each one's class, or is None.
+
+    `notes`: what a user must know of where the classes were found.
+    """
 
     paths: tuple[Path, ...]
     classes: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
 
 
 def is_image_folder(folder: Path) -> bool:
-    """Whether a sub-folder of `folder` holds an image directly; False for what cannot be read."""
+    """Whether the folder of a class below `folder` holds an image directly; False for what cannot be read."""
     try:
         return folder.is_dir() and any(
-            _is_image(path) for inside in sorted(folder.iterdir()) if inside.is_dir() for path in inside.iterdir()
+            _is_image(path) for inside in _classes(folder).values() for one in inside for path in one.iterdir()
         )
     except OSError:
         return False
@@ -59,17 +64,34 @@ def is_image_folder(folder: Path) -> bool:
 def find(folder: Path) -> Listed:
     """The images below each sub-folder, which is their class; without sub-folders, the images of the folder itself.
 
-    Raises: DataError when the folder or a part of it cannot be read, or a class has no image.
+    Where all sub-folders are named like parts of a data set (train, val, test, ...), classes are one level down, and
+    those of all parts are taken together.
+    Raises: DataError when the folder or a part of it cannot be read, images lie on several levels, or a class has none.
     """
     try:
-        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        groups = {path.name: sorted(p for p in _below(path) if _is_image(p)) for path in inside if path.is_dir()}
+        own = [path for path in _inside(folder) if _is_image(path)]
+        classes = _classes(folder)
+        above = (folder.resolve(),)
+        groups = {
+            name: [path for one in inside for path in sorted(_below(one, above)) if _is_image(path)]
+            for name, inside in classes.items()
+        }
+        levels = {
+            name: any(_is_image(path) for one in inside for path in one.iterdir())
+            for name, inside in classes.items()
+            if groups[name]
+        }
+        in_parts = [path for part in _parts(folder) for path in part.iterdir() if _is_image(path)]
     except OSError as error:
         raise DataError(f"the folder {folder} cannot be read: {error.strerror or error}") from error
-    own = [path for path in inside if _is_image(path)]
     if own and groups:
         raise DataError(
             f"{folder} must hold images or a sub-folder a class, got both: {own[0].name} and {next(iter(groups))}"
+        )
+    if in_parts:
+        raise DataError(
+            f"{in_parts[0].relative_to(folder)} lies beside the classes of {folder}, or in place of them",
+            hint=f"a sub-folder a class in {in_parts[0].parent.name}/, or that folder alone as --data",
         )
     if not own and not any(groups.values()):
         raise DataError(f"{folder} holds no image", hint=f"a sub-folder a class with {', '.join(SUFFIXES)}, or x.npy")
@@ -78,8 +100,16 @@ def find(folder: Path) -> Listed:
     empty = [name for name, paths in groups.items() if not paths]
     if empty:
         raise DataError(f"the class {empty[0]!r} of {folder} has no image", hint="remove the sub-folder")
+    if len(set(levels.values())) > 1:
+        deep, flat = (next(name for name, is_flat in levels.items() if is_flat == wanted) for wanted in (False, True))
+        raise DataError(
+            f"{folder} must hold its classes on one level, got images in {flat} and only folders of images in {deep}",
+            hint="--data with the folder whose sub-folders are the classes",
+        )
     pairs = [(path, name) for name, paths in groups.items() for path in paths]
-    return Listed(tuple(path for path, _ in pairs), tuple(name for _, name in pairs))
+    parts = ", ".join(path.name for path in _parts(folder))
+    notes = (f"classes are the folders in {parts}, which are taken together",) if parts else ()
+    return Listed(tuple(path for path, _ in pairs), tuple(name for _, name in pairs), notes)
 
 
 def read(folder: Path, size: int | None = None) -> Raw:
@@ -109,7 +139,13 @@ def read(folder: Path, size: int | None = None) -> Raw:
         values, top = _values(path, mode, (width, height))
         images[row] = values if not is_deep else values / np.float32(top or 1)
     notes = _scaled(folder, cast(npt.NDArray[np.float32], images), first) if is_deep else ()
-    return Raw((images,), None if listed.classes is None else np.array(listed.classes), True, folder.name, notes=notes)
+    return Raw(
+        (images,),
+        None if listed.classes is None else np.array(listed.classes),
+        True,
+        folder.name,
+        notes=listed.notes + notes,
+    )
 
 
 def pixels(path: Path, mode: str, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
@@ -185,11 +221,38 @@ def _opened(path: Path) -> Iterator["Image.Image"]:
         raise DataError(f"{path} is no readable image: {error}") from error
 
 
-def _below(folder: Path) -> list[Path]:
-    """Every file below a folder. Raises: OSError for one that cannot be read, which Path.rglob passes over."""
+def _inside(folder: Path) -> list[Path]:
+    """What lies directly in a folder and is not hidden, by name. Raises: OSError."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The sub-folders where all of them are named like parts of a data set, else none. Raises: OSError."""
+    inside = [path for path in _inside(folder) if path.is_dir()]
+    return inside if all(path.name.lower() in PARTS for path in inside) else []
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """The name of each class and its folders: one, or with parts one in each. Raises: OSError."""
+    found: dict[str, list[Path]] = {}
+    for above in _parts(folder) or [folder]:
+        for path in _inside(above):
+            if path.is_dir():
+                found.setdefault(path.name, []).append(path)
+    return dict(sorted(found.items()))
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> list[Path]:
+    """Every file below a folder; a link to a folder that it lies in, which are `above`, is not followed.
+
+    Raises: OSError for a folder that cannot be read, which Path.rglob passes over.
+    """
+    here = folder.resolve()
+    if here in above:
+        return []
     found: list[Path] = []
     for path in folder.iterdir():
-        found += _below(path) if path.is_dir() else [path]
+        found += _below(path, (*above, here)) if path.is_dir() else [path]
     return found
 
 

@@ -1,20 +1,21 @@
 """MATLAB's .mat as multi-view data are published: a cell array `X` of one matrix a view, and labels `Y`."""
 
 import math
-import zlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.io
 import scipy.sparse
-from scipy.io.matlab import MatReadError
 
 from robust_cluster.data.base import Array
 from robust_cluster.data.formats import memory
 from robust_cluster.data.sparse import Matrix, canonical
 from robust_cluster.errors import DataError, ShapeError
 
+TRIAL = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1])"
 VIEWS = ("X", "x", "fea", "data")  # the variable that is taken for the views, the first that is there
 LABELS = ("Y", "y", "gt", "gnd", "truth", "truelabel", "label", "labels")
 
@@ -46,18 +47,24 @@ def read(path: Path) -> tuple[tuple[Array | Matrix, ...], Array | None]:
 def _load(path: Path) -> dict[str, Any]:
     """The variables of a .mat file. Raises: DataError."""
     memory.check(path.name, path.stat().st_size, "save its matrices as .npy")
-    try:
-        content = scipy.io.loadmat(path)
-    except NotImplementedError as error:  # version 7.3
+    _check(path)
+    return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+
+
+def _check(path: Path) -> None:
+    """Raises DataError for a file that a process of its own cannot read: some damage ends a process with scipy."""
+    trial = subprocess.run([sys.executable, "-P", "-c", TRIAL, path], capture_output=True, text=True, check=False)
+    kind, _, message = (trial.stderr.strip().splitlines() or [""])[-1].partition(": ")
+    if trial.returncode > 0 and kind == "NotImplementedError":
         raise DataError(
             f"{path.name} is of MATLAB's version 7.3 (HDF5), which is not read",
             hint=f"in MATLAB: save('{path.name}', 'X', 'Y', '-v7')",
-        ) from error
-    except (ValueError, OSError, EOFError, TypeError, KeyError, IndexError, zlib.error, MatReadError) as error:
-        raise DataError(f"{path.name} is damaged, truncated or no .mat file: {error}") from error
-    except MemoryError as error:
-        raise DataError(f"{path.name} needs more memory than there is", hint="save its matrices as .npy") from error
-    return {name: value for name, value in content.items() if not name.startswith("__")}
+        )
+    if trial.returncode > 0 and kind.endswith("MemoryError"):
+        raise DataError(f"{path.name} needs more memory than there is", hint="save its matrices as .npy")
+    if trial.returncode:
+        wrong = message or f"reading it ends in {kind or f'signal {-trial.returncode}'}"
+        raise DataError(f"{path.name} is damaged, truncated or no .mat file: {wrong}")
 
 
 def _cells(value: Any) -> list[Any]:
@@ -77,7 +84,11 @@ def _matrix(path: Path, name: str, cell: Any) -> Array | Matrix:
 
 def _labels(path: Path, name: str, value: Any) -> Array:
     """Labels (n,). Raises: DataError for what is no vector, or differs between views."""
-    found = [canonical(cell).toarray() if scipy.sparse.issparse(cell) else np.asarray(cell) for cell in _cells(value)]
+    cells = _cells(value)
+    is_text = [isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size <= 1 for cell in cells]
+    if len(cells) > 1 and all(is_text):  # a word a sample
+        return np.array([str(cell.item()) if cell.size else "" for cell in cells])
+    found = [canonical(cell).toarray() if scipy.sparse.issparse(cell) else np.asarray(cell) for cell in cells]
     flat = [cell for cell in found if cell.dtype.kind in "biufU" and math.prod(cell.shape) == max(cell.shape)]
     vectors = [cell.ravel() for cell in flat]
     if len(vectors) < len(found) or not vectors:

@@ -201,11 +201,10 @@ def _numbers(name: str, table: "pd.DataFrame", label: str | None) -> Raw:
         hint = f"--clusters K{f', or --label-column with one of {listed(offered)}' if offered else ''}"
         return Raw((x,), None, False, name, label_hint=hint, notes=notes)
     column = table[label]
-    if column.isna().any():
-        raise DataError(f"{name}: {column.isna().sum()} labels are missing in the column {label!r}")
     if len(table) >= FEW and not is_class(label):
         notes += (f"the column {label!r}, which was taken for the labels, has {column.nunique()} in {len(table)} rows",)
-    labels = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.to_numpy(dtype=np.str_)
+    is_number = pd.api.types.is_numeric_dtype(column)
+    labels = column.to_numpy() if is_number else column.astype(object).where(column.notna(), "").to_numpy(dtype=np.str_)
     return Raw((x,), labels, False, name, notes=notes)
 
 
