@@ -16,6 +16,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
 from robust_cluster import discover
 from robust_cluster.cli import app as entry
@@ -132,6 +133,18 @@ def test_the_version_is_printed() -> None:
         (f"cluster {GRAPH} --dim 0", "error: --dim must be >= 1, got 0"),
         (f"cluster {GRAPH} --threads 0", "error: --threads must be >= 1, got 0"),
         (f"cluster {GRAPH} --seed 0,0", "error: --seed takes distinct whole numbers >= 0"),
+        (
+            f"cluster {GRAPH} --set model.neighbors=3 --set model.neighbors=4",
+            "error: --set gives model.neighbors twice",
+        ),
+        (f"attack {GRAPH} --sweep attack.gamma=1,2,1.0", "error: --sweep attack.gamma takes distinct values, got 1.0"),
+        (f"cluster {GRAPH} --set attack.gama=3", "error: Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
+        (f"cluster {GRAPH} --set attack.schedule.epoch=3", "Did you mean 'attack.schedule.epochs'?"),
+        (f"cluster {GRAPH} --set defense.schedule.epoch=3", "Did you mean 'defense.schedule.epochs'?"),
+        (
+            f"cluster {GRAPH} --set certify.alpa=3",
+            "error: Unknown setting 'certify.alpa'. Did you mean 'certify.alpha'?",
+        ),
         (f"cluster {GRAPH} --clusters 1800", "error: n_clusters must be in [2, n_samples] = [2, 1797], got 1800"),
         (f"cluster {GRAPH} --device gpu", "'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'. (rc cluster --help)"),
         ("cluster --data digits", "error: Missing option '--model' / '-m'. (rc cluster --help)"),
@@ -144,6 +157,46 @@ def test_the_version_is_printed() -> None:
 )
 def test_a_wrong_word_gets_one_sentence_and_exit_code_2(words: str, sentence: str) -> None:
     assert sentence in refused(words)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, audit.VERB, certify.VERB, figure.VERB], ids=lambda verb: verb.name)
+def test_an_empty_value_of_any_option_is_refused(verb: Any) -> None:
+    """A folder of '' is the one that one is in, and the seeds of '' were the default's."""
+    command = get_command(entry.app).commands[verb.name]  # type: ignore[attr-defined]
+    for parameter in command.params:
+        if parameter.opts[0].startswith("--") and not parameter.is_flag:
+            assert f"{parameter.opts[0]} needs a value, got ''" in refused(f"{verb.name} {parameter.opts[0]} ''")
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("cluster --model ConvAE --data digits", "convae"),
+        ("cluster --model graph --data Digits", "digits"),
+        ("attack --model graph --data digits --attack Latent_NET", "latent_net"),
+        ("attack --model graph --data digits --attack ensemble --set 'attack.members=[APGD]'", "apgd"),
+        ("defend --model graph --data digits --defense MUTUAL-info", "mutual_info"),
+        (f"cluster {GRAPH} --set model.Neighbors=3", "model.neighbors"),
+        ("table TABLE1", "table1"),
+        ("figure Lpvdn_Noise", "lpvdn_noise"),
+        ("ls models ConvAE", "convae"),
+        ("data features Digits-28/x.npy --net ResNet50", "resnet50"),
+    ],
+)
+def test_a_name_in_other_letters_is_guessed(words: str, near: str) -> None:
+    assert f"Did you mean {near!r}?" in refused(words)
+
+
+def test_threads_above_the_cores_are_capped_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    seen: list[int | None] = []
+    write_made_up(monkeypatch, lambda spec, context: seen.append(context.threads))
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
+    words = "cluster --model kmeans --data digits --profile smoke --threads"
+    assert "--threads 10000: 3, as many as this machine has cores\n" in rc(f"{words} 10000").stderr
+    assert rc(f"{words} 10000 --quiet --force").stderr == ""
+    assert "as many as" not in rc(f"{words} 3 --force").stderr
+    assert seen == [3, 3, 3]
 
 
 def test_a_dry_run_can_be_read_by_scripts(tmp_path: Path) -> None:
@@ -226,6 +279,12 @@ def test_one_config_file_serves_a_table_and_a_stage(carried_out: list[str]) -> N
         ("seed = ", "--config needs a readable TOML file, got bad.toml: Invalid value"),
         ("set = 3", "[set] in bad.toml must be a table"),
         ('dim = "many"', "Invalid value for '--dim'"),
+        ("dim = true", "Invalid value for '--dim'"),
+        ("dim = 2.5", "Invalid value for '--dim'"),
+        ("seed = [true, 2]", "--seed takes distinct whole numbers"),
+        ('runs-dir = ""', "runs_dir in bad.toml needs a value"),
+        ("attack-seeds = 1\nattack_seeds = 2", "bad.toml gives one option twice"),
+        ("[set]\n'model.n_init' = 3\n[set.model]\nn_init = 4", "model.n_init is set twice"),
     ],
 )
 def test_a_wrong_config_file_gets_one_sentence_and_exit_code_2(content: str, sentence: str) -> None:
