@@ -781,3 +781,23 @@ def test_the_curve_of_a_clustering_is_asked_for_by_a_flag_and_not_repeated_for_w
     assert asked == [True, False]
     assert "next: rc attack" in result.stderr
     assert "--curve" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (f"cluster {GRAPH} --dim 1000000000", "the embedding of 1797 samples in 1000000000 dimensions needs"),
+        (f"cluster {GRAPH} --dim {10**22}", "the embedding of 1797 samples"),
+        (f"cluster {GRAPH} --set model.hidden=[1000000000]", "graph with its 64000000000 or more parameters needs"),
+        (f"cluster {GRAPH} --set model.hidden=[{10**20}]", "graph has more parameters than can be counted"),
+        ("cluster --model lpvdn --data digits --set model.hidden=[1000000000]", "lpvdn with its 64000000000 or more"),
+        (f"attack {GRAPH} --set attack.hidden=[1000000000]", "latent_net with its 64000000000 or more parameters"),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_anything_is_made(words: str, what: str) -> None:
+    assert what in refused(words)
+    assert not Path("runs").exists()
+
+
+def test_a_batch_of_more_samples_than_there_are_is_all_of_them(carried_out: list[str]) -> None:
+    assert rc(f"cluster {GRAPH} --set model.cluster.batch_size=1000000000").exit_code == 0
