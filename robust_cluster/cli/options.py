@@ -1,11 +1,14 @@
 """The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
 
 import inspect
+import logging
 import math
 import os
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -316,7 +319,8 @@ def add(app: typer.Typer, verb: Verb) -> None:
             if not values.get("quiet"):
                 typer.echo(f"--threads {values['threads']}: {cores}, as many as this machine has cores", err=True)
             values["threads"] = cores
-        verb.run(ctx, verb.options(**values))
+        with hushed() if values.get("quiet") else nullcontext():
+            verb.run(ctx, verb.options(**values))
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -327,6 +331,19 @@ def add(app: typer.Typer, verb: Verb) -> None:
         context_settings={"auto_envvar_prefix": "RC"},
         cls=Command,
     )(command)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """A block in which libraries do not warn: -q leaves stderr to errors."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(max(level, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(level)
 
 
 def on_command_line(ctx: typer.Context) -> set[str | None]:

@@ -3,10 +3,12 @@
 import errno
 import importlib
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from io import StringIO
@@ -24,6 +26,7 @@ from robust_cluster.cli import audit, certify, console, figure, ls, table
 from robust_cluster.cli import chain as verbs
 from robust_cluster.cli.options import Profile, integers, sweeps, value
 from robust_cluster.cli.session import mean_and_worst
+from robust_cluster.cli.start import INTERRUPTED
 from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError, NonFiniteError, StoreError
 from robust_cluster.runs.spec import RunSpec
@@ -35,6 +38,7 @@ from robust_cluster.stages.settings import nested, typed
 from tests.cli.command import ROOT, check_help, printed_without, rc, refused
 from tests.made import MADE
 
+START = [sys.executable, "-c", "import sys; sys.argv[0] = 'rc'; from robust_cluster.cli.start import main; main()"]
 VERBS = [*verbs.VERBS, table.VERB, ls.VERB]
 EXAMPLES = [line.strip() for verb in VERBS for line in verb.examples.split("\n") if line.strip()]
 GRAPH = "--model graph --data digits --profile smoke"
@@ -685,6 +689,7 @@ def test_ls_runs_tells_what_a_run_was_made_with(carried_out: list[str]) -> None:
     assert shown["attack"] == ("digits-500", "latent_net", "", "smoke")
     assert shown["defend"] == ("digits-500", "", "mutual_info", "smoke")
     assert shown["reattack"] == ("digits-500", "latent_net", "mutual_info", "smoke")
+    assert {(row["K"], row["normalize"]) for row in rows.values()} == {("10", "alrdc")}
     assert rows["reattack"]["set"] == "attack.attacker_activation=relu model.neighbors=5"
 
 
@@ -720,14 +725,49 @@ def test_the_shell_completes_names(words: str, offered: list[str]) -> None:
 
 
 def test_a_reader_that_leaves_early_is_met_quietly() -> None:
-    code = "import sys; sys.argv[0] = 'rc'; from robust_cluster.cli.app import main; main()"
-    reader, writer = os.pipe()
-    os.close(reader)
-    result = subprocess.run(
-        [sys.executable, "-c", code, "ls", "--json"], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False
+    for words in (["ls", "--json"], ["ls"], ["ls", "models", "lpvdn"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = subprocess.run([*START, *words], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+        os.close(writer)
+        assert (result.returncode, result.stderr) == (141, b""), words
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *START, "ls"], capture_output=True, cwd=ROOT, check=False)
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("when", ["import", "typer", "torch"])
+def test_an_interrupt_while_the_program_loads_is_one_sentence(when: str) -> None:
+    """A module that sends the process SIGINT as soon as `when` is imported, in place of Ctrl-C."""
+    code = (
+        "import sys, os, signal; sys.argv[0] = 'rc'\n"
+        "class Finder:\n"
+        f"    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {when!r} or {when!r} == 'import': os.kill(os.getpid(), signal.SIGINT)\n"
+        "from robust_cluster.cli.start import main\n"
+        "sys.meta_path.insert(0, Finder()); main()"
     )
-    os.close(writer)
-    assert (result.returncode, result.stderr) == (1, b"")
+    words = ["cluster", "--model", "kmeans", "--data", "digits", "--dry-run"]
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == f"error: {INTERRUPTED}\n"
+
+
+def test_quiet_silences_what_libraries_warn_of(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(spec: RunSpec, context: Context) -> None:
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+        logging.getLogger("library").warning("of a library")
+
+    write_made_up(monkeypatch, warn)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quiet = rc("cluster --model kmeans --data digits --profile smoke -q")
+        assert (quiet.exit_code, quiet.stderr, caught) == (0, "", [])
+        rc("cluster --model kmeans --data digits --profile smoke --force")
+        assert [str(one.message) for one in caught] == ["of a library"]
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_plain_progress_is_one_line_every_few_seconds(
