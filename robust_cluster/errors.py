@@ -31,8 +31,13 @@ class UnknownNameError(ConfigError):
         self, kind: str, name: str, allowed: Iterable[str], *, group: str = "", listing: str | None = None
     ) -> None:
         known = sorted(allowed)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        guess = f"Did you mean {group + near[0]!r}?" if near else f"Known: {', '.join(group + one for one in known)}."
+        alike = {one.lower(): one for one in known}  # ConvAE is as near to convae as a name can be
+        near = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.7)
+        guess = (
+            f"Did you mean {group + alike[near[0]]!r}?"
+            if near
+            else f"Known: {', '.join(group + one for one in known)}."
+        )
         super().__init__(f"Unknown {kind} {group + name!r}. {guess}", hint=listing)
 
 

@@ -7,7 +7,6 @@ the attacks with gradients share.
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -453,7 +452,7 @@ class GradientAttack(BoundedAttack):
             known, Ascent(surface, known, self.objective, moves=moves, goals=others[:, 0]).gain(known.embedding)
         )
         targets = min(self.config.targets, others.shape[1]) if self.objective == "targeted" else 1
-        for run in product(range(self.config.restarts), range(targets)):
+        for run in (divmod(turn, targets) for turn in range(self.config.restarts * targets)):
             rows = best.open() if surface.bn == "eval" else torch.arange(len(known), device=known.labels.device)
             if not len(rows):
                 break

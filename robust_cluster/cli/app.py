@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from robust_cluster import __version__
 from robust_cluster.cli import audit, certify, chain, console, data, data_features, figure, ls, table
 from robust_cluster.cli.options import DEBUG, add
+from robust_cluster.cli.start import INTERRUPTED
 
 HELP = """\b
 rc attack --model graph --data digits --profile smoke
@@ -44,12 +45,12 @@ class Group(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt as stop:
-            console.show_error("interrupted; finished runs and saved epochs are kept, and the same command resumes.")
+            console.show_error(INTERRUPTED)
             raise typer.Exit(getattr(stop, "exit_code", 130)) from stop
         except BrokenPipeError as error:
             # The reader has left (`| head`): the interpreter's last flush must not meet the closed pipe either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from error
+            raise typer.Exit(128 + 13) from error  # as a command that SIGPIPE ends
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()

@@ -46,7 +46,11 @@ def stdout(least: int = 0) -> "Console":
     """Where results go; without a terminal as wide as they need, `least` columns at least."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(PLAIN_WIDTH, least))
+    class Result(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # in place of rich's exit code 1: a reader that has left is no failure
+
+    return Result(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(PLAIN_WIDTH, least))
 
 
 def sentence(error: Exception) -> tuple[str, int]:

@@ -131,12 +131,19 @@ def unfinished_runs(root: Path) -> Iterator[dict[str, str]]:
 
 
 def run_row(record: console.Record) -> dict[str, str]:
-    """Column -> text of a run: as the verbs show it, with its data's label, its attack and its defense."""
+    """Column -> text of a run: as the verbs show it, with its data's label, K, scaling, attack and defense.
+
+    K is what was asked for or what its record says of the data.
+    """
     from robust_cluster.runs.spec import RunSpec
 
     spec = RunSpec.from_json(record["spec"])
     defense = next((str(one.defense) for one in spec.lineage() if one.defense), "")
-    return {**console.summary(record), "data": spec.data.label, "attack": spec.attack or "", "defense": defense}
+    clusters = spec.data.n_clusters or (record.get("data") or {}).get("n_clusters")
+    shown = console.summary(record)
+    head = {name: shown.pop(name) for name in ("stage", "model")}
+    of_data = {"data": spec.data.label, "K": str(clusters or ""), "normalize": spec.data.normalize}
+    return {**head, **of_data, **shown, **of_data, "attack": spec.attack or "", "defense": defense}
 
 
 VERB = Verb(

@@ -1,17 +1,21 @@
 """The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
 
 import inspect
+import logging
 import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from robust_cluster.data.formats import PICKLES, SUFFIXES, name_and_suffix
 from robust_cluster.discover import NOISY, Kind, names
@@ -75,6 +79,10 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     for key in given:
         if key not in known:
             raise UnknownNameError(f"field of {path.name}", key, known)
+        if given[key] in ("", []):
+            raise ConfigError(f"{key} in {path.name} needs a value", hint="leave it out for the default")
+    if len(given) < len(content):
+        raise ConfigError(f"{path} gives one option twice: its name with - and with _ is one", hint="leave one out")
     ctx.default_map = {known[key]: value for key, value in given.items()}
     return path
 
@@ -87,10 +95,10 @@ def _fields_by_flag(ctx: typer.Context) -> dict[str, str]:
 
 
 def _asoption(value: Any) -> Any:
-    """TOML lists of numbers are written with commas on the command line: seed = [0, 1] is `--seed 0,1`."""
-    if isinstance(value, list) and not any(isinstance(item, str) for item in value):
-        return ",".join(map(str, value))
-    return value
+    """A value of TOML as it would be typed, so that `dim = true` is no 1; seed = [0, 1] is `--seed 0,1`."""
+    if isinstance(value, list):
+        return value if any(isinstance(item, str) for item in value) else ",".join(map(str, value))
+    return str(value)
 
 
 def positive(parameter: typer.CallbackParam, number: int | None) -> int | None:
@@ -302,6 +310,19 @@ class Verb:
     hidden: frozenset[str] = frozenset()
 
 
+class Command(TyperCommand):
+    """A verb on the command line, where an option that is given says something."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words that are left. Raises: ConfigError for --runs-dir '', which would be the folder one is in."""
+        words, _, _ = self.make_parser(ctx).parse_args(list(args))
+        flags = {parameter.name: parameter.opts[0] for parameter in self.params}
+        for name, given in words.items():
+            if "" in (given if isinstance(given, list) else [given]):
+                raise ConfigError(f"{flags[name]} needs a value, got ''", hint="leave it out for the default")
+        return super().parse_args(ctx, args)
+
+
 def add(app: typer.Typer, verb: Verb) -> None:
     """Add a verb to `app`, with a flag for each field of its options: first its own, then the inherited ones."""
     hints = get_type_hints(verb.options, include_extras=True)
@@ -316,7 +337,13 @@ def add(app: typer.Typer, verb: Verb) -> None:
 
     def command(ctx: typer.Context, **values: Any) -> None:
         ctx.meta[DEBUG] = values.get("debug", False)
-        verb.run(ctx, verb.options(**values))
+        cores = os.cpu_count() or 1
+        if (values.get("threads") or 0) > cores:
+            if not values.get("quiet"):
+                typer.echo(f"--threads {values['threads']}: {cores}, as many as this machine has cores", err=True)
+            values["threads"] = cores
+        with hushed() if values.get("quiet") else nullcontext():
+            verb.run(ctx, verb.options(**values))
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -325,7 +352,21 @@ def add(app: typer.Typer, verb: Verb) -> None:
         help=f"\b\n{inspect.cleandoc(verb.examples)}\n\n{verb.summary}",
         short_help=verb.summary,
         context_settings={"auto_envvar_prefix": "RC"},
+        cls=Command,
     )(command)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """A block in which libraries do not warn: -q leaves stderr to errors."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(max(level, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(level)
 
 
 def on_command_line(ctx: typer.Context) -> set[str | None]:
@@ -368,33 +409,40 @@ def _distinct(text: str, flag: str, kind: Callable[[str], Any], what: str, examp
 def value(text: str) -> Any:
     """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
 
-    8 / 255 of "8/255".
-
-    Raises: ConfigError for text that is neither.
+    8 / 255 of "8/255", ["apgd:margin", "square"] of "[apgd:margin, square]". Raises: ConfigError for other text.
     """
     if FRACTION.fullmatch(text):
         return float(Fraction(text))
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
-        if text.translate(str.maketrans("", "", "_-+")).isalnum():
+        if text.translate(str.maketrans("", "", "_-+:")).isalnum():
             return text
+        if re.fullmatch(r"\[[^][\"']+\]", text):
+            return [value(part.strip()) for part in text[1:-1].split(",")]
         raise ConfigError(f'A setting is a number, true, false, "text" or [a, list], got {text!r}') from error
     if set(parsed) != {"value"}:
         raise ConfigError(f"A setting is one value, got {text!r}")
     return parsed["value"]
 
 
-def _pair(text: str, flag: str) -> tuple[str, str]:
-    key, equals, right = text.partition("=")
-    if not (key.strip() and equals and right.strip()):
-        raise ConfigError(f"{flag} takes key=value, got {text!r}", hint=f"{flag} model.neighbors=3")
-    return key.strip(), right.strip()
+def _pairs(texts: Iterable[str], flag: str) -> Iterator[tuple[str, str]]:
+    """Key and value of every text of a flag. Raises: ConfigError, also for a key that is given twice."""
+    seen: set[str] = set()
+    for text in texts:
+        key, equals, right = (part.strip() for part in text.partition("="))
+        if not (key and equals and right):
+            raise ConfigError(f"{flag} takes key=value, got {text!r}", hint=f"{flag} model.neighbors=3")
+        if key in seen:
+            all_of_it = f"--sweep {key}=A,B with all values" if flag == "--sweep" else "leave one of them out"
+            raise ConfigError(f"{flag} gives {key} twice", hint=all_of_it)
+        seen.add(key)
+        yield key, right
 
 
 def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) -> dict[str, Any]:
     """Dotted setting -> value, of `--config`'s [set] table, then `--mode`, then `--set`. Raises: ConfigError."""
-    given = {key: value(right) for key, right in (_pair(text, "--set") for text in options.set or [])}
+    given = {key: value(right) for key, right in _pairs(options.set or [], "--set")}
     if mode and given.get("defense.mode", mode) != mode:
         raise ConfigError(
             f"--mode {mode} and --set defense.mode={given['defense.mode']} disagree", hint="give one of them"
@@ -405,9 +453,9 @@ def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) 
 def sweeps(texts: Iterable[str]) -> dict[str, list[Any]]:
     """Dotted setting -> its values, of `--sweep attack.gamma=20,40`. Raises: ConfigError."""
     found: dict[str, list[Any]] = {}
-    for key, right in (_pair(text, "--sweep") for text in texts):
-        if key in found:
-            raise ConfigError(f"--sweep gives {key} twice", hint=f"--sweep {key}=A,B with all values")
+    for key, right in _pairs(texts, "--sweep"):
         is_toml = "[" in right or '"' in right
         found[key] = value(f"[{right}]") if is_toml else [value(part.strip()) for part in right.split(",")]
+        if repeated := [one for place, one in enumerate(found[key]) if one in found[key][:place]]:
+            raise ConfigError(f"--sweep {key} takes distinct values, got {repeated[0]} twice")
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from robust_cluster.cli import console
+from robust_cluster.cli import console, sizes
 from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import (
     RunOptions,
@@ -77,7 +77,10 @@ class Session:
         """The plan of a request. Raises: ConfigError and UnknownNameError for values and names that are not allowed."""
         from robust_cluster.stages.chain import Plan
 
-        return Plan(replace(request, data=dataset.ref), dataset.info)
+        found = Plan(replace(request, data=dataset.ref), dataset.info)
+        if not self.options.no_run:
+            sizes.check(found, self.options.device)
+        return found
 
     def state(self, spec: RunSpec, *, asked: bool) -> str:
         """What will be done about a run: "done", "resumes" or "to run"."""

@@ -1,10 +1,10 @@
 """From what a user asks for to the runs it takes, oldest first, and those runs carried out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
 
 from robust_cluster import discover
 from robust_cluster.attacks.base import Space
@@ -25,7 +25,7 @@ from robust_cluster.stages.defend import defend
 from robust_cluster.stages.methods import Method
 from robust_cluster.stages.pretrain import pretrain
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import nested, plain, resolve
+from robust_cluster.stages.settings import flat, nested, plain, resolve
 
 STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "pretrain": pretrain,
@@ -323,15 +323,20 @@ def check_known(
 
     Raises: UnknownNameError.
     """
-    for name in tree.get(group, {}):
-        if name not in known:
+    for name in flat(tree.get(group, {})):
+        if name not in known and not any(one.startswith(f"{name}.") for one in known):
             listing = listing if likely else None
             raise UnknownNameError("setting", name, likely or known, group=f"{group}.", listing=listing)
 
 
-def field_names(config: type) -> set[str]:
-    """The names of the settings of a method's `Config`."""
-    return {f.name for f in fields(config)}
+def field_names(config: type, prefix: str = "") -> set[str]:
+    """The dotted names of the settings of a method's `Config`: "gamma", "schedule.epochs"."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(config).items():
+        found |= (
+            field_names(hint, f"{prefix}{name}.") if isinstance(hint, type) and is_dataclass(hint) else {prefix + name}
+        )
+    return found
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:

@@ -33,10 +33,17 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted path: {"model.cluster.epochs": 3} of {"model": {"cluster": {"epochs": 3}}}."""
+    """Nested values by dotted path: {"model.cluster.epochs": 3} of {"model": {"cluster": {"epochs": 3}}}.
+
+    Raises: ConfigError for a path that is there twice, as "model.lr" and as lr of "model".
+    """
     found: dict[str, Any] = {}
     for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        path = f"{prefix}{key}"
+        inner = flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        if twice := found.keys() & inner.keys():
+            raise ConfigError(f"{min(twice)} is set twice", hint="leave one of them out")
+        found |= inner
     return found
 
 

@@ -3,10 +3,12 @@
 import errno
 import importlib
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from io import StringIO
@@ -16,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
 from robust_cluster import discover
 from robust_cluster.cli import app as entry
@@ -23,6 +26,7 @@ from robust_cluster.cli import audit, certify, console, figure, ls, table
 from robust_cluster.cli import chain as verbs
 from robust_cluster.cli.options import Profile, integers, sweeps, value
 from robust_cluster.cli.session import mean_and_worst
+from robust_cluster.cli.start import INTERRUPTED
 from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError, NonFiniteError, StoreError
 from robust_cluster.runs.spec import RunSpec
@@ -34,6 +38,7 @@ from robust_cluster.stages.settings import nested, typed
 from tests.cli.command import ROOT, check_help, printed_without, rc, refused
 from tests.made import MADE
 
+START = [sys.executable, "-c", "import sys; sys.argv[0] = 'rc'; from robust_cluster.cli.start import main; main()"]
 VERBS = [*verbs.VERBS, table.VERB, ls.VERB]
 EXAMPLES = [line.strip() for verb in VERBS for line in verb.examples.split("\n") if line.strip()]
 GRAPH = "--model graph --data digits --profile smoke"
@@ -132,6 +137,18 @@ def test_the_version_is_printed() -> None:
         (f"cluster {GRAPH} --dim 0", "error: --dim must be >= 1, got 0"),
         (f"cluster {GRAPH} --threads 0", "error: --threads must be >= 1, got 0"),
         (f"cluster {GRAPH} --seed 0,0", "error: --seed takes distinct whole numbers >= 0"),
+        (
+            f"cluster {GRAPH} --set model.neighbors=3 --set model.neighbors=4",
+            "error: --set gives model.neighbors twice",
+        ),
+        (f"attack {GRAPH} --sweep attack.gamma=1,2,1.0", "error: --sweep attack.gamma takes distinct values, got 1.0"),
+        (f"cluster {GRAPH} --set attack.gama=3", "error: Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?"),
+        (f"cluster {GRAPH} --set attack.schedule.epoch=3", "Did you mean 'attack.schedule.epochs'?"),
+        (f"cluster {GRAPH} --set defense.schedule.epoch=3", "Did you mean 'defense.schedule.epochs'?"),
+        (
+            f"cluster {GRAPH} --set certify.alpa=3",
+            "error: Unknown setting 'certify.alpa'. Did you mean 'certify.alpha'?",
+        ),
         (f"cluster {GRAPH} --clusters 1800", "error: n_clusters must be in [2, n_samples] = [2, 1797], got 1800"),
         (f"cluster {GRAPH} --device gpu", "'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'. (rc cluster --help)"),
         ("cluster --data digits", "error: Missing option '--model' / '-m'. (rc cluster --help)"),
@@ -144,6 +161,46 @@ def test_the_version_is_printed() -> None:
 )
 def test_a_wrong_word_gets_one_sentence_and_exit_code_2(words: str, sentence: str) -> None:
     assert sentence in refused(words)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, audit.VERB, certify.VERB, figure.VERB], ids=lambda verb: verb.name)
+def test_an_empty_value_of_any_option_is_refused(verb: Any) -> None:
+    """A folder of '' is the one that one is in, and the seeds of '' were the default's."""
+    command = get_command(entry.app).commands[verb.name]  # type: ignore[attr-defined]
+    for parameter in command.params:
+        if parameter.opts[0].startswith("--") and not parameter.is_flag:
+            assert f"{parameter.opts[0]} needs a value, got ''" in refused(f"{verb.name} {parameter.opts[0]} ''")
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("cluster --model ConvAE --data digits", "convae"),
+        ("cluster --model graph --data Digits", "digits"),
+        ("attack --model graph --data digits --attack Latent_NET", "latent_net"),
+        ("attack --model graph --data digits --attack ensemble --set 'attack.members=[APGD]'", "apgd"),
+        ("defend --model graph --data digits --defense MUTUAL-info", "mutual_info"),
+        (f"cluster {GRAPH} --set model.Neighbors=3", "model.neighbors"),
+        ("table TABLE1", "table1"),
+        ("figure Lpvdn_Noise", "lpvdn_noise"),
+        ("ls models ConvAE", "convae"),
+        ("data features Digits-28/x.npy --net ResNet50", "resnet50"),
+    ],
+)
+def test_a_name_in_other_letters_is_guessed(words: str, near: str) -> None:
+    assert f"Did you mean {near!r}?" in refused(words)
+
+
+def test_threads_above_the_cores_are_capped_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    seen: list[int | None] = []
+    write_made_up(monkeypatch, lambda spec, context: seen.append(context.threads))
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
+    words = "cluster --model kmeans --data digits --profile smoke --threads"
+    assert "--threads 10000: 3, as many as this machine has cores\n" in rc(f"{words} 10000").stderr
+    assert rc(f"{words} 10000 --quiet --force").stderr == ""
+    assert "as many as" not in rc(f"{words} 3 --force").stderr
+    assert seen == [3, 3, 3]
 
 
 def test_a_dry_run_can_be_read_by_scripts(tmp_path: Path) -> None:
@@ -226,6 +283,12 @@ def test_one_config_file_serves_a_table_and_a_stage(carried_out: list[str]) -> N
         ("seed = ", "--config needs a readable TOML file, got bad.toml: Invalid value"),
         ("set = 3", "[set] in bad.toml must be a table"),
         ('dim = "many"', "Invalid value for '--dim'"),
+        ("dim = true", "Invalid value for '--dim'"),
+        ("dim = 2.5", "Invalid value for '--dim'"),
+        ("seed = [true, 2]", "--seed takes distinct whole numbers"),
+        ('runs-dir = ""', "runs_dir in bad.toml needs a value"),
+        ("attack-seeds = 1\nattack_seeds = 2", "bad.toml gives one option twice"),
+        ("[set]\n'model.n_init' = 3\n[set.model]\nn_init = 4", "model.n_init is set twice"),
     ],
 )
 def test_a_wrong_config_file_gets_one_sentence_and_exit_code_2(content: str, sentence: str) -> None:
@@ -626,6 +689,7 @@ def test_ls_runs_tells_what_a_run_was_made_with(carried_out: list[str]) -> None:
     assert shown["attack"] == ("digits-500", "latent_net", "", "smoke")
     assert shown["defend"] == ("digits-500", "", "mutual_info", "smoke")
     assert shown["reattack"] == ("digits-500", "latent_net", "mutual_info", "smoke")
+    assert {(row["K"], row["normalize"]) for row in rows.values()} == {("10", "alrdc")}
     assert rows["reattack"]["set"] == "attack.attacker_activation=relu model.neighbors=5"
 
 
@@ -661,14 +725,49 @@ def test_the_shell_completes_names(words: str, offered: list[str]) -> None:
 
 
 def test_a_reader_that_leaves_early_is_met_quietly() -> None:
-    code = "import sys; sys.argv[0] = 'rc'; from robust_cluster.cli.app import main; main()"
-    reader, writer = os.pipe()
-    os.close(reader)
-    result = subprocess.run(
-        [sys.executable, "-c", code, "ls", "--json"], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False
+    for words in (["ls", "--json"], ["ls"], ["ls", "models", "lpvdn"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = subprocess.run([*START, *words], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+        os.close(writer)
+        assert (result.returncode, result.stderr) == (141, b""), words
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *START, "ls"], capture_output=True, cwd=ROOT, check=False)
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("when", ["import", "typer", "torch"])
+def test_an_interrupt_while_the_program_loads_is_one_sentence(when: str) -> None:
+    """A module that sends the process SIGINT as soon as `when` is imported, in place of Ctrl-C."""
+    code = (
+        "import sys, os, signal; sys.argv[0] = 'rc'\n"
+        "class Finder:\n"
+        f"    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {when!r} or {when!r} == 'import': os.kill(os.getpid(), signal.SIGINT)\n"
+        "from robust_cluster.cli.start import main\n"
+        "sys.meta_path.insert(0, Finder()); main()"
     )
-    os.close(writer)
-    assert (result.returncode, result.stderr) == (1, b"")
+    words = ["cluster", "--model", "kmeans", "--data", "digits", "--dry-run"]
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == f"error: {INTERRUPTED}\n"
+
+
+def test_quiet_silences_what_libraries_warn_of(carried_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(spec: RunSpec, context: Context) -> None:
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+        logging.getLogger("library").warning("of a library")
+
+    write_made_up(monkeypatch, warn)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quiet = rc("cluster --model kmeans --data digits --profile smoke -q")
+        assert (quiet.exit_code, quiet.stderr, caught) == (0, "", [])
+        rc("cluster --model kmeans --data digits --profile smoke --force")
+        assert [str(one.message) for one in caught] == ["of a library"]
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_plain_progress_is_one_line_every_few_seconds(
@@ -722,3 +821,23 @@ def test_the_curve_of_a_clustering_is_asked_for_by_a_flag_and_not_repeated_for_w
     assert asked == [True, False]
     assert "next: rc attack" in result.stderr
     assert "--curve" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (f"cluster {GRAPH} --dim 1000000000", "the embedding of 1797 samples in 1000000000 dimensions needs"),
+        (f"cluster {GRAPH} --dim {10**22}", "the embedding of 1797 samples"),
+        (f"cluster {GRAPH} --set model.hidden=[1000000000]", "graph with its 64000000000 or more parameters needs"),
+        (f"cluster {GRAPH} --set model.hidden=[{10**20}]", "graph has more parameters than can be counted"),
+        ("cluster --model lpvdn --data digits --set model.hidden=[1000000000]", "lpvdn with its 64000000000 or more"),
+        (f"attack {GRAPH} --set attack.hidden=[1000000000]", "latent_net with its 64000000000 or more parameters"),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_anything_is_made(words: str, what: str) -> None:
+    assert what in refused(words)
+    assert not Path("runs").exists()
+
+
+def test_a_batch_of_more_samples_than_there_are_is_all_of_them(carried_out: list[str]) -> None:
+    assert rc(f"cluster {GRAPH} --set model.cluster.batch_size=1000000000").exit_code == 0

@@ -8,7 +8,16 @@ from robust_cluster.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("8/255", 8 / 255), ("0.25", 0.25), ("1e-3", 1e-3), ("3", 3), ("[1, 2]", [1, 2]), ("none", "none")],
+    [
+        ("8/255", 8 / 255),
+        ("0.25", 0.25),
+        ("1e-3", 1e-3),
+        ("3", 3),
+        ("[1, 2]", [1, 2]),
+        ("none", "none"),
+        ("[apgd:margin, square]", ["apgd:margin", "square"]),
+        ("[a, 8/255]", ["a", 8 / 255]),
+    ],
 )
 def test_a_setting_may_be_a_fraction_as_papers_write_radii(text: str, expected: object) -> None:
     assert value(text) == expected
