@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from robust_cluster import discover
 from robust_cluster.data.base import Array, DataInfo, Dataset, Folders, Labels, Raw
-from robust_cluster.data.sources import hash_of
+from robust_cluster.data.sources import OTHER_CACHE, hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import LATEST, DataRef
@@ -220,7 +220,7 @@ def _entry(folder: Path) -> Entry | None:
     """The entry in a folder, None where none of this version is whole. Raises: DataError for a damaged `about.json`."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # there may be no cache at all
         return None
     except (OSError, ValueError) as error:
         raise damaged(folder, f"{folder / ABOUT} cannot be read: {error}") from error
@@ -253,7 +253,7 @@ def _write(folder: Path, arrays: Mapping[str, Array], about: Mapping[str, Any]) 
                 shutil.move(folder, Path(made) / "old")
             os.replace(new, folder)
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}", hint=OTHER_CACHE) from error
     return Entry(folder, json.loads(json.dumps(content)))
 
 
