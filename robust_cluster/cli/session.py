@@ -60,12 +60,13 @@ class Session:
         Raises: DataError, UnknownNameError, ConfigError, ShapeError.
         """
         from robust_cluster.data.prepare import load
+        from robust_cluster.data.summary import lines
 
         is_run = not (self.options.no_run or self.options.dry_run)
         where = replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
         found = load(ref, where, path=path)
-        for note in found.notes:
-            self.err.print(f"note: {note}", highlight=False, markup=False)
+        for line in lines(found):
+            self.err.print(line, highlight=False, markup=False)
         return found
 
     def plan(self, request: "Request", dataset: "Dataset") -> "Plan":

@@ -97,7 +97,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
         info[name] = None if info[name] is None else tuple(info[name])
     info["shapes"] = tuple(tuple(shape) for shape in info["shapes"])
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
-    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], _notes(entry))
+    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], *_said(entry))
 
 
 def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
@@ -117,6 +117,7 @@ def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
         "source": dataset.source,
         "sources": fingerprint(sources),
         "notes": dataset.notes,
+        "labels_from": dataset.labels_from,
     }
     return _write(_folder(dataset.ref, folders), _named(views, dataset.labels), about)
 
@@ -137,7 +138,7 @@ def write_import(name: str, raw: Raw, folders: Folders, *, force: bool = False) 
     views = [view if isinstance(view, np.ndarray) else (view.indptr, view.indices, view.data) for view in whole]
     shapes = [view.shape for view in raw.views]
     about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
-    return _write(folder, _named(views, raw.labels), {**about, "notes": raw.notes})
+    return _write(folder, _named(views, raw.labels), {**about, "notes": raw.notes, "labels_from": raw.labels_from})
 
 
 def read_import(name: str, folders: Folders) -> Raw:
@@ -155,7 +156,7 @@ def read_import(name: str, folders: Folders) -> Raw:
             views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))
     labels = entry.array("labels") if "labels" in about["arrays"] else None
     limits = tuple(about["range"]) if about["range"] else None
-    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"], _notes(entry))
+    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"], *_said(entry))
 
 
 def entries(kind: Kind, folders: Folders) -> list[Entry]:
@@ -188,9 +189,9 @@ def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
     return found
 
 
-def _notes(entry: Entry) -> tuple[str, ...]:
-    """What a user must know of how the entry's files were read; older entries know nothing."""
-    return tuple(entry.about.get("notes", ()))
+def _said(entry: Entry) -> tuple[tuple[str, ...], str]:
+    """The notes on how the entry's files were read, and where the labels stood; older entries know neither."""
+    return tuple(entry.about.get("notes", ())), entry.about.get("labels_from", Raw.labels_from)
 
 
 def _named(views: Sequence[Array | tuple[Array, ...]], labels: Array | None) -> dict[str, Array]:
