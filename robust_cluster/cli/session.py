@@ -32,6 +32,7 @@ class Session:
     """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks.
 
     A run that fails adds its sentence to `failures` and its key to `broken`, and the others go on.
+    `read`: what is said of the data.
     """
 
     options: RunOptions
@@ -40,6 +41,7 @@ class Session:
     curve: bool = False
     failures: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    read: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.curve = self.curve or self.options.curve
@@ -65,8 +67,7 @@ class Session:
         is_run = not (self.options.no_run or self.options.dry_run)
         where = replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
         found = load(ref, where, path=path)
-        for line in lines(found):
-            self.err.print(line, highlight=False, markup=False)
+        self.read += [line for line in lines(found) if line not in self.read]
         return found
 
     def plan(self, request: "Request", dataset: "Dataset") -> "Plan":
@@ -84,7 +85,9 @@ class Session:
         return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
 
     def show_plan(self, plans: "Sequence[Plan]") -> None:
-        """Print every run of the plans once, with what will be done about it; with `--no-run` only how many."""
+        """Print what was read, and every run of the plans with what will be done about it; with `--no-run` how many."""
+        for line in self.read:
+            self.err.print(line, highlight=False, markup=False)
         runs = self.planned(plans)
         n_done = sum(run["state"] == "done" for run in runs)
         self.err.print(f"plan: {len(runs)} run{'s' if len(runs) > 1 else ''}, {n_done} done")
