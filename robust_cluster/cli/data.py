@@ -26,9 +26,11 @@ from robust_cluster.cli.options import (
     Verb,
     classes,
     data_folders,
+    data_path,
     offer,
     option,
 )
+from robust_cluster.data.formats import name_and_suffix
 from robust_cluster.discover import NOISY
 from robust_cluster.errors import DataError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
@@ -86,6 +88,16 @@ class NameOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InfoOptions(FileOptions, NameOptions):
+    """What `rc data info` takes."""
+
+    name: Annotated[
+        str,
+        typer.Argument(help="rc data ls, or a file of yours.", show_default=False, autocompletion=offer("data")),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrepareOptions(FileOptions, NameOptions):
     """What `rc data prepare` takes: the choices of a run that change its data."""
 
@@ -128,9 +140,13 @@ def list_data(ctx: typer.Context, options: DataOptions) -> None:
         console.show_rows(rows)
 
 
-def info(ctx: typer.Context, options: NameOptions) -> None:
+def info(ctx: typer.Context, options: InfoOptions) -> None:
     """Print what is known of one data set."""
-    facts = _facts(options.name, options.folders, options)
+    path = None if options.name.startswith(NOISY) else data_path(options.name)
+    if path is None:
+        facts = _facts(options.name, options.folders, options)
+    else:
+        facts = {"name": options.name, "what": "your file"} | _content(name_and_suffix(path)[0], options, path)
     if options.json:
         console.show_json(facts)
         return
@@ -141,7 +157,7 @@ def info(ctx: typer.Context, options: NameOptions) -> None:
             sys.stdout.write(f"{'' if number else key:{width}}  {shown}\n")
 
 
-def _facts(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any]:
+def _facts(name: str, folders: "Folders", options: InfoOptions) -> dict[str, Any]:
     """Key -> value of everything that `rc data info` tells. Raises: UnknownNameError, DataError."""
     from robust_cluster.data import cache
     from robust_cluster.data.prepare import available, source_files
@@ -158,7 +174,7 @@ def _facts(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any
     current = [one for one in prepared if files is None or one.about["sources"] == cache.fingerprint(files)]
     whole = next((entry for entry in current if DataRef(**entry.about["ref"]).label == name), None)
     if files is not None and sum(path.stat().st_size for path in files if path.is_file()) <= SMALL:
-        facts |= _content(name, folders, options)
+        facts |= _content(name, options)
     elif whole is not None:
         facts |= _shape(whole.about["info"]["n_samples"], whole.about["info"]["shapes"], whole.labels)
     elif files is not None:
@@ -183,12 +199,14 @@ def _facts(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any
     return facts
 
 
-def _content(name: str, folders: "Folders", options: DataOptions) -> dict[str, Any]:
-    """Shape, classes and digest of a data set, which is read for it. Raises: DataError."""
+def _content(name: str, options: InfoOptions, path: Path | None = None) -> dict[str, Any]:
+    """Shape, classes and digest of a data set or of a user's file, which is read for it. Raises: DataError."""
     from robust_cluster.data.prepare import load
 
-    data = load(DataRef(name, normalize="none", n_clusters=2, split="none"), folders)
-    content = {"values": _values(data.views[0]), "sha256": data.info.sha256, "source": data.source}
+    ref = DataRef(name, normalize="none", n_clusters=2, split="none", **options.columns)
+    data = load(ref, options.folders, path=path)
+    content: dict[str, Any] = {"values": _values(data.views[0]), "sha256": data.info.sha256, "source": data.source}
+    content |= {"notes": list(data.notes)} if data.notes else {}
     return _shape(data.info.n_samples, data.info.shapes, data.labels) | content
 
 
@@ -350,7 +368,7 @@ VERBS = (
         list_data,
     ),
     Verb(
-        "info", "Tell shape, classes, digest, source, license and citation.", "rc data info digits", NameOptions, info
+        "info", "Tell shape, classes, digest, source, license and citation.", "rc data info digits", InfoOptions, info
     ),
     Verb("fetch", "Download a data set into the cache.", "rc data fetch digits", NameOptions, fetch),
     Verb(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from robust_cluster.data.formats import PICKLES, SUFFIXES, name_and_suffix
+from robust_cluster.data.formats import FOREIGN, PICKLES, SUFFIXES, name_and_suffix
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
@@ -284,8 +284,8 @@ def classes(text: str | None) -> str | None:
 def data_path(text: str) -> Path | None:
     """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
     path = Path(text.removeprefix(NOISY))
-    is_path = name_and_suffix(path)[1] in (*SUFFIXES, *PICKLES) or any(mark in text for mark in SEPARATORS)
-    return path if is_path else None
+    is_file = name_and_suffix(path)[1] in (*SUFFIXES, *PICKLES, *FOREIGN) or (path.suffix and path.is_file())
+    return path if is_file or any(mark in text for mark in SEPARATORS) else None
 
 
 def _data_name(path: Path) -> str:

@@ -40,6 +40,7 @@ class Session:
     """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks.
 
     A run that fails adds its sentence to `failures` and its key to `broken`, and the others go on.
+    `read`: what is said of the data.
     """
 
     options: RunOptions
@@ -48,6 +49,7 @@ class Session:
     curve: bool = False
     failures: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    read: list[str] = field(default_factory=list)
 
     @cached_property
     def err(self) -> "Console":
@@ -65,12 +67,12 @@ class Session:
         Raises: DataError, UnknownNameError, ConfigError, ShapeError.
         """
         from robust_cluster.data.prepare import load
+        from robust_cluster.data.summary import lines
 
         is_run = not (self.options.no_run or self.options.dry_run)
         where = replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
         found = load(ref, where, path=path)
-        for note in found.notes:
-            self.err.print(f"note: {note}", highlight=False, markup=False)
+        self.read += [line for line in lines(found) if line not in self.read]
         return found
 
     def plan(self, request: "Request", dataset: "Dataset") -> "Plan":
@@ -100,10 +102,12 @@ class Session:
         ]
 
     def carry_out(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
-        """Show every run of the plans once, then return the records of the asked runs, which are made now.
+        """Show what was read and every run of the plans once, then return the asked runs' records, which are made now.
 
         With --no-run only their number is shown and those that exist returned, with --dry-run none. Raises: as `run`.
         """
+        for line in self.read:
+            self.err.print(line, highlight=False, markup=False)
         runs = self.planned(plans)
         n_done = sum(run["state"] == "done" for run in runs)
         self.err.print(f"plan: {len(runs)} run{'s' if len(runs) > 1 else ''}, {n_done} done")

@@ -82,6 +82,7 @@ class Dataset:
     labels: Labels | None  # (n,) int64 in 0..K-1, -1 where not known; read by measure/ only
     source: str  # where it came from, for the record
     notes: tuple[str, ...] = ()  # what a user must know of how it was read
+    labels_from: str = "its labels"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Raw:
     sparse. `image`: whether the views are images.
     `range`: (low, high) of vectors whose values have one; images have (0, 1) after the preparation.
     `label_hint`: what to do where there are no labels. `notes`: what a user must know of how the file was read.
+    `labels_from`: where the labels stand, such as "the column 'kind'".
     """
 
     views: tuple[Array | Matrix, ...]
@@ -102,6 +104,7 @@ class Raw:
     range: tuple[float, float] | None = None
     label_hint: str = "--clusters K"
     notes: tuple[str, ...] = ()
+    labels_from: str = "its labels"
 
 
 class Progress(Protocol):

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from robust_cluster import discover
 from robust_cluster.data.base import Array, Columns, DataInfo, Dataset, Folders, Labels, Raw
-from robust_cluster.data.sources import hash_of
+from robust_cluster.data.sources import OTHER_CACHE, hash_of
 from robust_cluster.data.sparse import Matrix, SparseView, canonical
 from robust_cluster.errors import ConfigError, DataError
 from robust_cluster.runs.spec import LATEST, DataRef
@@ -99,7 +99,7 @@ def dataset(ref: DataRef, entry: Entry) -> Dataset:
     if columns := info.get("columns"):
         info["columns"] = Columns(*(tuple(tuple(view) for view in columns[name]) for name in ("shift", "scale")))
     views = tuple(_view(entry, i) for i in range(len(info["shapes"])))
-    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], _notes(entry))
+    return Dataset(ref, DataInfo(**info), views, entry.labels, entry.about["source"], *_said(entry))
 
 
 def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
@@ -119,6 +119,7 @@ def write(dataset: Dataset, folders: Folders, sources: Sequence[Path]) -> Entry:
         "source": dataset.source,
         "sources": fingerprint(sources),
         "notes": dataset.notes,
+        "labels_from": dataset.labels_from,
     }
     return _write(_folder(dataset.ref, folders), _named(views, dataset.labels), about)
 
@@ -139,7 +140,7 @@ def write_import(name: str, raw: Raw, folders: Folders, *, force: bool = False) 
     views = [view if isinstance(view, np.ndarray) else (view.indptr, view.indices, view.data) for view in whole]
     shapes = [view.shape for view in raw.views]
     about = {"image": raw.image, "range": raw.range, "source": raw.source, "shapes": shapes, "hint": raw.label_hint}
-    return _write(folder, _named(views, raw.labels), {**about, "notes": raw.notes})
+    return _write(folder, _named(views, raw.labels), {**about, "notes": raw.notes, "labels_from": raw.labels_from})
 
 
 def read_import(name: str, folders: Folders) -> Raw:
@@ -157,7 +158,7 @@ def read_import(name: str, folders: Folders) -> Raw:
             views.append(canonical(scipy.sparse.csr_array((values, columns, starts), shape=tuple(shape))))
     labels = entry.array("labels") if "labels" in about["arrays"] else None
     limits = tuple(about["range"]) if about["range"] else None
-    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"], _notes(entry))
+    return Raw(tuple(views), labels, about["image"], about["source"], limits, about["hint"], *_said(entry))
 
 
 def entries(kind: Kind, folders: Folders) -> list[Entry]:
@@ -190,9 +191,9 @@ def fingerprint(sources: Sequence[Path]) -> list[list[str | int]]:
     return found
 
 
-def _notes(entry: Entry) -> tuple[str, ...]:
-    """What a user must know of how the entry's files were read; older entries know nothing."""
-    return tuple(entry.about.get("notes", ()))
+def _said(entry: Entry) -> tuple[tuple[str, ...], str]:
+    """The notes on how the entry's files were read, and where the labels stood; older entries know neither."""
+    return tuple(entry.about.get("notes", ())), entry.about.get("labels_from", Raw.labels_from)
 
 
 def _named(views: Sequence[Array | tuple[Array, ...]], labels: Array | None) -> dict[str, Array]:
@@ -222,7 +223,7 @@ def _entry(folder: Path) -> Entry | None:
     """The entry in a folder, None where none of this version is whole. Raises: DataError for a damaged `about.json`."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # there may be no cache at all
         return None
     except (OSError, ValueError) as error:
         raise damaged(folder, f"{folder / ABOUT} cannot be read: {error}") from error
@@ -255,7 +256,7 @@ def _write(folder: Path, arrays: Mapping[str, Array], about: Mapping[str, Any]) 
                 shutil.move(folder, Path(made) / "old")
             os.replace(new, folder)
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}", hint=OTHER_CACHE) from error
     return Entry(folder, json.loads(json.dumps(content)))
 
 

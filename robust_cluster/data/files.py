@@ -11,6 +11,8 @@ from robust_cluster.data import text
 from robust_cluster.data.base import Array, Raw
 from robust_cluster.data.formats import (
     CORPORA,
+    FOREIGN,
+    NUMBERS,
     PAIRED,
     PICKLES,
     SUFFIXES,
@@ -73,7 +75,10 @@ def read(path: Path, reading: Reading | None = None) -> Raw:
         is_array = arrays.is_array_folder(path)
         return raw_of(*arrays.read_folder(path), path) if is_array else images.read(path, reading.size)
     if suffix not in SUFFIXES:
-        raise DataError(f"A data file must end in {', '.join(SUFFIXES)}, or be a folder, got {path.name!r}")
+        raise DataError(
+            f"A data file must end in {', '.join(SUFFIXES)}, or be a folder, got {path.name!r}",
+            hint=FOREIGN.get(suffix, NUMBERS),
+        )
     if not path.is_file():
         raise DataError(f"There is no file {path}")
     both = ("label_column", "text_column")

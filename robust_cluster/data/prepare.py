@@ -109,7 +109,8 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     if is_number and ref.noise_label is None and n_clusters > 2 and np.any(given == -1):
         said = ("the label -1 is a class like others: --noise-label -1 if it means that there is none",)
     said += (f"{unscored} of {n_samples} samples have no label and are not scored",) if unscored else ()
-    return Dataset(ref, info, _stored(views), labels, raw.source, (*raw.notes, *notes, *said))
+    said = (*raw.notes, *notes, *said)
+    return Dataset(ref, info, _stored(views), labels, raw.source, said, raw.labels_from)
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:

@@ -22,6 +22,7 @@ from robust_cluster.errors import ConfigError, DataError
 TIMEOUT = 5.0  # seconds without an answer after which a server is given up
 CHUNK = 1 << 20  # bytes
 NO_LICENSE = "not known here; ask its publisher"
+OTHER_CACHE = "RC_CACHE=FOLDER keeps data elsewhere"
 AGAIN = "delete it and fetch it again"  # what to do with a damaged file
 
 
@@ -109,6 +110,9 @@ class Collection:
             raise self._absent(" and is downloaded for a run only")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written: {error.strerror or error}", hint=OTHER_CACHE) from error
+        try:
             with FileLock(folder / ".lock"):
                 for file in self.files:
                     if not (folder / file.name).is_file():

@@ -7,6 +7,7 @@ in other texts every run of two or more letters or digits is a word, in lower ca
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def read_jsonl(path: Path, reading: Reading) -> Raw:
     text = named(path.name, fields, reading.text_column or TEXT, "--text-column")
     label = label_column(path.name, fields, reading.label_column, text)
     labels = [content.get(label) for content in objects] if label else None
-    return corpus(path.name, [content.get(text) for content in objects], labels)
+    raw = corpus(path.name, [content.get(text) for content in objects], labels)
+    return replace(raw, labels_from=f"the field {label!r}") if label else raw
 
 
 def corpus(name: str, texts: Sequence[object], labels: Sequence[object] | None) -> Raw:

@@ -47,7 +47,7 @@ def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
     done = rc(f"attack {KMEANS} {LINF} --eps 0,0.1,0.2 --rows 60")
     assert done.exit_code == 0
     assert {"ACC*", "ACC*_clean_map", "flip", "audit"} <= set(done.stdout.splitlines()[0].split())
-    assert done.stdout.splitlines()[1].endswith("8 pass, 18 not run")
+    assert done.stdout.splitlines()[1].endswith("8 pass, 19 not run")
     (run,) = Path("runs/attack").iterdir()
     record = json.loads((run / "result.json").read_text())
     assert [line["eps"] for line in record["radii"]] == [0.0, 0.1, 0.2]

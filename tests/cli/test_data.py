@@ -43,6 +43,31 @@ def test_the_help_of_a_verb_leads_with_its_examples(verb: Any) -> None:
     check_help(f"data {verb.name}", verb)
 
 
+def test_a_file_of_the_users_is_told_of_by_its_path() -> None:
+    Path("t.csv").write_text("Id,a,kind\n" + "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(30)))
+    facts = json.loads(done("data info t.csv --label-column kind --json").stdout)
+    assert (facts["name"], facts["shape"], facts["classes"]) == ("t.csv", ["30 x 2"], 2)
+    assert facts["notes"] == ["the column 'Id' counts up: --id-column Id leaves it out"]
+    assert json.loads(done("data info t.csv --label-column kind --id-column Id --json").stdout)["shape"] == ["30 x 1"]
+    assert "There is no file none.csv" in rc("data info none.csv").stderr
+    for name, hint in (("a.h5ad", "save its matrix"), ("t.xlsx", ".csv"), ("t.csv.old", "np.savez")):
+        Path("t.csv.old").touch()
+        assert hint in rc(f"cluster --model kmeans --data {name}").stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("cache", ["a-file", "a-file/below", "/dev/null/none"])
+def test_a_cache_that_cannot_be_is_passed_over_or_named(cache: str) -> None:
+    Path("a-file").touch()
+    write_mine()
+    done("cluster --model kmeans --data digits --limit 100", RC_CACHE=cache)
+    done("data info digits", RC_CACHE=cache)
+    for words in ("data prepare digits", "data import my.npz --name mine", "data fetch usps"):
+        result = rc(words, RC_CACHE=cache)
+        assert result.exit_code == 1
+        assert "cannot be written: " in result.stderr.replace("\n", " ")
+        assert "RC_CACHE=FOLDER keeps data elsewhere" in result.stderr.replace("\n", " ")
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_of_the_help_runs_as_typed(example: str) -> None:
     write_mine()

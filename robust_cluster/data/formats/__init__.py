@@ -9,6 +9,12 @@ CORPORA = (".jsonl",)
 SVMLIGHT = (".libsvm", ".svmlight", ".svm")
 SUFFIXES = (".npz", ".npy", *TABLES, *CORPORA, ".mat", *SVMLIGHT)
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")  # can run code when they are read: refused with a sentence
+NUMBERS, TABLE = "save the numbers: np.savez('data.npz', x=x, y=y)", "save it, or call it, .csv"
+FOREIGN = {
+    **dict.fromkeys((".h5", ".hdf5", ".nc", ".zarr", ".tfrecord", ".zip"), NUMBERS),
+    **dict.fromkeys((".xls", ".xlsx", ".ods", ".arff", ".feather", ".rds", ".dat", ".data", ".txt", ".json"), TABLE),
+    ".h5ad": "save its matrix: scipy.sparse.save_npz('data.npz', adata.X), or np.savez('data.npz', x=adata.X)",
+}  # suffix -> what to do with a file that is not read
 PACKED = (".gz", ".bz2", ".xz", ".zst")  # of a .csv or .tsv
 PAIRED = ".labels"  # name.labels.npy holds the labels of name.npy or name.npz
 

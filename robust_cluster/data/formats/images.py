@@ -139,13 +139,8 @@ def read(folder: Path, size: int | None = None) -> Raw:
         values, top = _values(path, mode, (width, height))
         images[row] = values if not is_deep else values / np.float32(top or 1)
     notes = _scaled(folder, cast(npt.NDArray[np.float32], images), first) if is_deep else ()
-    return Raw(
-        (images,),
-        None if listed.classes is None else np.array(listed.classes),
-        True,
-        folder.name,
-        notes=listed.notes + notes,
-    )
+    classes = None if listed.classes is None else np.array(listed.classes)
+    return Raw((images,), classes, True, folder.name, notes=listed.notes + notes, labels_from="its folders")
 
 
 def pixels(path: Path, mode: str, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:

@@ -68,7 +68,8 @@ def read(path: Path, reading: Reading) -> Raw:
         raw = text.corpus(path.name, [None if value != value else value for value in table[texts].tolist()], values)
     else:
         raw = _numbers(path.name, table, label)
-    return replace(raw, notes=(*notes, *raw.notes))
+    labels_from = f"the column {label!r}" if label else raw.labels_from
+    return replace(raw, notes=(*notes, *raw.notes), labels_from=labels_from)
 
 
 def _separated(path: Path, reading: Reading) -> tuple["pd.DataFrame", tuple[str, ...]]:
