@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 from robust_cluster.cli import console
 from robust_cluster.cli.options import Device, Verb, data_folders, data_path, offer, option, positive
 from robust_cluster.discover import names
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from robust_cluster.data.features import Report
@@ -40,11 +40,13 @@ class FeaturesOptions:
     ]
     net: Annotated[str, option("--net", help="A classification network of torchvision.")] = "resnet50"
     weights: Annotated[
-        str,
+        str | None,
         option(
-            "--weights", help="A file; default or one of torchvision's sets (IMAGENET1K_V1); none: random, a trial."
+            "--weights",
+            help="A file; default or one of torchvision's sets (IMAGENET1K_V1), which is downloaded if it is not here; "
+            "none: random, a trial. [default, if it is here]",
         ),
-    ] = "default"
+    ] = None
     output: Annotated[Path | None, option("--output", "-o", help="The .npz to write; IMAGES-NET.npz here.")] = None
     pixels: Annotated[int, option("--pixels", callback=positive, help="A side of what the network sees.")] = 224
     batch_size: Annotated[int, option("--batch-size", callback=positive, help="Images at once.")] = 64
@@ -78,8 +80,15 @@ def compute(ctx: typer.Context, options: FeaturesOptions) -> None:
         torch.set_num_threads(options.threads)
     folders = data_folders(options.data_dir, quiet=options.quiet)
     device = choose(options.device)
-    network = find_network(options.net, options.weights, folders)
     source = find_source(options.images, path, folders)
+    is_asked = options.weights is not None
+    try:
+        network = find_network(options.net, options.weights or "default", replace(folders, downloads=is_asked))
+    except DataError as error:
+        if is_asked or not isinstance(error.__cause__, DataError):
+            raise
+        message = f"the weights of {options.net} are not here, and are downloaded only if they are asked for"
+        raise DataError(message, hint="--weights default") from error
     work = Work(source, network, output, options.pixels, options.batch_size, device)
     if options.force:
         output.unlink(missing_ok=True)

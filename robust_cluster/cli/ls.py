@@ -140,10 +140,15 @@ def run_row(record: console.Record) -> dict[str, str]:
     spec = RunSpec.from_json(record["spec"])
     defense = next((str(one.defense) for one in spec.lineage() if one.defense), "")
     clusters = spec.data.n_clusters or (record.get("data") or {}).get("n_clusters")
-    shown = console.summary(record)
-    head = {name: shown.pop(name) for name in ("stage", "model")}
-    of_data = {"data": spec.data.label, "K": str(clusters or ""), "normalize": spec.data.normalize}
-    return {**head, **of_data, **shown, **of_data, "attack": spec.attack or "", "defense": defense}
+    return {
+        **dict.fromkeys(("stage", "model", "data", "K", "normalize"), ""),  # first, in this order
+        **console.summary(record),
+        "data": spec.data.label,
+        "K": str(clusters or ""),
+        "normalize": spec.data.normalize,
+        "attack": spec.attack or "",
+        "defense": defense,
+    }
 
 
 VERB = Verb(

@@ -223,6 +223,7 @@ def extract(work: Work, report: Report) -> bool:
             raise ConfigError(f"{work.output} has other content", hint="--output FILE, or --force to replace it")
         return False
     part = work.output.with_name(f"{work.output.name}.part")
+    work.source.images(0, 1, work.pixels)  # what are no images leaves no folder
     try:
         part.mkdir(parents=True, exist_ok=True)
         with FileLock(part / "lock", timeout=0):

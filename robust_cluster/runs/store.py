@@ -14,7 +14,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from robust_cluster.errors import CheckpointError, StoreError
+from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError, ShapeError, StoreError
 from robust_cluster.runs.record import Record, checked, read, spec_of
 from robust_cluster.runs.spec import RunSpec, Stage
 
@@ -33,6 +33,8 @@ HEADER = len(SEAL) + hashlib.sha256().digest_size
 
 # What torch.load raises on damaged bytes; found by cutting a checkpoint short and by flipping each of its bytes.
 DAMAGED = (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError)
+
+REFUSALS = (ConfigError, DataError, MissingResultError, ShapeError)  # of what a run was asked to do
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +163,7 @@ class RunStore:
         """A block in which this process alone owns the run; a dead owner's lock is free at once.
 
         When another process owns it, `notify` gets one sentence and this one waits, after which the run may be done.
+        A run that is refused before it has logged, saved or finished anything leaves no folder.
         Raises: StoreError when it is owned and `wait` is False, or when the folder cannot be written.
         """
         run = Run(spec, self.path(spec))
@@ -171,6 +174,9 @@ class RunStore:
                 if not (run.path / SPEC).exists():
                     _write(run.path / SPEC, _json(spec.to_json()))
                 yield run
+            except REFUSALS:
+                _forget(run.path)
+                raise
             finally:
                 _remove(run.path / OWNER)
 
@@ -206,19 +212,34 @@ class RunStore:
                     _remove(run.path / name)
 
 
+def _forget(folder: Path) -> None:
+    """Remove the folder of a run that did nothing, and its stage's if that is left empty; its lock is held."""
+    if {path.name for path in folder.iterdir()} - {SPEC, OWNER, LOCK}:
+        return
+    with suppress(OSError):  # a folder that cannot be removed does no harm
+        for name in (SPEC, OWNER, LOCK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
 def _lock(folder: Path, *, wait: bool, notify: Callable[[str], None]) -> AbstractContextManager[object]:
     """A folder's lock, held until the block ends or the process dies."""
     with _sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         try:
-            return lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             sentence = f"{folder} is being run by {_owner(folder)}"
             if not wait:
                 raise StoreError(sentence, hint="wait for it to end, or stop it") from None
             notify(f"{sentence}; waiting for it to end")
-            return lock.acquire()
+            held = lock.acquire()
+        if (folder / LOCK).exists():
+            return held
+        lock.release()  # its owner was refused, and has removed it with the folder
+        return _lock(folder, wait=wait, notify=notify)
 
 
 def _owner(folder: Path) -> str:

@@ -33,9 +33,9 @@ def audit(spec: RunSpec, context: Context, *, rows: int = checks.FULL_ROWS) -> l
     if finished is None:
         hint = f"the same rc {spec.stage} resumes it"
         raise MissingResultError(f"The run {spec.directory} is not finished", hint=hint)
-    with precision("highest"):
-        found = auditing.findings(trial(spec, context), finished, "full", rows)
-    with context.store.own(spec, notify=context.progress.note) as run:
+    with context.store.own(spec, notify=context.progress.note) as run:  # first: its hour of work needs it at the end
+        with precision("highest"):
+            found = auditing.findings(trial(spec, context), finished, "full", rows)
         run.amend({"audit": found})
     return found
 

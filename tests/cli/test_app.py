@@ -184,7 +184,7 @@ def test_an_empty_value_of_any_option_is_refused(verb: Any) -> None:
         ("table TABLE1", "table1"),
         ("figure Lpvdn_Noise", "lpvdn_noise"),
         ("ls models ConvAE", "convae"),
-        ("data features Digits-28/x.npy --net ResNet50", "resnet50"),
+        ("data features digits-28 --net ResNet50", "resnet50"),
     ],
 )
 def test_a_name_in_other_letters_is_guessed(words: str, near: str) -> None:

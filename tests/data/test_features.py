@@ -346,3 +346,34 @@ def test_images_that_were_imported_are_found_by_their_name(folders: Folders) -> 
     cache.write_import("pets", Raw((pixels(),), None, True, "pets.npz"), folders)
     assert len(find_source("pets", None, folders)) == len(pixels())
     assert find_source("pets", None, folders).digest == ImageArray("x", Raw((pixels(),), None, True, "x")).digest
+
+
+@pytest.mark.usefixtures("tiny")
+def test_weights_are_downloaded_only_where_they_are_asked_for(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(file: Any, *rest: Any) -> None:
+        fetched.append(file.name)
+        raise OSError("no network")
+
+    monkeypatch.setattr("robust_cluster.data.sources._fetch", fetch)
+    work(folders)
+    words = ("some.npz", "--net", "tiny", "--pixels", "8")
+    unset = rc(*words)
+    assert (unset.exit_code, unset.stdout, fetched) == (1, "", [])
+    assert unset.stderr == (
+        "error: the weights of tiny are not here, and are downloaded only if they are asked for (--weights default)\n"
+    )
+    assert "no network" in rc(*words, "--weights", "default").stderr
+    assert len(fetched) == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_are_no_images_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("flat.npz", x=np.zeros((4, 3, 3, 2), np.uint8))
+    done = rc("flat.npz", "--net", "tiny", "--weights", "none", "--output", str(tmp_path / "a/b/c.npz"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert not (tmp_path / "a").exists()

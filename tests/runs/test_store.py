@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_cluster.errors import CheckpointError, StoreError
+from robust_cluster.errors import CheckpointError, ConfigError, DataError, NonFiniteError, StoreError
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import Run, RunStore
 from tests.made import MADE
@@ -464,3 +464,35 @@ def test_a_file_in_place_of_the_runs_directory_is_named(tmp_path: Path) -> None:
 def test_an_error_of_the_training_itself_is_passed_on_unchanged(store: RunStore) -> None:
     with pytest.raises(FileNotFoundError, match="the caller's own"), store.own(SPEC):
         raise FileNotFoundError("the caller's own")
+
+
+@pytest.mark.parametrize("refusal", [ConfigError("no such value"), DataError("no such file")])
+def test_a_run_that_is_refused_leaves_no_folder(store: RunStore, refusal: Exception) -> None:
+    with pytest.raises(type(refusal)), store.own(SPEC):
+        raise refusal
+    assert list(store.root.iterdir()) == []
+
+
+def test_a_run_that_did_something_keeps_its_folder_whatever_ends_it(store: RunStore) -> None:
+    with suppress(ConfigError), store.own(SPEC) as run:
+        run.log({"epoch": 1})
+        raise ConfigError("refused in its second epoch")
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "log.jsonl", "spec.json"]
+    other = replace(SPEC, seed=1)
+    with pytest.raises(NonFiniteError), store.own(other) as run:
+        raise NonFiniteError("nan")
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "spec.json"]
+
+
+def test_who_waits_for_a_run_that_is_refused_owns_it_then(store: RunStore) -> None:
+    """The lock that it waited for was removed with the folder: it takes one that others see."""
+
+    def refused(sentence: str) -> None:
+        first.__exit__(ConfigError, ConfigError("refused"), None)
+
+    first = store.own(SPEC)
+    first.__enter__()
+    with store.own(SPEC, notify=refused) as run:
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "owner.json", "spec.json"]
+        with pytest.raises(StoreError, match="is being run by process"), store.own(SPEC, wait=False):
+            pass
