@@ -25,5 +25,6 @@ def lines(dataset: Dataset) -> list[str]:
     else:
         clusters += " as given, no labels"
     scaled = f"scaled by {info.scale:.4g} ({ref.normalize})" if info.scale != 1 else "not scaled"
+    scaled = scaled if info.columns is None else f"every column scaled by itself ({ref.normalize})"
     first = f"{dataset.source if of_file else ref.name}: {rows}{views}, {clusters}, {scaled}"
     return [first, *(f"note: {note}" for note in dataset.notes)]

@@ -12,6 +12,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from robust_cluster.data import cache
 from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load, source_files
+from robust_cluster.data.summary import lines
 from robust_cluster.errors import ConfigError
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
@@ -42,6 +43,7 @@ def test_columns_are_normalized_as_by_scikit_learn_and_the_way_back_is_kept(
     np.testing.assert_allclose(data.views[0].numpy() / scale + shift, WINE.data, rtol=1e-4, atol=1e-3)  # type: ignore[union-attr]
     assert data.info.box == ((0.0, 1.0) if normalize == "minmax" else None)
     assert (data.info.unit, data.info.scale, data.notes) == (1.0, 1.0, ())
+    assert lines(data)[0].endswith(f"every column scaled by itself ({normalize})")
 
 
 def test_a_constant_column_becomes_zero(tmp_path: Path) -> None:
