@@ -1,7 +1,8 @@
 """The worst of several attacks for every sample: the standard attack on a clustering, without settings to tune.
 
 As AutoAttack (Croce and Hein, ICML 2020) joins attacks on classifiers: APGD on three label-free objectives and aimed at
-the nearest other clusters, Square on soft and on hard labels, and random noise. A sample counts as moved to another
+the nearest other clusters, Square on soft and on hard labels, random noise, and points of a surrogate that is fitted to
+the victim's labels, which it takes where all else is masked. A sample counts as moved to another
 cluster when any member moves it there. The others get the point of the highest margin, or the first member's where a
 stage measures every member on its own. A member is written "attack:option", as in "apgd:kl", "square:hard" and
 "noise:sign"; every standard attack that learns nothing can be one.
@@ -9,7 +10,7 @@ stage measures every member on its own. A member is written "attack:option", as 
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 
@@ -21,11 +22,14 @@ from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
 from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {"steps": 2, "queries": 5, "draws": 1, "targets": 2},
-    "cpu": {"steps": 50, "queries": 500, "draws": 30, "targets": 3},
+    "smoke": {"steps": 2, "queries": 5, "draws": 1, "rounds": 1},
+    "cpu": {"steps": 50, "queries": 500, "draws": 30},
     "short": {"steps": 20, "queries": 200, "draws": 10},
 }
-MEMBERS = ("apgd:margin", "apgd:targeted", "apgd:kl", "apgd:displacement", "square:soft", "square:hard", "noise:all")
+MEMBERS = (
+    *("apgd:margin", "apgd:targeted", "apgd:kl", "apgd:displacement"),
+    *("square:soft", "square:hard", "noise:all", "surrogate:network"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,15 @@ class Config(BoundedConfig):
     members: tuple[str, ...] = MEMBERS  # attacks one after the other, each on what has not flipped
     steps: int = 100  # of each run of a gradient attack
     restarts: int = 1  # of each gradient attack
-    targets: int = 9  # clusters that "targeted" aims at; AutoAttack's
+    targets: int = 9  # clusters that "targeted" aims at, at most K - 1; AutoAttack's
     eot: int = 1  # forward passes of a gradient
     queries: int = 1000  # of Square, per sample
     draws: int = 100  # of each kind of noise
+    rounds: int = 10  # of the surrogate
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(1, self, "restarts", "targets", "eot", "queries", "draws")
+        check_at_least(1, self, "restarts", "targets", "eot", "queries", "draws", "rounds")
         check_at_least(0, self, "steps")
         if not self.members:
             raise ConfigError("an ensemble needs at least one member", hint="--set 'attack.members=[apgd:margin]'")
@@ -55,6 +60,7 @@ class Config(BoundedConfig):
 class Ensemble(BoundedAttack):
     """Members that know of each other only which samples are left; nothing is learned."""
 
+    version: ClassVar[int] = 2
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:

@@ -34,9 +34,9 @@ FLIP = Metric("flip", "attack")
 ACC_MATCHED = Metric("ACC", "attack")
 ACC_KEPT = Metric("ACC", "attack", matching="clean")
 
-LIGHT: Mapping[str, int] = {"steps": 10, "queries": 100, "draws": 10, "restarts": 2}
+LIGHT: Mapping[str, int] = {"steps": 10, "queries": 100, "draws": 10, "restarts": 2, "rounds": 2}
 """The most that a check gives an attack whose mechanics it tests, and not its strength."""
-LIGHTER: Mapping[str, int] = {"steps": 5, "queries": 20, "draws": 2, "restarts": 1, "targets": 1}
+LIGHTER: Mapping[str, int] = {"steps": 5, "queries": 20, "draws": 2, "restarts": 1, "targets": 1, "rounds": 1}
 """The same for an ensemble, which is many attacks."""
 
 Score = Callable[[Labels | None, Predicted, Predicted], Mapping[str, float | None]]

@@ -19,6 +19,10 @@ from robust_cluster.models.base import ClusterModel, Embedding
 ROUNDING = 1e-6  # relative error of a norm that rounding may cause
 BATCHES = (1, 7, 256)  # sizes that must give the same labels
 ZERO_GRADIENT = (0.01, 0.10)  # shares of points without a gradient: from here warn, from here fail
+AGREE = 1e-2  # by which log_assign may differ from the logarithm of assign, and a hard label be less likely
+SHORT = (0.1, 0.01, 0.001)  # of the attack's way, over one of which the margin must rise
+LEAST_RISE = 0.1  # of what its slope says
+LEAST_SHARE = 1e-4  # of the soft labels that are compared as logarithms
 DIRECTIONS = 20  # of finite differences
 STEP = 1e-7  # size of finite differences, in root mean squares of the points
 JITTER = 1e-3  # how far beside the clean points gradients are compared with differences, in the same unit
@@ -278,20 +282,62 @@ def determinism(evidence: Evidence) -> Verdict:
 
 
 def gradient_health(evidence: Evidence) -> Verdict:
-    """Hardly any clean point has a margin whose gradient is zero or not a number: such gradients are masked.
+    """Hardly any point has a margin whose gradient is zero or not a number, and soft and hard labels agree.
 
-    Value: the share of points that do. Source: AutoAttack's flag for zero gradients, ART's loss_gradient_check.
+    Such gradients are masked. So are those of a log_assign that is not the logarithm of assign, of soft labels whose
+    argmax is not the hard label, and of a margin that is flat in steps. All are looked at on clean and moved points;
+    samples on a border are not. Value: the largest share of points. Source: AutoAttack's flag for zero gradients,
+    ART's loss_gradient_check, Athalye et al. 2018 on shattered gradients.
     """
     if evidence.knowledge != "white":
         return not_run(NO_GRADIENT, needed=False)
     found = probes.gradients(evidence, evidence.clean)
     norms = torch.stack([view.flatten(1).double().square().sum(dim=1) for view in found]).sum(dim=0)
-    value = float(((norms == 0) | ~norms.isfinite()).double().mean())
+    shares = {"have no gradient": float(((norms == 0) | ~norms.isfinite()).double().mean())}
+    astray = float(shattered(evidence, found).double().mean())
+    if astray >= ZERO_GRADIENT[1]:  # fewer overshoot where a margin is curved, as a mixture's with narrow covariances
+        shares["do not rise along it"] = astray
+    for points in (evidence.clean, evidence.points):
+        for what, share in disagreements(evidence, points).items():
+            shares[what] = max(shares.get(what, 0.0), share)
+    value = max(shares.values())
     with torch.no_grad():
         sure = float((evidence.surface.soft_labels(evidence.clean).amax(dim=1) == 1).double().mean())
-    note = f"{sure:.0%} of the soft labels are exactly 1" if sure else ""
+    notes = [f"{share:.0%} {what}" for what, share in shares.items() if share >= ZERO_GRADIENT[0]]
+    notes += [f"{sure:.0%} of the soft labels are exactly 1"] if sure else []
     status = graded(value >= ZERO_GRADIENT[1], value >= ZERO_GRADIENT[0])
-    return Verdict(status, value, ZERO_GRADIENT[0], len(evidence), note)
+    return Verdict(status, value, ZERO_GRADIENT[0], len(evidence), "; ".join(notes))
+
+
+def shattered(evidence: Evidence, gradients: Views) -> Tensor:
+    """Whether the margin (n,) rises along its gradient on no part of the attack's way as far as the slope says."""
+    lengths = [(m - c).flatten(1).square().sum(dim=1) for c, m in zip(evidence.clean, evidence.points, strict=True)]
+    way = float(torch.stack(lengths).sum(dim=0).sqrt().mean())
+    slope = torch.stack([view.flatten(1).square().sum(dim=1) for view in gradients]).sum(dim=0).sqrt()
+    start, is_still = probes.heights(evidence, evidence.clean), torch.ones_like(slope, dtype=torch.bool)
+    for length in (share * way for share in SHORT):
+        size = length / slope.clamp_min(torch.finfo(slope.dtype).tiny)
+        pairs = zip(evidence.clean, gradients, strict=True)
+        ahead = tuple(x + size.view(-1, *[1] * (x.ndim - 1)) * g for x, g in pairs)
+        rise, told = probes.heights(evidence, ahead) - start, slope * length
+        is_still &= (told > probes.EDGE * (1 + start.abs())) & (rise < LEAST_RISE * told)
+    return is_still
+
+
+def disagreements(evidence: Evidence, points: Views) -> dict[str, float]:
+    """The shares of the probe rows at whose points log_assign, assign and the hard labels tell different things."""
+    with torch.no_grad():
+        z = torch.cat([evidence.surface.latent(cut(points, rows)) for rows in evidence.portions()])
+        model = evidence.surface.model
+        log_y, y, labels = model.log_assign(z).double(), model.assign(z).double(), model.labels(z)
+    seen = y > LEAST_SHARE  # soft labels that float32 holds to more than their first digits
+    apart = ((log_y.exp() - y).abs() > AGREE) | (seen & ((log_y - y.clamp_min(LEAST_SHARE).log()).abs() > AGREE))
+    top = y.topk(2, dim=1).values
+    is_other = (y.argmax(dim=1) != labels) & (top[:, 0] - top[:, 1] > AGREE)
+    return {
+        "have a log_assign that is not the logarithm of assign": float(apart.any(dim=1).double().mean()),
+        "have a hard label that is not the likeliest": float(is_other.double().mean()),
+    }
 
 
 def gradient_right(evidence: Evidence) -> Verdict:

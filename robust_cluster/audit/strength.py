@@ -42,7 +42,7 @@ TRANSFER_SHARE = 0.005  # the share of points that a transferred attack may flip
 SWEEP_ROWS = 200
 LISTED = 20  # points that a note names
 STILL = "eps is 0: nothing moves"
-DOUBLED = ("steps", "queries", "draws", "restarts", "targets")
+DOUBLED = ("steps", "queries", "draws", "restarts", "targets", "rounds")
 SWEEP: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("pgd", {"objective": "margin"}),
     ("pgd", {"objective": "kl"}),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from robust_cluster.attacks import apgd, ensemble, noise, pgd, square, transfer, universal
+from robust_cluster.attacks import apgd, ensemble, noise, pgd, square, surrogate, transfer, universal
 from robust_cluster.attacks.base import Attack, Surface
 from robust_cluster.attacks.bounded import (
     Ball,
@@ -30,6 +30,7 @@ ATTACKS: list[tuple[type[BoundedAttack], Any]] = [
     (apgd.Apgd, apgd.Config),
     (square.Square, square.Config),
     (noise.Noise, noise.Config),
+    (surrogate.Surrogate, surrogate.Config),
     (universal.Universal, universal.Config),
     (transfer.Transfer, transfer.Config),
     (ensemble.Ensemble, ensemble.Config),
@@ -177,6 +178,7 @@ def test_knowledge_and_bounds_are_declared() -> None:
         "Apgd": "white",
         "Square": "score",
         "Noise": "none",
+        "Surrogate": "label",
         "Universal": "white",
         "Transfer": "transfer",
         "Ensemble": "white",

@@ -5,10 +5,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from robust_cluster.audit import checks
 from robust_cluster.audit.base import Evidence, Finding, Verdict
 from robust_cluster.audit.marks import QUICK, mark
+from tests.audit.conftest import Victim
 
 Make = Callable[..., Evidence]
 BY_ID = {check.id: check for check in checks.CHECKS}
@@ -136,3 +139,52 @@ def test_scores_that_are_matched_anew_only_are_found(make: Make) -> None:
     assert verdict(replace(evidence, score=mislabeled), 13).status == "fail"
     told = {**evidence.record, "metrics": {"ACC*": 0.9}}
     assert verdict(replace(evidence, score=None, record=told), 13).status == "fail"
+
+
+class Decoy(Victim):
+    """Its log_assign is not the logarithm of its soft labels."""
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        return (0.1 * super().log_assign(z)).log_softmax(dim=1)
+
+
+class Shattered(Victim):
+    """Its logarithms have a fine saw on them, whose slopes say nothing of the way to the border."""
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        return super().log_assign(z) + 1e-3 * torch.sin(1e5 * z[:, : self.info.n_clusters])
+
+
+class Stairs(Victim):
+    """Its logarithms move in steps."""
+
+    def log_assign(self, z: Tensor) -> Tensor:
+        return super().log_assign(z).mul(200).round() / 200
+
+
+class Renamed(Victim):
+    """Its hard labels are not the likeliest clusters."""
+
+    def labels(self, z: Tensor) -> Tensor:
+        return (super().labels(z) + 1) % self.info.n_clusters
+
+
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Decoy, "have a log_assign that is not the logarithm of assign"),
+        (Shattered, "do not rise along it"),
+        (Stairs, "have no gradient"),
+        (Renamed, "have a hard label that is not the likeliest"),
+    ],
+)
+def test_a_mask_on_what_gradients_are_taken_of_is_found(
+    make: Make, network: bool, kind: type[Victim], sentence: str
+) -> None:
+    evidence = make(network=network)
+    assert verdict(evidence, 6).status == "pass"
+    evidence.surface.model.__class__ = kind
+    found = verdict(evidence, 6)
+    assert found.status == "fail"
+    assert sentence in found.note

@@ -329,7 +329,7 @@ def unversioned(spec: RunSpec) -> RunSpec:
         (VECTORS, "cluster", "graph", {"overrides": {"model.mode": "paper", "model.neighbors": 5}, "exact": True},
          "1c9ca5241451"),
         (VECTORS, "attack", "convae", {"profile": "cpu", "attack_seed": 2, "latent_dim": 8, "seed": 3}, "504cd9b734eb"),
-        (VECTORS, "attack", "dcan", {"attack": "ensemble", "overrides": EMBEDDED}, "10ae179ca565"),
+        (VECTORS, "attack", "dcan", {"attack": "ensemble", "overrides": EMBEDDED}, "72820a9907cb"),
         (VECTORS, "defend", "mie", {"profile": "short", "overrides": {"defense.mode": "alternating"}}, "90437dc1f307"),
         (VECTORS, "reattack", "graph", {"overrides": {"attack.gamma": 20}, "own": {"attack.gamma": 80}},
          "326e63507284"),
