@@ -229,7 +229,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 0
     stages = [directory.split("/")[0] for directory in directories(result)]
     assert stages == ["pretrain", "cluster", "attack", "defend", "reattack", "reattack", "reattack"]
-    assert result.stderr.startswith("plan: 7 runs, 0 done\n  to run  pretrain/")
+    assert result.stderr.startswith("digits: 1,797 rows x 64 columns")
+    assert "\nplan: 7 runs, 0 done\n  to run  pretrain/" in result.stderr
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -492,7 +493,8 @@ def test_a_table_is_run_and_printed(carried_out: list[str]) -> None:
     assert carried_out.count("pretrain 0") == 1, "methods that share a pretrained network share its run"
     again = rc("table table1 --profile smoke --format markdown --no-run")
     assert "87.5±0.0" in again.stdout
-    assert again.stderr == "plan: 22 runs, 22 done\n"
+    assert again.stderr.splitlines()[1:] == ["plan: 22 runs, 22 done"]
+    assert again.stderr.startswith("digits: 1,797 rows x 64 columns")
 
 
 @pytest.mark.parametrize(

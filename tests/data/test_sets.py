@@ -100,9 +100,9 @@ def test_without_files_and_network_one_sentence_says_what_to_do(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unwritable_cache_ends_in_the_same_sentence(folders: Folders, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_named(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="could not be downloaded"):
+    with pytest.raises(DataError, match=r"cache.mnist cannot be written: .* \(RC_CACHE=FOLDER"):
         mnist.read(folders)
 
 
