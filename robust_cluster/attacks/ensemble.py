@@ -2,7 +2,8 @@
 
 As AutoAttack (Croce and Hein, ICML 2020) joins attacks on classifiers: APGD on three label-free objectives and aimed at
 the nearest other clusters, Square on soft and on hard labels, random noise, and points of a surrogate that is fitted to
-the victim's labels, which it takes where all else is masked. A sample counts as moved to another
+the victim's labels, for where all else is masked (on a network of two layers and 200 digits, profile "short": 2.2 s of
+CPU with it, 0.8 s without). A sample counts as moved to another
 cluster when any member moves it there. The others get the point of the highest margin, or the first member's where a
 stage measures every member on its own. A member is written "attack:option", as in "apgd:kl", "square:hard" and
 "noise:sign"; every standard attack that learns nothing can be one.
