@@ -38,10 +38,10 @@ class Config(BoundedConfig):
     """Hyper-parameters of the attack, our choice."""
 
     surrogate: Kind = "network"  # one hidden layer, or the mean of each cluster's points
-    rounds: int = 10
+    rounds: int = 10  # of fitting and climbing
     width: int = 64  # of the hidden layer
     fit_steps: int = 30  # of Adam on all points at once, in each round
-    lr: float = 1e-2
+    lr: float = 1e-2  # of that Adam
     climb: int = 20  # steps of PGD in each round
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ def test_the_help_of_a_verb_leads_with_its_examples(verb: Any) -> None:
 
 
 def test_a_file_of_the_users_is_told_of_by_its_path() -> None:
-    Path("t.csv").write_text("Id,a,kind\n" + "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(30)))
+    Path("t.csv").write_text("Id,a,kind\n" + "".join(f"{i},{i % 7 * 4},{'ab'[i % 2]}\n" for i in range(30)))
     facts = json.loads(done("data info t.csv --label-column kind --json").stdout)
     assert (facts["name"], facts["shape"], facts["classes"]) == ("t.csv", ["30 x 2"], 2)
     assert facts["notes"] == ["the column 'Id' counts up: --id-column Id leaves it out"]

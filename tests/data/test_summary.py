@@ -50,9 +50,9 @@ def test_the_first_line_says_what_was_read(folders: Folders, ref: DataRef, line:
 
 def test_the_column_of_the_labels_is_named_and_notes_follow_also_of_copies(folders: Folders) -> None:
     path = data_dir(folders) / "ids.csv"
-    path.write_text("Id,a,label\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3] if i else ''}\n" for i in range(30)))
+    path.write_text("Id,a,label\n" + "".join(f"{i},{i % 7 * 4},{'xyz'[i % 3] if i else ''}\n" for i in range(30)))
     expected = [
-        "ids.csv: 30 rows x 2 columns, 3 clusters from the column 'label', scaled by 0.544 (alrdc)",
+        "ids.csv: 30 rows x 2 columns, 3 clusters from the column 'label', scaled by 0.4282 (alrdc)",
         "note: the column 'Id' counts up: --id-column Id leaves it out",
         "note: 1 of 30 samples have no label and are not scored",
     ]
