@@ -51,7 +51,7 @@ def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
     (run,) = Path("runs/attack").iterdir()
     record = json.loads((run / "result.json").read_text())
     assert [line["eps"] for line in record["radii"]] == [0.0, 0.1, 0.2]
-    assert [finding["status"] for finding in record["audit"]][8:] == ["not run"] * 18
+    assert [finding["status"] for finding in record["audit"]][8:] == ["not run"] * 19
     assert [finding["status"] for finding in record["audit"]][:8] == ["pass"] * 8
 
     result = rc(f"audit {run} --rows 40 --json --quiet --threads 1")
