@@ -6,7 +6,6 @@ the ball too. No gradient and no score of the victim is read, so nothing that ma
 depends on the samples that are given together, so a point does too; its random draws do not.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -59,7 +58,7 @@ class Surrogate(BoundedAttack):
     config: Config
 
     def search(self, surface: Surface, known: Known) -> Views:
-        """The points that change the victim's label, and the clean ones of the others."""
+        """The points that change the victim's label; of the others, like PGD, the end of the last climb."""
         best = Best(known, torch.zeros_like(known.log_y[:, 0]))
         moves = tuple(radius > 0 for radius in self.budget.radii(len(known.point)))
         weights, points, labels = self.first(known), [flat(known.point)], [known.labels]
@@ -83,7 +82,7 @@ class Surrogate(BoundedAttack):
                 inside = self.budget.clip(part.point, asked)
                 is_inside = torch.isclose(flat(inside), points[-1]).all(dim=1)
                 is_flipped = (labels[-1] != part.labels) & is_inside
-                best.offer(rows, inside, torch.full_like(best.gain[rows], -math.inf), is_flipped)
+                best.offer(rows, inside, torch.full_like(best.gain[rows], number + 1.0), is_flipped)  # later: better
             if surface.bn == "eval":
                 rows = best.open()
                 part = known.take(rows)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from robust_cluster.attacks.base import Attack, Feedback, Surface
-from robust_cluster.attacks.bounded import known
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
@@ -77,12 +76,8 @@ def test_moved_points_have_the_points_shape_within_the_budget_and_the_victim_kee
     for before, after, allowed in zip(clean, moved, clipped, strict=True):
         assert after.shape == before.shape
         assert after.isfinite().all()
+        assert not after.equal(before)
         torch.testing.assert_close(after, allowed, rtol=1e-4, atol=1e-4)
-        if attack.feedback != "label":
-            assert not after.equal(before)
-        elif surface.bn == "eval":  # labels show no better point than the clean one of a sample that keeps its own
-            is_flipped = surface.labels(moved) != known(surface, batch).labels
-            assert (after != before).flatten(1).any(dim=1).equal(is_flipped)
     assert fingerprint(surface.model) == victim
     assert all(parameter.grad is None for parameter in surface.model.parameters())
 
