@@ -34,7 +34,17 @@ class Terminated(KeyboardInterrupt):
     exit_code = 143
 
 
-class Group(TyperGroup):
+class Verbs(TyperGroup):
+    """Verbs that are written in lower case."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb and the words after it. Raises: typer's UsageError, which knows the verb in capitals too."""
+        if args and args[0] not in self.commands and args[0].lower() in self.commands:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {args[0].lower()!r}?")
+        return super().resolve_command(ctx, args)
+
+
+class Group(Verbs):
     """The verbs, with one sentence and an exit code for every error of theirs."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -89,7 +99,7 @@ for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, table, f
     add(app, verb)
 
 data_app = typer.Typer(
-    name="data", no_args_is_help=True, help=data.HELP, short_help=data.SUMMARY, rich_markup_mode=None
+    name="data", cls=Verbs, no_args_is_help=True, help=data.HELP, short_help=data.SUMMARY, rich_markup_mode=None
 )
 for verb in (*data.VERBS, data_features.VERB):
     add(data_app, verb)

@@ -43,7 +43,7 @@ class AuditOptions:
 def audit(ctx: typer.Context, options: AuditOptions) -> None:
     """Run the checks, write them into the run's record and print them. Raises: AuditFailed."""
     store, spec, record = finished(options.run, ("attack", "reattack"), "an audit is of")
-    dataset = load(spec, options.data, options.data_dir)
+    dataset = load(spec, options.data, options.data_dir, quiet=options.quiet)
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.finished import audit as audited  # late: help needs none of it
 

@@ -335,19 +335,26 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     return found
 
 
-def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
-    """The run's data: built in, the file given, or one in --data-dir. Raises: ConfigError, DataError, ShapeError."""
+def load(spec: RunSpec, data: str | None, data_dir: Path | None, *, quiet: bool = False) -> "Dataset":
+    """The run's data: built in, the file given, or one in --data-dir; what was read is said unless `quiet`.
+
+    Raises: ConfigError, DataError, ShapeError.
+    """
     from robust_cluster.data.prepare import load as prepared
+    from robust_cluster.data.summary import lines
 
     name = spec.data.name
     path = data_path(data) if data not in (None, name) else None
     if path is None and data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        return prepared(spec.data, data_folders(data_dir), path=path)
+        dataset = prepared(spec.data, data_folders(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error
+    for line in lines(dataset):
+        console.stderr(quiet=quiet).print(line)
+    return dataset
 
 
 VERB = Verb("figure", SUMMARY, EXAMPLES, options=FigureOptions, run=draw)

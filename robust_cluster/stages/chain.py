@@ -25,7 +25,7 @@ from robust_cluster.stages.defend import defend
 from robust_cluster.stages.methods import Method
 from robust_cluster.stages.pretrain import pretrain
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import flat, nested, plain, resolve
+from robust_cluster.stages.settings import checked, flat, nested, plain, resolve
 
 STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "pretrain": pretrain,
@@ -311,22 +311,40 @@ def check_settings(request: Request) -> None:
     chosen: tuple[tuple[Kind, str], ...] = (("attacks", request.attack), ("defenses", request.defense))
     for kind, name in chosen:
         group = methods.group_of(kind)
-        known = {one: field_names(discover.load(kind, one).Config) for one in discover.names(kind) if group in tree}
-        check_known(group, tree, set().union(*known.values()), known.get(name), f"rc ls {kind} {name}")
-    check_known("certify", tree, field_names(certify.Config))
+        configs = {one: discover.load(kind, one).Config for one in discover.names(kind) if group in tree}
+        check_known(group, tree, configs, name, f"rc ls {kind} {name}")
+    check_known("certify", tree, {"certify": certify.Config})
 
 
 def check_known(
-    group: str, tree: Mapping[str, Any], known: set[str], likely: set[str] | None = None, listing: str | None = None
+    group: str, tree: Mapping[str, Any], configs: Mapping[str, type], likely: str = "", listing: str | None = None
 ) -> None:
-    """Refuse a setting of a group that no method has. `likely`: those it may have meant, which `listing` lists.
+    """Refuse a setting of a group that none of the methods has, or a value that none of those that have it takes.
 
-    Raises: UnknownNameError.
+    `likely`: the method that was meant, whose settings `listing` lists. Raises: UnknownNameError, ConfigError.
     """
-    for name in flat(tree.get(group, {})):
-        if name not in known and not any(one.startswith(f"{name}.") for one in known):
-            listing = listing if likely else None
-            raise UnknownNameError("setting", name, likely or known, group=f"{group}.", listing=listing)
+    known = {name: field_names(config) for name, config in configs.items()}
+    for path, value in flat(tree.get(group, {})).items():
+        own = [name for name in (likely, *configs) if path in known.get(name, ())]
+        if not own and not any(one.startswith(f"{path}.") for names in known.values() for one in names):
+            allowed = known.get(likely) or set().union(*known.values())
+            listing = listing if known.get(likely) else None
+            raise UnknownNameError("setting", path, allowed, group=f"{group}.", listing=listing)
+        refusals = [refusal(configs[name], path, value, group) for name in own]
+        if refusals and None not in refusals:
+            raise refusals[0]  # type: ignore[misc]  # there is no None among them
+
+
+def refusal(config: type, path: str, value: Any, group: str) -> ConfigError | None:
+    """Why a method's setting cannot have a value of this type, None where it can; ranges are left to who uses it."""
+    owner, (*groups, last) = config(), path.split(".")
+    for name in groups:
+        owner = getattr(owner, name)
+    try:
+        checked(value, get_type_hints(type(owner))[last], getattr(owner, last), f"{group}.{path}")
+    except ConfigError as error:
+        return error
+    return None
 
 
 def field_names(config: type, prefix: str = "") -> set[str]:

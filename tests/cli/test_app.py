@@ -127,6 +127,8 @@ def test_the_version_is_printed() -> None:
         ("cluster --model graph --data digitz", "error: Unknown data set 'digitz'. Did you mean 'digits'?"),
         ("table tabel1", "error: Unknown table 'tabel1'. Did you mean 'table1'? (rc ls tables)"),
         ("clutser", "error: No such command 'clutser'. Did you mean 'cluster'?"),
+        ("CLUSTER", "error: No such command 'CLUSTER'. Did you mean 'cluster'? (rc --help)"),
+        ("data Info", "error: No such command 'Info'. Did you mean 'info'? (rc data --help)"),
         (
             f"cluster {GRAPH} --set model.neigbors=3",
             "error: Unknown setting 'model.neigbors'. Did you mean 'model.neighbors'? (rc ls models graph)",

@@ -54,6 +54,8 @@ def test_a_curve_an_audit_and_a_transfer_as_typed() -> None:
     assert [finding["status"] for finding in record["audit"]][8:] == ["not run"] * 19
     assert [finding["status"] for finding in record["audit"]][:8] == ["pass"] * 8
 
+    result = rc(f"audit {run} --rows 40 --json --threads 1")
+    assert result.stderr.startswith("digits: 200 rows x 64 columns, 10 clusters from its labels, ")
     result = rc(f"audit {run} --rows 40 --json --quiet --threads 1")
     findings = json.loads(result.stdout)
     failed = [finding["name"] for finding in findings if finding["status"] == "fail"]

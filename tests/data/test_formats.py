@@ -447,6 +447,30 @@ def test_integers_of_32_bits_without_a_sign_have_none(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.views[0], [[[0, 0], [0.25, 1]]], atol=1e-6)
 
 
+def plain_tiff(path: Path, values: npt.NDArray[Any], order: str) -> None:
+    """A TIFF of one strip; `order`: "<" or ">". Pillow writes neither signed bytes nor big-endian files."""
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    height, width = values.shape
+    bits, size = 8 * values.dtype.itemsize, values.nbytes
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 134, 277: 1, 278: height, 279: size, 339: kind}
+    content = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    content += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(content + bytes(4) + values.astype(values.dtype.newbyteorder(order)).tobytes())
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["i1", "u2", "i2", "u4", "i4", "f4"])
+def test_every_kind_of_number_that_a_tiff_holds_is_read_as_it_is(tmp_path: Path, kind: str, order: str) -> None:
+    values = np.array([[0, 100], [25, 50]], kind) - (50 if kind[0] != "u" else 0)
+    plain_tiff(tmp_path / "a.tif", values, order)
+    if (kind, order) == ("u4", ">"):  # Pillow does not know it
+        with one_sentence(DataError, "is no readable image"):
+            files.read(tmp_path)
+        return
+    top = 65535 if kind == "u2" else 100
+    np.testing.assert_allclose(files.read(tmp_path).views[0], [np.array([[0, 100], [25, 50]]) / top], rtol=1e-6)
+
+
 def test_float_images_in_0_to_1_stay_and_others_must_be_finite(tmp_path: Path) -> None:
     deep(tmp_path / "a.tiff", [[0.25, 0.5]], np.float32)
     raw = files.read(tmp_path)

@@ -206,6 +206,15 @@ def test_the_three_victims_start_from_their_own_seeds(ask: Any, context: Context
             {"stage": "cluster", "overrides": {"attack.gama": 3}},
             "Unknown setting 'attack.gama'. Did you mean 'attack.gamma'?",
         ),
+        (
+            {"stage": "cluster", "overrides": {"attack.gamma": "high"}},
+            "attack.gamma must be float, got 'high'",
+        ),
+        (
+            {"stage": "cluster", "overrides": {"attack.norm": "l3"}},  # a setting of attacks other than the default one
+            "attack.norm must be one of 'linf', 'l2', got 'l3'",
+        ),
+        ({"stage": "cluster", "overrides": {"certify.alpha": "x"}}, "certify.alpha must be float, got 'x'"),
         ({"model": "ae_kmeans"}, "ae_kmeans is not trained while clustering: no defense can train it on"),
         *(
             (

@@ -22,6 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 BYTE, WORD = 255, 65535  # the largest values of 8 and 16 bits
+SIGNED = 2  # in a TIFF's tag 339, the sample format
 CONVERT = "save them all with 8 or 16 bits, or as one .npy of floats in [0, 1]"
 
 
@@ -164,7 +165,12 @@ def _top(image: "Image.Image") -> int | None:
     """The largest value that an open image can have, None for integers of 32 bits, signed ones and floats."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return WORD
-    return None if image.mode in ("I", "F") else BYTE
+    return None if image.mode in ("I", "F") or _sample_format(image) == SIGNED else BYTE
+
+
+def _sample_format(image: "Image.Image") -> int:
+    """What a TIFF says of its numbers: 1 unsigned, 2 signed, 3 float; 1 for every other format."""
+    return int(image.tag_v2.get(339, (1,))[0]) if image.format == "TIFF" else 1  # type: ignore[attr-defined]
 
 
 def _values(path: Path, mode: str, size: tuple[int, int] | None) -> tuple[npt.NDArray[Any], int | None]:
@@ -180,8 +186,10 @@ def _values(path: Path, mode: str, size: tuple[int, int] | None) -> tuple[npt.ND
             plain = image.convert(mode)
         else:
             found = np.asarray(image)
-            is_unsigned = image.mode == "I" and image.format == "TIFF" and image.tag_v2.get(339, (1,)) == (1,)  # type: ignore[attr-defined]
-            plain = Image.fromarray((found.view(np.uint32) if is_unsigned else found).astype(np.float32))
+            if image.format == "TIFF" and image.mode != "F":  # Pillow knows only one kind of each width
+                kind = "i" if _sample_format(image) == SIGNED else "u"
+                found = found.view(f"{found.dtype.byteorder}{kind}{found.dtype.itemsize}")
+            plain = Image.fromarray(found.astype(np.float32))
         if size is not None and plain.size != size:
             plain = plain.resize(size, Image.Resampling.BILINEAR)
         values = np.asarray(plain)
