@@ -12,22 +12,19 @@ import logging
 import math
 import os
 import pickle
-import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError, ShapeError, StoreError
+from robust_cluster.runs.lock import LOCK, OWNER, Lease, owned
 from robust_cluster.runs.record import Record, checked, read, spec_of
 from robust_cluster.runs.spec import RunSpec, Stage
 
 SPEC, LOG, STATE, MODEL, RESULT = "spec.json", "log.jsonl", "state.pt", "model.pt", "result.json"
-LOCK, OWNER = ".lock", "owner.json"
 SEAL = b"robust_cluster state\n"  # before the SHA-256 of a saved state, which comes before the state
 HEADER = len(SEAL) + hashlib.sha256().digest_size
 
@@ -45,6 +42,7 @@ class Run:
 
     spec: RunSpec
     path: Path
+    lease: Lease | None = None
 
     def record(self) -> dict[str, Any] | None:
         """The finished record, None while the run is not done. Raises: StoreError when it cannot be read."""
@@ -72,6 +70,7 @@ class Run:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the resumable state: nested dicts and lists of tensors, numbers and strings, behind their SHA-256."""
+        self._check()
         content = _pack(state)
         _write(self.path / STATE, SEAL + hashlib.sha256(content).digest() + content)
 
@@ -91,6 +90,7 @@ class Run:
 
     def save_model(self, state_dict: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
+        self._check()
         _write(self.path / MODEL, _pack(state_dict))
 
     def finish(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +98,7 @@ class Run:
 
         It is written last; then the resumable state is deleted. Raises: ValueError for NaN or infinity.
         """
+        self._check()
         full = {**record, "key": self.spec.key, "spec": self.spec.to_json()}
         model = _read(self.path / MODEL)
         if model is not None:
@@ -116,6 +117,11 @@ class Run:
         if record is None:
             raise CheckpointError(f"{self.path} is not finished", hint=f"rc {self.spec.stage}")
         _write(self.path / RESULT, _json({**record, **fields}))
+
+    def _check(self) -> None:
+        """Raises StoreError when another process owns the run by now."""
+        if self.lease is not None:
+            self.lease.check()
 
 
 @dataclass(frozen=True)
@@ -166,19 +172,18 @@ class RunStore:
         A run that is refused before it has logged, saved or finished anything leaves no folder.
         Raises: StoreError when it is owned and `wait` is False, or when the folder cannot be written.
         """
-        run = Run(spec, self.path(spec))
-        with _lock(run.path, wait=wait, notify=notify):
+        path = self.path(spec)
+        with ExitStack() as held:
+            with _sentences(path):
+                lease = held.enter_context(owned(path, wait=wait, notify=notify))
             try:
-                _write(run.path / OWNER, _json({"pid": os.getpid(), "host": socket.gethostname()}))
-                _tidy(run.path)
-                if not (run.path / SPEC).exists():
-                    _write(run.path / SPEC, _json(spec.to_json()))
-                yield run
+                _tidy(path)
+                if not (path / SPEC).exists():
+                    _write(path / SPEC, _json(spec.to_json()))
+                yield Run(spec, path, lease)
             except REFUSALS:
-                _forget(run.path)
+                _forget(path)
                 raise
-            finally:
-                _remove(run.path / OWNER)
 
     def load_model(self, spec: RunSpec, map_location: str = "cpu") -> dict[str, Any]:
         """The finished run's checkpoint. Raises: CheckpointError, as `checkpoint`."""
@@ -221,34 +226,6 @@ def _forget(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
         folder.parent.rmdir()
-
-
-def _lock(folder: Path, *, wait: bool, notify: Callable[[str], None]) -> AbstractContextManager[object]:
-    """A folder's lock, held until the block ends or the process dies."""
-    with _sentences(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            sentence = f"{folder} is being run by {_owner(folder)}"
-            if not wait:
-                raise StoreError(sentence, hint="wait for it to end, or stop it") from None
-            notify(f"{sentence}; waiting for it to end")
-            held = lock.acquire()
-        if (folder / LOCK).exists():
-            return held
-        lock.release()  # its owner was refused, and has removed it with the folder
-        return _lock(folder, wait=wait, notify=notify)
-
-
-def _owner(folder: Path) -> str:
-    """Who holds the lock, in words; "another process" where it has just taken it and has not told its name."""
-    try:
-        owner = json.loads((folder / OWNER).read_bytes())
-        return f"process {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, LookupError, TypeError):
-        return "another process"
 
 
 def _tidy(folder: Path) -> None:
