@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RobustClusterError(Exception):
@@ -16,6 +17,17 @@ class RobustClusterError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message} ({self.hint})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How to send it to another process: by its sentence, whatever its kind was made from."""
+        return _received, (type(self), self.message, self.hint)
+
+
+def _received(kind: type[RobustClusterError], message: str, hint: str | None) -> RobustClusterError:
+    """An error that another process sent."""
+    error = kind.__new__(kind, message)
+    RobustClusterError.__init__(error, message, hint=hint)
+    return error
 
 
 class ConfigError(RobustClusterError):
@@ -92,3 +104,9 @@ class MissingResultError(RobustClusterError):
     """Results were asked for that do not exist; exit code 3."""
 
     exit_code = 3
+
+
+class StoppedError(RobustClusterError):
+    """A run was asked to stop, and has after it saved its state; exit code 130."""
+
+    exit_code = 130

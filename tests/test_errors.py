@@ -1,5 +1,7 @@
 """Each error's exit code and the text that the user reads."""
 
+import pickle
+
 import pytest
 
 from robust_cluster import errors
@@ -14,6 +16,7 @@ EXIT_CODES = {
     "StoreError": 1,
     "NonFiniteError": 1,
     "MissingResultError": 3,
+    "StoppedError": 130,
 }
 
 
@@ -46,3 +49,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one() -> None:
 def test_an_unknown_name_that_is_near_to_none_is_answered_with_all_of_them_sorted() -> None:
     error = errors.UnknownNameError("table", "zzz", iter(["table2", "table1"]))
     assert str(error) == "Unknown table 'zzz'. Known: table1, table2."
+
+
+@pytest.mark.parametrize("name", list(EXIT_CODES))
+def test_an_error_arrives_in_another_process_as_it_was(name: str) -> None:
+    kind = error_classes()[name]
+    error = kind("model", "grph", ["graph"], listing="rc ls") if name == "UnknownNameError" else kind("x", hint="y")
+    found = pickle.loads(pickle.dumps(error))
+    assert (type(found), str(found), found.hint) == (kind, str(error), error.hint)

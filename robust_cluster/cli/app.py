@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from robust_cluster import __version__
-from robust_cluster.cli import audit, certify, chain, console, data, data_features, figure, ls, table
+from robust_cluster.cli import audit, certify, chain, console, data, data_features, figure, ls, runs, table
 from robust_cluster.cli.options import DEBUG, add
 from robust_cluster.cli.start import INTERRUPTED
 
@@ -104,6 +104,12 @@ data_app = typer.Typer(
 for verb in (*data.VERBS, data_features.VERB):
     add(data_app, verb)
 app.add_typer(data_app)
+runs_app = typer.Typer(
+    name="runs", cls=Verbs, no_args_is_help=True, help=runs.HELP, short_help=runs.SUMMARY, rich_markup_mode=None
+)
+for verb in runs.VERBS:
+    add(runs_app, verb)
+app.add_typer(runs_app)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -43,11 +43,14 @@ class AuditOptions:
 def audit(ctx: typer.Context, options: AuditOptions) -> None:
     """Run the checks, write them into the run's record and print them. Raises: AuditFailed."""
     store, spec, record = finished(options.run, ("attack", "reattack"), "an audit is of")
-    dataset = load(spec, options.data, options.data_dir, quiet=options.quiet)
+    dataset = load(spec, options.data, options.data_dir)
+    from robust_cluster.data.summary import lines
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.finished import audit as audited  # late: help needs none of it
 
     err = console.stderr(quiet=options.quiet)
+    for line in lines(dataset):
+        err.print(line)
     context = Context(
         store,
         dataset,

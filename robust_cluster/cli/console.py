@@ -16,6 +16,8 @@ from robust_cluster.errors import RobustClusterError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
     from robust_cluster.data.base import Progress
 
@@ -79,16 +81,22 @@ def show_error(text: str) -> None:
 
 
 class Lines:
-    """Progress where there is no terminal: a line at the start, at the end and every few seconds between."""
+    """Progress where there is no terminal: a line at the start, at the end and every few seconds between.
 
-    def __init__(self, console: "Console") -> None:
+    `name`: of the run, before each line.
+    """
+
+    stops = False
+
+    def __init__(self, console: "Console", name: str = "") -> None:
         self.console = console
+        self.name = f"[{name}] " if name else ""
         self.title, self.unit, self.total, self.last, self.line = "", "", 0, 0.0, ""
 
     def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
         """Begin a stage of `total` epochs, or other units, `done` of which exist already."""
         self.title, self.unit, self.total, self.last, self.line = title, unit, total, time.monotonic(), ""
-        self.console.print(f"{title}: {total} {unit}s" + (f", {done} done before" if done else ""))
+        self.console.print(f"{self.name}{title}: {total} {unit}s" + (f", {done} done before" if done else ""))
 
     def epoch(self, number: int, losses: Mapping[str, float]) -> None:
         """Epoch `number` has ended."""
@@ -98,7 +106,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Say something beside the epochs."""
-        self.console.print(text)
+        self.console.print(self.name + text)
 
     def stop(self) -> None:
         """The stage has ended, or was interrupted."""
@@ -107,48 +115,69 @@ class Lines:
     def _flush(self) -> None:
         line, self.line, self.last = self.line, "", time.monotonic()
         if line:
-            self.console.print(line)
+            self.console.print(self.name + line)
 
 
 class Bar:
-    """Progress on a terminal: one bar with stage, epoch, named losses, elapsed and time left."""
+    """Progress on a terminal: one bar with stage, epoch, named losses, elapsed and time left, among those of `bars`.
 
-    def __init__(self, console: "Console") -> None:
-        from rich import progress
-        from rich.table import Column
+    `name`: what it is called in place of its stages. Without a name the last state of a stage stays on the screen.
+    """
 
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.MofNCompleteColumn(),
-            progress.BarColumn(bar_width=10),
-            progress.TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True)),  # cut if too long
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        self.bar = progress.Progress(*columns, console=console, expand=True)
-        self.task: progress.TaskID | None = None
+    stops = False
+
+    def __init__(self, bars: "Bars", name: str = "") -> None:
+        self.bars, self.name = bars, name
+        self.task: TaskID | None = None
 
     def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
         """Begin a stage of `total` epochs, or other units, `done` of which exist already."""
-        self.stop()
-        self.task = self.bar.add_task(title, total=total, completed=done, losses="")
-        self.bar.start()
+        self.remove()
+        self.task = self.bars.add_task(self.name or title, total=total, completed=done, losses="")
+        self.bars.start()
 
     def epoch(self, number: int, losses: Mapping[str, float]) -> None:
         """Epoch `number` has ended."""
         if self.task is not None:
-            self.bar.update(self.task, completed=number, losses=_terms(losses))
+            self.bars.update(self.task, completed=number, losses=_terms(losses))
 
     def note(self, text: str) -> None:
         """Say something above the bar."""
-        self.bar.console.print(text)
+        self.bars.console.print(text)
 
     def stop(self) -> None:
-        """The stage has ended, or was interrupted: the bar's last state stays on the screen."""
-        self.bar.stop()
+        """The stage has ended, or was interrupted."""
+        if not self.name:
+            self.bars.stop()
+            self.remove()
+
+    def remove(self) -> None:
+        """Take the bar from the screen."""
         if self.task is not None:
-            self.bar.remove_task(self.task)
+            self.bars.remove_task(self.task)
         self.task = None
+
+
+def bars(console: "Console") -> "Bars":
+    """Where bars are shown."""
+    from rich import progress
+    from rich.table import Column
+    from rich.text import Text
+
+    class Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            return Text(f"{task.speed:.2g}/s" if task.speed else "")
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(bar_width=10),
+        progress.TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True)),  # cut if too long
+        Rate(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    return progress.Progress(*columns, console=console, expand=True)
 
 
 def download_progress(*, quiet: bool = False) -> "Progress | None":
@@ -193,7 +222,7 @@ def _download_bar(console: "Console") -> "Progress":
 
 def progress(console: "Console") -> Lines | Bar:
     """A bar on a terminal, else plain lines, which a quiet console does not show."""
-    return Bar(console) if console.is_terminal and not console.quiet else Lines(console)
+    return Bar(bars(console)) if console.is_terminal and not console.quiet else Lines(console)
 
 
 def _terms(losses: Mapping[str, float]) -> str:

@@ -13,8 +13,10 @@ from robust_cluster.cli.console import Record
 from robust_cluster.cli.options import (
     OF_RUN,
     Device,
+    Only,
     Profile,
     Verb,
+    chosen_part,
     data_folders,
     data_path,
     offer_figures,
@@ -80,6 +82,7 @@ class FigureOptions:
     ] = None
     profile: Annotated[Profile, option("--profile", help="Whose runs: smoke, short, cpu or paper.")] = "paper"
     records: Annotated[Path | None, option("--from", help="Draw the records in this folder.")] = None
+    only: Only = None
     runs_dir: Annotated[Path, option("--runs-dir", help="Where runs are kept.")] = Path("runs")
     format: Annotated[Format | None, option("--format", help="Also write what is drawn, beside the picture.")] = None
     count: Annotated[
@@ -94,7 +97,11 @@ class FigureOptions:
 
 def draw(ctx: typer.Context, options: FigureOptions) -> None:
     """Draw the figure, and print where it is."""
-    from robust_cluster.report.spec import figure_names, load_spec  # late, as all below: help needs none of it
+    from robust_cluster.report.spec import (
+        figure_names,
+        load_spec,
+        narrowed,
+    )  # late, as all below: help needs none of it
 
     if options.name in OF_RUN:
         if options.run is None:
@@ -102,7 +109,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
                 f"{options.name} needs a run's folder",
                 hint=f"rc figure {options.name} runs/{stages_of(options.name)[0]}/...",
             )
-        unused = ("records", "profile", *(("count",) if options.name != "images" else ()))
+        unused = ("records", "profile", "only", *(("count",) if options.name != "images" else ()))
         refuse(ctx, unused, f"{options.name} is drawn of one run")
         draw_run(options.run, options)
     elif options.name not in figure_names():
@@ -110,7 +117,7 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
     elif options.run is not None:
         raise ConfigError(f"{options.name} is drawn of all its runs", hint=f"rc figure {options.name} --runs-dir DIR")
     else:
-        draw_named(load_spec(options.name), options)
+        draw_named(narrowed(load_spec(options.name), options.profile, chosen_part(options.only or [])), options)
 
 
 def draw_run(run: Path, options: FigureOptions) -> None:
@@ -335,26 +342,19 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     return found
 
 
-def load(spec: RunSpec, data: str | None, data_dir: Path | None, *, quiet: bool = False) -> "Dataset":
-    """The run's data: built in, the file given, or one in --data-dir; what was read is said unless `quiet`.
-
-    Raises: ConfigError, DataError, ShapeError.
-    """
+def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":
+    """The run's data: built in, the file given, or one in --data-dir. Raises: ConfigError, DataError, ShapeError."""
     from robust_cluster.data.prepare import load as prepared
-    from robust_cluster.data.summary import lines
 
     name = spec.data.name
     path = data_path(data) if data not in (None, name) else None
     if path is None and data not in (None, name):
         raise ConfigError(f"--data takes the file that the run had, {name}, got {data!r}")
     try:
-        dataset = prepared(spec.data, data_folders(data_dir), path=path)
+        return prepared(spec.data, data_folders(data_dir), path=path)
     except UnknownNameError as error:
         hint = "--data FILE, or --data-dir with the folder that it is in"
         raise DataError(f"The run's data {name} are a file of yours, which is not there", hint=hint) from error
-    for line in lines(dataset):
-        console.stderr(quiet=quiet).print(line)
-    return dataset
 
 
 VERB = Verb("figure", SUMMARY, EXAMPLES, options=FigureOptions, run=draw)

@@ -1,7 +1,6 @@
 """`rc ls`: what there is, by name, without importing any of it, and the settings of one method."""
 
 import ast
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,10 @@ def same(row: Mapping[str, Any], profile: str, usual: str) -> bool:
 def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
     """Column -> text of every name of one kind."""
     if kind == "runs":
-        yield from (*finished_runs(options.runs_dir), *unfinished_runs(options.runs_dir)) if options.kind else ()
+        from robust_cluster.cli.runs import row
+        from robust_cluster.runs.catalog import entries
+
+        yield from (row(one) for one in entries(options.runs_dir)) if options.kind else ()
     elif kind == "tables" or kind == "figures":
         from robust_cluster.report.spec import figure_names, load_spec, table_names
 
@@ -105,50 +107,6 @@ def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
     for name, module in sorted(modules(kind).items()):
         docstring = ast.get_docstring(ast.parse(path_of(module).read_text(encoding="utf-8"))) or ""
         yield name, docstring.partition("\n")[0]
-
-
-def finished_runs(root: Path) -> Iterator[dict[str, str]]:
-    """Every finished run with its headline numbers, and what was set when it was made."""
-    from robust_cluster.runs.store import RunStore
-    from robust_cluster.stages.settings import typed
-
-    for record in RunStore(root).records():
-        given = " ".join(f"{key}={typed(value)}" for key, value in record.get("overrides", {}).items())
-        yield {"key": record["key"], **run_row(record), "profile": record["profile"], "set": given}
-
-
-def unfinished_runs(root: Path) -> Iterator[dict[str, str]]:
-    """Every run that was begun and not ended, with the epochs it has logged."""
-    from robust_cluster.runs.store import LOG, RESULT, SPEC
-
-    for path in sorted(root.glob(f"*/*/{SPEC}")):
-        if not path.with_name(RESULT).exists():
-            spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            log = path.with_name(LOG)
-            epochs = log.read_bytes().count(b"\n") if log.exists() else 0
-            shown = run_row({"spec": spec, "flags": [f"unfinished, {epochs} epochs"]})
-            yield {"key": path.parent.name.rpartition("-")[2], **shown}
-
-
-def run_row(record: console.Record) -> dict[str, str]:
-    """Column -> text of a run: as the verbs show it, with its data's label, K, scaling, attack and defense.
-
-    K is what was asked for or what its record says of the data.
-    """
-    from robust_cluster.runs.spec import RunSpec
-
-    spec = RunSpec.from_json(record["spec"])
-    defense = next((str(one.defense) for one in spec.lineage() if one.defense), "")
-    clusters = spec.data.n_clusters or (record.get("data") or {}).get("n_clusters")
-    return {
-        **dict.fromkeys(("stage", "model", "data", "K", "normalize"), ""),  # first, in this order
-        **console.summary(record),
-        "data": spec.data.label,
-        "K": str(clusters or ""),
-        "normalize": spec.data.normalize,
-        "attack": spec.attack or "",
-        "defense": defense,
-    }
 
 
 VERB = Verb(

@@ -129,6 +129,9 @@ IdColumn = Annotated[str | None, option(metavar="NAME", help="Names of rows in a
 Drop = Annotated[str | None, option(metavar="NAME,...", help="Columns of a table that are left out.")]
 NoHeader = Annotated[bool, option(help="A table's first line is a sample; columns are 0, 1, ...")]
 NoiseLabel = Annotated[str | None, option(metavar="LABEL", help="Of samples of no class: not scored.")]
+Only = Annotated[
+    list[str] | None, option("--only", metavar="AXIS=VALUE[,...]", help="Part of the grid: data=mnist. Repeatable.")
+]
 Threads = Annotated[int | None, option(callback=positive, help="CPU threads.")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Debug = Annotated[bool, option("--debug", help="Show tracebacks.")]
@@ -165,6 +168,11 @@ class RunOptions:
     exact: Annotated[bool, option("--exact", help="Full float32 products everywhere.")] = False
     device: Annotated[Device, option(help="Where to compute.")] = "auto"
     threads: Threads = None
+    jobs: Annotated[int | None, option(callback=positive, help="Runs at a time, each in a process of its own.")] = None
+    cluster: Annotated[
+        str | None, option(metavar="ADDRESS", help="Dask scheduler whose workers make the runs, or its JSON file.")
+    ] = None
+    per_gpu: Annotated[int | None, option(callback=positive, help="Of --jobs: runs that share a GPU.")] = None
     runs_dir: Annotated[Path, option(help="Where runs are kept.")] = Path("runs")
     data_dir: DataDir = None
     curve: Annotated[bool, option("--curve", help="Log ACC, NMI and, clustering, ADEC's gradient cosines.")] = False
@@ -426,18 +434,25 @@ def value(text: str) -> Any:
     return parsed["value"]
 
 
-def _pairs(texts: Iterable[str], flag: str) -> Iterator[tuple[str, str]]:
+def _pairs(texts: Iterable[str], flag: str, *, example: str = "model.neighbors=3") -> Iterator[tuple[str, str]]:
     """Key and value of every text of a flag. Raises: ConfigError, also for a key that is given twice."""
     seen: set[str] = set()
     for text in texts:
         key, equals, right = (part.strip() for part in text.partition("="))
         if not (key and equals and right):
-            raise ConfigError(f"{flag} takes key=value, got {text!r}", hint=f"{flag} model.neighbors=3")
+            raise ConfigError(f"{flag} takes key=value, got {text!r}", hint=f"{flag} {example}")
         if key in seen:
-            all_of_it = f"--sweep {key}=A,B with all values" if flag == "--sweep" else "leave one of them out"
+            is_list = flag in ("--sweep", "--only")
+            all_of_it = f"{flag} {key}=A,B with all values" if is_list else "leave one of them out"
             raise ConfigError(f"{flag} gives {key} twice", hint=all_of_it)
         seen.add(key)
         yield key, right
+
+
+def chosen_part(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Axis -> the values asked for, of `--only data=mnist,usps`. Raises: ConfigError, also for an axis given twice."""
+    example = "data=mnist"
+    return {key: [part.strip() for part in right.split(",")] for key, right in _pairs(texts, "--only", example=example)}
 
 
 def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) -> dict[str, Any]:

@@ -21,15 +21,16 @@ from robust_cluster.cli.options import (
     overrides,
     sweeps,
 )
-from robust_cluster.errors import ConfigError, MissingResultError, StoreError
+from robust_cluster.errors import ConfigError, MissingResultError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robust_cluster.data.base import Dataset
+    from robust_cluster.data.base import Dataset, Folders
     from robust_cluster.stages.chain import Plan, Request
+    from robust_cluster.stages.workers import Where
 
 ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
 NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet", "debug"})  # in the next command
@@ -39,8 +40,8 @@ NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet"
 class Session:
     """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks.
 
-    A run that fails adds its sentence to `failures` and its key to `broken`, and the others go on.
-    `read`: what is said of the data.
+    `failed`: the error of each run that failed, by its key; `failures`: the sentences of all that did.
+    `read`: what is said of the data. `dataset`: those that were loaded last.
     """
 
     options: RunOptions
@@ -48,8 +49,10 @@ class Session:
     force: bool = False
     curve: bool = False
     failures: list[str] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)
+    failed: dict[str, Exception] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
+    path: Path | None = None
+    dataset: "Dataset | None" = None
 
     @cached_property
     def err(self) -> "Console":
@@ -61,19 +64,32 @@ class Session:
         """The runs directory."""
         return RunStore(self.options.runs_dir)
 
-    def load(self, ref: DataRef, path: Path | None = None) -> "Dataset":
-        """The data set in memory; it is downloaded for a run, not for a look.
+    @cached_property
+    def folders(self) -> "Folders":
+        """Where data are; they are downloaded for a run, not for a look. Raises: ConfigError."""
+        is_run = not (self.options.no_run or self.options.dry_run)
+        return replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
+
+    @cached_property
+    def where(self) -> "Where":
+        """Who makes the runs. Raises: ConfigError."""
+        from robust_cluster.stages.workers import where
+
+        o = self.options
+        return where(o.jobs, o.cluster, o.per_gpu, o.device, self.err.print)
+
+    def load(self, ref: DataRef) -> "Dataset":
+        """The data set in memory, also a file of the user's, which `path` names.
 
         Raises: DataError, UnknownNameError, ConfigError, ShapeError.
         """
         from robust_cluster.data.prepare import load
         from robust_cluster.data.summary import lines
 
-        is_run = not (self.options.no_run or self.options.dry_run)
-        where = replace(data_folders(self.options.data_dir, quiet=self.options.quiet), downloads=is_run)
-        found = load(ref, where, path=path)
-        self.read += [line for line in lines(found) if line not in self.read]
-        return found
+        self.dataset = None  # two data sets need not fit into memory
+        self.dataset = load(ref, self.folders, path=self.path)
+        self.read += [line for line in lines(self.dataset) if line not in self.read]
+        return self.dataset
 
     def plan(self, request: "Request", dataset: "Dataset") -> "Plan":
         """The plan of a request. Raises: ConfigError and UnknownNameError for values and names that are not allowed."""
@@ -101,7 +117,7 @@ class Session:
             for key, spec in specs.items()
         ]
 
-    def carry_out(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
+    def carry_out(self, plans: "Sequence[Plan]") -> list[Record]:
         """Show what was read and every run of the plans once, then return the asked runs' records, which are made now.
 
         With --no-run only their number is shown and those that exist returned, with --dry-run none. Raises: as `run`.
@@ -115,44 +131,51 @@ class Session:
             self.err.print(f"  {run['state']:8}{run['directory']}")
         if self.options.dry_run:
             return []
-        return self.done(plan.asked for plan in plans) if self.options.no_run else self.run(plans, dataset)
+        if not self.options.no_run:
+            self.run(plans)
+        return self.done(plan.asked for plan in plans if plan.asked.key not in self.failed)
 
-    def run(self, plans: "Sequence[Plan]", dataset: "Dataset") -> list[Record]:
-        """The records of the asked runs; what is missing is run, and a plan that needs a failed run is passed over.
+    def run(self, plans: "Sequence[Plan]") -> None:
+        """Make what is missing; what fails is kept in `failed`, and what does not need it goes on.
 
         Raises: StoreError, for then no run can be written; also any other error where there is one plan alone.
         """
-        from robust_cluster.stages import chain
-        from robust_cluster.stages.context import Context
+        from robust_cluster.cli.board import board
+        from robust_cluster.stages import engine
 
         o = self.options
-        progress = console.progress(self.err)
-        context = Context(
-            self.store,
-            dataset,
+        where = self.where
+        work = engine.Work(
+            self.store.root,
+            self.folders,
+            self.path,
             o.profile,
             device=o.device,
-            threads=o.threads,
-            progress=progress,
+            threads=o.threads if where.is_here else o.threads or 1,
             force=self.force,
-            overrides=self.given,
             curve=self.curve,
+            overrides=self.given,
         )
-        records: list[Record] = []
-        for plan in plans:
-            if self.broken.intersection(spec.key for spec in plan.runs):
-                continue
-            try:
-                records.append(chain.execute(plan.runs, context)[-1])
-            except (StoreError, OSError):
-                raise
-            except Exception as error:  # also a fault of ours: a long table must not stop at one method
-                if len(plans) == 1 or self.options.debug:
-                    raise
-                spec = next((spec for spec in plan.runs if self.store.record(spec) is None), plan.asked)
-                self.broken.add(spec.key)
-                self.failures.append(f"{spec.directory}: {console.sentence(error)[0]}")
-        return records
+        tasks = engine.graph((plan.runs for plan in plans), work)
+        if not tasks:
+            return
+        todo = {task.spec.key: task.spec for task in tasks}
+        others = self.done(spec for plan in plans for spec in plan.runs if spec.key not in todo)
+        shown = board(self.err, list(todo.values()), others, is_alone=where.is_here)
+        if where.is_here:
+            self.failed = engine.here(tasks, engine.Carrier(work, self.dataset).carry, shown)
+        else:
+            from robust_cluster.stages import workers
+
+            self.dataset = None
+            self.failed = workers.carry_out(tasks, work, shown, where)
+        if self.failed and (len(plans) == 1 or o.debug):
+            raise next(iter(self.failed.values()))
+        self.failures += [
+            f"{todo[key].directory}: {console.sentence(error)[0]}"
+            for key, error in self.failed.items()
+            if not isinstance(error, engine.ParentError)  # the board has named those
+        ]
 
     def done(self, specs: Iterable[RunSpec]) -> list[Record]:
         """The records of those of the runs that are done."""
@@ -171,10 +194,11 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     options.check_names()
     fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
     requests = stage_requests(stage, options, fixed, swept)
-    session = Session(options, {**fixed, **swept}, force=options.force, curve=options.curve)
-    dataset = session.load(options.ref, options.path)
+    session = Session(options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path)
+    session.where  # noqa: B018  # refused before anything is loaded
+    dataset = session.load(options.ref)
     plans = [session.plan(request, dataset) for request in requests]
-    records = session.carry_out(plans, dataset)
+    records = session.carry_out(plans)
     if options.dry_run:
         if options.json:
             console.show_json(session.planned(plans))

@@ -10,7 +10,17 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.console import Record
-from robust_cluster.cli.options import RunOptions, Verb, integers, offer_tables, option, overrides, refuse
+from robust_cluster.cli.options import (
+    Only,
+    RunOptions,
+    Verb,
+    chosen_part,
+    integers,
+    offer_tables,
+    option,
+    overrides,
+    refuse,
+)
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -22,6 +32,7 @@ EXAMPLES = """
 rc table table1 --profile smoke
 rc table table1 --profile cpu --compare --from tables/results
 rc table table1 --profile smoke --format latex --no-run
+rc table lpvdn1 --profile cpu --only data=mnist10k --only method=DEC,VaDE --only seed=0,1 --jobs 2
 rc table table1 --profile cpu --intervals --from tables/results
 rc table claims --profile cpu --from tables/results
 """
@@ -48,6 +59,7 @@ class TableOptions(RunOptions):
     ] = None
     format: Annotated[Format, option(help="How to print.")] = "terminal"
     seed: Annotated[str | None, option(metavar="N[,N...]", help="Run only these seeds of the table.")] = None
+    only: Only = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
     intervals: Annotated[bool, option("--intervals", help="95 % intervals over seeds and samples.")] = False
     json: Annotated[bool, option("--json", help="The same as --format json.")] = False
@@ -61,15 +73,14 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
         show_claims(ctx, options)
         return
     from robust_cluster.cli.session import Session  # late, as all below: help needs none of it
-    from robust_cluster.report.spec import load_spec, requests
+    from robust_cluster.report.spec import load_spec, narrowed, requests
     from robust_cluster.report.table import load_results
 
-    spec = load_spec(options.name)
+    spec = narrowed(load_spec(options.name), options.profile, chosen_part(options.only or []))
     given = overrides(ctx, options)
     session = Session(options, given, curve=options.curve or (options.records is None and needs_curve(spec)))
     keys: set[str] | None = None
     records: Sequence[Record]
-    every: list[Plan]
     if options.records:
         refuse(ctx, (*RUN_ONLY, "seed"), "--from shows the records as they are")
         records = load_results(options.records)
@@ -79,13 +90,18 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
         if options.seed is not None:
             asked = of_seeds(asked, integers(options.seed, "--seed"), options)
         kept = None if options.dry_run else kept_records(options)
-        records, every = [], []
-        for _, group in groupby(asked, key=lambda request: request.data):
-            plans, found = run_data(list(group), session)
-            every += plans
-            records += found
-            if kept is not None:
-                save(session.done({spec.key: spec for plan in plans for spec in plan.runs}.values()), kept)
+        if not options.no_run:
+            session.where  # noqa: B018  # refused before anything is loaded
+        every = [
+            plan
+            for _, group in groupby(asked, key=lambda request: request.data)
+            for plan in plans_of(list(group), session)
+        ]
+        try:
+            records = session.carry_out(every) if every else []
+        finally:
+            if kept is not None:  # also what was finished before a Ctrl-C
+                save(session.done({spec.key: spec for plan in every for spec in plan.runs}.values()), kept)
         if options.dry_run:
             if options.format == "json":
                 console.show_json(session.planned(every))
@@ -113,7 +129,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
 
-    refuse(ctx, (*RUN_ONLY, "seed", "compare", "intervals"), "claims are judged by the runs that exist")
+    refuse(ctx, (*RUN_ONLY, "seed", "only", "compare", "intervals"), "claims are judged by the runs that exist")
     if options.format not in ("terminal", "json"):
         raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
@@ -149,8 +165,8 @@ def check_free(given: Mapping[str, Any], asked: "Sequence[CellRequest]", spec: "
         )
 
 
-def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan], list[Record]]":
-    """Plans and records of the requests that share one data set; without the data, none and a sentence on stderr."""
+def plans_of(asked: "list[CellRequest]", session: "Session") -> "list[Plan]":
+    """Plans of the requests that share one data set; without the data, none and a sentence on stderr."""
     from robust_cluster.stages.chain import Request
 
     options = session.options
@@ -158,7 +174,7 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
         dataset = session.load(asked[0].data)
     except (DataError, UnknownNameError) as error:
         console.show_error(f"{asked[0].data.label} is left out: {error}")
-        return [], []
+        return []
     plans: list[Plan] = []
     for cell in asked:
         request = Request(
@@ -179,7 +195,7 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
             plans.append(session.plan(request, dataset))
         except RobustClusterError as error:
             session.failures.append(f"{cell.stage} {cell.model} on {cell.data.label}: {error}")
-    return plans, session.carry_out(plans, dataset)
+    return plans
 
 
 def kept_records(options: TableOptions) -> Path | None:

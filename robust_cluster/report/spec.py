@@ -257,6 +257,45 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
     return found
 
 
+def narrowed(spec: TableSpec, profile: str, only: Mapping[str, Collection[str]]) -> TableSpec:
+    """The part of a table, under one profile, whose axes have only the values asked for: {"data": {"mnist"}}.
+
+    A value is named as the table shows it, or by its own name ("dec", "mnist10k", "64"), in any case of letters.
+    Raises: UnknownNameError for an axis or a value that the table does not have there, which lists those it has.
+    """
+    axes = spec.profile(profile)
+    values: dict[str, tuple[Any, ...]] = {
+        "method": spec.methods,
+        "metric": spec.cells,
+        **{name: getattr(axes, name) for name in AXES},
+        **axes.sweep,
+    }
+
+    def names(axis: str, value: Any) -> list[str]:
+        if isinstance(value, Method):
+            return [value.label, value.model]
+        if isinstance(value, CellFormat):
+            return [value.label]
+        own = [value.label, value.name] if isinstance(value, DataRef) else [str(value)]
+        return [spec.display(axis, value), *own]
+
+    for axis, wanted in only.items():
+        if axis not in values:
+            raise UnknownNameError(f"axis of {spec.name}", axis, values)
+        known = {name.lower() for value in values[axis] for name in names(axis, value)}
+        for name in wanted:
+            if name.lower() not in known:
+                shown = dict.fromkeys(names(axis, value)[0] for value in values[axis])
+                raise UnknownNameError(f"{axis} of {spec.name} in profile {profile}", name, shown)
+        lower = {name.lower() for name in wanted}
+        values[axis] = tuple(value for value in values[axis] if lower & {name.lower() for name in names(axis, value)})
+    kept: dict[str, Any] = {name: values[name] for name in AXES}
+    kept["sweep"] = {axis: values[axis] for axis in axes.sweep}
+    part = replace(axes, **kept)
+    profiles = {**spec.profiles, profile: part}
+    return replace(spec, methods=values["method"], cells=values["metric"], profiles=profiles)
+
+
 def _defense(method: Method, spec: TableSpec) -> str | None:
     """The defense that a method's runs have; UNDEFENDED for certificates of models without one."""
     if method.stage == "certify":

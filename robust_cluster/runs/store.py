@@ -51,7 +51,7 @@ class Run:
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one JSON line. Raises: ValueError for NaN or infinity (None stands for what is not known)."""
         text = json.dumps(dict(line), sort_keys=True, allow_nan=False) + "\n"
-        with _sentences(self.path), (self.path / LOG).open("ab") as file:
+        with sentences(self.path), (self.path / LOG).open("ab") as file:
             file.write(text.encode())
 
     def lines(self) -> list[dict[str, Any]]:
@@ -147,7 +147,7 @@ class RunStore:
         def stop(error: OSError) -> None:
             raise error  # os.walk would pass over a folder that it may not list, and a table would lack its runs
 
-        with _sentences(self.root):
+        with sentences(self.root):
             top = self.root / stage if stage else self.root
             walk = os.walk(top, onerror=stop) if top.exists() else ()
             paths = sorted(Path(folder, RESULT) for folder, _, files in walk if RESULT in files)
@@ -174,7 +174,7 @@ class RunStore:
         """
         path = self.path(spec)
         with ExitStack() as held:
-            with _sentences(path):
+            with sentences(path):
                 lease = held.enter_context(owned(path, wait=wait, notify=notify))
             try:
                 _tidy(path)
@@ -209,6 +209,11 @@ class RunStore:
             raise CheckpointError(message, hint=_again(spec))
         return content
 
+    def recorded_checkpoint(self, spec: RunSpec | None) -> str | None:
+        """SHA-256 of a finished run's checkpoint by its record; None without a run, a record or a checkpoint."""
+        checkpoint = (self.record(spec) or {}).get("checkpoint") if spec else None
+        return str(checkpoint["sha256"]) if checkpoint else None
+
     def discard(self, spec: RunSpec) -> None:
         """Forget the run's result, checkpoint, state and log, so that it starts over; waits for a live owner."""
         if self.path(spec).exists():
@@ -236,7 +241,7 @@ def _tidy(folder: Path) -> None:
         _remove(folder / STATE)
     whole = len(_whole_lines(folder / LOG))
     if whole < len(_read(folder / LOG) or b""):
-        with _sentences(folder):
+        with sentences(folder):
             os.truncate(folder / LOG, whole)
 
 
@@ -254,7 +259,7 @@ def _read_record(path: Path) -> Record | None:
 
 def _read(path: Path) -> bytes | None:
     """The file's bytes, None when there is no such file."""
-    with _sentences(path.parent):
+    with sentences(path.parent):
         try:
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -264,7 +269,7 @@ def _read(path: Path) -> bytes | None:
 def _write(path: Path, content: bytes) -> None:
     """Replace a file as a whole: whoever reads it meets the old content or the new, also after a power cut."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    with _sentences(path.parent):
+    with sentences(path.parent):
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -284,12 +289,12 @@ def _write(path: Path, content: bytes) -> None:
 
 def _remove(path: Path) -> None:
     """Delete a file that may not be there."""
-    with _sentences(path.parent):
+    with sentences(path.parent):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _sentences(folder: Path) -> Iterator[None]:
+def sentences(folder: Path) -> Iterator[None]:
     """A block in which the system's errors about a folder become a StoreError that says what to do."""
     try:
         yield

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from robust_cluster import discover
 from robust_cluster.attacks.base import Space
@@ -15,7 +15,7 @@ from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameEr
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
-from robust_cluster.runs.store import Run
+from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import certify, methods
 from robust_cluster.stages.attack import attack
 from robust_cluster.stages.bench import MEASURES
@@ -38,6 +38,15 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
 CHAIN: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "certify")  # each starts from the one before
 GROUPS = ("model", "attack", "defense", "certify")
 BUDGET = ("norm", "eps", "space", "rows", "curve")  # settings of every standard attack
+
+
+class Choice(Protocol):
+    """What a command says of runs that are done: make the asked ones anew; log curves, also of those without."""
+
+    @property
+    def force(self) -> bool: ...
+    @property
+    def curve(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -361,14 +370,19 @@ def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
     """The records of the runs, in order; those that are done are read, the others carried out.
 
     With `context.force` the last run is made anew, and with `context.curve` one that has none; its ancestors are not.
-    A pretraining logs its curve only where it is itself the last: k-means after every epoch takes its time.
     """
-    records = [
-        carry_out(spec, replace(context, curve=context.curve and spec.stage != "pretrain")) for spec in specs[:-1]
-    ]
-    done = context.store.record(specs[-1])
-    again = context.force or (context.curve and lacks_curve(done))
-    return [*records, carry_out(specs[-1], context, again=again)]
+    ancestors = [carry_out(spec, replace(context, curve=has_curve(spec, context, asked=False))) for spec in specs[:-1]]
+    return [*ancestors, carry_out(specs[-1], context, again=is_again(context.store.record(specs[-1]), context))]
+
+
+def has_curve(spec: RunSpec, choice: Choice, *, asked: bool) -> bool:
+    """Whether a run logs its curve: of pretrainings only one that is asked for, as k-means an epoch takes its time."""
+    return choice.curve and (asked or spec.stage != "pretrain")
+
+
+def is_again(record: Mapping[str, Any] | None, choice: Choice) -> bool:
+    """Whether a run that is asked for, of which this is the record, is made anew whatever there is."""
+    return choice.force or (choice.curve and lacks_curve(record))
 
 
 def lacks_curve(record: Mapping[str, Any] | None) -> bool:
@@ -378,17 +392,25 @@ def lacks_curve(record: Mapping[str, Any] | None) -> bool:
     return bool(record["training"]["epochs"])
 
 
+def current(spec: RunSpec, store: RunStore) -> dict[str, Any] | None:
+    """The record of a run that is done, from its parent's checkpoint as it is now; else None."""
+    record = store.record(spec)
+    if record is None:
+        return None
+    checkpoint = store.recorded_checkpoint(spec.parent)
+    return record if record.get("parent_checkpoint", checkpoint) == checkpoint else None
+
+
 def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:
     """The record of one run. While another process works on the same run, this one waits and then reads the result."""
-    record = context.store.record(spec)
-    if record is not None and not again:
-        current = context.parent_checkpoint(spec)
-        if record.get("parent_checkpoint", current) == current:
-            return record
+    if not again and (record := current(spec, context.store)) is not None:
+        return record
+    if context.store.record(spec) is not None and not again:
         if spec.parent is not None:
             context.store.checkpoint(spec.parent)  # a damaged parent must not cost its finished child
         context.progress.note(f"{spec.directory} was made from another checkpoint of its parent: made anew")
-    if record is not None or again:
+        again = True
+    if again:
         context.store.discard(spec)
     with context.store.own(spec, notify=context.progress.note) as run:
         record = run.record()

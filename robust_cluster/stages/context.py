@@ -82,9 +82,7 @@ class Context:
 
     def parent_checkpoint(self, spec: RunSpec) -> str | None:
         """SHA-256 of the checkpoint that a run starts from, None for a run without a parent."""
-        parent = self.store.record(spec.parent) if spec.parent else None
-        checkpoint = parent.get("checkpoint") if parent else None
-        return str(checkpoint["sha256"]) if checkpoint else None
+        return self.store.recorded_checkpoint(spec.parent)
 
     def new_model(self, spec: RunSpec) -> ClusterModel:
         """An untrained model of the spec's lineage, initialized from its own seed, on the device."""

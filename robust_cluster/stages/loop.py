@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, Stored
-from robust_cluster.errors import CheckpointError, NonFiniteError
+from robust_cluster.errors import CheckpointError, NonFiniteError, StoppedError
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.optim import Stateful
 from robust_cluster.runs.progress import Progress
@@ -91,6 +91,7 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
     """Train until the schedule ends, from the last saved state if there is one.
 
     Raises: NonFiniteError naming term and epoch when a loss is NaN or infinite; the last good state stays.
+    StoppedError when `progress` asks for it, once the state is saved.
     """
     saver = Saver(run, task, batches)
     lines = saver.load()
@@ -115,7 +116,10 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
             lines.append({**line, "health": task.watch()})
             run.log(lines[-1])
             progress.epoch(epoch, losses)
-            saver.save(lines, is_last=epoch == schedule.epochs or bool(stop_reason(task, history, schedule)))
+            is_last = epoch == schedule.epochs or bool(stop_reason(task, history, schedule))
+            saver.save(lines, is_last=is_last or progress.stops)
+            if progress.stops and not is_last:
+                raise StoppedError(f"{task.title} stopped after epoch {epoch}", hint="the same command resumes")
     finally:
         progress.stop()
     steps = sum(line["steps"] for line in lines)

@@ -14,9 +14,10 @@ from robust_cluster.discover import PACKAGE, load, modules
 from robust_cluster.stages.chain import field_names
 
 ROOT = get_command(entry.app)
+GROUPS = ("data", "runs")  # verbs that have verbs of their own
 FLAGS = {
     flag
-    for command in (*ROOT.commands.values(), *ROOT.commands["data"].commands.values())  # type: ignore[attr-defined]
+    for command in (*ROOT.commands.values(), *(one for name in GROUPS for one in ROOT.commands[name].commands.values()))  # type: ignore[attr-defined]
     for parameter in command.params
     for flag in (*parameter.opts, *parameter.secondary_opts)
 }
@@ -84,5 +85,5 @@ def test_the_verb_of_a_hint_exists(place: str, text: str) -> None:
     verb, _, second = text.partition(" ")
     known = ROOT.commands  # type: ignore[attr-defined]
     assert verb in known, f"{place} says rc {text}"
-    if verb == "data":
-        assert second in known["data"].commands, f"{place} says rc {text}"
+    if verb in GROUPS:
+        assert second in known[verb].commands, f"{place} says rc {text}"

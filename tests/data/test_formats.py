@@ -683,3 +683,26 @@ def test_an_empty_file_of_any_kind_gets_one_sentence(tmp_path: Path) -> None:
         path.write_bytes(io.BytesIO().getvalue())
         with one_sentence(DataError, f"empty{suffix}"):
             files.read(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of tags
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.tif"])
+def test_a_flipped_bit_is_read_or_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    if name == "x.tif":
+        plain_tiff(path, values, "<")
+    elif name == "x.npz":
+        np.savez(path, x=values)
+    else:
+        np.save(path, values)
+    content = path.read_bytes()
+    refused = []
+    for place in range(0, min(len(content), 140), 1 if name != "x.tif" else 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            files.read(path if name != "x.tif" else tmp_path)
+        except RobustClusterError as error:
+            refused.append(str(error))
+    assert len(refused) > 10
+    assert all(len(text.splitlines()) == 1 for text in refused)

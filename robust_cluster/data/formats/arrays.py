@@ -14,7 +14,7 @@ import scipy.sparse
 from robust_cluster.data.base import Array
 from robust_cluster.data.formats import PAIRED, memory
 from robust_cluster.data.sparse import Matrix, canonical
-from robust_cluster.errors import DataError
+from robust_cluster.errors import DataError, RobustClusterError
 
 Read = tuple[tuple[Array | Matrix, ...], Array | None]
 SPARSE = {"format", "shape", "data"}  # what every .npz of scipy.sparse.save_npz holds
@@ -113,6 +113,8 @@ def _sentences(path: Path) -> Iterator[None]:
     """A block in which what NumPy raises about a file becomes a DataError with one sentence."""
     try:
         yield
+    except RobustClusterError:
+        raise
     except (ValueError, KeyError) as error:
         if "pickle" in str(error) or "Python objects" in str(error):
             raise DataError(
@@ -124,3 +126,5 @@ def _sentences(path: Path) -> Iterator[None]:
         raise DataError(f"{path.name} is damaged, or needs more memory than there is") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} cannot be read or is truncated: {error}") from error
+    except Exception as error:  # a flipped bit can make NumPy's parser of headers raise anything
+        raise DataError(f"{path.name} is damaged: {type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from robust_cluster.data.base import Array, Raw
 from robust_cluster.data.formats import memory
-from robust_cluster.errors import DataError, ShapeError
+from robust_cluster.errors import DataError, RobustClusterError, ShapeError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -220,7 +220,9 @@ def _opened(path: Path) -> Iterator["Image.Image"]:
     try:
         with Image.open(path) as image:
             yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (RobustClusterError, MemoryError):
+        raise
+    except Exception as error:  # a flipped bit can make Pillow's decoders raise anything
         raise DataError(f"{path} is no readable image: {error}") from error
 
 
