@@ -107,6 +107,7 @@ class Screen:
         """A bar for a run that begins."""
         self.estimate.begin(spec)
         self.rows[spec.key] = Bar(self.bars, name(spec))
+        self.rows[spec.key].show()
         self._show()
         return self.rows[spec.key]
 

@@ -130,10 +130,16 @@ class Bar:
         self.bars, self.name = bars, name
         self.task: TaskID | None = None
 
+    def show(self) -> None:
+        """Be there before the first stage begins."""
+        self.task = self.bars.add_task(self.name, total=None, losses="")
+
     def start(self, title: str, total: int, done: int, unit: str = "epoch") -> None:
         """Begin a stage of `total` epochs, or other units, `done` of which exist already."""
-        self.remove()
-        self.task = self.bars.add_task(self.name or title, total=total, completed=done, losses="")
+        if self.task is None:
+            self.task = self.bars.add_task(self.name or title, total=total, completed=done, losses="")
+        else:
+            self.bars.reset(self.task, total=total, completed=done, losses="")
         self.bars.start()
 
     def epoch(self, number: int, losses: Mapping[str, float]) -> None:

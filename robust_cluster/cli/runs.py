@@ -234,7 +234,7 @@ def megabytes(size: int) -> str:
 VERBS = (
     Verb("ls", "List runs, with their state and headline numbers.", "rc runs ls\nrc runs ls --model dec --failed",
          options=LsOptions, run=list_runs),
-    Verb("show", "Show one run: its lineage, the settings that differ from its profile, its numbers.",
+    Verb("show", "Show one run: lineage, settings unlike its profile's, numbers.",
          "rc runs show 4b68acabf481\nrc runs show runs/attack/convae-digits-d64-s0-*", options=ShowOptions, run=show),
     Verb("rm", "Remove runs; never one that others start from, unless told.",
          "rc runs rm 4b68acabf481 --with-children\nrc runs rm --orphans --yes", options=RmOptions, run=rm),

@@ -276,8 +276,10 @@ def narrowed(spec: TableSpec, profile: str, only: Mapping[str, Collection[str]])
             return [value.label, value.model]
         if isinstance(value, CellFormat):
             return [value.label]
-        own = [value.label, value.name] if isinstance(value, DataRef) else [str(value)]
-        return [spec.display(axis, value), *own]
+        if isinstance(value, DataRef):
+            return [spec.display(axis, value), value.label, value.name]
+        number = [str(float(value))] if isinstance(value, int | float) else []  # 10.0 is 10
+        return [spec.display(axis, value), str(value), *number]
 
     for axis, wanted in only.items():
         if axis not in values:

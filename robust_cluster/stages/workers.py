@@ -37,7 +37,8 @@ COMMANDS = ".commands"  # in the runs directory: a file for each command at work
 TOPIC = "robust_cluster"  # of what workers tell the command
 DEATHS = 3  # of workers under one run before it counts as failed
 RESUMES = "finished runs and saved epochs are kept, and the same command resumes"
-CONNECT = 10.0  # seconds in which a scheduler must answer
+CONNECT = 7.0  # seconds in which a scheduler must answer
+JOIN = 60.0  # seconds in which its first worker must come
 GRACE = 5.0  # seconds that workers have to save their state once a command is stopped
 TOLD = 0.5  # seconds between two messages of a run's progress, and between two looks at whether it shall stop
 LOST = 15.0  # seconds without a connection after which a scheduler is gone
@@ -180,7 +181,7 @@ class Command:
         if task.parent and self.futures[task.parent].status == "error":
             return parent_error(task)
         if future.status != "error":
-            return StoreError("The scheduler has forgotten the runs", hint=RESUMES)
+            return StoreError("The scheduler is gone, or has forgotten the runs", hint=RESUMES)
         error = future.exception()
         if isinstance(error, KilledWorker):
             return DeadWorkerError(
@@ -272,6 +273,9 @@ def started(where: Where) -> "Iterator[Client]":
                 yield client
         return
     is_file = where.cluster.endswith(".json")
+    end = time.monotonic() + CONNECT
+    while is_file and not Path(where.cluster).is_file() and time.monotonic() < end:
+        time.sleep(TOLD)  # a scheduler that has just been started writes it soon
     if is_file and not Path(where.cluster).is_file():
         raise ConfigError(f"--cluster {where.cluster}: there is no such file", hint="dask scheduler writes it")
     given = {"scheduler_file": where.cluster} if is_file else {"address": where.cluster}
@@ -329,7 +333,7 @@ def _gpus() -> int:
 def check_workers(client: "Client", sign: Path) -> None:
     """Refuse workers that would make other runs than this process, or elsewhere. Raises: ConfigError."""
     try:
-        client.wait_for_workers(1, timeout=CONNECT)
+        client.wait_for_workers(1, timeout=JOIN)
         answers = client.run(about, sign)
     except TimeoutError as error:
         raise ConfigError("The scheduler has no worker", hint="dask worker starts one") from error
@@ -404,11 +408,13 @@ def _deaths() -> Iterator[Mapping[int, str]]:
     import distributed  # noqa: F401  # sets its loggers up
 
     handler = _Deaths()
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    tops = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    loggers = [*tops, *map(logging.getLogger, known)]
     before = [(one.level, one.propagate, one.handlers[:]) for one in loggers]
     for one in loggers:
-        one.propagate, one.handlers = False, [handler]
-    loggers[0].setLevel(logging.INFO)
+        one.propagate, one.handlers = one not in tops, [handler] if one in tops else []
+    tops[0].setLevel(logging.INFO)
     try:
         yield handler.causes
     finally:

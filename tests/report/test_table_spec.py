@@ -7,7 +7,7 @@ from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report import spec as report_spec
 from robust_cluster.report.compare import load_published
-from robust_cluster.report.spec import figure_names, load_spec, requests, table_names, tables_folder
+from robust_cluster.report.spec import figure_names, load_spec, narrowed, requests, table_names, tables_folder
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
 from robust_cluster.stages.profiles import PROFILES
@@ -316,3 +316,38 @@ def test_every_published_cell_of_ardmvc1_is_there() -> None:
     assert published.value(data, method="AR-DMVC-AM", latent_dim=64, metric="ACC*_refit") == 93
     assert published.value(data, method="CoMVC", latent_dim=64, metric="NMI_refit") == 99
     assert published.value(DataRef("noisymnist", limit=5000), method="CoMVC", latent_dim=64, metric="NMI_refit") is None
+
+
+def test_a_part_of_a_table_has_the_values_asked_for_under_any_of_their_names() -> None:
+    spec = load_spec("lpvdn1")
+    part = narrowed(spec, "cpu", {"data": ["MNIST10K-vector"], "method": ["dec", "VaDE"], "seed": ["0", "1"]})
+    asked = requests(part, "cpu")
+    assert {(one.place["method"], one.data.name, one.seed) for one in asked} == {
+        (method, "mnist10k", seed) for method in ("DEC", "VaDE") for seed in (0, 1)
+    }
+    whole = {(one.place["method"], one.data.name, one.seed): one for one in requests(spec, "cpu")}
+    assert all(whole[one.place["method"], one.data.name, one.seed] == one for one in asked)
+    assert requests(part, "paper") != requests(spec, "paper"), "methods are those of every profile"
+    assert part.profiles["paper"] == spec.profiles["paper"]
+
+
+def test_a_part_may_be_of_a_sweep_and_of_metrics() -> None:
+    spec = load_spec("adec_gamma")
+    (axis,) = spec.profile("cpu").sweep
+    part = narrowed(spec, "cpu", {axis: ["0.1", "10.0"], "metric": ["acc"]})
+    assert part.profile("cpu").sweep[axis] == (0.1, 10.0)
+    assert [cell.label for cell in part.cells] == ["ACC"]
+
+
+@pytest.mark.parametrize(
+    ("only", "sentence"),
+    [
+        ({"dat": ["x"]}, "Unknown axis of lpvdn1 'dat'. Did you mean 'data'?"),
+        ({"seed": ["7"]}, "Unknown seed of lpvdn1 in profile cpu '7'. Known: 0, 1, 2, 3, 4."),
+        ({"method": ["DECK"]}, "Unknown method of lpvdn1 in profile cpu 'DECK'. Did you mean 'DEC'?"),
+    ],
+)
+def test_an_unknown_part_lists_what_there_is(only: dict[str, list[str]], sentence: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        narrowed(load_spec("lpvdn1"), "cpu", only)
+    assert caught.value.message == sentence
