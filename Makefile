@@ -7,7 +7,7 @@ RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
 TABLES := $(filter-out labels claims %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
-.PHONY: install smoke test test-all check lint $(TABLES) results bench clean
+.PHONY: install smoke test test-all check lint $(TABLES) results bench bench-runs clean
 
 install: $(VENV)/installed
 
@@ -45,6 +45,9 @@ results: install
 
 bench: install
 	$(VENV)/bin/python -m tests.bench
+
+bench-runs: install
+	$(VENV)/bin/python -m tests.bench_runs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
@@ -87,7 +88,7 @@ class RunSpec:
     defense: str | None = None
     parent: "RunSpec | None" = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """12 hexadecimal digits: SHA-256 of the canonical JSON, the parent standing in by its own key."""
         content = self.to_json()

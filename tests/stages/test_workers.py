@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -222,3 +223,27 @@ def test_where_nothing_listens_one_sentence_says_so() -> None:
     assert err.startswith("error: No scheduler answers at tcp://127.0.0.1:9 ")
     assert len(err.splitlines()) == 1
     assert time.monotonic() - began < 60  # 7 s, and the imports of a busy machine
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("sbatch") is None, reason="SLURM is not installed here")
+def test_the_readmes_job_runs_under_slurm() -> None:
+    """As README has it, with two tasks, this environment, and numbers to compare."""
+    readme = (Path(workers.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (job,) = re.findall(r"```\n(#!/bin/bash\n#SBATCH.*?)```", readme, re.DOTALL)
+    changes = {
+        "--ntasks=9": "--ntasks=2",
+        "--ntasks=8": "--ntasks=2",
+        "source .venv/bin/activate": f"export PATH={Path(sys.executable).parent}:$PATH",
+        "rc table table1 --profile smoke": "rc cluster --model convae --data digits --profile smoke --seed 0,1",
+    }
+    for old, new in changes.items():
+        assert old in job, old
+        job = job.replace(old, new)
+    Path("runs").mkdir()
+    Path("job.sh").write_text(job)
+    subprocess.run(["sbatch", "--wait", "--output=out.txt", "job.sh"], check=True, timeout=600, capture_output=True)
+    assert "4/4 runs" in Path("out.txt").read_text()
+    words = "cluster --model convae --data digits --profile smoke --seed 0,1 --threads 1 --quiet --runs-dir one"
+    assert done(words)[0] == 0
+    assert numbers("runs") == numbers("one")
