@@ -38,7 +38,7 @@ TOPIC = "robust_cluster"  # of what workers tell the command
 DEATHS = 3  # of workers under one run before it counts as failed
 RESUMES = "finished runs and saved epochs are kept, and the same command resumes"
 CONNECT = 7.0  # seconds in which a scheduler must answer
-JOIN = 60.0  # seconds in which its first worker must come
+JOIN = 60.0  # seconds in which its first worker must come, and its file
 GRACE = 5.0  # seconds that workers have to save their state once a command is stopped
 TOLD = 0.5  # seconds between two messages of a run's progress, and between two looks at whether it shall stop
 LOST = 15.0  # seconds without a connection after which a scheduler is gone
@@ -96,7 +96,7 @@ def carry_out(tasks: Sequence[Task], work: Work, board: Board, where: Where) -> 
     KeyboardInterrupt once the workers have saved their states.
     """
     work = work.sent()
-    with _sign(work.root) as sign, _deaths() as deaths, started(where) as client:
+    with _sign(work.root) as sign, _deaths() as deaths, started(where, board.note) as client:
         check_workers(client, sign)
         return Command(tasks, Sent(work, sign), client, board, deaths).carry_out()
 
@@ -260,7 +260,7 @@ def _carrier(work: Work) -> Carrier:
 
 
 @contextmanager
-def started(where: Where) -> "Iterator[Client]":
+def started(where: Where, notify: Callable[[str], None]) -> "Iterator[Client]":
     """A block with a client of the scheduler, and of workers that end with the block where they are this machine's.
 
     Raises: ConfigError where nobody listens.
@@ -273,9 +273,11 @@ def started(where: Where) -> "Iterator[Client]":
                 yield client
         return
     is_file = where.cluster.endswith(".json")
-    end = time.monotonic() + CONNECT
-    while is_file and not Path(where.cluster).is_file() and time.monotonic() < end:
-        time.sleep(TOLD)  # a scheduler that has just been started writes it soon
+    if is_file and not Path(where.cluster).is_file():  # a scheduler that has just been started writes it soon
+        notify(f"waiting for {where.cluster}")
+        end = time.monotonic() + JOIN
+        while not Path(where.cluster).is_file() and time.monotonic() < end:
+            time.sleep(TOLD)
     if is_file and not Path(where.cluster).is_file():
         raise ConfigError(f"--cluster {where.cluster}: there is no such file", hint="dask scheduler writes it")
     given = {"scheduler_file": where.cluster} if is_file else {"address": where.cluster}
