@@ -83,6 +83,8 @@ class Dataset:
     source: str  # where it came from, for the record
     notes: tuple[str, ...] = ()  # what a user must know of how it was read
     labels_from: str = "its labels"
+    columns: tuple[str, ...] | None = None  # names of a table's columns
+    ids: Array | None = None  # (n,) what the rows are called: numbers in their file, or words of its id column
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Raw:
     sparse. `image`: whether the views are images.
     `range`: (low, high) of vectors whose values have one; images have (0, 1) after the preparation.
     `label_hint`: what to do where there are no labels. `notes`: what a user must know of how the file was read.
-    `labels_from`: where the labels stand, such as "the column 'kind'".
+    `labels_from`: where the labels stand, such as "the column 'kind'". `columns`, `ids`: of a table, the names of its
+    features and of its rows.
     """
 
     views: tuple[Array | Matrix, ...]
@@ -105,6 +108,8 @@ class Raw:
     label_hint: str = "--clusters K"
     notes: tuple[str, ...] = ()
     labels_from: str = "its labels"
+    columns: tuple[str, ...] | None = None
+    ids: Array | None = None
 
 
 class Progress(Protocol):

@@ -2,10 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 from robust_cluster import discover
 from robust_cluster.data import cache, files, multiview, sparse, split
 from robust_cluster.data.base import Array, Columns, DataInfo, Dataset, Folders, Labels, Raw, Stored
-from robust_cluster.data.formats import PAIRED, SUFFIXES, Reading, memory, name_and_suffix
+from robust_cluster.data.formats import CORPORA, PAIRED, SUFFIXES, TABLES, Reading, memory, name_and_suffix, tables
 from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.sources import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
@@ -110,7 +110,52 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
         said = ("the label -1 is a class like others: --noise-label -1 if it means that there is none",)
     said += (f"{unscored} of {n_samples} samples have no label and are not scored",) if unscored else ()
     said = (*raw.notes, *notes, *said)
-    return Dataset(ref, info, _stored(views), labels, raw.source, said, raw.labels_from)
+    ids = rows if raw.ids is None else raw.ids[rows]
+    return Dataset(ref, info, _stored(views), labels, raw.source, said, raw.labels_from, raw.columns, ids)
+
+
+def more_rows(ref: DataRef, known: Mapping[str, Any], path: Path) -> Dataset:
+    """Other samples in a user's file, prepared as those that a run was trained on; they have no labels.
+
+    `ref`, `known`: what the run's spec and record say of its data: `scale`, `columns` and `column_names` are applied as
+    they were. `info.n_clusters` is the run's.
+    Raises: DataError and ShapeError for other columns or images of another size, ConfigError.
+    """
+    reading = Reading.of(ref)
+    names = known.get("column_names")
+    if name_and_suffix(path)[1] in TABLES and names is not None:
+        raw = tables.read_columns(path, reading, names)
+    elif ref.text_column is not None or name_and_suffix(path)[1] in CORPORA:
+        raise ConfigError("the words that texts were counted by are not kept: new texts have no vectors")
+    else:
+        raw = files.read(path, Reading(size=reading.size))
+    n_samples = _check_shapes(path.name, raw, least=1)
+    _check_types(path.name, raw.views)
+    _check_values(path.name, raw.views, np.arange(n_samples), varies=False)
+    views = [_convert(f"{path.name}: {k}", v, is_image=raw.image) for k, v in _by_name(raw.views).items()]
+    if ref.size is not None:
+        views = [_pooled(ref, view) for view in views]
+    if ref.flatten:
+        views = [view.reshape(view.shape[0], -1) if isinstance(view, np.ndarray) else view for view in views]
+    shapes, wanted = tuple(tuple(view.shape[1:]) for view in views), tuple(map(tuple, known["shapes"]))
+    if shapes != wanted:
+        raise ShapeError(
+            f"{path.name} has samples of {_in_words(shapes)}, the model was trained on {_in_words(wanted)}"
+        )
+    for place, view in enumerate(views):
+        columns = known.get("columns")
+        if columns and isinstance(view, np.ndarray):
+            view[:] = (view - np.array(columns["shift"][place])) * np.array(columns["scale"][place])
+        elif known["scale"] != 1:
+            values = view if isinstance(view, np.ndarray) else view.data
+            np.multiply(values, np.float32(known["scale"]), out=values)
+    ids = np.arange(n_samples) if raw.ids is None else raw.ids
+    info = DataInfo(path.stem, shapes, n_samples, known["n_clusters"], None, known["scale"], digest(views, None))
+    return Dataset(ref, info, _stored(views), None, raw.source, raw.notes, columns=raw.columns, ids=ids)
+
+
+def _in_words(shapes: Sequence[Sequence[int]]) -> str:
+    return " and ".join(" x ".join(map(str, shape)) + (" columns" if len(shape) == 1 else "") for shape in shapes)
 
 
 def part(dataset: Dataset, which: Literal[1, 2]) -> Dataset:
@@ -128,6 +173,7 @@ def take(dataset: Dataset, rows: RowNumbers) -> Dataset:
         info=replace(dataset.info, n_samples=len(rows)),
         views=tuple(view.select(index) if isinstance(view, SparseView) else view[index] for view in dataset.views),
         labels=None if dataset.labels is None else dataset.labels[rows],
+        ids=None if dataset.ids is None else dataset.ids[rows],
     )
 
 
@@ -232,8 +278,8 @@ def _by_name(views: Sequence[Array | Matrix]) -> dict[str, Array | Matrix]:
     return {"x" if len(views) == 1 else f"view_{index}": view for index, view in enumerate(views)}
 
 
-def _check_shapes(name: str, raw: Raw) -> int:
-    """The number of samples. Raises: ShapeError or DataError when the arrays do not fit together."""
+def _check_shapes(name: str, raw: Raw, *, least: int = 2) -> int:
+    """The number of samples, `least` of them. Raises: ShapeError or DataError when the arrays do not fit together."""
     allowed, form = ((3, 4), "(n, height, width[, channels])") if raw.image else ((2,), "(n, d)")
     for view_name, view in _by_name(raw.views).items():
         if view.ndim not in allowed:
@@ -247,9 +293,10 @@ def _check_shapes(name: str, raw: Raw) -> int:
         lengths = ", ".join(f"{key} {size}" for key, size in sizes.items())
         raise ShapeError(f"{name}: all arrays must have the same number of samples, got {lengths}")
     n_samples = int(raw.views[0].shape[0])
-    if n_samples < 2 or not all(math.prod(view.shape) for view in raw.views):
+    if n_samples < least or not all(math.prod(view.shape) for view in raw.views):
         shapes = ", ".join(str(view.shape) for view in raw.views)
-        raise DataError(f"{name} must hold at least 2 samples of at least 1 value, got {shapes}")
+        at_least = f"{least} sample{'s' if least > 1 else ''}"
+        raise DataError(f"{name} must hold at least {at_least} of at least 1 value, got {shapes}")
     return n_samples
 
 
@@ -269,8 +316,8 @@ def _check_types(name: str, views: Sequence[Array | Matrix]) -> None:
             raise DataError(f"{name}: {view_name} must hold numbers, got the type {view.dtype}")
 
 
-def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) -> None:
-    """Raises DataError for what is not finite in float32, or the same in all of these samples."""
+def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers, *, varies: bool = True) -> None:
+    """Raises DataError for what is not finite in float32, or, where it `varies`, the same in all of these samples."""
     for view_name, view in _by_name(views).items():
         if isinstance(view, np.ndarray):
             bad = sum(_bad(part) for part in _portions(view, rows))
@@ -280,7 +327,7 @@ def _check_values(name: str, views: Sequence[Array | Matrix], rows: RowNumbers) 
             bad, is_constant = _bad(chosen.data), sparse.is_constant(chosen)
         if bad:
             raise DataError(f"{name}: {view_name} has {bad} values that are NaN, infinite or too large for float32")
-        if is_constant:
+        if is_constant and varies:
             raise DataError(f"{name}: every sample of {view_name} is the same, so there is nothing to cluster")
 
 

@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+import numpy.typing as npt
+
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError, ShapeError, StoreError
 from robust_cluster.runs.lock import LOCK, OWNER, Lease, owned
 from robust_cluster.runs.record import Record, checked, read, spec_of
 from robust_cluster.runs.spec import RunSpec, Stage
 
 SPEC, LOG, STATE, MODEL, RESULT = "spec.json", "log.jsonl", "state.pt", "model.pt", "result.json"
+LABELS = "labels.npy"  # of transductive methods
 SEAL = b"robust_cluster state\n"  # before the SHA-256 of a saved state, which comes before the state
 HEADER = len(SEAL) + hashlib.sha256().digest_size
 
@@ -92,6 +96,13 @@ class Run:
         """Replace the checkpoint."""
         self._check()
         _write(self.path / MODEL, _pack(state_dict))
+
+    def save_labels(self, labels: npt.NDArray[np.int64]) -> None:
+        """Replace what a method gave the rows that it was fitted on (n,), where its checkpoint cannot tell it."""
+        self._check()
+        buffer = io.BytesIO()
+        np.save(buffer, labels.astype(np.int64), allow_pickle=False)
+        _write(self.path / LABELS, buffer.getvalue())
 
     def finish(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and return it as `record()` will read it: with key, spec, the checkpoint's size and SHA-256.
@@ -213,6 +224,14 @@ class RunStore:
         """SHA-256 of a finished run's checkpoint by its record; None without a run, a record or a checkpoint."""
         checkpoint = (self.record(spec) or {}).get("checkpoint") if spec else None
         return str(checkpoint["sha256"]) if checkpoint else None
+
+    def labels(self, spec: RunSpec) -> npt.NDArray[np.int64]:
+        """What a transductive method gave its rows (n,). Raises: CheckpointError where the run did not keep it."""
+        content = _read(self.path(spec) / LABELS)
+        if content is None:
+            raise CheckpointError(f"The run {self.path(spec)} has kept no labels of its rows", hint=_again(spec))
+        found: npt.NDArray[np.int64] = np.load(io.BytesIO(content), allow_pickle=False)
+        return found
 
     def discard(self, spec: RunSpec) -> None:
         """Forget the run's result, checkpoint, state and log, so that it starts over; waits for a live owner."""

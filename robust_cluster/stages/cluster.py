@@ -44,6 +44,8 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     with precision("highest"):
         model.finish("cluster", lambda: embed(model, context.views), own_seed(spec))
     run.save_model(model.state_dict())
+    if model.transductive and model.fit.labels is not None:
+        run.save_labels(model.fit.labels.cpu().numpy())
     lines = run.lines() if context.curve else []
     drifts = {"drift": training_curve.columns(at_start(spec, context), lines)} if lines else {}
     description = describe_model(model, context)

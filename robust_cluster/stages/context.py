@@ -212,6 +212,7 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
             "shapes": [list(shape) for shape in info.shapes],
             "scale": info.scale,
             "columns": info.columns and asdict(info.columns),
+            "column_names": context.dataset.columns and list(context.dataset.columns),
             "sha256": info.sha256,
             "labels": context.labels is not None,
             "source": context.dataset.source,

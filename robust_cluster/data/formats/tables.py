@@ -43,6 +43,52 @@ def read(path: Path, reading: Reading) -> Raw:
     A .csv or .tsv may be separated by commas, tabs, semicolons or pipes, be packed, and begin with comments (#).
     Raises: DataError, ConfigError for a column that is not there.
     """
+    table, notes = _table(path, reading)
+    columns = list(table.columns)
+    left_out = [] if reading.id_column is None else [named(path.name, columns, reading.id_column, "--id-column")]
+    left_out += [named(path.name, columns, name.strip(), "--drop") for name in (reading.drop or "").split(",") if name]
+    for wanted in (reading.label_column, reading.text_column):
+        if wanted in left_out:
+            raise ConfigError(f"the column {wanted!r} is wanted and left out", hint="name it once")
+    ids = None if reading.id_column is None else _words(table[reading.id_column])
+    table = table.drop(columns=left_out)
+    columns = list(table.columns)
+    texts = _text_column(path.name, table, reading)
+    label = label_column(path.name, columns, reading.label_column, texts)
+    if texts is not None:
+        values = None if label is None else table[label].tolist()
+        raw = text.corpus(path.name, [None if value != value else value for value in table[texts].tolist()], values)
+    else:
+        raw = _numbers(path.name, table, label)
+    labels_from = f"the column {label!r}" if label else raw.labels_from
+    return replace(raw, notes=(*notes, *raw.notes), labels_from=labels_from, ids=ids)
+
+
+def read_columns(path: Path, reading: Reading, names: Sequence[str]) -> Raw:
+    """The columns of these names (n, d), in this order, of a table of more samples; others are left out, which is said.
+
+    Raises: DataError for columns that are not there or hold no numbers, ConfigError.
+    """
+    import pandas as pd
+
+    table, notes = _table(path, reading)
+    if not len(table):
+        raise DataError(f"{path.name} must hold at least 1 sample, got none")
+    if missing := [name for name in names if name not in table.columns]:
+        raise DataError(
+            f"{path.name} lacks {listed(missing)} of the {len(names)} columns that the model was trained on"
+        )
+    if words := [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]:
+        raise DataError(f"{path.name}: {listed(words)} must hold numbers, as in the data that the model was trained on")
+    others = [name for name in table.columns if name not in (*names, reading.id_column)]
+    notes += (f"{path.name}: {listed(others)} left out, which the model does not know",) if others else ()
+    ids = _words(table[reading.id_column]) if reading.id_column in table.columns else None
+    x = table[list(names)].to_numpy(dtype=np.float64, copy=True)
+    return Raw((x,), None, False, path.name, notes=notes, columns=tuple(names), ids=ids)
+
+
+def _table(path: Path, reading: Reading) -> tuple["pd.DataFrame", tuple[str, ...]]:
+    """A file's table, whose columns have different names, and notes on its reading. Raises: DataError, ConfigError."""
     size = path.stat().st_size * (UNPACKED if path.suffix.lower() in PACKED else 1)
     memory.check(path.name, size, "save the numbers as .npy, of which --limit reads only its own rows")
     if path.suffix.lower() != ".parquet":
@@ -54,22 +100,13 @@ def read(path: Path, reading: Reading) -> Raw:
     columns = [str(column) for column in table.columns]
     _check_unique(path.name, columns)
     table.columns = columns
-    left_out = [] if reading.id_column is None else [named(path.name, columns, reading.id_column, "--id-column")]
-    left_out += [named(path.name, columns, name.strip(), "--drop") for name in (reading.drop or "").split(",") if name]
-    for wanted in (reading.label_column, reading.text_column):
-        if wanted in left_out:
-            raise ConfigError(f"the column {wanted!r} is wanted and left out", hint="name it once")
-    table = table.drop(columns=left_out)
-    columns = list(table.columns)
-    texts = _text_column(path.name, table, reading)
-    label = label_column(path.name, columns, reading.label_column, texts)
-    if texts is not None:
-        values = None if label is None else table[label].tolist()
-        raw = text.corpus(path.name, [None if value != value else value for value in table[texts].tolist()], values)
-    else:
-        raw = _numbers(path.name, table, label)
-    labels_from = f"the column {label!r}" if label else raw.labels_from
-    return replace(raw, notes=(*notes, *raw.notes), labels_from=labels_from)
+    return table, notes
+
+
+def _words(column: "pd.Series[Any]") -> npt.NDArray[np.generic]:
+    """A column as numbers or words, (n,)."""
+    found = column.to_numpy()
+    return found if found.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=np.str_)
 
 
 def _separated(path: Path, reading: Reading) -> tuple["pd.DataFrame", tuple[str, ...]]:
@@ -200,13 +237,13 @@ def _numbers(name: str, table: "pd.DataFrame", label: str | None) -> Raw:
     if label is None:
         offered = list(islice(filter(is_class, columns), SHOWN + 1))
         hint = f"--clusters K{f', or --label-column with one of {listed(offered)}' if offered else ''}"
-        return Raw((x,), None, False, name, label_hint=hint, notes=notes)
+        return Raw((x,), None, False, name, label_hint=hint, notes=notes, columns=tuple(columns))
     column = table[label]
     if len(table) >= FEW and not is_class(label):
         notes += (f"the column {label!r}, which was taken for the labels, has {column.nunique()} in {len(table)} rows",)
     is_number = pd.api.types.is_numeric_dtype(column)
     labels = column.to_numpy() if is_number else column.astype(object).where(column.notna(), "").to_numpy(dtype=np.str_)
-    return Raw((x,), labels, False, name, notes=notes)
+    return Raw((x,), labels, False, name, notes=notes, columns=tuple(columns))
 
 
 def _ids(columns: Sequence[str], x: npt.NDArray[np.float64]) -> list[tuple[str, str]]:
