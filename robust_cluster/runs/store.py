@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-import numpy as np
-import numpy.typing as npt
 
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError, ShapeError, StoreError
 from robust_cluster.runs.lock import LOCK, OWNER, Lease, owned
 from robust_cluster.runs.record import Record, checked, read, spec_of
 from robust_cluster.runs.spec import RunSpec, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SPEC, LOG, STATE, MODEL, RESULT = "spec.json", "log.jsonl", "state.pt", "model.pt", "result.json"
 LABELS = "labels.npy"  # of transductive methods
@@ -97,8 +98,10 @@ class Run:
         self._check()
         _write(self.path / MODEL, _pack(state_dict))
 
-    def save_labels(self, labels: npt.NDArray[np.int64]) -> None:
+    def save_labels(self, labels: "npt.NDArray[np.int64]") -> None:
         """Replace what a method gave the rows that it was fitted on (n,), where its checkpoint cannot tell it."""
+        import numpy as np  # late, here and below: help and listings need none of it
+
         self._check()
         buffer = io.BytesIO()
         np.save(buffer, labels.astype(np.int64), allow_pickle=False)
@@ -225,8 +228,10 @@ class RunStore:
         checkpoint = (self.record(spec) or {}).get("checkpoint") if spec else None
         return str(checkpoint["sha256"]) if checkpoint else None
 
-    def labels(self, spec: RunSpec) -> npt.NDArray[np.int64]:
+    def labels(self, spec: RunSpec) -> "npt.NDArray[np.int64]":
         """What a transductive method gave its rows (n,). Raises: CheckpointError where the run did not keep it."""
+        import numpy as np
+
         content = _read(self.path(spec) / LABELS)
         if content is None:
             raise CheckpointError(f"The run {self.path(spec)} has kept no labels of its rows", hint=_again(spec))
