@@ -37,8 +37,14 @@ def names(kind: Kind) -> list[str]:
     return sorted(modules(kind))
 
 
+# methods of the user's own files, which this process knows by name; stages/own.py puts them here
+own: dict[tuple[Kind, str], ModuleType] = {}
+
+
 def load(kind: Kind, name: str) -> ModuleType:
-    """The module of the method `name`. Raises: UnknownNameError with the nearest name."""
+    """The module of the method `name`, of the house or one's own. Raises: UnknownNameError with the nearest name."""
+    if (kind, name) in own:
+        return own[kind, name]
     known = modules(kind)
     if name not in known:
         raise UnknownNameError(
@@ -48,7 +54,12 @@ def load(kind: Kind, name: str) -> ModuleType:
 
 
 def method_class(module: ModuleType) -> Any:
-    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one."""
+    """The one class of a method's file besides its Config. Raises: LookupError when there is not exactly one.
+
+    The file of one's own may have others: which is the method's stands in its `METHOD`.
+    """
+    if hasattr(module, "METHOD"):
+        return module.METHOD
     classes = [
         member
         for name, member in inspect.getmembers(module, inspect.isclass)

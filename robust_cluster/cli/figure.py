@@ -322,6 +322,10 @@ def finished(
     record = store.record(spec)
     if record is None:
         raise MissingResultError(f"The run {folder} is not finished", hint=f"the same rc {spec.stage} resumes it")
+    if files := record.get("own_files"):
+        from robust_cluster.stages.own import again
+
+        again(files)
     return store, spec, record
 
 

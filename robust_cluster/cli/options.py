@@ -238,6 +238,17 @@ class StageOptions(FileOptions, RunOptions):
     force: Annotated[bool, option("--force", help="Run this stage again.")] = False
     json: Annotated[bool, option("--json", help="Print the record as JSON.")] = False
 
+    @property
+    def own(self) -> tuple[tuple[Kind, Path], ...]:
+        """The files of the user's own that methods are in, each once."""
+        chosen: tuple[tuple[Kind, str | None], ...] = (
+            ("models", self.model),
+            ("attacks", self.attack),
+            ("attacks", self.against),
+            ("defenses", self.defense),
+        )
+        return tuple(dict.fromkeys((kind, Path(name)) for kind, name in chosen if name and name.endswith(".py")))
+
     def check_names(self) -> None:
         """Refuse an unknown method at once. Raises: UnknownNameError with the nearest name."""
         chosen: tuple[tuple[Kind, str], ...] = (
@@ -247,7 +258,7 @@ class StageOptions(FileOptions, RunOptions):
             ("defenses", self.defense),
         )
         for kind, name in chosen:
-            if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED):
+            if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED) and not name.endswith(".py"):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
 
     def settings(self) -> dict[str, Any]:

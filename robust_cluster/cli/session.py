@@ -21,6 +21,7 @@ from robust_cluster.cli.options import (
     overrides,
     sweeps,
 )
+from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, MissingResultError
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
@@ -52,6 +53,7 @@ class Session:
     failed: dict[str, Exception] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
     path: Path | None = None
+    own: tuple[tuple[Kind, Path], ...] = ()
     dataset: "Dataset | None" = None
 
     @cached_property
@@ -155,6 +157,7 @@ class Session:
             force=self.force,
             curve=self.curve,
             overrides=self.given,
+            own=self.own,
         )
         tasks = engine.graph((plan.runs for plan in plans), work)
         if not tasks:
@@ -192,9 +195,12 @@ class Session:
 def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
+    files, options = options.own, known_by_name(options)
     fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
     requests = stage_requests(stage, options, fixed, swept)
-    session = Session(options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path)
+    session = Session(
+        options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files
+    )
     session.where  # noqa: B018  # refused before anything is loaded
     dataset = session.load(options.ref)
     plans = [session.plan(request, dataset) for request in requests]
@@ -222,6 +228,18 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     else:
         following = next_command(ctx, plans[-1])
     session.err.print(f"next: {following}")
+
+
+def known_by_name(options: StageOptions) -> StageOptions:
+    """The options with the names of methods in place of the user's own files. Raises: ConfigError."""
+    if not options.own:
+        return options
+    from robust_cluster.stages.own import adopt
+
+    found = {str(path): adopt(kind, path) for kind, path in options.own}
+    fields = ("model", "attack", "against", "defense")
+    given = {field: getattr(options, field) for field in fields}
+    return replace(options, **{field: found.get(str(Path(name)), name) for field, name in given.items() if name})
 
 
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A clustering model that was trained elsewhere: any module or estimator that gives samples labels."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError
+from robust_cluster.models.base import Embedding, Phase
 from robust_cluster.models.shallow.base import Shallow, ShallowConfig
 
 PROBE = 64  # samples that a model is tried on
@@ -29,12 +31,19 @@ class Adopted(Shallow):
     Raises: ConfigError for what gives neither, or not the same twice.
     """
 
-    def __init__(self, given: nn.Module | Estimator, info: DataInfo, probe: Views) -> None:
+    def __init__(self, given: nn.Module | Estimator, info: DataInfo) -> None:
         super().__init__(ShallowConfig(), info, sum(torch.Size(shape).numel() for shape in info.shapes))
+        if not isinstance(given, nn.Module | Estimator):
+            raise ConfigError(f"a model is a torch module or has predict, got {type(given).__name__}")
         self.module = given if isinstance(given, nn.Module) else None
         self.estimator = None if isinstance(given, nn.Module) else given
+        self.has_logits = nn.Buffer(torch.tensor(False))
+
+    def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
+        """Try the model on a few samples; nothing is trained. Raises: ConfigError."""
         self.eval()
         with torch.no_grad():
+            probe = self.decode(embed().z[:PROBE])
             first, second = self._checked(probe), self._checked(probe)
         if not torch.equal(first.argmax(dim=1), second.argmax(dim=1)):
             changed = int((first.argmax(dim=1) != second.argmax(dim=1)).sum())
@@ -42,13 +51,17 @@ class Adopted(Shallow):
                 f"the model gives {changed} of {len(first)} samples another label when it is asked again",
                 hint="dropout or noise that eval() leaves on",
             )
-        self.has_logits = self.module is not None and not sums_to_one(first)
+        self.has_logits.fill_(self.module is not None and not sums_to_one(first))
         if self.has_logits and bool((first >= 0).all()) and bool((first <= 1).all()):
             row = float(first.sum(dim=1)[0])
             raise ConfigError(
                 f"the model's rows are shares that do not sum to 1: the first sums to {row:.4g}",
                 hint="give logits, or divide each row by its sum",
             )
+
+    def health(self, embedding: Embedding) -> dict[str, float]:
+        """That nothing was trained here."""
+        return {"adopted": 1.0}
 
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K) of the data z (n, d)."""

@@ -22,6 +22,7 @@ SCHEMA: dict[str, Any] = {
     "spec": dict,
     "profile": str,
     "overrides?": dict,
+    "own_files?": {"*": str},
     "parent_checkpoint?": TEXT,
     "checkpoint?": {"file": str, "sha256": str, "bytes": int},
     "data": {"name": str, "n_samples": int, "n_clusters": int, "shapes": [list], "scale": NUMBER, "labels": bool},

@@ -12,7 +12,8 @@ from torch import nn
 from robust_cluster.data import prepare
 from robust_cluster.data.base import DataInfo, Dataset, Raw
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.adopted import PROBE, Adopted, Estimator
+from robust_cluster.measure.scores import embed
+from robust_cluster.models.adopted import Adopted, Estimator
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
@@ -20,7 +21,7 @@ from robust_cluster.stages import chain, device, methods
 from robust_cluster.stages.cluster import describe_model
 from robust_cluster.stages.context import Context, record
 
-NAME = "adopted"  # as a run's model, and its flag: nothing was trained here
+NAME = "adopted"  # as a run's model
 
 
 class Adoption(Context):
@@ -30,9 +31,7 @@ class Adoption(Context):
 
     def new_model(self, spec: RunSpec) -> ClusterModel:
         """The model that was given."""
-        probe = tuple(view[torch.arange(min(PROBE, self.info.n_samples))] for view in self.views)
-        model = Adopted(self.given, self.info, probe)
-        return model.to(self.torch_device)
+        return Adopted(self.given, self.info).to(self.torch_device)
 
     def attacked(self, attack: str, settings: Mapping[str, Any], profile: str, seed: int) -> dict[str, Any]:
         """The record of an attack on the model, which is recorded first. Raises: ConfigError."""
@@ -40,9 +39,9 @@ class Adoption(Context):
         parent = RunSpec("cluster", ref, sha256, NAME, 1, seed, settings={"model": {}}, precision="highest")
         with self.store.own(parent) as run:
             model = self.new_model(parent)
+            model.start("cluster", lambda: embed(model, self.views), seed)
             run.save_model(model.state_dict())
-            found = describe_model(model, self)
-            run.finish({**record(self, parent, None), **found, "flags": [*found["flags"], NAME]})
+            run.finish({**record(self, parent, None), **describe_model(model, self)})
         attacker = methods.method_of("attacks", attack, profile, settings)
         attacker.cls.check_data(self.info, attacker.config)
         spec = RunSpec(

@@ -16,7 +16,8 @@ from robust_cluster.runs.store import Run
 from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
-FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term inactive"}  # figure of the health -> flag
+# figure of the health -> flag
+FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term inactive", "adopted": "adopted"}
 
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:

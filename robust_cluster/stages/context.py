@@ -13,6 +13,7 @@ from torch import nn
 from robust_cluster.attacks.base import Attack, Space, Surface
 from robust_cluster.data import prepare
 from robust_cluster.data.base import DataInfo, Dataset, Labels, Stored
+from robust_cluster.discover import Kind
 from robust_cluster.errors import CheckpointError, ConfigError, MissingResultError
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.schedule import Schedule
@@ -24,7 +25,7 @@ from robust_cluster.runs.seeds import generator, seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import device as devices
-from robust_cluster.stages import methods
+from robust_cluster.stages import methods, own
 from robust_cluster.stages.loop import Batches, Summary, Task, run_epoch
 
 
@@ -204,6 +205,7 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
     return {
         "profile": context.profile,
         "overrides": dict(context.overrides),
+        **_own_files(spec),
         "parent_checkpoint": context.parent_checkpoint(spec),
         "data": {
             "name": info.name,
@@ -221,6 +223,14 @@ def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str
         "environment": describe(str(context.torch_device), context.threads)
         | {"matmul": {"precision": spec.precision, "relative_error": error}},
     }
+
+
+def _own_files(spec: RunSpec) -> dict[str, Any]:
+    """The user's own files that a run's methods are in, by which a later command finds them again."""
+    kinds: tuple[tuple[Kind, str], ...] = (("models", "model"), ("attacks", "attack"), ("defenses", "defense"))
+    named = [(kind, getattr(one, field)) for one in spec.lineage() for kind, field in kinds]
+    found = own.files_of(*named)
+    return {"own_files": found} if found else {}
 
 
 def total_seconds(context: Context, spec: RunSpec, summary: Summary) -> float | None:

@@ -10,11 +10,12 @@ from typing import Any
 
 from robust_cluster.data import prepare
 from robust_cluster.data.base import Dataset, Folders
+from robust_cluster.discover import Kind
 from robust_cluster.errors import MissingResultError, StoreError
 from robust_cluster.runs.progress import Board, Progress
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
-from robust_cluster.stages import chain
+from robust_cluster.stages import chain, own
 from robust_cluster.stages.context import Context
 
 
@@ -34,6 +35,7 @@ class Work:
     force: bool = False
     curve: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    own: tuple[tuple[Kind, Path], ...] = ()  # the user's own files of methods
 
     @property
     def store(self) -> RunStore:
@@ -48,6 +50,7 @@ class Work:
             root=self.root.absolute(),
             folders=replace(folders, data_dir=folders.data_dir and folders.data_dir.absolute(), progress=None),
             path=self.path and self.path.absolute(),
+            own=tuple((kind, path.absolute()) for kind, path in self.own),
         )
 
 
@@ -96,6 +99,8 @@ class Carrier:
     """Carries out runs in this process; keeps the data of the last one, which the next one mostly has too."""
 
     def __init__(self, work: Work, dataset: Dataset | None = None) -> None:
+        for kind, path in work.own:
+            own.adopt(kind, path)
         self.work = work
         self.dataset = dataset
         self.context: Context | None = None

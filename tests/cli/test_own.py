@@ -1,0 +1,115 @@
+"""Methods and trained models in files of the user's own: `--model ./mine.py`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robust_cluster.runs.store import RunStore
+from tests.cli.command import ROOT, rc, refused
+
+CORNERS = """
+import torch
+from torch import nn
+
+
+class Near(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.centers = nn.Parameter(torch.arange(10).float().unsqueeze(1) * torch.ones(64))
+
+    def forward(self, x):
+        return -torch.cdist(x, self.centers) ** 2
+
+
+def load():
+    return Near()
+"""
+DIGITS = "--data digits --limit 100 --profile smoke --threads 1"
+
+
+@pytest.fixture
+def net() -> Path:
+    path = Path("net.py")
+    path.write_text(CORNERS)
+    return path
+
+
+def test_a_trained_model_is_taken_as_it_is_attacked_and_found_again(net: Path) -> None:
+    words = f"attack --model ./net.py {DIGITS} --attack ensemble --norm linf --eps 0.1 --rows 40 --json"
+    result = rc(words)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert "adopted" in record["flags"]
+    assert record["training"]["epochs"] == 0
+    assert record["spec"]["model"].startswith("net-")
+    assert record["own_files"] == {f"models/{record['spec']['model']}": str(net.absolute())}
+    assert [one["status"] for one in record["audit"][:8]] == ["pass"] * 8
+    (run,) = Path("runs/attack").iterdir()
+    assert len(rc(f"predict {run} --quiet").stdout.splitlines()) == 101
+    before = json.loads(rc(words).stdout)
+    assert before["key"] == record["key"], "the same file has the same key, and the run is done"
+    net.write_text(CORNERS + "\n# changed\n")
+    assert "is not the file that the run was made with" in refused(f"predict {run} --quiet")
+    assert json.loads(rc(f"cluster --model net.py {DIGITS} --json").stdout)["spec"]["model"] != record["spec"]["model"]
+
+
+def test_the_readmes_method_runs_from_a_file_of_ones_own() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    Path("balanced.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    result = rc(f"cluster --model ./balanced.py {DIGITS} --set model.balance=2 --set model.cluster.epochs=1 --json")
+    assert result.exit_code == 0, result.stderr
+    (record,) = RunStore(Path("runs")).records("cluster")
+    assert record["spec"]["settings"]["model"]["balance"] == 2.0
+    assert "balance" in record["training"]["losses"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("1 / 0", "bad.py cannot be imported: ZeroDivisionError: division by zero"),
+        ("x = 1", "must define one model (or load(), which gives a trained model), got none"),
+        ("def load():\n    raise OSError('no weights')", "load() of bad.py fails: OSError: no weights"),
+        ("def load():\n    return 3", "a model is a torch module or has predict, got int"),
+        (
+            "from robust_cluster.models.shallow.kmeans import KMeansModel\nclass Config:\n    pass\n"
+            "class Mine(KMeansModel):\n    pass",
+            "must define its settings as a class Config (@dataclass(frozen=True))",
+        ),
+        (
+            "from robust_cluster.models.shallow.kmeans import Config, KMeansModel\n"
+            "class A(KMeansModel):\n    pass\nclass B(KMeansModel):\n    pass",
+            "must define one model (or load(), which gives a trained model), got several: A, B",
+        ),
+        (
+            "import torch\ndef load():\n    return torch.nn.Linear(64, 3)",
+            "must give (64, 10) for 64 samples and 10 clu",
+        ),
+        (
+            "import torch\nclass Two(torch.nn.Linear):\n    def forward(self, x):\n"
+            "        return super().forward(x) * torch.rand(len(x), 10)\ndef load():\n    return Two(64, 10)",
+            "another label when it is asked again",
+        ),
+    ],
+)
+def test_a_file_that_holds_no_method_gets_one_sentence(content: str, sentence: str) -> None:
+    Path("bad.py").write_text(content)
+    assert sentence in refused(f"cluster --model bad.py {DIGITS} --quiet")
+
+
+def test_a_file_that_is_not_there_gets_one_sentence() -> None:
+    assert "none.py cannot be read: No such file" in refused(f"cluster --model none.py {DIGITS}")
+    assert "none.py cannot be read: No such file" in refused(f"attack --model kmeans --attack none.py {DIGITS}")
+
+
+def test_an_attack_of_ones_own_is_measured_like_those_of_the_house() -> None:
+    Path("double.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from robust_cluster.attacks import noise\n"
+        "Config = noise.Config\n"
+        "class Twice(noise.Noise):\n"
+        "    pass\n"
+    )
+    result = rc(f"attack --model kmeans {DIGITS} --attack ./double.py --norm linf --eps 0.1 --rows 40 --json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["spec"]["attack"].startswith("double-")
