@@ -122,6 +122,7 @@ class Session:
 
         Raises: StoreError, for then no run can be written; also any other error where there is one plan alone.
         """
+        from robust_cluster.runs.environment import has_bfloat16
         from robust_cluster.stages import chain
         from robust_cluster.stages.context import Context
 
@@ -138,6 +139,8 @@ class Session:
             overrides=self.given,
             curve=self.curve,
         )
+        if o.level == "bf16" and not has_bfloat16(str(context.torch_device)):
+            progress.note("--precision bf16 is slower here, not faster: this processor has no bfloat16 products")
         records: list[Record] = []
         for plan in plans:
             if self.broken.intersection(spec.key for spec in plan.runs):
@@ -242,7 +245,7 @@ def stage_requests(
             profile=options.profile,
             overrides={**fixed, **{key: v for key, v in choice.items() if not is_own(stage, key)}},
             own={key: v for key, v in choice.items() if is_own(stage, key)},
-            exact=options.exact,
+            precision=options.level,
         )
         for seed, choice, attack_seed in product(seeds, choices, attack_seeds)
     ]

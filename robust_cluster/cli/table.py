@@ -173,7 +173,7 @@ def run_data(asked: "list[CellRequest]", session: "Session") -> "tuple[list[Plan
             profile=options.profile,
             overrides={**cell.settings, **session.given},
             own=cell.own_settings,
-            exact=options.exact,
+            precision=options.level,
         )
         try:
             plans.append(session.plan(request, dataset))
