@@ -113,7 +113,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
 
-    refuse(ctx, (*RUN_ONLY, "seed", "compare", "intervals"), "claims are judged by the runs that exist")
+    refuse(ctx, (*RUN_ONLY, "seed", "compare", "intervals", "precision"), "claims are judged by the runs that exist")
     if options.format not in ("terminal", "json"):
         raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
@@ -209,7 +209,13 @@ def show_table(
     from robust_cluster.report.table import build
 
     grid = build(
-        spec, records, profile=options.profile, compare=options.compare, intervals=options.intervals, keys=keys
+        spec,
+        records,
+        profile=options.profile,
+        compare=options.compare,
+        intervals=options.intervals,
+        keys=keys,
+        is_bf16=options.level == "bf16",
     )
     shown = render(grid, options.format)
     if isinstance(shown, str):
