@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 from robust_cluster.data.formats import FOREIGN, PICKLES, SUFFIXES, name_and_suffix
 from robust_cluster.discover import NOISY, Kind, names
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Precision
 from robust_cluster.stages.settings import flat
 
 if TYPE_CHECKING:
@@ -165,7 +165,13 @@ class RunOptions:
         list[str] | None, option(metavar="KEY=VALUE", help="One setting, e.g. model.neighbors=3. Repeatable.")
     ] = None
     config: Annotated[Path | None, option(help="TOML file of options.", is_eager=True, callback=read_config)] = None
-    exact: Annotated[bool, option("--exact", help="Full float32 products everywhere.")] = False
+    precision: Annotated[
+        Precision | None,
+        option(
+            help="highest: float32; medium (default): bfloat16 on CPUs with AMX; bf16: in layers, while models train."
+        ),
+    ] = None
+    exact: Annotated[bool, option("--exact", help="--precision highest.")] = False
     device: Annotated[Device, option(help="Where to compute.")] = "auto"
     threads: Threads = None
     jobs: Annotated[int | None, option(callback=positive, help="Runs at a time, each in a process of its own.")] = None
@@ -180,6 +186,13 @@ class RunOptions:
     dry_run: Annotated[bool, option("--dry-run", help="Only print the plan.")] = False
     quiet: Quiet = False
     debug: Debug = False
+
+    @property
+    def level(self) -> Precision:
+        """The precision that was asked for. Raises: ConfigError where --exact and --precision ask for two."""
+        if self.exact and self.precision not in (None, "highest"):
+            raise ConfigError(f"--exact and --precision {self.precision} disagree", hint="give one of them")
+        return "highest" if self.exact else self.precision or "medium"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,8 @@ class Session:
         Raises: StoreError, for then no run can be written; also any other error where there is one plan alone.
         """
         from robust_cluster.cli.board import board
-        from robust_cluster.stages import engine
+        from robust_cluster.runs.environment import has_bfloat16
+        from robust_cluster.stages import device, engine
 
         o = self.options
         where = self.where
@@ -166,6 +167,8 @@ class Session:
         others = self.done(spec for plan in plans for spec in plan.runs if spec.key not in todo)
         shown = board(self.err, list(todo.values()), others, is_alone=where.is_here)
         if where.is_here:
+            if o.level == "bf16" and not has_bfloat16(str(device.choose(o.device))):
+                shown.note("--precision bf16 is slower here, not faster: this processor has no bfloat16 products")
             self.failed = engine.here(tasks, engine.Carrier(work, self.dataset).carry, shown)
         else:
             from robust_cluster.stages import workers
@@ -284,7 +287,7 @@ def stage_requests(
             profile=options.profile,
             overrides={**fixed, **{key: v for key, v in choice.items() if not is_own(stage, key)}},
             own={key: v for key, v in choice.items() if is_own(stage, key)},
-            exact=options.exact,
+            precision=options.level,
         )
         for seed, choice, attack_seed in product(seeds, choices, attack_seeds)
     ]

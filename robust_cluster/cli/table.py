@@ -129,7 +129,11 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
 
-    refuse(ctx, (*RUN_ONLY, "seed", "only", "compare", "intervals"), "claims are judged by the runs that exist")
+    refuse(
+        ctx,
+        (*RUN_ONLY, "seed", "only", "compare", "intervals", "precision"),
+        "claims are judged by the runs that exist",
+    )
     if options.format not in ("terminal", "json"):
         raise ConfigError(f"claims are printed as terminal or json, not as {options.format}", hint="--json")
     records = load_results(options.records) if options.records else RunStore(options.runs_dir).records()
@@ -189,7 +193,7 @@ def plans_of(asked: "list[CellRequest]", session: "Session") -> "list[Plan]":
             profile=options.profile,
             overrides={**cell.settings, **session.given},
             own=cell.own_settings,
-            exact=options.exact,
+            precision=options.level,
         )
         try:
             plans.append(session.plan(request, dataset))
@@ -225,7 +229,13 @@ def show_table(
     from robust_cluster.report.table import build
 
     grid = build(
-        spec, records, profile=options.profile, compare=options.compare, intervals=options.intervals, keys=keys
+        spec,
+        records,
+        profile=options.profile,
+        compare=options.compare,
+        intervals=options.intervals,
+        keys=keys,
+        is_bf16=options.level == "bf16",
     )
     shown = render(grid, options.format)
     if isinstance(shown, str):

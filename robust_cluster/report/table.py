@@ -24,8 +24,11 @@ def build(
     compare: bool = False,
     intervals: bool = False,
     keys: Collection[str] | None = None,
+    is_bf16: bool = False,
 ) -> Grid:
     """The table's grid from records of the profile, or from the records of exactly these `keys`.
+
+    `is_bf16`: of runs that stand on training at precision "bf16", which are in no other table.
 
     Raises: UnknownNameError for the profile; ConfigError when two runs answer one cell and seed, or when a column
     holds different threat models.
@@ -34,7 +37,7 @@ def build(
         spec = replace(spec, methods=tuple(method for method in spec.methods if not method.published_only))
     usable = [r for r in records if (r["profile"] == profile if keys is None else r["key"] in keys)]
     asked = requests(spec, profile)
-    answers = list(zip(asked, select(asked, usable), strict=True))
+    answers = list(zip(asked, select(asked, usable, is_bf16=is_bf16), strict=True))
     threats.check(spec, answers)
     published = load_published(spec.name, spec.folder) if compare else Published({})
     grid = grid_of(spec, profile, answers, published=published, intervals=intervals)

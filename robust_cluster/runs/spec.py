@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "cluster", "attack", "defend", "reattack", "certify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+Precision = Literal["highest", "medium", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Normalize = Literal["alrdc", "adec", "none", "standard", "minmax"]
 LATEST = ("id_column", "drop", "no_header", "noise_label")  # fields of DataRef that older prepared copies do not know
 LATER = ("split", "size", "subset", "label_column", "text_column", *LATEST)  # that stand in a run's key only when used
@@ -70,7 +72,8 @@ class RunSpec:
 
     `settings`: the resolved hyper-parameters of this stage, plain JSON, e.g. {"model": {...}} or {"attack": {...}}.
     `versions`: method name -> its `version`; raising a version gives every later run a new key.
-    `precision`: "medium" allows reduced float32 products in gradients, "highest" does not; scores never have them.
+    `precision`: "medium" allows reduced float32 products in gradients, "highest" does not; "bf16" has bfloat16 layers
+    in every training step of a pretraining or a clustering, the only stages with it. Scores never have any of them.
     `parent`: the run whose checkpoint this one starts from; its whole spec is inside.
     """
 
@@ -82,7 +85,7 @@ class RunSpec:
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
-    precision: Literal["medium", "highest"] = "medium"
+    precision: Precision = "medium"
     attack: str | None = None
     attack_seed: int | None = None
     defense: str | None = None

@@ -14,7 +14,7 @@ from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
-from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
+from robust_cluster.runs.spec import PRECISIONS, UNDEFENDED, DataRef, Precision, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import certify, methods
 from robust_cluster.stages.attack import attack
@@ -58,6 +58,7 @@ class Request:
     `attack_seed` is the asked stage's attacker; the attack that a defense or re-attack builds on has attacker 0.
     `against`: the attack that the defense meets, where it is not `attack`.
     `defense` "none" certifies the model as it was clustered, any other the defended one.
+    `precision`: at "bf16" the attacks, defenses and certificates are those of "highest".
     """
 
     stage: Stage
@@ -71,7 +72,7 @@ class Request:
     against: str | None = None
     profile: str = "paper"
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    exact: bool = False
+    precision: Precision = "medium"
     own: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, stage: Stage) -> dict[str, Any]:
@@ -145,13 +146,14 @@ class Plan:
     def spec(self, stage: Stage, *, is_exact: bool = False, **fields: Any) -> RunSpec:
         """The spec of a run after those that are planned; `is_exact`: never with reduced float32 products."""
         request = self.request
+        trains = stage in ("pretrain", "cluster")
         return RunSpec(
             stage=stage,
             data=request.data,
             data_sha256=self.info.sha256,
             latent_dim=request.latent_dim,
             seed=request.seed,
-            precision="highest" if is_exact or request.exact else "medium",
+            precision="highest" if is_exact or (request.precision == "bf16" and not trains) else request.precision,
             parent=self.runs[-1] if self.runs else None,
             **{"model": request.model, **fields},
         )
@@ -302,14 +304,16 @@ def check_space(model: Method, space: Space) -> None:
 
 
 def check_settings(request: Request) -> None:
-    """Refuse a profile, a latent dimension or a setting that nothing has, e.g. attack.gama; those of the model are
-    looked at with the model.
+    """Refuse a profile, precision, latent dimension or setting that nothing has, e.g. attack.gama; those of the model
+    are looked at with the model.
 
     Also where the asked stage has no use for a setting: one file of settings serves every verb.
     Raises: ConfigError, UnknownNameError.
     """
     if request.profile not in PROFILES:
         raise UnknownNameError("profile", request.profile, PROFILES)
+    if request.precision not in PRECISIONS:
+        raise UnknownNameError("precision", request.precision, PRECISIONS)
     if request.latent_dim < 1:
         raise ConfigError(f"dim must be >= 1, got {request.latent_dim}", hint="--dim 64")
     tree = request.settings(request.stage)

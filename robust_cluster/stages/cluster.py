@@ -9,7 +9,7 @@ from robust_cluster.measure.scores import Metrics, Watch, answers, cluster_healt
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
-from robust_cluster.nn.precision import precision
+from robust_cluster.nn.precision import precision, training
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
@@ -34,7 +34,7 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
         curve: Callable[[], Mapping[str, Any]] = training_curve.Curve(model, context.placed) if context.curve else dict
         task = Task(
             title=f"cluster {spec.model}",
-            step=lambda batch: model.step(batch, "cluster", optimizers),
+            step=training(spec.precision)(lambda batch: model.step(batch, "cluster", optimizers)),
             state={"watch": watch, **trained_parts(model, optimizers), **model.fit.parts},
             after_epoch=lambda epoch, batches: between_epochs(model, spec, context, epoch),
             watch=lambda: {**watch(), **curve()},

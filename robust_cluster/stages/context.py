@@ -18,7 +18,7 @@ from robust_cluster.errors import CheckpointError, ConfigError, MissingResultErr
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import BatchNormMode
-from robust_cluster.nn.precision import precision
+from robust_cluster.nn.precision import precision, training
 from robust_cluster.runs.environment import describe, matmul_error
 from robust_cluster.runs.progress import Progress, Silent
 from robust_cluster.runs.seeds import generator, seed_for
@@ -200,7 +200,7 @@ def fill(module: nn.Module, state: Mapping[str, Any], spec: RunSpec) -> None:
 def record(context: Context, spec: RunSpec, summary: Summary | None) -> dict[str, Any]:
     """The parts of a record that every stage writes: data, training, environment, profile, the parent's checkpoint."""
     info = context.info
-    with precision(spec.precision):
+    with precision(spec.precision), training(spec.precision):
         error = matmul_error(str(context.torch_device))
     return {
         "profile": context.profile,

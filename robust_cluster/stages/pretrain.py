@@ -3,7 +3,7 @@
 from typing import Any
 
 from robust_cluster.measure import training_curve
-from robust_cluster.nn.precision import precision
+from robust_cluster.nn.precision import precision, training
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
@@ -19,7 +19,7 @@ def pretrain(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     batches = context.batches(model.schedule("pretrain"), spec)
     task = Task(
         title=f"pretrain {spec.model}",
-        step=lambda batch: model.step(batch, "pretrain", optimizers),
+        step=training(spec.precision)(lambda batch: model.step(batch, "pretrain", optimizers)),
         state=trained_parts(model, optimizers),
         watch=training_curve.pretraining_scores(
             model, context.placed, seed_for(spec.seed, "drift", spec.model, spec.data.label)

@@ -29,6 +29,7 @@ from robust_cluster.cli.session import mean_and_worst
 from robust_cluster.cli.start import INTERRUPTED
 from robust_cluster.discover import names
 from robust_cluster.errors import ConfigError, NonFiniteError, StoreError
+from robust_cluster.runs import environment
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import chain, methods
@@ -845,3 +846,45 @@ def test_what_no_memory_holds_is_refused_before_anything_is_made(words: str, wha
 
 def test_a_batch_of_more_samples_than_there_are_is_all_of_them(carried_out: list[str]) -> None:
     assert rc(f"cluster {GRAPH} --set model.cluster.batch_size=1000000000").exit_code == 0
+
+
+@pytest.mark.usefixtures("carried_out")
+@pytest.mark.parametrize(
+    ("words", "levels"),
+    [
+        ("", ["medium", "medium"]),
+        ("--precision medium", ["medium", "medium"]),
+        ("--exact", ["highest", "highest"]),
+        ("--precision highest", ["highest", "highest"]),
+        ("--exact --precision highest", ["highest", "highest"]),
+        ("--precision bf16", ["bf16", "bf16"]),
+    ],
+)
+def test_the_precision_is_that_of_the_runs_and_exact_a_name_of_the_highest(words: str, levels: list[str]) -> None:
+    specs = settings_of(f"cluster {GRAPH} {words}")
+    assert [spec["precision"] for spec in specs] == levels
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--precision bf61", "'bf61' is not one of 'highest', 'medium', 'bf16'. (rc cluster --help)"),
+        ("--exact --precision bf16", "error: --exact and --precision bf16 disagree"),
+        ("--exact --precision medium", "error: --exact and --precision medium disagree"),
+    ],
+)
+def test_an_unknown_precision_and_two_at_once_are_refused(words: str, sentence: str) -> None:
+    assert sentence in refused(f"cluster {GRAPH} {words}")
+
+
+@pytest.mark.usefixtures("carried_out")
+@pytest.mark.parametrize(
+    ("level", "has_products", "is_said"), [("bf16", False, 1), ("bf16", True, 0), ("medium", False, 0)]
+)
+def test_a_processor_without_bfloat16_products_is_told_once(
+    level: str, has_products: bool, is_said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "has_bfloat16", lambda device: has_products)
+    result = rc(f"cluster {GRAPH} --seed 0,1 --precision {level}")
+    assert result.exit_code == 0
+    assert result.stderr.count("this processor has no bfloat16 products") == is_said

@@ -12,6 +12,7 @@ from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import answers, embed
 from robust_cluster.models.base import ClusterModel, Phase
+from robust_cluster.nn.precision import training
 from robust_cluster.stages import methods
 from tests.contracts.choice import FIRST, INDUCTIVE, MODELS, TRAINED, is_convolutional
 
@@ -107,6 +108,24 @@ def test_one_seed_gives_the_same_steps_bit_for_bit(name: str, phase: Phase, buil
     first, second = build(name), build(name)
     assert steps(first, rows(name), phase, 2) == steps(second, rows(name), phase, 2)
     assert all(value.equal(second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] in NIGHTLY else ()) for case in STEPS],
+)
+def test_a_step_with_bfloat16_layers_has_nearly_the_losses_of_float32_and_leaves_float32_weights(
+    name: str, phase: Phase, build: Make, rows: Rows
+) -> None:
+    exact, rough = build(name), build(name)
+    wanted = steps(exact, rows(name), phase, 1)[0]
+    with training("bf16"):
+        found = steps(rough, rows(name), phase, 1)[0]
+    assert found == pytest.approx(wanted, rel=0.02, abs=0.02)
+    assert any(not value.equal(rough.state_dict()[key]) for key, value in exact.state_dict().items())
+    assert {key: value.dtype for key, value in rough.state_dict().items()} == {
+        key: value.dtype for key, value in exact.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize(

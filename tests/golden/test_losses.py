@@ -36,7 +36,9 @@ def losses_of(model: str, runs_dir: Path) -> dict[str, list[dict[str, float]]]:
     """Stage -> named loss terms of each epoch, of a chain of tiny runs."""
     dataset = load(DataRef("digits", limit=300), Folders())
     context = Context(RunStore(runs_dir), dataset, "smoke", device="cpu", threads=1)
-    request = Request("reattack", dataset.ref, model, latent_dim=8, profile="smoke", overrides=TINY, exact=True)
+    request = Request(
+        "reattack", dataset.ref, model, latent_dim=8, profile="smoke", overrides=TINY, precision="highest"
+    )
     specs = plan(request, dataset.info)
     execute(specs, context)
     logs = {spec.stage: (context.store.path(spec) / LOG).read_text().splitlines() for spec in specs}

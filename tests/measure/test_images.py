@@ -98,7 +98,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         patch.setattr(PGD, "perturb", kept)
         specs, records = {}, {}
         for name, (attack, settings) in ATTACKS.items():
-            request = Request("attack", dataset.ref, "simvc", attack=attack, profile="smoke", exact=True)
+            request = Request("attack", dataset.ref, "simvc", attack=attack, profile="smoke", precision="highest")
             plan = chain.plan(replace(request, overrides={**MODEL, **settings}), dataset.info)
             specs[name], records[name] = plan[-1], chain.execute(plan, context)[-1]
         patch.setattr(PGD, "perturb", perturb)

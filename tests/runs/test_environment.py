@@ -125,3 +125,22 @@ def test_the_product_error_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     assert environment.matmul_error() == environment.matmul_error()
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_told"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("Features\t: fp asimd\n", False),
+        ("", True),
+    ],
+)
+def test_a_cpu_has_bfloat16_products_by_its_flags_and_where_none_are_told(
+    lines: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: lines)
+    assert environment.has_bfloat16("cpu") == is_told
+    assert environment.has_bfloat16("mps")

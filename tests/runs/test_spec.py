@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from robust_cluster.runs.spec import DataRef, RunSpec
+from robust_cluster.runs.spec import PRECISIONS, DataRef, RunSpec
 
 
 def run_spec(**changes: Any) -> RunSpec:
@@ -132,3 +132,39 @@ def test_the_lineage_runs_from_the_youngest_to_the_oldest() -> None:
     assert youngest.ancestor("cluster") is middle
     with pytest.raises(LookupError, match="has no defend run before it"):
         youngest.ancestor("defend")
+
+
+def test_keys_of_runs_at_the_earlier_levels_of_precision_are_those_of_the_saved_records() -> None:
+    """Two of tables/results, typed from there."""
+    schedule = {"batch_size": 256, "lr": 0.001, "steps_per_epoch": None, "tolerance": 0.001, "window": 0}
+    settings = {"model": {"cluster": {**schedule, "epochs": 0}, "n_init": 10, "pretrain": {**schedule, "epochs": 50}}}
+    digest = "a0c191b6db501c89d248b1b52cd43feb7aa418f79396ae601765defb0e8d0111"
+    mnist = DataRef("mnist", flatten=True, normalize="none")
+    kmeans = RunSpec("cluster", mnist, digest, "kmeans", 10, 0, settings, {"kmeans": 1}, precision="medium")
+    assert kmeans.key == "d351bd66e227"
+    digest = "aef113e8225f30825b5333d50f1b65db4dba3bb7b7e83b987641af70462d052f"
+    attack = RunSpec(
+        "attack",
+        DataRef("mnist10k", flatten=True),
+        digest,
+        "kmeans",
+        64,
+        2,
+        {
+            "attack": {
+                "attacker_activation": "none",
+                "gamma": 40.0,
+                "hidden": [256, 128],
+                "recon_weight": 2.5,
+                "schedule": {**schedule, "batch_size": 300, "epochs": 40, "steps_per_epoch": 50, "window": 10},
+                "size_weight": 1.0,
+            }
+        },
+        {"latent_net": 1, "latent_pgd": 1, "measurement": 1},
+        precision="highest",
+        attack="latent_net",
+        attack_seed=0,
+        parent=replace(kmeans, data=DataRef("mnist10k", flatten=True), data_sha256=digest, latent_dim=64, seed=2),
+    )
+    assert attack.key == "1e8c2bb73386"
+    assert len({replace(kmeans, precision=level).key for level in PRECISIONS}) == 3

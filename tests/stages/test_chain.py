@@ -97,7 +97,7 @@ def test_settings_of_the_clustering_leave_the_pretraining_alone(ask: Any) -> Non
         ({"overrides": {"model.warmup": "vae"}}, 0),
         ({"latent_dim": 8}, 0),
         ({"seed": 1}, 0),
-        ({"exact": True}, 0),
+        ({"precision": "highest"}, 0),
         ({"overrides": {"model.cluster.lr": 0.1}}, 1),
         ({"overrides": {"attack.gamma": 20}}, 2),
         ({"overrides": {"attack.schedule.epochs": 3}}, 2),
@@ -335,8 +335,8 @@ def unversioned(spec: RunSpec) -> RunSpec:
     [
         (VECTORS, "pretrain", "lpvdn", {}, "eecbe4c6fe6d"),
         (VECTORS, "cluster", "kmeans", {"profile": "paper"}, "6a45ec6b1c48"),
-        (VECTORS, "cluster", "graph", {"overrides": {"model.mode": "paper", "model.neighbors": 5}, "exact": True},
-         "1c9ca5241451"),
+        (VECTORS, "cluster", "graph",
+         {"overrides": {"model.mode": "paper", "model.neighbors": 5}, "precision": "highest"}, "1c9ca5241451"),
         (VECTORS, "attack", "convae", {"profile": "cpu", "attack_seed": 2, "latent_dim": 8, "seed": 3}, "504cd9b734eb"),
         (VECTORS, "attack", "dcan", {"attack": "ensemble", "overrides": EMBEDDED}, "72820a9907cb"),
         (VECTORS, "defend", "mie", {"profile": "short", "overrides": {"defense.mode": "alternating"}}, "90437dc1f307"),
@@ -407,7 +407,7 @@ def test_every_run_survives_a_round_trip_through_json(ask: Any) -> None:
 
 def test_training_of_models_and_attacks_on_images_may_use_reduced_products(ask: Any) -> None:
     assert [spec.precision for spec in ask()] == ["medium", "medium", "highest", "medium", "highest"]
-    assert {spec.precision for spec in ask(exact=True)} == {"highest"}
+    assert {spec.precision for spec in ask(precision="highest")} == {"highest"}
     pixels = load(DataRef("digits-28", limit=60), Folders())
     request = Request("attack", pixels.ref, "simvc", attack="view_gan", profile="smoke")
     assert [spec.precision for spec in plan(request, pixels.info)] == ["medium", "medium"]

@@ -40,7 +40,7 @@ class Kills(Silent):
 
 
 def specs(data: Dataset, stage: Stage = "attack") -> list[RunSpec]:
-    return plan(Request(stage, data.ref, "convae", 6, profile="smoke", overrides=SMALL, exact=True), data.info)
+    return plan(Request(stage, data.ref, "convae", 6, profile="smoke", overrides=SMALL, precision="highest"), data.info)
 
 
 def context_of(folder: Path, data: Dataset, **more: Any) -> Context:
