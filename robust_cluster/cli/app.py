@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 
 from robust_cluster import __version__
-from robust_cluster.cli import audit, certify, chain, console, data, data_features, figure, ls, predict, runs, table
+from robust_cluster.cli import (
+    audit,
+    certify,
+    chain,
+    console,
+    data,
+    data_features,
+    export,
+    figure,
+    ls,
+    predict,
+    runs,
+    table,
+)
 from robust_cluster.cli.options import DEBUG, add
 from robust_cluster.cli.start import INTERRUPTED
 
@@ -95,7 +108,7 @@ def common(
     """Options before the verb."""
 
 
-for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, table, figure, ls))):
+for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, export, table, figure, ls))):
     add(app, verb)
 
 data_app = typer.Typer(

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import checks
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError
 from robust_cluster.measure.images import Sheet, check_drawable
 from robust_cluster.measure.images import sheet as misled
+from robust_cluster.measure.points import Points, points_of
 from robust_cluster.measure.portraits import Portrait
 from robust_cluster.measure.portraits import portrait as portrayed
+from robust_cluster.measure.rows import Rows
 from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import auditing, bench, methods
@@ -56,17 +59,39 @@ def sheet(spec: RunSpec, context: Context, count: int) -> Sheet:
     check_pixels(spec)
     check_digest(spec, context)
     check_drawable(context.info)
+    check_parent(spec, context)
+    with precision("highest"):
+        rows, attacker, _ = scored_again(spec, context)
+        return misled(spec, rows, attacker, count)
+
+
+def moved_points(spec: RunSpec, context: Context) -> Points:
+    """The points that a finished attack or reattack was scored on, clean and moved.
+
+    Raises: DataError and CheckpointError when the data or the checkpoints are not what the run had.
+    """
+    check_digest(spec, context)
+    check_parent(spec, context)
+    with precision("highest"):
+        rows, attacker, held = scored_again(spec, context)
+        return points_of(rows, attacker, held.dataset)
+
+
+def scored_again(spec: RunSpec, context: Context) -> tuple[Rows, Attack, Context]:
+    """The rows that an attack was scored on, the attacker, and the context of the rows."""
+    again = trial(spec, context)
+    rows = bench.scored(again, again.held)
+    # anew, the last before the moves: it seeds the generator that PGD draws its starts from, as in the run
+    return rows, again.seen.trained_attack(spec, rows.surface), again.held
+
+
+def check_parent(spec: RunSpec, context: Context) -> None:
+    """Raises CheckpointError when the run before was made anew since."""
     record: dict[str, Any] = context.store.record(spec) or {}
     current = context.parent_checkpoint(spec)
     if record.get("parent_checkpoint", current) != current:
         message = f"{spec.directory} was made from another checkpoint of its parent"
         raise CheckpointError(message, hint=f"the same rc {spec.stage} makes it anew")
-    with precision("highest"):
-        again = trial(spec, context)
-        rows = bench.scored(again, again.held)
-        # anew, the last before the moves: it seeds the generator that PGD draws its starts from, as in the run
-        attacker = again.seen.trained_attack(spec, rows.surface)
-        return misled(spec, rows, attacker, count)
 
 
 def portrait(spec: RunSpec, context: Context) -> Portrait:
