@@ -285,16 +285,24 @@ def summary(record: Record, settings: Sequence[str] = ()) -> dict[str, str]:
 
     spec, held = record["spec"], settings_held(record["spec"]) if settings else {}
     metrics = record.get("metrics") or {}
+    internal = record.get("internal") or {}
+    unlabeled = {
+        f"silhouette, {where}": _number(internal[where]["silhouette"], 1)
+        for where in ("embedding", "data")
+        if internal and metrics.get("ACC") is None
+    }
     loss = {} if metrics else {"loss": _number((record.get("training") or {}).get("loss"), 1)}
     return {
         "stage": spec["stage"],
         "model": spec["model"],
         "data": spec["data"]["name"],
+        **({"K": str(spec["data"]["n_clusters"])} if spec["data"].get("n_clusters") else {}),
         "d": str(spec["latent_dim"]),
         "seed": str(spec["seed"]),
         "attacker": "" if spec.get("attack_seed") is None else str(spec["attack_seed"]),
         **{key: str(held.get(key)) for key in settings},
         **{name: _number(metrics[name], scale) for name, scale in HEADLINES.items() if name in metrics},
+        **unlabeled,
         **loss,
         "flags": ", ".join(record.get("flags", ())),
         "audit": counted(record.get("audit", ())),

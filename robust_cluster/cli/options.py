@@ -226,7 +226,9 @@ class StageOptions(FileOptions, RunOptions):
     normalize: Normalized = "alrdc"
     size: Size = None
     subset: Subset = None
-    clusters: Annotated[int | None, option(help="Number of clusters; needed without labels.")] = None
+    clusters: Annotated[
+        str | None, option(metavar="K[,K...]", help="Number of clusters; needed without labels. A run per number.")
+    ] = None
     split: Annotated[
         str | None,
         option(
@@ -296,13 +298,14 @@ class StageOptions(FileOptions, RunOptions):
         return data_path(self.data)
 
     @property
-    def ref(self) -> DataRef:
-        """The data set with the choices that change its numbers."""
+    def refs(self) -> list[DataRef]:
+        """The data set with the choices that change its numbers, for each number of clusters. Raises: ConfigError."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + _data_name(self.path) if self.path else self.data
         alike = ("limit", "flatten", "normalize", "split", "size", "noise_label")
         chosen = {field: getattr(self, field) for field in alike}
-        return DataRef(name, n_clusters=self.clusters, subset=classes(self.subset), **chosen, **self.columns)
+        counts: Sequence[int | None] = [None] if self.clusters is None else integers(self.clusters, "--clusters")
+        return [DataRef(name, n_clusters=K, subset=classes(self.subset), **chosen, **self.columns) for K in counts]
 
 
 def classes(text: str | None) -> str | None:

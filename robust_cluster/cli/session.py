@@ -200,13 +200,16 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     options.check_names()
     files, options = options.own, known_by_name(options)
     fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
-    requests = stage_requests(stage, options, fixed, swept)
+    refs = options.refs
     session = Session(
         options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files
     )
     session.where  # noqa: B018  # refused before anything is loaded
-    dataset = session.load(options.ref)
-    plans = [session.plan(request, dataset) for request in requests]
+    plans = []
+    for ref in refs:
+        requests = stage_requests(stage, options, ref, fixed, swept)
+        dataset = session.load(ref)
+        plans += [session.plan(request, dataset) for request in requests]
     records = session.carry_out(plans)
     if options.dry_run:
         if options.json:
@@ -262,7 +265,7 @@ def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str,
 
 
 def stage_requests(
-    stage: Stage, options: StageOptions, fixed: Mapping[str, Any], swept: Mapping[str, Sequence[Any]]
+    stage: Stage, options: StageOptions, ref: DataRef, fixed: Mapping[str, Any], swept: Mapping[str, Sequence[Any]]
 ) -> list["Request"]:
     """A request per seed, swept value and attacker. Raises: ConfigError.
 
@@ -276,7 +279,7 @@ def stage_requests(
     return [
         Request(
             stage=stage,
-            data=options.ref,
+            data=ref,
             model=options.model,
             latent_dim=options.dim,
             seed=seed,

@@ -32,6 +32,7 @@ SCHEMA: dict[str, Any] = {
     },
     "environment?": {"accelerator": TEXT, "cpu": str, "threads": int, "commit": TEXT, "dirty": (bool, type(None))},
     "metrics": NUMBERS,
+    "internal?": {"rows": int, "embedding": NUMBERS, "data": NUMBERS},
     "health?": dict,
     "flags": [str],
     "threat?": {

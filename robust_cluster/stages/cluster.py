@@ -5,6 +5,7 @@ from typing import Any
 
 from robust_cluster.data import split
 from robust_cluster.measure import training_curve
+from robust_cluster.measure.internal import internal_scores
 from robust_cluster.measure.scores import Metrics, Watch, answers, cluster_health, embed, in_portions, scores
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
@@ -53,7 +54,14 @@ def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     description["metrics"] |= refit_scores(model, context, own_seed(spec)) | training_scores(model, context)
     description["metrics"] |= held_scores(model, whole)
     description["health"]["label_change"] = label_change(run)
-    return {**record(context, spec, summary), **description, **drifts}
+    return {**record(context, spec, summary), **description, **drifts, "internal": without_classes(model, context)}
+
+
+def without_classes(model: ClusterModel, context: Context) -> dict[str, Any]:
+    """Scores that need no classes, on the embedding and on the data."""
+    with precision("highest"):
+        embedding = embed(model, context.views)
+        return internal_scores(embedding.z, context.views, answers(model, embedding)[1].cpu().numpy())
 
 
 def begin(model: ClusterModel, spec: RunSpec, context: Context) -> None:

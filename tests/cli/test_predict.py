@@ -115,3 +115,17 @@ def test_a_run_without_clusters_or_checkpoint_is_refused(run: Path) -> None:
 
     with pytest.raises(Exception, match="has no clusters yet"):
         model_of(spec)
+
+
+def test_several_numbers_of_clusters_are_runs_of_their_own_with_scores_that_need_no_labels() -> None:
+    corners = np.array([[0, 0], [0, 9], [9, 0], [9, 9]], np.float32)
+    np.save("x.npy", np.repeat(corners, 20, axis=0) + np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32))
+    result = rc("cluster --model kmeans --data x.npy --clusters 2,4,6 --quiet")
+    assert result.exit_code == 0, result.stderr
+    head, *rows = [line.split("  ") for line in result.stdout.splitlines()]
+    assert "silhouette, embedding" in [one.strip() for one in head]
+    records = RunStore(Path("runs")).records()
+    found = {record["spec"]["data"]["n_clusters"]: record["internal"]["data"]["silhouette"] for record in records}
+    assert max(found, key=found.__getitem__) == 4
+    assert len(rows) == 3
+    assert "--clusters takes distinct whole numbers" in refused("cluster --model kmeans --data x.npy --clusters 2,2")
