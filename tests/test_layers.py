@@ -20,7 +20,7 @@ LAYERS = {
     "attacks": 3,
     "defenses": 4,
     **dict.fromkeys(("stages", "audit", "measure"), 5),
-    **dict.fromkeys(("cli", "report", "evaluation"), 6),
+    **dict.fromkeys(("cli", "report", "evaluation", "verbs", "sklearn"), 6),
 }
 # The edges inside a layer: (importer, imported module or anything below it).
 SIDEWAYS = {
