@@ -46,6 +46,11 @@ class Outputs:
     decoded: Views
 
 
+def later(default: Any) -> Any:
+    """A field that came after runs of its method: it stands in a run's key only where it is not at its default."""
+    return field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Fields that every method has; a method's own `Config` adds its hyper-parameters."""

@@ -94,6 +94,37 @@ def test_the_start_puts_the_prior_on_a_mixture_of_all_means_and_labels_as_it_doe
     assert all(value.equal(before[name]) for name, value in model.network.state_dict().items())
 
 
+def test_the_log_variance_head_may_start_as_the_mean_head_and_then_trains_by_itself(
+    build: Build, digits: Dataset, batch: Batch
+) -> None:
+    model = cast(VaDE, build("vade", log_var_start="mean"))
+    model.start("pretrain", lambda: embed(model, digits.views), seed=3)
+    mean, log_var = model.network.encode(batch.views[0])
+    assert not mean.equal(log_var)
+    model.start("cluster", lambda: embed(model, digits.views), seed=3)
+    mean, log_var = model.network.encode(batch.views[0])
+    assert mean.equal(log_var)
+    model.step(batch, "cluster", model.optimizers("cluster"))
+    mean, log_var = model.network.encode(batch.views[0])
+    assert not mean.equal(log_var)
+
+
+def test_pretraining_may_drop_a_share_of_the_inputs_and_is_scored_on_all_of_them(build: Build, batch: Batch) -> None:
+    model = cast(VaDE, build("vade", corruption=0.3))
+    x = batch.views[0]
+    torch.manual_seed(1)
+    found = model.losses(batch, "pretrain")["reconstruction"]
+    torch.manual_seed(1)
+    kept = F.dropout(x, 0.3)
+    share = float((kept[x != 0] == 0).float().mean())
+    assert share == pytest.approx(0.3, abs=0.03)
+    torch.testing.assert_close(found, (model.network.decode(model.network.encode(kept)[0]) - x).square().mean())
+    clean = cast(VaDE, build("vade"))
+    before = torch.get_rng_state()
+    clean.losses(batch, "pretrain")
+    assert torch.get_rng_state().equal(before), "without a share nothing is drawn"
+
+
 def test_labels_are_the_likeliest_components_of_the_mean(vade: VaDE, batch: Batch) -> None:
     z = vade.encode(batch.views).z
     gamma = vade.prior.log_responsibilities(z).exp()

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch, DataInfo
-from robust_cluster.models.base import Embedding, Losses, Outputs, Phase
+from robust_cluster.errors import ConfigError, check_at_least
+from robust_cluster.models.base import Embedding, Losses, Outputs, Phase, later
 from robust_cluster.models.schedule import Schedule, StepwiseSchedule
 from robust_cluster.models.variational.base import Variational, VariationalConfig
 from robust_cluster.nn.centers import kmeans
@@ -48,10 +49,20 @@ class Config(VariationalConfig):
     """Hyper-parameters of VaDE; `mode` chooses a column of LPVDN's Table 4."""
 
     mode: Literal["images", "reuters", "reuters10k"] = "images"
+    corruption: float = later(0.0)  # share of the inputs that pretraining drops, in [0, 1)
+    mixture_starts: int = later(1)  # fits of the mixture from as many k-means; the likeliest starts the prior
+    log_var_start: Literal["untrained", "mean"] = later("untrained")  # the head of log s~^2: its own, or that of mu~
     pretrain: Schedule = field(default_factory=lambda: Schedule(epochs=50, batch_size=800))  # LPVDN's code
     cluster: Schedule = field(
         default_factory=lambda: StepwiseSchedule(epochs=300, batch_size=800, lr=2e-3, lr_decay=0.95, lr_epochs=10)
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "mixture_starts")
+        check_at_least(0, self, "corruption")
+        if self.corruption >= 1:
+            raise ConfigError(f"corruption must be in [0, 1), got {self.corruption}", hint="--set model.corruption=0.2")
 
 
 class VaDE(Variational):
@@ -59,7 +70,7 @@ class VaDE(Variational):
 
     scores_refit: ClassVar[bool] = True
     pretrained_by: ClassVar[str | None] = "vade"
-    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "output", "pretrain")
+    pretrain_fields: ClassVar[tuple[str, ...]] = ("hidden", "output", "corruption", "pretrain")
 
     config: Config
 
@@ -87,7 +98,8 @@ class VaDE(Variational):
         """The terms of L_G; the mean squared error of x_hat(mu~) while pretraining."""
         if phase == "pretrain":
             x = batch.views[0]
-            return {"reconstruction": F.mse_loss(self.network.decode(self.network.encode(x)[0]), x)}
+            given = F.dropout(x, self.config.corruption) if self.config.corruption else x
+            return {"reconstruction": F.mse_loss(self.network.decode(self.network.encode(given)[0]), x)}
         embedding = outputs.embedding if outputs else self.encode(batch.views)
         return self.cluster_losses(batch, embedding, outputs.z_drawn if outputs else embedding.draw())
 
@@ -102,9 +114,11 @@ class VaDE(Variational):
         }
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
-        """The prior becomes a mixture fitted to all mu~."""
+        """The prior becomes a mixture fitted to all mu~; where it is asked, log s~^2 becomes mu~."""
         if phase == "cluster":
-            self.prior.fit(embed().z, seed)
+            self.prior.fit(embed().z, seed, n_init=self.config.mixture_starts)
+            if self.config.log_var_start == "mean":
+                self.network.log_var.load_state_dict(self.network.mean.state_dict())
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """How the components are used: pi's extremes and effective number e^H(pi), the least share of argmax gamma."""
