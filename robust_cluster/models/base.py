@@ -105,6 +105,11 @@ class ClusterModel(nn.Module, ABC):
         """Refuse data that it cannot be trained on, before anything is. Raises: ConfigError."""
 
     @classmethod
+    def usual_mode(cls, info: DataInfo) -> str | None:
+        """The mode for such data where the user asks for none; None: the method's default."""
+        return None
+
+    @classmethod
     def check_new_points(cls) -> None:
         """Refuse a transductive method, where points that it was not fitted on need labels. Raises: ConfigError."""
         if cls.transductive:

@@ -1,7 +1,8 @@
 """VaDE's loss sample by sample, its start from a mixture, and what its prior does in training."""
 
 import math
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from robust_cluster.models.schedule import StepwiseSchedule
 from robust_cluster.models.variational.vade import Config, VaDE
 from robust_cluster.runs.seeds import generator
 from robust_cluster.stages import methods
+from robust_cluster.stages.chain import Request, plan
 from robust_cluster.stages.loop import Batches
 from tests.models.conftest import Build
 
@@ -107,6 +109,45 @@ def test_the_log_variance_head_may_start_as_the_mean_head_and_then_trains_by_its
     model.step(batch, "cluster", model.optimizers("cluster"))
     mean, log_var = model.network.encode(batch.views[0])
     assert not mean.equal(log_var)
+
+
+@pytest.mark.parametrize(("start", "least", "most"), [("untrained", 0.0, 0.85), ("narrow", 0.98, 1.0)])
+def test_draws_of_a_narrow_start_keep_the_labels_of_their_means_where_unit_ones_fall_to_the_widest_component(
+    start: str, least: float, most: float
+) -> None:
+    """Three groups of widths 0.6, 0.75 and 0.9 in 64 dimensions, as a pretrained table of 13 columns has them."""
+    torch.manual_seed(0)
+    info = DataInfo("toy", ((13,),), 180, 3, None, 1.0, "")
+    model = VaDE(Config(hidden=(32,), log_var_start=start), info, 64)  # type: ignore[arg-type]
+    own = torch.arange(180) % 3
+    z = 0.6 * torch.randn(3, 64)[own] + torch.tensor([0.6, 0.75, 0.9])[own, None] * torch.randn(180, 64)
+    model.start("cluster", lambda: Embedding(z, (z,)), seed=0)
+    log_var = model.encode((torch.randn(180, 13),)).log_var
+    assert log_var is not None
+    log_var = log_var.detach()
+    labels, drawn = model.labels(z), model.labels(Embedding(z, (z,), log_var).draw())
+    assert least <= float((drawn == labels).float().mean()) <= most
+    widths = model.prior.log_variances().detach().exp()
+    if start == "narrow":
+        ratio = log_var.exp().mean(dim=0) / widths.amin(dim=0)
+        assert float(ratio.median()) == pytest.approx(0.1, rel=0.1)
+    else:
+        assert (drawn[drawn != labels] == widths.mean(dim=1).argmax()).float().mean() > 0.8
+
+
+def test_data_that_a_sigmoid_cannot_give_start_narrow(digits: Dataset) -> None:
+    """Pixels in [0, 1] keep the published start; whoever asks for a mode gets it."""
+
+    def asked(bounds: tuple[float, float] | None, model: str = "vade", **settings: Any) -> tuple[str, str]:
+        info = replace(digits.info, bounds=bounds)
+        made = plan(Request("cluster", digits.ref, model, overrides=settings), info)[-1].settings["model"]
+        return made["mode"], made.get("log_var_start", "untrained")
+
+    assert asked((0.0, 1.0)) == ("images", "untrained")
+    assert asked(None) == ("linear", "narrow")
+    assert asked(None, "lpvdn") == ("linear", "narrow")
+    assert asked(None, **{"model.mode": "images"}) == ("images", "untrained")
+    assert asked(None, **{"model.log_var_start": "mean"}) == ("linear", "mean")
 
 
 def test_pretraining_may_drop_a_share_of_the_inputs_and_is_scored_on_all_of_them(build: Build, batch: Batch) -> None:

@@ -534,7 +534,7 @@ def test_a_setting_that_came_later_stands_in_a_run_only_where_it_is_not_its_defa
     """Runs from before it keep their keys, and so the order of their batches."""
 
     def specs(**asked: Any) -> list[RunSpec]:
-        return plan(Request("cluster", digits.ref, "vade", overrides=asked), digits.info)
+        return plan(Request("cluster", digits.ref, "vade", overrides={"model.mode": "images", **asked}), digits.info)
 
     before, usual = specs(), specs(**{"model.corruption": 0.0, "model.mixture_starts": 1})
     assert [spec.key for spec in usual] == [spec.key for spec in before]
