@@ -135,19 +135,19 @@ def test_draws_of_a_narrow_start_keep_the_labels_of_their_means_where_unit_ones_
         assert (drawn[drawn != labels] == widths.mean(dim=1).argmax()).float().mean() > 0.8
 
 
-def test_data_that_a_sigmoid_cannot_give_start_narrow(digits: Dataset) -> None:
-    """Pixels in [0, 1] keep the published start; whoever asks for a mode gets it."""
+def test_data_that_a_sigmoid_cannot_give_start_narrow_and_take_small_steps(digits: Dataset) -> None:
+    """Pixels in [0, 1] keep the published start and step; whoever asks for a mode gets it."""
 
-    def asked(bounds: tuple[float, float] | None, model: str = "vade", **settings: Any) -> tuple[str, str]:
+    def asked(bounds: tuple[float, float] | None, model: str = "vade", **settings: Any) -> tuple[str, str, float]:
         info = replace(digits.info, bounds=bounds)
         made = plan(Request("cluster", digits.ref, model, overrides=settings), info)[-1].settings["model"]
-        return made["mode"], made.get("log_var_start", "untrained")
+        return made["mode"], made.get("log_var_start", "untrained"), made["cluster"]["lr"]
 
-    assert asked((0.0, 1.0)) == ("images", "untrained")
-    assert asked(None) == ("linear", "narrow")
-    assert asked(None, "lpvdn") == ("linear", "narrow")
-    assert asked(None, **{"model.mode": "images"}) == ("images", "untrained")
-    assert asked(None, **{"model.log_var_start": "mean"}) == ("linear", "mean")
+    assert asked((0.0, 1.0)) == ("images", "untrained", 2e-3)
+    assert asked(None) == ("linear", "narrow", 2e-4)
+    assert asked(None, "lpvdn") == ("linear", "narrow", 2e-4)
+    assert asked(None, **{"model.mode": "images"}) == ("images", "untrained", 2e-3)
+    assert asked(None, **{"model.log_var_start": "mean", "model.cluster.lr": 1e-3}) == ("linear", "mean", 1e-3)
 
 
 def test_pretraining_may_drop_a_share_of_the_inputs_and_is_scored_on_all_of_them(build: Build, batch: Batch) -> None:
