@@ -146,7 +146,7 @@ class VaDE(Variational):
         if self.config.log_var_start == "mean":
             head.load_state_dict(self.network.mean.state_dict())
         if self.config.log_var_start == "narrow":
-            head.bias += self.prior.log_variances().amin(dim=0) + math.log(NARROW)
+            head.bias.add_(self.prior.log_variances().amin(dim=0) + math.log(NARROW))
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """How the components are used: pi's extremes and effective number e^H(pi), the least share of argmax gamma."""
