@@ -100,6 +100,11 @@ class MixturePrior(nn.Module):
         self.means.copy_(means)
         self.log_vars.copy_(variances.log())
 
+    @torch.no_grad()
+    def widen(self, variance: Tensor) -> None:
+        """Add a variance (J,) to every s_c^2: of a mixture of means, the mixture of what is drawn around them."""
+        self.log_vars.copy_((self.log_variances().exp() + variance).log())
+
 
 def prior_kl(gamma: Tensor, mean: Tensor, log_var: Tensor, prior: MixturePrior) -> Tensor:
     """E sum_c gamma_c KL(N(mu~, s~^2) || N(mu_c, s_c^2)) >= 0: Eq. 4's second line, and the entropy at its end.

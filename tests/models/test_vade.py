@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -111,43 +111,44 @@ def test_the_log_variance_head_may_start_as_the_mean_head_and_then_trains_by_its
     assert not mean.equal(log_var)
 
 
-@pytest.mark.parametrize(("start", "least", "most"), [("untrained", 0.0, 0.85), ("narrow", 0.98, 1.0)])
-def test_draws_of_a_narrow_start_keep_the_labels_of_their_means_where_unit_ones_fall_to_the_widest_component(
-    start: str, least: float, most: float
+@pytest.mark.parametrize(("start", "least", "most"), [("means", 0.0, 0.85), ("draws", 0.95, 1.0)])
+def test_draws_keep_the_labels_of_their_means_where_the_prior_is_the_density_of_draws(
+    start: Literal["means", "draws"], least: float, most: float
 ) -> None:
     """Three groups of widths 0.6, 0.75 and 0.9 in 64 dimensions, as a pretrained table of 13 columns has them."""
     torch.manual_seed(0)
     info = DataInfo("toy", ((13,),), 180, 3, None, 1.0, "")
-    model = VaDE(Config(hidden=(32,), log_var_start=start), info, 64)  # type: ignore[arg-type]
+    model = VaDE(Config(hidden=(32,), prior_start=start), info, 64)
     own = torch.arange(180) % 3
     z = 0.6 * torch.randn(3, 64)[own] + torch.tensor([0.6, 0.75, 0.9])[own, None] * torch.randn(180, 64)
-    model.start("cluster", lambda: Embedding(z, (z,)), seed=0)
     log_var = model.encode((torch.randn(180, 13),)).log_var
     assert log_var is not None
-    log_var = log_var.detach()
-    labels, drawn = model.labels(z), model.labels(Embedding(z, (z,), log_var).draw())
+    embedding = Embedding(z, (z,), log_var.detach())
+    model.start("cluster", lambda: embedding, seed=0)
+    labels, drawn = model.labels(z), model.labels(embedding.draw())
     assert least <= float((drawn == labels).float().mean()) <= most
-    widths = model.prior.log_variances().detach().exp()
-    if start == "narrow":
-        ratio = log_var.exp().mean(dim=0) / widths.amin(dim=0)
-        assert float(ratio.median()) == pytest.approx(0.1, rel=0.1)
-    else:
-        assert (drawn[drawn != labels] == widths.mean(dim=1).argmax()).float().mean() > 0.8
+    mixture = GaussianMixture(3, covariance_type="diag", random_state=0).fit(z.double().numpy())
+    added = model.prior.log_vars.detach().exp() - torch.tensor(mixture.covariances_, dtype=torch.float32)
+    expected = torch.zeros(64) if start == "means" else log_var.detach().exp().mean(dim=0)
+    torch.testing.assert_close(added, expected.expand(3, 64), rtol=1e-3, atol=1e-5)
+    if start == "means":
+        widest = model.prior.log_vars.mean(dim=1).argmax()
+        assert (drawn[drawn != labels] == widest).float().mean() > 0.8
 
 
-def test_data_that_a_sigmoid_cannot_give_start_narrow_and_take_small_steps(digits: Dataset) -> None:
+def test_data_that_a_sigmoid_cannot_give_start_with_a_prior_of_draws_and_small_steps(digits: Dataset) -> None:
     """Pixels in [0, 1] keep the published start and step; whoever asks for a mode gets it."""
 
     def asked(bounds: tuple[float, float] | None, model: str = "vade", **settings: Any) -> tuple[str, str, float]:
         info = replace(digits.info, bounds=bounds)
         made = plan(Request("cluster", digits.ref, model, overrides=settings), info)[-1].settings["model"]
-        return made["mode"], made.get("log_var_start", "untrained"), made["cluster"]["lr"]
+        return made["mode"], made.get("prior_start", "means"), made["cluster"]["lr"]
 
-    assert asked((0.0, 1.0)) == ("images", "untrained", 2e-3)
-    assert asked(None) == ("linear", "narrow", 2e-4)
-    assert asked(None, "lpvdn") == ("linear", "narrow", 2e-4)
-    assert asked(None, **{"model.mode": "images"}) == ("images", "untrained", 2e-3)
-    assert asked(None, **{"model.log_var_start": "mean", "model.cluster.lr": 1e-3}) == ("linear", "mean", 1e-3)
+    assert asked((0.0, 1.0)) == ("images", "means", 2e-3)
+    assert asked(None) == ("linear", "draws", 2e-4)
+    assert asked(None, "lpvdn") == ("linear", "draws", 2e-4)
+    assert asked(None, **{"model.mode": "images"}) == ("images", "means", 2e-3)
+    assert asked(None, **{"model.prior_start": "means", "model.cluster.lr": 1e-3}) == ("linear", "means", 1e-3)
 
 
 def test_pretraining_may_drop_a_share_of_the_inputs_and_is_scored_on_all_of_them(build: Build, batch: Batch) -> None:

@@ -538,7 +538,7 @@ def test_a_setting_that_came_later_stands_in_a_run_only_where_it_is_not_its_defa
 
     before, usual = specs(), specs(**{"model.corruption": 0.0, "model.mixture_starts": 1})
     assert [spec.key for spec in usual] == [spec.key for spec in before]
-    assert not {"corruption", "mixture_starts", "log_var_start"} & before[-1].settings["model"].keys()
+    assert not {"corruption", "mixture_starts", "log_var_start", "prior_start"} & before[-1].settings["model"].keys()
     pretrain, cluster = specs(**{"model.corruption": 0.2})
     assert (pretrain.settings["model"]["corruption"], cluster.settings["model"]["corruption"]) == (0.2, 0.2)
     assert pretrain.key != before[0].key
