@@ -46,6 +46,11 @@ class Outputs:
     decoded: Views
 
 
+def later(default: Any) -> Any:
+    """A field that came after runs of its method: it stands in a run's key only where it is not at its default."""
+    return field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Fields that every method has; a method's own `Config` adds its hyper-parameters."""
@@ -98,6 +103,11 @@ class ClusterModel(nn.Module, ABC):
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
         """Refuse data that it cannot be trained on, before anything is. Raises: ConfigError."""
+
+    @classmethod
+    def usual_mode(cls, info: DataInfo) -> str | None:
+        """The mode for such data where the user asks for none; None: the method's default."""
+        return None
 
     @classmethod
     def check_new_points(cls) -> None:

@@ -86,11 +86,11 @@ class MixturePrior(nn.Module):
         return joint.log_softmax(dim=1)
 
     @torch.no_grad()
-    def fit(self, z: Tensor, seed: int) -> None:
-        """Take weights, means and variances of scikit-learn's diagonal mixture of z (n, J), of one k-means start."""
+    def fit(self, z: Tensor, seed: int, n_init: int = 1) -> None:
+        """Take the likeliest of scikit-learn's diagonal mixtures of z (n, J) from `n_init` k-means starts."""
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a start: training goes on from there
-            mixture = GaussianMixture(len(self.means), covariance_type="diag", random_state=seed)
+            mixture = GaussianMixture(len(self.means), covariance_type="diag", n_init=n_init, random_state=seed)
             mixture.fit(z.detach().cpu().double().numpy())
         weights, means, variances = (
             torch.as_tensor(values, dtype=self.means.dtype)
@@ -99,6 +99,11 @@ class MixturePrior(nn.Module):
         self.logits.copy_(weights.clamp_min(torch.finfo(weights.dtype).tiny).log())
         self.means.copy_(means)
         self.log_vars.copy_(variances.log())
+
+    @torch.no_grad()
+    def widen(self, variance: Tensor) -> None:
+        """Add a variance (J,) to every s_c^2: of a mixture of means, the mixture of what is drawn around them."""
+        self.log_vars.copy_((self.log_variances().exp() + variance).log())
 
 
 def prior_kl(gamma: Tensor, mean: Tensor, log_var: Tensor, prior: MixturePrior) -> Tensor:

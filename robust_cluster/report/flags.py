@@ -19,6 +19,7 @@ MARKS = {  # flag -> its letter
     "unconverged": "u",
     "radius beyond the data's range": "r",
     "victim changed": "v",
+    "adopted": "t",
     "audit fails": "x",
     "audit warns": "w",
     "audit not run in full": "o",

@@ -135,7 +135,10 @@ class Plan:
     def model(self) -> Method:
         """The model, whose settings are those of its clustering and of the pretraining before it."""
         stage: Stage = "pretrain" if self.request.stage == "pretrain" else "cluster"
-        return self.request.method("models", self.request.model, stage)
+        name, profile = self.request.model, self.request.profile
+        given = self.request.values("models", name, stage)
+        mode = methods.class_of("models", name).usual_mode(self.info)
+        return methods.method_of("models", name, profile, {"mode": mode, **given} if mode else given)
 
     @cached_property
     def learned(self) -> DataInfo:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -36,8 +36,10 @@ class Method:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Its settings as a run's spec has them."""
-        return settings.plain(self.config)
+        """Its settings as a run's spec has them: without those that came later and are at their default."""
+        later = {known.name: known.default for known in fields(self.config) if "later" in known.metadata}
+        own = settings.plain(self.config)
+        return {name: value for name, value in own.items() if name not in later or value != later[name]}
 
 
 def method_of(kind: Kind, name: str, profile: str, overrides: Mapping[str, Any]) -> Method:

@@ -1,7 +1,8 @@
 """VaDE's loss sample by sample, its start from a mixture, and what its prior does in training."""
 
 import math
-from typing import cast
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from robust_cluster.models.schedule import StepwiseSchedule
 from robust_cluster.models.variational.vade import Config, VaDE
 from robust_cluster.runs.seeds import generator
 from robust_cluster.stages import methods
+from robust_cluster.stages.chain import Request, plan
 from robust_cluster.stages.loop import Batches
 from tests.models.conftest import Build
 
@@ -92,6 +94,77 @@ def test_the_start_puts_the_prior_on_a_mixture_of_all_means_and_labels_as_it_doe
     assert agreement > 0.999
     assert float(model.prior.log_weights().exp().sum().detach()) == pytest.approx(1)
     assert all(value.equal(before[name]) for name, value in model.network.state_dict().items())
+
+
+def test_the_log_variance_head_may_start_as_the_mean_head_and_then_trains_by_itself(
+    build: Build, digits: Dataset, batch: Batch
+) -> None:
+    model = cast(VaDE, build("vade", log_var_start="mean"))
+    model.start("pretrain", lambda: embed(model, digits.views), seed=3)
+    mean, log_var = model.network.encode(batch.views[0])
+    assert not mean.equal(log_var)
+    model.start("cluster", lambda: embed(model, digits.views), seed=3)
+    mean, log_var = model.network.encode(batch.views[0])
+    assert mean.equal(log_var)
+    model.step(batch, "cluster", model.optimizers("cluster"))
+    mean, log_var = model.network.encode(batch.views[0])
+    assert not mean.equal(log_var)
+
+
+@pytest.mark.parametrize(("start", "least", "most"), [("means", 0.0, 0.85), ("draws", 0.95, 1.0)])
+def test_draws_keep_the_labels_of_their_means_where_the_prior_is_the_density_of_draws(
+    start: Literal["means", "draws"], least: float, most: float
+) -> None:
+    """Three groups of widths 0.6, 0.75 and 0.9 in 64 dimensions, as a pretrained table of 13 columns has them."""
+    torch.manual_seed(0)
+    info = DataInfo("toy", ((13,),), 180, 3, None, 1.0, "")
+    model = VaDE(Config(hidden=(32,), prior_start=start), info, 64)
+    own = torch.arange(180) % 3
+    z = 0.6 * torch.randn(3, 64)[own] + torch.tensor([0.6, 0.75, 0.9])[own, None] * torch.randn(180, 64)
+    log_var = model.encode((torch.randn(180, 13),)).log_var
+    assert log_var is not None
+    embedding = Embedding(z, (z,), log_var.detach())
+    model.start("cluster", lambda: embedding, seed=0)
+    labels, drawn = model.labels(z), model.labels(embedding.draw())
+    assert least <= float((drawn == labels).float().mean()) <= most
+    mixture = GaussianMixture(3, covariance_type="diag", random_state=0).fit(z.double().numpy())
+    added = model.prior.log_vars.detach().exp() - torch.tensor(mixture.covariances_, dtype=torch.float32)
+    expected = torch.zeros(64) if start == "means" else log_var.detach().exp().mean(dim=0)
+    torch.testing.assert_close(added, expected.expand(3, 64), rtol=1e-3, atol=1e-5)
+    if start == "means":
+        widest = model.prior.log_vars.mean(dim=1).argmax()
+        assert (drawn[drawn != labels] == widest).float().mean() > 0.8
+
+
+def test_data_that_a_sigmoid_cannot_give_start_with_a_prior_of_draws_and_small_steps(digits: Dataset) -> None:
+    """Pixels in [0, 1] keep the published start and step; whoever asks for a mode gets it."""
+
+    def asked(bounds: tuple[float, float] | None, model: str = "vade", **settings: Any) -> tuple[str, str, float]:
+        info = replace(digits.info, bounds=bounds)
+        made = plan(Request("cluster", digits.ref, model, overrides=settings), info)[-1].settings["model"]
+        return made["mode"], made.get("prior_start", "means"), made["cluster"]["lr"]
+
+    assert asked((0.0, 1.0)) == ("images", "means", 2e-3)
+    assert asked(None) == ("linear", "draws", 2e-4)
+    assert asked(None, "lpvdn") == ("linear", "draws", 2e-4)
+    assert asked(None, **{"model.mode": "images"}) == ("images", "means", 2e-3)
+    assert asked(None, **{"model.prior_start": "means", "model.cluster.lr": 1e-3}) == ("linear", "means", 1e-3)
+
+
+def test_pretraining_may_drop_a_share_of_the_inputs_and_is_scored_on_all_of_them(build: Build, batch: Batch) -> None:
+    model = cast(VaDE, build("vade", corruption=0.3))
+    x = batch.views[0]
+    torch.manual_seed(1)
+    found = model.losses(batch, "pretrain")["reconstruction"]
+    torch.manual_seed(1)
+    kept = F.dropout(x, 0.3)
+    share = float((kept[x != 0] == 0).float().mean())
+    assert share == pytest.approx(0.3, abs=0.03)
+    torch.testing.assert_close(found, (model.network.decode(model.network.encode(kept)[0]) - x).square().mean())
+    clean = cast(VaDE, build("vade"))
+    before = torch.get_rng_state()
+    clean.losses(batch, "pretrain")
+    assert torch.get_rng_state().equal(before), "without a share nothing is drawn"
 
 
 def test_labels_are_the_likeliest_components_of_the_mean(vade: VaDE, batch: Batch) -> None:

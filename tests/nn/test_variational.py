@@ -180,6 +180,23 @@ def test_a_fitted_prior_is_scikit_learns_mixture_and_labels_as_it_does() -> None
     assert labels.unique().numel() == 5
 
 
+def test_of_twenty_starts_the_likeliest_mixture_is_taken() -> None:
+    """Of thirty groups, some of them near each other, one start of k-means seldom finds all."""
+    random = torch.Generator().manual_seed(0)
+    z = torch.rand(30, 2, generator=random)[torch.arange(600) % 30] + 0.01 * torch.randn(600, 2, generator=random)
+
+    def likelihood(n_init: int, seed: int) -> float:
+        made = MixturePrior(30, 2)
+        made.fit(z, seed, n_init=n_init)
+        components = Independent(Normal(made.means, (made.log_vars / 2).exp()), 1)
+        mixture = MixtureSameFamily(Categorical(logits=made.logits), components)
+        return float(mixture.log_prob(z).mean().detach())
+
+    pairs = [(likelihood(20, seed), likelihood(1, seed)) for seed in range(2)]
+    assert all(twenty >= one - 1e-6 for twenty, one in pairs)
+    assert any(twenty > one + 0.01 for twenty, one in pairs)
+
+
 def test_the_discriminator_is_a_perceptron_on_z_and_x_and_never_pairs_a_sample_with_itself() -> None:
     torch.manual_seed(5)
     made = PairDiscriminator(3, 4, (8, 6))

@@ -537,3 +537,20 @@ def test_every_method_folder_can_be_planned(digits: Dataset) -> None:
         for profile in PROFILES:
             settings = plan(Request("cluster", digits.ref, model, profile=profile), digits.info)[-1].settings["model"]
             assert settings == methods.plain(methods.resolve("models", model, profile, {}))
+
+
+def test_a_setting_that_came_later_stands_in_a_run_only_where_it_is_not_its_default(digits: Dataset) -> None:
+    """Runs from before it keep their keys, and so the order of their batches."""
+
+    def specs(**asked: Any) -> list[RunSpec]:
+        return plan(Request("cluster", digits.ref, "vade", overrides={"model.mode": "images", **asked}), digits.info)
+
+    before, usual = specs(), specs(**{"model.corruption": 0.0, "model.mixture_starts": 1})
+    assert [spec.key for spec in usual] == [spec.key for spec in before]
+    assert not {"corruption", "mixture_starts", "log_var_start", "prior_start"} & before[-1].settings["model"].keys()
+    pretrain, cluster = specs(**{"model.corruption": 0.2})
+    assert (pretrain.settings["model"]["corruption"], cluster.settings["model"]["corruption"]) == (0.2, 0.2)
+    assert pretrain.key != before[0].key
+    pretrain, cluster = specs(**{"model.mixture_starts": 20})
+    assert (pretrain.key, cluster.settings["model"]["mixture_starts"]) == (before[0].key, 20)
+    assert cluster.key != before[1].key

@@ -28,6 +28,7 @@ from robust_cluster.nn.tsne import check_perplexity, joint_probabilities, locali
 from robust_cluster.nn.variational import PairDiscriminator, pair_information
 
 MODES: dict[str, dict[str, Any]] = {
+    "linear": vade.MODES["linear"],
     "reuters": {**vade.MODES["reuters"], "alpha0": 1.0, "alpha1": 1e-2},  # the text has alpha1 1e-3
     "reuters10k": {**vade.MODES["reuters10k"], "alpha0": 1e-2, "alpha1": 1e-3},  # the text has alpha0 1
 }
