@@ -11,7 +11,7 @@ from robust_cluster.attacks.base import Space
 from robust_cluster.data import split
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
-from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
+from robust_cluster.errors import ConfigError, OutOfMemory, RobustClusterError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
@@ -344,10 +344,13 @@ def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:
 
     With `context.force` the last run is made anew, and with `context.curve` one that has none; its ancestors are not.
     A pretraining logs its curve only where it is itself the last: k-means after every epoch takes its time.
+    Raises: OutOfMemory where one before the last has found too little.
     """
-    records = [
-        carry_out(spec, replace(context, curve=context.curve and spec.stage != "pretrain")) for spec in specs[:-1]
-    ]
+    records = []
+    for spec in specs[:-1]:
+        records.append(carry_out(spec, replace(context, curve=context.curve and spec.stage != "pretrain")))
+        if memory := records[-1].get("memory"):
+            raise OutOfMemory(f"{spec.model} on {spec.data.label}", **memory)
     done = context.store.record(specs[-1])
     again = context.force or (context.curve and lacks_curve(done))
     return [*records, carry_out(specs[-1], context, again=again)]
@@ -361,9 +364,12 @@ def lacks_curve(record: Mapping[str, Any] | None) -> bool:
 
 
 def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:
-    """The record of one run. While another process works on the same run, this one waits and then reads the result."""
+    """The record of one run. While another process works on the same run, this one waits and then reads the result.
+
+    One that was out of memory is tried again: the machine may have more now.
+    """
     record = context.store.record(spec)
-    if record is not None and not again:
+    if record is not None and not again and not record.get("memory"):
         current = context.parent_checkpoint(spec)
         if record.get("parent_checkpoint", current) == current:
             return record
