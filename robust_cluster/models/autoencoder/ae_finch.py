@@ -4,10 +4,12 @@ On the pretrained autoencoder of AE+k-means. k(i) is the nearest neighbor of i b
 j = k(i), i = k(j) or k(i) = k(j), and the connected parts are the first partition. Its clusters become their means, and
 so on. K clusters: of the smallest partition with at least K the closest pair is merged until K are left. The package
 finch-clust, whose neighbors are exact here: it keeps n^2 distances and, of as much, their mask and what it leaves of
-them, 55 GiB for MNIST's 70,000, where ADEC prints "out of memory". The nearest of the clusters' means gives other labels
-than FINCH, which therefore has labels for the rows that it was fitted on, and no others.
+them, 55 GiB for MNIST's 70,000, where ADEC prints "out of memory". The nearest of the clusters' means labels otherwise
+than FINCH, which therefore has labels of the rows that it was fitted on, and no others.
 """
 
+import contextlib
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +75,8 @@ def first_neighbors(z: Tensor, n_clusters: int) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that pynndescent, for neighbors that are not exact, is not installed
         from finch import FINCH  # late: only this method needs it
-    labels = FINCH(z.cpu().numpy(), req_clust=n_clusters, ann_threshold=len(z), verbose=False)[2]
+    with contextlib.redirect_stdout(io.StringIO()):  # on which it says that there are fewer
+        labels = FINCH(z.cpu().numpy(), req_clust=n_clusters, ann_threshold=len(z), verbose=False)[2]
     found: Tensor = torch.as_tensor(labels, dtype=torch.int64, device=z.device).unique(return_inverse=True)[1]
     if (n_found := int(found.max()) + 1) != n_clusters:
         raise ConfigError(f"FINCH's partitions have {n_found} clusters and not {n_clusters}", hint="--clusters K")

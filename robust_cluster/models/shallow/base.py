@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.base import ClusterModel, Embedding, ModelConfig, Phase
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.layers import flat
+from robust_cluster.nn.sparse import scipy_csr
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,11 @@ class Transductive(Shallow):
 
 def check_distinct(z: Tensor, n_clusters: int) -> None:
     """Raises ConfigError where z (n, d), dense or in torch's CSR layout, has fewer distinct rows than clusters."""
-    distinct = 0
-    for count in (1000, len(z)):  # mostly the first are enough, and all take long to sort
-        rows = torch.stack([z[row] for row in range(min(count, len(z)))]) if z.layout == torch.sparse_csr else z[:count]
-        distinct = len(rows.unique(dim=0))
-        if distinct >= n_clusters:
+    seen: set[bytes] = set()
+    for row in scipy_csr(z) if z.layout == torch.sparse_csr else z.detach().cpu().numpy():
+        seen.add(row.tobytes() if isinstance(row, np.ndarray) else row.indices.tobytes() + row.data.tobytes())
+        if len(seen) >= n_clusters:  # mostly among the first
             return
-    raise ConfigError(f"{n_clusters} clusters need as many distinct samples, there are {distinct}", hint="--clusters K")
+    raise ConfigError(
+        f"{n_clusters} clusters need as many distinct samples, there are {len(seen)}", hint="--clusters K"
+    )

@@ -95,17 +95,14 @@ def active_sets(x: Tensor, rows: Tensor, config: Config) -> list[tuple[Tensor, T
             residual[row] = target - values @ atoms
         outside = (residual @ x.T).abs_() * alphas[:, None].float()
         outside[own] = 0
+        for row, (columns, _) in enumerate(found):
+            outside[row, columns] = 0
         most = outside.topk(min(config.atoms, len(x) - 1))
-        for row, (sizes, columns) in enumerate(zip(most.values, most.indices, strict=True)):
-            if not is_open[row]:
-                continue
-            joined = columns[sizes > tau * (1 + SLACK)]
-            joined = joined[~torch.isin(joined, found[row][0])]
+        for row in [row for row, goes_on in enumerate(is_open) if goes_on]:
+            joined = most.indices[row][most.values[row] > tau * (1 + SLACK)]
             is_open[row] = len(joined) > 0
-            found[row] = (
-                torch.cat([found[row][0], joined]),
-                torch.cat([found[row][1], joined.new_zeros(len(joined)).double()]),
-            )
+            columns, values = found[row]
+            found[row] = torch.cat([columns, joined]), torch.cat([values, values.new_zeros(len(joined))])
         if not any(is_open):
             break
     return [(columns[values != 0], values[values != 0]) for columns, values in found]
