@@ -40,6 +40,7 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
     [
         "gmm",
         "dec",
+        *("agglomerative", "spectral", "rbf_kmeans", "ssc_omp", "ensc", "ae_finch", "lsnmf"),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("abc", "dc_gmm", "aae", "dcan", "idec", "adec")),
     ],
 )
