@@ -65,7 +65,7 @@ class Spectral(Transductive):
         return normalized_cut(graph, self.info.n_clusters, n_init=self.config.n_init, seed=seed).to(z.device)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
-        """How many parts the graph falls into: where more than K, the eigenvectors are not the only ones."""
+        """How many parts the graph falls into; of more than K, the small ones are one cluster."""
         return {"graph_parts": float(self.parts)}
 
 

@@ -20,7 +20,7 @@ from robust_cluster.models.shallow.spectral import neighbor_graph
 from robust_cluster.models.subspace.base import BLOCK, Subspace, SubspaceConfig, sparse_rows
 from robust_cluster.nn.least_squares import elastic_net
 
-PROFILES: dict[str, dict[str, Any]] = {"smoke": {"n_init": 5}}
+PROFILES: dict[str, dict[str, Any]] = {"smoke": {"gamma": 10.0, "rounds": 5, "n_init": 5}}
 SLACK = 1e-4  # by which a correlation may exceed tau, relative: products with all samples are float32
 RIDGE = 1e-9  # added to the products of atoms, which may be as many as their dimensions or repeat
 
