@@ -91,3 +91,13 @@ def test_more_clusters_than_columns_begin_at_random() -> None:
     torch.manual_seed(0)
     x = torch.rand(30, 2)
     assert fitted(x, 3).labels(x).unique().numel() > 1
+
+
+def test_soft_labels_have_the_precision_and_the_slope_of_their_points(x: torch.Tensor) -> None:
+    """Also across the points' own coordinates that are 0 and the coefficients that are."""
+    model = fitted(x, max_iter=20).double()
+    points = (x[:3, 10:13].double() + 0.01).requires_grad_()
+    before, after = x[:3, :10].double(), x[:3, 13:].double()
+    assert torch.autograd.gradcheck(lambda part: model.assign(torch.cat([before, part, after], dim=1)), (points,))
+    assert model.assign(x.double()).dtype == model.log_assign(x.double()).dtype == torch.float64
+    assert model.assign(x).dtype == torch.float32

@@ -96,11 +96,11 @@ class LSNMF(Shallow):
 
     def assign(self, z: Tensor) -> Tensor:
         """Soft labels (n, K): the softmax of the `scores`, in units of a mean coefficient."""
-        return self.scores(z).softmax(dim=1).float()
+        return self.scores(z).softmax(dim=1).to(z.dtype)
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite."""
-        return self.scores(z).log_softmax(dim=1).float()
+        return self.scores(z).log_softmax(dim=1).to(z.dtype)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Whether it converged (1 or 0), and how many columns were shifted because they had values below 0."""
