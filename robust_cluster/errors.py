@@ -84,6 +84,15 @@ class DataError(RobustClusterError):
     """A data set is not there, or its content cannot be used; exit code 1."""
 
 
+class OutOfMemory(RobustClusterError):
+    """A fit would take more memory than there is, or than it may; nothing was allocated. Both in bytes; exit code 1."""
+
+    def __init__(self, what: str, needed: int, available: int) -> None:
+        sizes = f"{needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are available"
+        super().__init__(f"{what} needs {sizes}", hint="--limit N, or a machine with more memory")
+        self.needed, self.available = needed, available
+
+
 class ShapeError(RobustClusterError):
     """Arrays do not fit together; exit code 1."""
 

@@ -1,6 +1,7 @@
 """Each error's exit code and the text that the user reads."""
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ EXIT_CODES = {
     "ConfigError": 2,
     "UnknownNameError": 2,
     "DataError": 1,
+    "OutOfMemory": 1,
     "ShapeError": 1,
     "CheckpointError": 1,
     "StoreError": 1,
@@ -54,6 +56,7 @@ def test_an_unknown_name_that_is_near_to_none_is_answered_with_all_of_them_sorte
 @pytest.mark.parametrize("name", list(EXIT_CODES))
 def test_an_error_arrives_in_another_process_as_it_was(name: str) -> None:
     kind = error_classes()[name]
-    error = kind("model", "grph", ["graph"], listing="rc ls") if name == "UnknownNameError" else kind("x", hint="y")
+    words: dict[str, tuple[Any, ...]] = {"UnknownNameError": ("model", "grph", ["graph"]), "OutOfMemory": ("x", 2, 1)}
+    error = kind(*words.get(name, ("x",)))
     found = pickle.loads(pickle.dumps(error))
     assert (type(found), str(found), found.hint) == (kind, str(error), error.hint)

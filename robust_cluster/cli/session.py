@@ -22,7 +22,7 @@ from robust_cluster.cli.options import (
     sweeps,
 )
 from robust_cluster.discover import Kind
-from robust_cluster.errors import ConfigError, MissingResultError
+from robust_cluster.errors import ConfigError, MissingResultError, OutOfMemory
 from robust_cluster.runs.spec import DataRef, RunSpec, Stage
 from robust_cluster.runs.store import STATE, RunStore
 
@@ -107,7 +107,8 @@ class Session:
         from robust_cluster.stages.chain import lacks_curve
 
         if (record := self.store.record(spec)) is not None:
-            return "to run" if asked and (self.force or (self.curve and lacks_curve(record))) else "done"
+            is_again = asked and (self.force or (self.curve and lacks_curve(record)))
+            return "to run" if is_again or record.get("memory") else "done"
         return "resumes" if (self.store.path(spec) / STATE).exists() else "to run"
 
     def planned(self, plans: "Sequence[Plan]") -> list[dict[str, str]]:
@@ -228,6 +229,8 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
         for plan in plans:
             if plan.asked.key in done:
                 session.err.print(f"result in {session.store.path(plan.asked)}")
+    beyond = (record for record in records if record.get("memory"))
+    session.failures += [str(OutOfMemory(record["spec"]["model"], **record["memory"])) for record in beyond]
     session.end()
     if records and "radii" in records[-1]:  # of the standard evaluation
         following = f"rc audit {session.store.path(plans[-1].asked)}"

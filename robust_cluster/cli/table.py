@@ -242,7 +242,7 @@ def show_table(
         typer.echo(shown, nl=not shown.endswith("\n"))
     else:
         console.stdout().print(shown)
-    return not grid.numbers["n"].any()
+    return grid.runs.empty
 
 
 VERB = Verb("table", "Print a table, running what is missing.", EXAMPLES, options=TableOptions, run=run_table)

@@ -8,6 +8,7 @@ from robust_cluster.report.answers import Answer, Record, settings_held, stands_
 from robust_cluster.report.flags import MARKS
 from robust_cluster.report.grid import Grid
 
+OOM = "OOM"  # in a cell of runs that were out of memory, as papers write it
 WHOLE_SET = "‡"  # marks a paper's number
 REMARKS = 4  # places that a remark on the paper's numbers names
 
@@ -76,7 +77,11 @@ def of_seeds(grid: Grid) -> Iterator[str]:
 def of_gaps(grid: Grid, done: Sequence[Record]) -> Iterator[str]:
     """Why a cell that was run may have no number."""
     metrics = {metric for cell in grid.spec.cells for metric in cell.values}
-    lacking = {metric for metric in metrics if any(metric.read(record) is None for record in done)}
+    if beyond := [record["memory"]["needed"] / 2**30 for record in done if record.get("memory")]:
+        sizes = " to ".join(dict.fromkeys(f"{size:.1f}" for size in (min(beyond), max(beyond))))
+        yield f"{OOM}: the fit needs more memory than there was, {sizes} GiB."
+    made = [record for record in done if not record.get("memory")]
+    lacking = {metric for metric in metrics if any(metric.read(record) is None for record in made)}
     if lacking:
         reasons = dict.fromkeys(map(why_missing, sorted(lacking, key=lambda one: (one.score == "D", str(one)))))
         yield f"A – in a cell that was run: {', or '.join(reasons)}."

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robust_cluster.errors import ConfigError, UnknownNameError
-from robust_cluster.report.caption import WHOLE_SET
+from robust_cluster.report.caption import OOM, WHOLE_SET
 from robust_cluster.report.grid import Cell, Grid, Labels, Value, long_rows
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def _ours(cell: Cell, n_seeds: int) -> str:
     spec = f"z.{cell.format.digits}f"
     spreads = ["" if value.std is None else f"±{value.std:{spec}}" for value in cell.values]
     joined = _join(_starred(_number(v.mean, spec) + s, v) for v, s in zip(cell.values, spreads, strict=True))
+    if cell.is_out_of_memory:
+        return OOM
     n = min((value.n for value in cell.values if value.n), default=n_seeds)
     return f"{joined}{f' (n={n})' if n != n_seeds else ''}"
 

@@ -17,6 +17,7 @@ from robust_cluster.report.answers import Answer, Record, departures
 from robust_cluster.report.compare import Published
 from robust_cluster.report.flags import MARKS, flags_of, merged
 from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
+from robust_cluster.runs.record import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from robust_cluster.metrics.bootstrap import Interval
@@ -64,6 +65,11 @@ class Cell:
     comparable: bool
 
     @property
+    def is_out_of_memory(self) -> bool:
+        """Whether it has no number because no run of it had the memory for one."""
+        return OUT_OF_MEMORY in self.flags and not any(value.n for value in self.values)
+
+    @property
     def changes(self) -> "list[Interval]":
         """The changes under the attack of which the cell has both numbers."""
         metrics = {value.metric for value in self.values}
@@ -104,12 +110,12 @@ class Grid:
 
     def marks(self, row: Labels) -> str:
         """The letters of a row's flags: "u i1,3" where all its runs are unconverged, and in columns 1 and 3 some is
-        not imperceptible.
+        not imperceptible. That runs were out of memory stands in the cells.
         """
         cells = {number: self.cells[row, column] for number, column in enumerate(self.columns, start=1)}
         made = [number for number, cell in cells.items() if cell.flags or any(value.n for value in cell.values)]
         letters = []
-        for flag in merged(cell.flags for cell in cells.values()):
+        for flag in merged([one for one in cell.flags if one != OUT_OF_MEMORY] for cell in cells.values()):
             where = [number for number in made if flag in cells[number].flags]
             letters.append(MARKS.get(flag, f"[{flag}]") + ("" if where == made else ",".join(map(str, where))))
         return " ".join(letters)

@@ -13,6 +13,7 @@ from robust_cluster.runs.spec import STAGES, RunSpec
 
 AGAIN = "delete it and give the command again"
 Record = dict[str, Any]  # a run's result.json
+OUT_OF_MEMORY = "out of memory"  # flag of a clustering that would take more than there is: "memory" says how much
 NUMBER = (float, int)
 MAYBE = (float, int, type(None))
 TEXT = (str, type(None))
@@ -35,6 +36,7 @@ SCHEMA: dict[str, Any] = {
     "internal?": {"rows": int, "embedding": NUMBERS, "data": NUMBERS},
     "health?": dict,
     "flags": [str],
+    "memory?": {"needed": int, "available": int},
     "threat?": {
         "space": str, "norm": TEXT, "eps_model": MAYBE, "eps_pixels": MAYBE, "knowledge": str, "stage": str, "bn": str,
         "queries": MAYBE,

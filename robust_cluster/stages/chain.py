@@ -11,7 +11,7 @@ from robust_cluster.attacks.base import Space
 from robust_cluster.data import split
 from robust_cluster.data.base import DataInfo
 from robust_cluster.discover import Kind
-from robust_cluster.errors import ConfigError, RobustClusterError, UnknownNameError
+from robust_cluster.errors import ConfigError, OutOfMemory, RobustClusterError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import PRECISIONS, UNDEFENDED, DataRef, Precision, RunSpec, Stage
@@ -400,19 +400,28 @@ def lacks_curve(record: Mapping[str, Any] | None) -> bool:
 
 
 def current(spec: RunSpec, store: RunStore) -> dict[str, Any] | None:
-    """The record of a run that is done, from its parent's checkpoint as it is now; else None."""
+    """The record of a run that is done, from its parent's checkpoint as it is now; else None, as out of memory."""
     record = store.record(spec)
-    if record is None:
+    if record is None or record.get("memory"):
         return None
     checkpoint = store.recorded_checkpoint(spec.parent)
     return record if record.get("parent_checkpoint", checkpoint) == checkpoint else None
 
 
 def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[str, Any]:
-    """The record of one run. While another process works on the same run, this one waits and then reads the result."""
+    """The record of one run. While another process works on the same run, this one waits and then reads the result.
+
+    One that was out of memory is tried again: the machine may have more now. Raises: OutOfMemory where the run before
+    it was.
+    """
+    if spec.parent is not None and (memory := (context.store.record(spec.parent) or {}).get("memory")):
+        raise OutOfMemory(f"{spec.parent.model} on {spec.data.label}", **memory)
     if not again and (record := current(spec, context.store)) is not None:
         return record
-    if context.store.record(spec) is not None and not again:
+    before = context.store.record(spec)
+    if before is not None and before.get("memory"):
+        again = True
+    if before is not None and not again:
         if spec.parent is not None:
             context.store.checkpoint(spec.parent)  # a damaged parent must not cost its finished child
         context.progress.note(f"{spec.directory} was made from another checkpoint of its parent: made anew")

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from robust_cluster.data import split
+from robust_cluster.errors import OutOfMemory
 from robust_cluster.measure import training_curve
 from robust_cluster.measure.internal import internal_scores
 from robust_cluster.measure.scores import Metrics, Watch, answers, cluster_health, embed, in_portions, scores
@@ -11,6 +14,7 @@ from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.precision import precision, training
+from robust_cluster.runs.record import OUT_OF_MEMORY
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
@@ -22,7 +26,22 @@ FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term ina
 
 
 def cluster(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
-    """The record of a clustering run: clean scores, health, how the training ended."""
+    """The record of a clustering run: clean scores, health, how the training ended.
+
+    A fit that would take more memory than there is leaves a record too: no scores, and how much it would take.
+    """
+    try:
+        return clustered(spec, run, context)
+    except OutOfMemory as error:
+        context = context.part(1)
+        metrics = scores(None, np.empty(0, np.int64), context.info.n_clusters)
+        sizes = {"needed": error.needed, "available": error.available}
+        found = {"metrics": metrics, "health": {}, "flags": [OUT_OF_MEMORY], "memory": sizes}
+        return {**record(context, spec, None), **found}
+
+
+def clustered(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
+    """The record of a clustering that ran. Raises: OutOfMemory."""
     whole, context = context, context.part(1)
     model = context.new_model(spec)
     if run.load_state() is None:  # a resumed run has its start behind it

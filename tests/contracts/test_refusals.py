@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from robust_cluster import discover
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError
-from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.stages import methods
 from tests.contracts.choice import MODELS, TRAINED
@@ -43,13 +44,24 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "dec", ">= 0", ("corruption", "critic_weight", "tol")),
     ("models", "dec", ">= 1", ("n_init",)),
     ("models", "dec", "in [0, 1)", ("corruption", "momentum")),
+    ("models", "ae_finch", "> 0", ("memory",)),
+    ("models", "agglomerative", ">= 0", ("stored",)),
+    ("models", "agglomerative", "> 0", ("memory",)),
     ("models", "eamc", ">= 0", ("adversarial_weight",)),
+    ("models", "ensc", ">= 1", ("gamma", "neighbors", "atoms", "rounds", "kept", "n_init")),
+    ("models", "ensc", "in (0, 1]", ("tau",)),
     ("models", "gmm", ">= 0", ("ridge",)),
     ("models", "gmm", ">= 1", ("max_iter",)),
     ("models", "graph", ">= 0", ("ridge",)),
     ("models", "graph", ">= 1", ("neighbors",)),
     ("models", "graph", "> 0", ("bandwidth",)),
     ("models", "idec", ">= 0", ("gamma",)),
+    ("models", "lsnmf", ">= 0", ("tol",)),
+    ("models", "lsnmf", ">= 1", ("max_iter",)),
+    ("models", "rbf_kmeans", ">= 1", ("n_init", "max_iter")),
+    ("models", "spectral", ">= 1", ("neighbors", "n_init")),
+    ("models", "ssc_omp", ">= 0", ("tolerance",)),
+    ("models", "ssc_omp", ">= 1", ("sparsity", "n_init")),
     ("models", "lpvdn", ">= 0", ("alpha0", "alpha1", "mi_scale")),
     ("models", "lpvdn", ">= 1", ("locality_dim", "n_init")),
     ("models", "lpvdn", "in (0, 1)", ("perplexity_share",)),
@@ -151,13 +163,29 @@ def test_settings_that_cannot_be_are_refused(kind: Kind, name: str, values: dict
         discover.load(kind, name).Config(**values)
 
 
-@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm"])
+YARDSTICKS = ["ae_finch", "agglomerative", "ensc", "lsnmf", "rbf_kmeans", "spectral", "ssc_omp"]
+
+
+@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm", *YARDSTICKS])
 def test_one_cluster_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
         methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
 
 
-@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "dc_gmm", "dcan", "dec"])
+@pytest.mark.parametrize("name", YARDSTICKS)
+def test_more_clusters_than_distinct_samples_are_refused(name: str) -> None:
+    """One sample too, which is asked for two clusters; k-means of scikit-learn warns and gives fewer."""
+    for x in (torch.eye(2, 6).repeat(20, 1), torch.rand(1, 6)):
+        n_clusters = len(x.unique(dim=0)) + 1
+        info = DataInfo("toy", ((6,),), len(x), n_clusters, None, 1.0, "")
+        model = methods.new_model(name, {}, info, 2)
+        said = f"{n_clusters} clusters need as many distinct samples, there are {n_clusters - 1}"
+        fit = model.finish if name == "ae_finch" else model.start
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            fit("cluster", lambda x=x: Embedding(x, (x,)), seed=0)
+
+
+@pytest.mark.parametrize("name", ["aae", "ae_finch", "ae_kmeans", "dc_gmm", "dcan", "dec"])
 def test_several_views_are_refused_where_a_method_takes_one(name: str) -> None:
     with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
         methods.new_model(name, {}, DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

@@ -40,6 +40,7 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
     [
         "gmm",
         "dec",
+        *("agglomerative", "spectral", "rbf_kmeans", "ensc", "ae_finch", "lsnmf"),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("abc", "dc_gmm", "aae", "dcan", "idec", "adec")),
     ],
 )
@@ -52,3 +53,16 @@ def test_the_quick_profile_finds_four_separated_blobs(blobs: Dataset, tmp_path: 
 def test_dcans_mixture_finds_them_before_its_first_step_too(blobs: Dataset, tmp_path: Path) -> None:
     record = clustered(blobs, tmp_path, "dcan", **{"cluster.epochs": 0, "pretrain.epochs": 1})
     assert record["metrics"]["ACC"] == 1
+
+
+@pytest.mark.parametrize("model", ["ssc_omp", "ensc"])
+def test_methods_of_subspaces_find_four_of_them(tmp_path: Path, model: str) -> None:
+    """100 samples in each of four of three dimensions. OMP finds no blobs: noise around a mean fills the space."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 100)
+    bases = np.linalg.qr(random.standard_normal((4, 20, 3)))[0]
+    x = np.einsum("ndk,nk->nd", bases[labels], random.standard_normal((400, 3))).astype(np.float32)
+    info = DataInfo("planes", ((20,),), 400, 4, None, 1.0, "cd" * 32)
+    planes = Dataset(DataRef("planes"), info, (torch.from_numpy(x),), labels.astype(np.int64), "drawn")
+    record = clustered(planes, tmp_path, model, **({"sparsity": 3} if model == "ssc_omp" else {}))
+    assert record["metrics"]["ACC"] >= 0.99

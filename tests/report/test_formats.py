@@ -224,3 +224,31 @@ def test_a_block_replaces_what_stands_between_its_own_markers_only() -> None:
 def test_a_block_without_its_markers_exactly_once_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="<!-- table:t1 --> and <!-- /table --> exactly once"):
         replace_block(text, "t1", "new")
+
+
+BEYOND: dict[str, Any] = {
+    "metrics": {"ACC": None, "ACC*": None, "D": None},
+    "flags": ("out of memory",),
+}
+OOM_LINES = r"""
+| STL-10 | kmeans | ACC | – | – | – | – | – | – |  |
+|  |  | D | – | – | – | – | – | – |  |
+|  | ConvAE | ACC | OOM | 84.7 / 78.1\* | – | 85.0 / 60.0\* (n=1) | 81.2 / – | +3.8 / – | u2 |
+|  |  | D | OOM | illegible | – | 1.50 (n=1) | – | – | u2 |
+"""
+
+
+def beyond(seed: int, gib: int, latent_dim: int = 64) -> dict[str, Any]:
+    sizes = {"needed": gib * 2**30, "available": 2**30}
+    return {**record(seed=seed, latent_dim=latent_dim, **BEYOND), "memory": sizes, "training": None}
+
+
+def test_a_cell_whose_runs_were_out_of_memory_says_so_and_the_caption_what_they_need(table: Table) -> None:
+    known = record(latent_dim=128, metrics={"ACC": 0.85, "ACC*": 0.6, "D": 1.5}, flags=("unconverged",))
+    grid = table([beyond(0, 3), beyond(1, 5), known, beyond(1, 5, latent_dim=128)], compare=True)
+    assert OOM_LINES.strip() in text(grid)
+    assert "OOM: the fit needs more memory than there was, 3.0 to 5.0 GiB." in grid.caption
+    assert not any(sentence.startswith("A – in a cell that was run") for sentence in grid.caption)
+    assert "OOM" in text(grid, "latex")
+    flags = {row["flags"] for row in csv.DictReader(io.StringIO(text(grid, "csv"))) if row["method"] == "ConvAE"}
+    assert flags == {"", "out of memory", "unconverged;out of memory"}  # of digits there is no run

@@ -175,7 +175,7 @@ def test_a_method_may_have_a_defense_of_its_own(load_toy: Load) -> None:
         ("lpvdn1", 6, 2),
         ("lpvdn2", 6, 2),
         ("lpvdn3", 4, 2),
-        ("adec1", 7, 6),
+        ("adec1", 14, 6),
         ("adec2", 3, 6),
         ("adec3", 4, 6),
         ("adec4", 3, 6),

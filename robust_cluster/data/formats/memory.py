@@ -1,9 +1,9 @@
-"""Whether data fit into memory, asked before they are read: a process that takes too much is killed without a word."""
+"""Whether data, or a fit to them, take more memory than there is: a process that does is killed without a word."""
 
 import os
 from pathlib import Path
 
-from robust_cluster.errors import DataError
+from robust_cluster.errors import DataError, OutOfMemory
 
 
 def available() -> int | None:
@@ -25,3 +25,10 @@ def check(name: str, needed: int, hint: str) -> None:
     if there is not None and needed > there:
         message = f"{name} needs {needed / 2**30:.1f} GiB of memory, {there / 2**30:.1f} GiB are available"
         raise DataError(message, hint=hint)
+
+
+def claim(what: str, needed: int, limit: float | None) -> None:
+    """Raises OutOfMemory when `what` takes more bytes than there are, or than `limit` GiB."""
+    bounds = [bound for bound in (available(), None if limit is None else int(limit * 2**30)) if bound is not None]
+    if bounds and needed > min(bounds):
+        raise OutOfMemory(what, needed, min(bounds))
