@@ -29,7 +29,7 @@ from robust_cluster.attacks.bounded import (
 )
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least, check_share
-from robust_cluster.nn.draws import signs, uniform
+from robust_cluster.nn.draws import Ahead, signs
 from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"queries": 8}, "cpu": {"queries": 500}, "short": {"queries": 200}}
@@ -82,17 +82,17 @@ class Square(BoundedAttack):
     def ask(self, surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> tuple[Tensor, Tensor]:
         """Margins (m,), and which samples (m,) change their cluster, at points inside the budget."""
         self.queries += len(known)
-        z = surface.latent(point)
-        is_flipped = surface.model.labels(z) != known.labels
-        gain = margin(surface.model.log_assign(z), known.labels)
+        labels, log_y = surface.model.answers(surface.latent(point))
+        is_flipped, gain = labels != known.labels, margin(log_y, known.labels)
         best.offer(rows, point, gain if self.config.feedback == "soft" else gain.new_full((), -math.inf), is_flipped)
         return gain, is_flipped
 
     def climb(self, surface: Surface, known: Known, rows: Tensor, delta: Views, best: Best) -> None:
         """Random search on the margin: a step is kept where it raises it."""
         highest = torch.full_like(known.log_y[:, 0], -math.inf)
+        draws = self.draws(known)
         for step in range(self.config.queries - 1):
-            proposed = self.proposed(known, delta, step - 1, step / self.config.queries) if step else delta
+            proposed = self.proposed(known, delta, step - 1, step / self.config.queries, draws) if step else delta
             point = self.budget.clip(known.point, added(known.point, proposed))
             gain, is_flipped = self.ask(surface, known, rows, point, best)
             is_better = gain > highest
@@ -102,6 +102,8 @@ class Square(BoundedAttack):
             if surface.bn == "eval" and is_flipped.any():
                 stays = (~is_flipped).nonzero()[:, 0]
                 known, rows, highest, delta = known.take(stays), rows[stays], highest[stays], cut(delta, stays)
+                for drawn in draws:
+                    drawn.cut(stays)
             if not len(rows):
                 return
 
@@ -114,7 +116,7 @@ class Square(BoundedAttack):
         def changes(who: Tensor, moved: Views, scales: Tensor) -> Tensor:
             """Whether the samples numbered `who` change their cluster at `scales` times their perturbation."""
             count[who] += 1
-            part, is_inside = known.take(who), scales <= 1
+            part, is_inside = known.take(who) if len(who) < len(known) else known, scales <= 1
             point = added(part.point, tuple(column(scales, d) * d for d in moved))
             inside = self.budget.clip(part.point, point)
             if self.budget.bounds is not None:
@@ -143,14 +145,17 @@ class Square(BoundedAttack):
                 reach = torch.full_like(scale[who], REACH**power)
                 scale[who] = torch.where(changes(who, cut(delta, who), reach), reach, scale[who])
         bisect(everyone[scale.isfinite()], (scale / REACH)[scale.isfinite()])
+        draws = self.draws(known)
         for step in range(self.config.queries):
             stays = ((scale > 1) & (count < self.config.queries)).nonzero()[:, 0]
             if not len(stays):
                 return
-            known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
-            scale, count = scale[stays], count[stays]
-            everyone = torch.arange(len(rows), device=rows.device)
-            proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries)
+            if len(stays) < len(rows):
+                known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
+                scale, count, everyone = scale[stays], count[stays], everyone[: len(stays)]
+                for drawn in draws:
+                    drawn.cut(stays)
+            proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries, draws)
             asked = torch.where(scale.isinf(), 1.0, (NEARER * scale).clamp_min(1))
             is_changed = changes(everyone, proposed, asked)
             delta = tuple(torch.where(column(is_changed, p), p, d) for p, d in zip(proposed, delta, strict=True))
@@ -176,16 +181,28 @@ class Square(BoundedAttack):
             deltas.append(delta.reshape(view.shape).to(view.dtype))
         return tuple(deltas)
 
-    def proposed(self, known: Known, delta: Views, step: int, used: float) -> Views:
+    def moving(self, step: int, count: int) -> int:
+        """The number of the view, of `count`, whose turn it is."""
+        moving = [number for number, radius in enumerate(self.budget.radii(count)) if radius > 0]
+        return moving[step % len(moving)]
+
+    def draws(self, known: Known) -> tuple[Ahead, Ahead]:
+        """The places (n, 5) and, in [0, 1), the signs (n, channels, 1) of the squares of every step."""
+        count, channels = len(known.point), max(canvas(view)[0] for view in known.point)
+        places = Ahead(self.seed, known.index, (5,), lambda step: (1, step, self.moving(step, count)))
+        return places, Ahead(self.seed, known.index, (channels, 1), lambda step: (2, step, self.moving(step, count)))
+
+    def proposed(
+        self, known: Known, delta: Views, step: int, used: float, draws: tuple[Ahead, Ahead] | None = None
+    ) -> Views:
         """The perturbations with one square of one view drawn anew, after a share `used` of the queries."""
-        moving = [number for number, radius in enumerate(self.budget.radii(len(delta))) if radius > 0]
-        number = moving[step % len(moving)]
+        places, turns = (drawn.at(step) for drawn in draws or self.draws(known))
+        number = self.moving(step, len(delta))
         view = delta[number]
         channels, height, width = canvas(view)
         area = self.config.first_area / 2 ** sum(10_000 * used > halving for halving in HALVINGS)
         tall, wide = sides(area, height, width)
-        places = uniform(self.seed, known.index, (5,), (1, step, number))
-        turns = signs(self.seed, known.index, (channels, 1), (2, step, number)).to(view.dtype)
+        turns = (1 - 2 * (turns[:, :channels] < 0.5).float()).to(view.dtype)
         flat = view.reshape(len(view), channels, height * width)
         radius = self.budget.radius(number)
         window = windows(places[:, :2], (tall, wide), (height, width)).expand(-1, channels, -1)
@@ -225,11 +242,11 @@ def sides(area: float, height: int, width: int) -> tuple[int, int]:
 
 def windows(places: Tensor, size: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
     """Pixels (m, 1, a b), counted along the rows of a canvas, of squares a x b at places (m, 2) from [0, 1)."""
-    tall, wide = size
-    corners = (places * places.new_tensor([canvas[0] - tall + 1, canvas[1] - wide + 1])).long()
-    row = corners[:, :1] + torch.arange(tall, device=places.device)
-    col = corners[:, 1:] + torch.arange(wide, device=places.device)
-    return (row[:, :, None] * canvas[1] + col[:, None, :]).flatten(1)[:, None]
+    (tall, wide), (height, width) = size, canvas
+    corners = (places * torch.tensor([height - tall + 1.0, width - wide + 1.0], device=places.device)).long()
+    first = corners[:, :1] * width + corners[:, 1:]
+    row, col = torch.arange(tall, device=places.device), torch.arange(wide, device=places.device)
+    return (first + (row[:, None] * width + col).flatten())[:, None]
 
 
 def pyramid(tall: int, wide: int) -> Tensor:
