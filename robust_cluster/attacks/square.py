@@ -11,6 +11,7 @@ that point nearer, until it is inside. Differs from the paper: a square that cha
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -79,33 +80,33 @@ class Square(BoundedAttack):
             (self.climb if self.config.feedback == "soft" else self.approach)(surface, known, rows, start, best)
         return best.point
 
-    def ask(self, surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> tuple[Tensor, Tensor]:
-        """Margins (m,), and which samples (m,) change their cluster, at points inside the budget."""
-        self.queries += len(known)
-        labels, log_y = surface.model.answers(surface.latent(point))
-        is_flipped, gain = labels != known.labels, margin(log_y, known.labels)
-        best.offer(rows, point, gain if self.config.feedback == "soft" else gain.new_full((), -math.inf), is_flipped)
-        return gain, is_flipped
-
     def climb(self, surface: Surface, known: Known, rows: Tensor, delta: Views, best: Best) -> None:
         """Random search on the margin: a step is kept where it raises it."""
         highest = torch.full_like(known.log_y[:, 0], -math.inf)
-        draws = self.draws(known)
+        draws, held = self.draws(known), known.point
         for step in range(self.config.queries - 1):
             proposed = self.proposed(known, delta, step - 1, step / self.config.queries, draws) if step else delta
             point = self.budget.clip(known.point, added(known.point, proposed))
-            gain, is_flipped = self.ask(surface, known, rows, point, best)
+            self.queries += len(known)
+            labels, log_y = surface.model.answers(surface.latent(point))
+            is_flipped, gain = labels != known.labels, margin(log_y, known.labels)
             is_better = gain > highest
             pairs = zip(point, known.point, delta, strict=True)
             delta = tuple(torch.where(column(is_better, d), p - x, d) for p, x, d in pairs)
+            held = tuple(torch.where(column(is_better, p), p, h) for p, h in zip(point, held, strict=True))
             highest = torch.where(is_better, gain, highest)
-            if surface.bn == "eval" and is_flipped.any():
+            if not is_flipped.any():
+                continue
+            best.offer(rows, point, gain, is_flipped)
+            if surface.bn == "eval":
                 stays = (~is_flipped).nonzero()[:, 0]
                 known, rows, highest, delta = known.take(stays), rows[stays], highest[stays], cut(delta, stays)
+                held = cut(held, stays)
                 for drawn in draws:
                     drawn.cut(stays)
             if not len(rows):
                 return
+        best.offer(rows, held, highest, torch.zeros_like(rows, dtype=torch.bool))
 
     def approach(self, surface: Surface, known: Known, rows: Tensor, delta: Views, best: Best) -> None:
         """Random search on the scale of the perturbation at which the label changes; 1 is the edge of the ball."""
@@ -124,7 +125,8 @@ class Square(BoundedAttack):
             point = tuple(torch.where(column(is_inside, a), a, b) for a, b in zip(inside, point, strict=True))
             self.queries += len(part)
             is_flipped: Tensor = surface.model.labels(surface.latent(point)) != part.labels
-            best.offer(rows[who], point, torch.full_like(scales, -math.inf), is_flipped & is_inside)
+            if (is_found := is_flipped & is_inside).any():
+                best.offer(rows[who], point, torch.full_like(scales, -math.inf), is_found)
             return is_flipped
 
         def bisect(who: Tensor, least: Tensor) -> None:
@@ -209,7 +211,7 @@ class Square(BoundedAttack):
         old = flat.gather(2, window)
         if self.budget.norm == "linf":
             new = (radius * turns).expand_as(old)
-            is_same = ((new - old).abs() <= 1e-6 * radius).flatten(1).all(dim=1)
+            is_same = ((new - old).abs() <= 1e-6 * radius).all(dim=2).all(dim=1)
             moved = flat.scatter(2, window, torch.where(is_same[:, None, None], -new, new))
         else:
             other = windows(places[:, 2:4], (tall, wide), (height, width)).expand(-1, channels, -1)
@@ -242,11 +244,17 @@ def sides(area: float, height: int, width: int) -> tuple[int, int]:
 
 def windows(places: Tensor, size: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
     """Pixels (m, 1, a b), counted along the rows of a canvas, of squares a x b at places (m, 2) from [0, 1)."""
+    counts, offsets = (made.to(places.device) for made in spots(size, canvas))
+    corners = (places * counts).long()
+    return (corners[:, :1] * canvas[1] + corners[:, 1:] + offsets)[:, None]
+
+
+@lru_cache(64)
+def spots(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """How many places (2,) a square has along either side of a canvas, and its pixels (a b,) at the first place."""
     (tall, wide), (height, width) = size, canvas
-    corners = (places * torch.tensor([height - tall + 1.0, width - wide + 1.0], device=places.device)).long()
-    first = corners[:, :1] * width + corners[:, 1:]
-    row, col = torch.arange(tall, device=places.device), torch.arange(wide, device=places.device)
-    return (first + (row[:, None] * width + col).flatten())[:, None]
+    counts = torch.tensor([height - tall + 1.0, width - wide + 1.0])
+    return counts, (torch.arange(tall)[:, None] * width + torch.arange(wide)).flatten()
 
 
 def pyramid(tall: int, wide: int) -> Tensor:
