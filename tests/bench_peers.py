@@ -43,7 +43,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.loop import Batches, Task, fit, trained_parts
 
-LATENT, BATCH, HIDDEN = 10, 256, (500, 500, 2000)
+LATENT, BATCH, HIDDEN = 10, 128, (250, 250, 1000)
 EPS = {"linf": 0.1, "l2": 0.8}  # of the digits' range of values: about half of DEC's samples flip
 Attack = Callable[[Surface, Tensor], Tensor]  # moved images of clean ones
 
@@ -281,8 +281,8 @@ def main() -> None:
     parser.add_argument("--data", default="digits", help="what is clustered, square images")
     parser.add_argument("--data-dir", type=Path, help="where its files are")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the clusterings")
-    parser.add_argument("--pretrain", type=int, default=30, help="epochs of the autoencoder")
-    parser.add_argument("--epochs", type=int, default=20, help="of the clustering")
+    parser.add_argument("--pretrain", type=int, default=60, help="epochs of the autoencoder")
+    parser.add_argument("--epochs", type=int, default=30, help="of the clustering")
     parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="of the ball")
     parser.add_argument("--samples", type=int, default=200, help="that are attacked")
     parser.add_argument("--queries", type=int, default=5000, help="of our Square; torchattacks asks 5000")

@@ -231,7 +231,7 @@ class Best:
 def look(surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> Tensor:
     """Whether each sample (n,) changes its cluster at a point, which is offered to `best` with its margin."""
     labels, log_y = surface.model.answers(surface.latent(point))
-    is_flipped = labels != known.labels
+    is_flipped: Tensor = labels != known.labels
     best.offer(rows, point, margin(log_y, known.labels), is_flipped)
     return is_flipped
 

@@ -23,6 +23,7 @@ from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.draws import normal
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.objectives import nearest_others, targeted
+from robust_cluster.nn.optim import PlainAdam
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"rounds": 2, "fit_steps": 10, "climb": 4}}
 Kind = Literal["means", "network"]
@@ -109,7 +110,7 @@ class Surrogate(BoundedAttack):
             means = own.T @ points / count.clamp_min(1)[:, None]
             return [2 * means, torch.where(count > 0, -means.square().sum(dim=1), ABSENT)]
         learned = [value.detach().clone().requires_grad_() for value in weights]
-        optimizer = torch.optim.Adam(learned, self.config.lr)
+        optimizer = PlainAdam(learned, self.config.lr)
         for _ in range(self.config.fit_steps):
             optimizer.zero_grad()
             functional.cross_entropy(scores(learned, points), labels).backward()

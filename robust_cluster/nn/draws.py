@@ -12,7 +12,7 @@ from torch import Tensor
 
 Stream = int | Sequence[int]  # names one of a seed's independent draws, by a number or several
 
-AHEAD = 50  # of many small draws
+AHEAD = 50  # steps whose draws are made at once, which costs little more than one step's
 BITS = 24  # of a draw: all that a float32 in [0, 1) can hold
 
 
@@ -45,14 +45,11 @@ def uniforms(seed: int, rows: Tensor, shape: Sequence[int], streams: Sequence[St
 
 
 class Ahead:
-    """The draws of `uniform`, (n, *shape), for step 0, 1, ..., made `AHEAD` steps at a time.
-
-    `stream(step)` names the stream of a step.
-    """
+    """The draws of `uniform`, (n, *shape), for step 0, 1, ..., made `AHEAD` steps at a time; `stream` names each."""
 
     def __init__(self, seed: int, rows: Tensor, shape: Sequence[int], stream: Callable[[int], Stream]) -> None:
         self.seed, self.rows, self.shape, self.stream = seed, rows, shape, stream
-        self.steps, self.made = range(0), torch.empty(0, len(rows), *shape)
+        self.steps, self.made = range(0), torch.empty(0, len(rows), *shape, device=rows.device)
 
     def at(self, step: int) -> Tensor:
         """The draws of one step."""
