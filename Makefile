@@ -3,11 +3,12 @@ PYTHON ?= python3
 PROFILE ?= paper
 OPTIONS ?=
 VENV := .venv
+PEERS := .venv-peers
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
 TABLES := $(filter-out labels claims %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
-.PHONY: install smoke test test-all check lint $(TABLES) campaign results bench bench-runs clean
+.PHONY: install smoke test test-all check lint $(TABLES) campaign results bench bench-runs bench-peers clean
 
 install: $(VENV)/installed
 
@@ -58,5 +59,16 @@ bench: install
 bench-runs: install
 	$(VENV)/bin/python -m tests.bench_runs
 
+# ClustPy, torchattacks and foolbox are no dependency of ours: they have an environment of their own, made once.
+# torchattacks pins old versions of what it does not need.
+$(PEERS)/installed: pyproject.toml
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet clustpy foolbox --editable '.[dev]'
+	$(PEERS)/bin/python -m pip install --quiet --no-deps torchattacks
+	touch $@
+
+bench-peers: $(PEERS)/installed
+	TQDM_DISABLE=1 $(PEERS)/bin/python -m tests.bench_peers $(OPTIONS)
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache

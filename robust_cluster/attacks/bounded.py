@@ -197,7 +197,7 @@ def known(surface: Surface, batch: Batch) -> Known:
     embedding, model = surface.embedding(batch), surface.model
     if surface.space == "latent":
         embedding = Embedding(embedding.z, (embedding.z,))
-    labels, log_y = model.labels(embedding.z), model.log_assign(embedding.z)
+    labels, log_y = model.answers(embedding.z)
     return Known(batch.views if surface.space == "input" else (embedding.z,), embedding, labels, log_y, batch.index)
 
 
@@ -219,17 +219,20 @@ class Best:
     def offer(self, rows: Tensor, point: Views, gain: Tensor, is_flipped: Tensor) -> None:
         """Points of the samples `rows` (m,), with their gains (m,) and whether they changed cluster (m,)."""
         is_better = ~self.is_flipped[rows] & (is_flipped | (gain > self.gain[rows]))
-        taken = rows[is_better]
+        chosen = is_better.nonzero()[:, 0]
+        if not len(chosen):
+            return
+        taken = rows[chosen]
         for held, view in zip(self.point, point, strict=True):
-            held[taken] = view.detach()[is_better]
-        self.gain[taken], self.is_flipped[taken] = gain.detach()[is_better], is_flipped[is_better]
+            held[taken] = view.detach()[chosen]
+        self.gain[taken], self.is_flipped[taken] = gain.detach()[chosen], is_flipped[chosen]
 
 
 def look(surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> Tensor:
     """Whether each sample (n,) changes its cluster at a point, which is offered to `best` with its margin."""
-    z = surface.latent(point)
-    is_flipped: Tensor = surface.model.labels(z) != known.labels
-    best.offer(rows, point, margin(surface.model.log_assign(z), known.labels), is_flipped)
+    labels, log_y = surface.model.answers(surface.latent(point))
+    is_flipped: Tensor = labels != known.labels
+    best.offer(rows, point, margin(log_y, known.labels), is_flipped)
     return is_flipped
 
 

@@ -11,6 +11,7 @@ that point nearer, until it is inside. Differs from the paper: a square that cha
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,7 +30,7 @@ from robust_cluster.attacks.bounded import (
 )
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least, check_share
-from robust_cluster.nn.draws import signs, uniform
+from robust_cluster.nn.draws import Ahead, signs
 from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"queries": 8}, "cpu": {"queries": 500}, "short": {"queries": 200}}
@@ -79,31 +80,33 @@ class Square(BoundedAttack):
             (self.climb if self.config.feedback == "soft" else self.approach)(surface, known, rows, start, best)
         return best.point
 
-    def ask(self, surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> tuple[Tensor, Tensor]:
-        """Margins (m,), and which samples (m,) change their cluster, at points inside the budget."""
-        self.queries += len(known)
-        z = surface.latent(point)
-        is_flipped = surface.model.labels(z) != known.labels
-        gain = margin(surface.model.log_assign(z), known.labels)
-        best.offer(rows, point, gain if self.config.feedback == "soft" else gain.new_full((), -math.inf), is_flipped)
-        return gain, is_flipped
-
     def climb(self, surface: Surface, known: Known, rows: Tensor, delta: Views, best: Best) -> None:
         """Random search on the margin: a step is kept where it raises it."""
         highest = torch.full_like(known.log_y[:, 0], -math.inf)
+        draws, held = self.draws(known), known.point
         for step in range(self.config.queries - 1):
-            proposed = self.proposed(known, delta, step - 1, step / self.config.queries) if step else delta
+            proposed = self.proposed(known, delta, step - 1, step / self.config.queries, draws) if step else delta
             point = self.budget.clip(known.point, added(known.point, proposed))
-            gain, is_flipped = self.ask(surface, known, rows, point, best)
+            self.queries += len(known)
+            labels, log_y = surface.model.answers(surface.latent(point))
+            is_flipped, gain = labels != known.labels, margin(log_y, known.labels)
             is_better = gain > highest
             pairs = zip(point, known.point, delta, strict=True)
             delta = tuple(torch.where(column(is_better, d), p - x, d) for p, x, d in pairs)
+            held = tuple(torch.where(column(is_better, p), p, h) for p, h in zip(point, held, strict=True))
             highest = torch.where(is_better, gain, highest)
-            if surface.bn == "eval" and is_flipped.any():
+            if not is_flipped.any():
+                continue
+            best.offer(rows, point, gain, is_flipped)
+            if surface.bn == "eval":
                 stays = (~is_flipped).nonzero()[:, 0]
                 known, rows, highest, delta = known.take(stays), rows[stays], highest[stays], cut(delta, stays)
+                held = cut(held, stays)
+                for drawn in draws:
+                    drawn.cut(stays)
             if not len(rows):
                 return
+        best.offer(rows, held, highest, torch.zeros_like(rows, dtype=torch.bool))
 
     def approach(self, surface: Surface, known: Known, rows: Tensor, delta: Views, best: Best) -> None:
         """Random search on the scale of the perturbation at which the label changes; 1 is the edge of the ball."""
@@ -114,7 +117,7 @@ class Square(BoundedAttack):
         def changes(who: Tensor, moved: Views, scales: Tensor) -> Tensor:
             """Whether the samples numbered `who` change their cluster at `scales` times their perturbation."""
             count[who] += 1
-            part, is_inside = known.take(who), scales <= 1
+            part, is_inside = known.take(who) if len(who) < len(known) else known, scales <= 1
             point = added(part.point, tuple(column(scales, d) * d for d in moved))
             inside = self.budget.clip(part.point, point)
             if self.budget.bounds is not None:
@@ -122,7 +125,8 @@ class Square(BoundedAttack):
             point = tuple(torch.where(column(is_inside, a), a, b) for a, b in zip(inside, point, strict=True))
             self.queries += len(part)
             is_flipped: Tensor = surface.model.labels(surface.latent(point)) != part.labels
-            best.offer(rows[who], point, torch.full_like(scales, -math.inf), is_flipped & is_inside)
+            if (is_found := is_flipped & is_inside).any():
+                best.offer(rows[who], point, torch.full_like(scales, -math.inf), is_found)
             return is_flipped
 
         def bisect(who: Tensor, least: Tensor) -> None:
@@ -143,14 +147,17 @@ class Square(BoundedAttack):
                 reach = torch.full_like(scale[who], REACH**power)
                 scale[who] = torch.where(changes(who, cut(delta, who), reach), reach, scale[who])
         bisect(everyone[scale.isfinite()], (scale / REACH)[scale.isfinite()])
+        draws = self.draws(known)
         for step in range(self.config.queries):
             stays = ((scale > 1) & (count < self.config.queries)).nonzero()[:, 0]
             if not len(stays):
                 return
-            known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
-            scale, count = scale[stays], count[stays]
-            everyone = torch.arange(len(rows), device=rows.device)
-            proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries)
+            if len(stays) < len(rows):
+                known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
+                scale, count, everyone = scale[stays], count[stays], everyone[: len(stays)]
+                for drawn in draws:
+                    drawn.cut(stays)
+            proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries, draws)
             asked = torch.where(scale.isinf(), 1.0, (NEARER * scale).clamp_min(1))
             is_changed = changes(everyone, proposed, asked)
             delta = tuple(torch.where(column(is_changed, p), p, d) for p, d in zip(proposed, delta, strict=True))
@@ -176,23 +183,35 @@ class Square(BoundedAttack):
             deltas.append(delta.reshape(view.shape).to(view.dtype))
         return tuple(deltas)
 
-    def proposed(self, known: Known, delta: Views, step: int, used: float) -> Views:
+    def moving(self, step: int, count: int) -> int:
+        """The number of the view, of `count`, whose turn it is."""
+        moving = [number for number, radius in enumerate(self.budget.radii(count)) if radius > 0]
+        return moving[step % len(moving)]
+
+    def draws(self, known: Known) -> tuple[Ahead, Ahead]:
+        """The places (n, 5) and, in [0, 1), the signs (n, channels, 1) of the squares of every step."""
+        count, channels = len(known.point), max(canvas(view)[0] for view in known.point)
+        places = Ahead(self.seed, known.index, (5,), lambda step: (1, step, self.moving(step, count)))
+        return places, Ahead(self.seed, known.index, (channels, 1), lambda step: (2, step, self.moving(step, count)))
+
+    def proposed(
+        self, known: Known, delta: Views, step: int, used: float, draws: tuple[Ahead, Ahead] | None = None
+    ) -> Views:
         """The perturbations with one square of one view drawn anew, after a share `used` of the queries."""
-        moving = [number for number, radius in enumerate(self.budget.radii(len(delta))) if radius > 0]
-        number = moving[step % len(moving)]
+        places, turns = (drawn.at(step) for drawn in draws or self.draws(known))
+        number = self.moving(step, len(delta))
         view = delta[number]
         channels, height, width = canvas(view)
         area = self.config.first_area / 2 ** sum(10_000 * used > halving for halving in HALVINGS)
         tall, wide = sides(area, height, width)
-        places = uniform(self.seed, known.index, (5,), (1, step, number))
-        turns = signs(self.seed, known.index, (channels, 1), (2, step, number)).to(view.dtype)
+        turns = (1 - 2 * (turns[:, :channels] < 0.5).float()).to(view.dtype)
         flat = view.reshape(len(view), channels, height * width)
         radius = self.budget.radius(number)
         window = windows(places[:, :2], (tall, wide), (height, width)).expand(-1, channels, -1)
         old = flat.gather(2, window)
         if self.budget.norm == "linf":
             new = (radius * turns).expand_as(old)
-            is_same = ((new - old).abs() <= 1e-6 * radius).flatten(1).all(dim=1)
+            is_same = ((new - old).abs() <= 1e-6 * radius).all(dim=2).all(dim=1)
             moved = flat.scatter(2, window, torch.where(is_same[:, None, None], -new, new))
         else:
             other = windows(places[:, 2:4], (tall, wide), (height, width)).expand(-1, channels, -1)
@@ -225,11 +244,17 @@ def sides(area: float, height: int, width: int) -> tuple[int, int]:
 
 def windows(places: Tensor, size: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
     """Pixels (m, 1, a b), counted along the rows of a canvas, of squares a x b at places (m, 2) from [0, 1)."""
-    tall, wide = size
-    corners = (places * places.new_tensor([canvas[0] - tall + 1, canvas[1] - wide + 1])).long()
-    row = corners[:, :1] + torch.arange(tall, device=places.device)
-    col = corners[:, 1:] + torch.arange(wide, device=places.device)
-    return (row[:, :, None] * canvas[1] + col[:, None, :]).flatten(1)[:, None]
+    counts, offsets = (made.to(places.device) for made in spots(size, canvas))
+    corners = (places * counts).long()
+    return (corners[:, :1] * canvas[1] + corners[:, 1:] + offsets)[:, None]
+
+
+@lru_cache(64)
+def spots(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """How many places (2,) a square has along either side of a canvas, and its pixels (a b,) at the first place."""
+    (tall, wide), (height, width) = size, canvas
+    counts = torch.tensor([height - tall + 1.0, width - wide + 1.0])
+    return counts, (torch.arange(tall)[:, None] * width + torch.arange(wide)).flatten()
 
 
 def pyramid(tall: int, wide: int) -> Tensor:

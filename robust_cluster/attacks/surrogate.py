@@ -4,6 +4,8 @@ A round fits the surrogate to every point and label so far, at first to the clea
 the steps of PGD, and asks the victim about the end of the climb and about points scattered further out that way, beyond
 the ball too. No gradient and no score of the victim is read, so nothing that masks these is in its way. What is fitted
 depends on the samples that are given together, so a point does too; its random draws do not.
+Its constants were chosen on 300 digits at radius 0.05. Of 200 others (3 seeds, radii 0.03 to 0.12) it finds 29 to 76 %
+of the flips that a mask hides from the other members, of MNIST's 784 pixels (one seed, radii 0.02 and 0.04) a third.
 """
 
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.nn.draws import normal
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.objectives import nearest_others, targeted
+from robust_cluster.nn.optim import PlainAdam
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"rounds": 2, "fit_steps": 10, "climb": 4}}
 Kind = Literal["means", "network"]
@@ -109,7 +112,7 @@ class Surrogate(BoundedAttack):
             means = own.T @ points / count.clamp_min(1)[:, None]
             return [2 * means, torch.where(count > 0, -means.square().sum(dim=1), ABSENT)]
         learned = [value.detach().clone().requires_grad_() for value in weights]
-        optimizer = torch.optim.Adam(learned, self.config.lr)
+        optimizer = PlainAdam(learned, self.config.lr)
         for _ in range(self.config.fit_steps):
             optimizer.zero_grad()
             functional.cross_entropy(scores(learned, points), labels).backward()

@@ -153,8 +153,15 @@ class ClusterModel(nn.Module, ABC):
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, for attacks; methods whose soft labels underflow give them exactly."""
+        return log_of(self.assign(z))
+
+    def answers(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """`labels` (n,) and `log_assign` (n, K) of z (n, d), from one `assign` where both are what this class makes."""
+        kind, base = type(self), ClusterModel
+        if kind.labels is not base.labels or kind.log_assign is not base.log_assign:
+            return self.labels(z), self.log_assign(z)
         soft_labels = self.assign(z)
-        return soft_labels.clamp_min(torch.finfo(soft_labels.dtype).tiny).log()
+        return soft_labels.argmax(dim=1), log_of(soft_labels)
 
     def consensus(self, embedding: Embedding) -> Tensor:
         """What the views agree on (n, c), beside `per_view` the target of multi-view attacks; default: z."""
@@ -205,3 +212,8 @@ class ClusterModel(nn.Module, ABC):
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Label-free figures of the method's own, e.g. the spread of its centers; logged every epoch."""
         return {}
+
+
+def log_of(soft_labels: Tensor) -> Tensor:
+    """Logarithms of soft labels, of 0 that of the smallest normal number."""
+    return soft_labels.clamp_min(torch.finfo(soft_labels.dtype).tiny).log()

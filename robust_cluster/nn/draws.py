@@ -5,13 +5,14 @@ same on every device.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 Stream = int | Sequence[int]  # names one of a seed's independent draws, by a number or several
 
+AHEAD = 50  # steps whose draws are made at once, which costs little more than one step's
 BITS = 24  # of a draw: all that a float32 in [0, 1) can hold
 
 
@@ -30,14 +31,36 @@ def uniform(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -
 
     `seed`: any whole number. `rows` (n,) int64. `stream`: draws of different streams are independent.
     """
-    key = _mix(torch.tensor(_signed(seed) ^ GOLDEN))
-    for number in (stream,) if isinstance(stream, int) else stream:
-        key = _mix(key + (number + 1) * torch.tensor(GOLDEN))
+    return uniforms(seed, rows, shape, [stream])[0]
+
+
+def uniforms(seed: int, rows: Tensor, shape: Sequence[int], streams: Sequence[Stream]) -> Tensor:
+    """The draws of `uniform` for several streams, (s, n, *shape): many small draws cost about what one does."""
+    keys = torch.tensor([_key(seed, stream) for stream in streams], device=rows.device)
     size = math.prod(shape)
-    own = _mix(key.to(rows.device) ^ _mix(rows + 1))[:, None]  # (n, 1)
+    own = _mix(keys[:, None] ^ _mix(rows + 1))[:, :, None]  # (s, n, 1)
     counter = torch.arange(1, size + 1, device=rows.device) * GOLDEN
     bits = _mix(own + counter)
-    return (_shifted(bits, 64 - BITS).to(torch.float32) * 2.0**-BITS).view(len(rows), *shape)
+    return (_shifted(bits, 64 - BITS).to(torch.float32) * 2.0**-BITS).view(len(streams), len(rows), *shape)
+
+
+class Ahead:
+    """The draws of `uniform`, (n, *shape), for step 0, 1, ..., made `AHEAD` steps at a time; `stream` names each."""
+
+    def __init__(self, seed: int, rows: Tensor, shape: Sequence[int], stream: Callable[[int], Stream]) -> None:
+        self.seed, self.rows, self.shape, self.stream = seed, rows, shape, stream
+        self.steps, self.made = range(0), torch.empty(0, len(rows), *shape, device=rows.device)
+
+    def at(self, step: int) -> Tensor:
+        """The draws of one step."""
+        if step not in self.steps:
+            self.steps = range(step, step + AHEAD)
+            self.made = uniforms(self.seed, self.rows, self.shape, [self.stream(number) for number in self.steps])
+        return self.made[step - self.steps.start]
+
+    def cut(self, rows: Tensor) -> None:
+        """Keep some of the n rows, by their numbers here."""
+        self.rows, self.made = self.rows[rows], self.made[:, rows]
 
 
 def normal(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> Tensor:
@@ -54,6 +77,22 @@ def normal(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) ->
 def signs(seed: int, rows: Tensor, shape: Sequence[int], stream: Stream = 0) -> Tensor:
     """-1 or 1 with equal chances, (n, *shape) float32; arguments as of `uniform`."""
     return 1 - 2 * (uniform(seed, rows, shape, stream) < 0.5).float()
+
+
+def _key(seed: int, stream: Stream) -> int:
+    """What a seed's stream is hashed to."""
+    key = _mixed(seed ^ GOLDEN)
+    for number in (stream,) if isinstance(stream, int) else stream:
+        key = _mixed(key + (number + 1) * GOLDEN)
+    return _signed(key)
+
+
+def _mixed(x: int) -> int:
+    """`_mix` of one number, of which the 64 lowest bits count: nothing is left to torch but the rows."""
+    x &= 2**64 - 1
+    x = (x ^ x >> 30) * FACTORS[0] & 2**64 - 1
+    x = (x ^ x >> 27) * FACTORS[1] & 2**64 - 1
+    return x ^ x >> 31
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -46,3 +46,19 @@ def test_what_a_model_does_not_have_is_said_in_a_sentence(bare: Bare) -> None:
 
 def test_labels_are_the_argmax_of_the_soft_labels(bare: Bare) -> None:
     assert bare.labels(torch.tensor([[0.0, 1.0], [3.0, 1.0]])).tolist() == [1, 0]
+
+
+def test_answers_are_labels_and_log_assign_from_one_assign_unless_a_method_has_its_own(
+    bare: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z, asked = torch.tensor([[0.0, 1.0], [300.0, 1.0]]), []
+    expected = (bare.labels(z), bare.log_assign(z))
+    monkeypatch.setattr(Bare, "assign", lambda self, z: asked.append(1) or z.softmax(dim=1))
+    assert all(found.equal(known) for found, known in zip(bare.answers(z), expected, strict=True))
+    assert len(asked) == 1
+    for name, own in (("labels", torch.tensor([7, 7])), ("log_assign", torch.zeros(2, 2))):
+        with monkeypatch.context() as patch:
+            patch.setattr(Bare, name, lambda self, z, own=own: own)
+            labels, log_y = bare.answers(z)
+            assert labels.equal(own if name == "labels" else expected[0])
+            assert log_y.equal(own if name == "log_assign" else expected[1])

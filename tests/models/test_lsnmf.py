@@ -1,5 +1,7 @@
 """NMF: scikit-learn's factor, coefficients by SciPy's non-negative least squares, columns below 0, sparse data."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -49,8 +51,8 @@ def test_the_label_is_the_largest_coefficient_on_sklearns_factor_with_unit_rows(
 def test_most_labels_are_those_of_the_alternation_itself(x: torch.Tensor) -> None:
     """Its W was found for the H of the pass before, ours for the last."""
     model, other = fitted(x, max_iter=300), NMF(10, init="nndsvda", max_iter=300, random_state=3)
-    with np.testing.suppress_warnings() as quiet:
-        quiet.filter(Warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         weights = other.fit_transform(x.numpy()) * np.linalg.norm(other.components_, axis=1)
     assert (weights.argmax(axis=1) == model.labels(x).numpy()).mean() > 0.97
 

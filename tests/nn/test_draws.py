@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from robust_cluster.nn.draws import normal, signs, uniform
+from robust_cluster.nn.draws import AHEAD, Ahead, normal, signs, uniform
 
 ROWS = torch.arange(400)
 
@@ -74,3 +74,13 @@ def test_signs_are_plus_and_minus_one_in_equal_parts() -> None:
     drawn = signs(5, ROWS, (200,))
     assert set(drawn.flatten().tolist()) == {-1.0, 1.0}
     assert abs(float(drawn.mean())) < 4 / math.sqrt(drawn.numel())
+
+
+def test_draws_made_ahead_are_those_of_each_step_also_of_the_rows_that_are_left() -> None:
+    ahead = Ahead(3, ROWS, (2, 3), lambda step: (7, step))
+    for step in (0, 1, AHEAD - 1, AHEAD, 3 * AHEAD + 5, 2):
+        assert ahead.at(step).equal(uniform(3, ROWS, (2, 3), (7, step)))
+    some = torch.tensor([5, 390])
+    ahead.cut(some)
+    for step in (3, AHEAD + 2, 5 * AHEAD):
+        assert ahead.at(step).equal(uniform(3, some, (2, 3), (7, step)))
