@@ -48,7 +48,7 @@ class TableOptions(RunOptions):
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls tables; a figure, to run what it draws; or claims, the papers' claims tested on finished runs.",
+            help="rc ls tables; ./my.toml; a figure, to run what it draws; or claims, the papers' claims tested.",
             show_default=False,
             autocompletion=offer_tables,
         ),

@@ -208,10 +208,19 @@ def figure_names(folder: Path | None = None) -> list[str]:
 
 
 def load_spec(name: str, folder: Path | None = None) -> TableSpec:
-    """The table or figure `name` of `folder` (default: the checkout's).
+    """The table or figure `name` of `folder` (default: the checkout's), or one's own, e.g. "./my.toml".
 
+    One's own takes its display names from the labels.toml beside it, else from the checkout's.
     Raises: UnknownNameError for an unknown table or key, ConfigError for a file that describes no table.
     """
+    if name.endswith(".toml"):
+        own = Path(name)
+        if not own.is_file():
+            raise ConfigError(f"There is no file {own}", hint="rc ls tables")
+        beside = own.parent / f"{LABELS}.toml"
+        return _table(
+            read_toml(own), own, labels=read_toml(beside if beside.exists() else tables_folder() / beside.name)
+        )
     folder = folder or tables_folder()
     figures = figure_names(folder)
     if name not in (known := table_names(folder) + figures):
