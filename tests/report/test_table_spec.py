@@ -146,9 +146,9 @@ def test_every_table_of_the_checkout_loads_and_has_every_profile_and_the_yardsti
 @pytest.mark.parametrize(
     ("name", "profile", "count"),
     [
-        ("table1", "paper", 5 * 2 * 4 * 5),
-        ("table2", "paper", 11 * 2 * 4 * 5),
-        ("table3", "paper", (2 + 9 * 3) * 2 * 4 * 5),
+        ("table1", "paper", 5 * 6 * 4 * 5),
+        ("table2", "paper", 11 * 6 * 4 * 5),
+        ("table3", "paper", (2 + 9 * 3) * 6 * 4 * 5),
         ("table3", "cpu", (2 + 9 * 3) * 3),
         ("table3", "smoke", (2 + 9 * 3) * 2),
         ("gamma", "smoke", 14 * 2 * 4),
