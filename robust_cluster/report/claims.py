@@ -188,10 +188,13 @@ def judge(
 ) -> list[Ruling]:
     """A ruling per claim and data set that both its sides have, from the records of a profile.
 
-    Raises: UnknownNameError for a table, method or profile that does not exist; ConfigError where two runs compete.
+    Claims of tables that do not have the profile are left out. Raises: UnknownNameError for a table, method or profile
+    that does not exist; ConfigError where two runs compete.
     """
+    claims = list(claims)
+    there = [claim for claim in claims if all(profile in load_spec(s.table, folder).profiles for s in claim.sides)]
     runs = Runs([record for record in records if record["profile"] == profile], profile, folder)
-    return [ruling for claim in claims for ruling in _rulings(claim, runs)]
+    return [ruling for claim in there or claims for ruling in _rulings(claim, runs)]
 
 
 def _rulings(claim: Claim, runs: "Runs") -> Iterator[Ruling]:

@@ -254,6 +254,16 @@ above = { table = "toy", method = "Graph" }
     assert (last.sides[1].method, last.sides[1].where) == ("ConvAE+", {"attack.terms": ["ConvAE"]})
 
 
+def test_claims_of_tables_without_the_profile_are_left_out_unless_none_has_it(folder: Path, toy: TableSpec) -> None:
+    text = (folder / "toy.toml").read_text(encoding="utf-8")
+    (folder / "whole.toml").write_text(text.replace("[profile.smoke]", "[profile.paper]"), encoding="utf-8")
+    other = replace(CLAIM, name="other", below=Side("whole", "kmeans"))
+    found = judge([CLAIM, other], runs([0.9, 0.8, 0.7], [0.8, 0.65, 0.58]), "smoke", folder=toy.folder)
+    assert {one.claim.name for one in found} == {"one"}
+    with pytest.raises(UnknownNameError, match="Unknown profile of whole 'smoke'"):
+        judge([other], [], "smoke", folder=toy.folder)
+
+
 def test_a_claim_without_sides_is_refused(tmp_path: Path) -> None:
     (tmp_path / "claims.toml").write_text('[[claims]]\nname = "a"\nsays = "A"\nsource = "S"\nmetric = "ACC"\n')
     with pytest.raises(ConfigError, match=r"claims.toml \[\[claims\]\] 'a' needs the key 'above' or 'below'"):
