@@ -265,7 +265,7 @@ def test_dcan_has_the_papers_network_on_each_data_set() -> None:
 def test_an_axis_of_one_value_may_be_left_out_of_rows_and_columns() -> None:
     spec = load_spec("ardmvc1")
     assert "latent_dim" not in spec.rows + spec.columns
-    assert len(requests(spec, "cpu")) == (7 + 2) * 2 * 2 * 2  # victims and defended, data, batch norm, seeds
+    assert len(requests(spec, "cpu")) == (7 + 2) * 2 * 2 * 3  # victims and defended, data, batch norm, seeds
     assert {(r.model, r.stage, r.defense) for r in requests(spec, "cpu") if r.place["method"].startswith("AR")} == {
         ("comvc", "reattack", "ar_dmvc"),
         ("comvc", "reattack", "ar_dmvc_am"),
