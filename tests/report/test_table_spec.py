@@ -351,3 +351,15 @@ def test_an_unknown_part_lists_what_there_is(only: dict[str, list[str]], sentenc
     with pytest.raises(UnknownNameError) as caught:
         narrowed(load_spec("lpvdn1"), "cpu", only)
     assert caught.value.message == sentence
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "gamma", "alrdc", "clustering"])
+def test_alrdcs_tables_have_mnist_and_fashion_mnist_at_full_size_as_vectors_and_images(name: str) -> None:
+    """Its main paper has them; what it printed of them could not be had, so no cell claims to be published."""
+    asked = [r for r in requests(load_spec(name), "paper") if r.model == "convae"]
+    whole = {(data, flatten) for data in ("mnist", "fashion-mnist") for flatten in (True, False)}
+    assert {(r.data.name, r.data.flatten) for r in asked} == {*whole, ("stl10", False), ("reuters10k", False)}
+    assert {(r.data.limit, r.data.normalize) for r in asked} == {(None, "alrdc")}
+    published = load_published(name)
+    assert not published.has(DataRef("mnist"))
+    assert not published.has(DataRef("fashion-mnist", flatten=True))
