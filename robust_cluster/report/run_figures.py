@@ -151,18 +151,18 @@ def in_order(specs: Sequence[RunSpec]) -> list[tuple[str, RunSpec]]:
         key: {"attack": spec.attack, "attack seed": spec.attack_seed, **flat(spec.settings.get("attack", {}))}
         for key, spec in runs.items()
     }
-    names = dict.fromkeys(name for values in each.values() for name in values)
-    told = [name for name in names if len({str(values.get(name)) for values in each.values()}) > 1]
-    told = told or [name for name in SYMBOLS if name in names][:1]
+    shared = [name for name in next(iter(each.values())) if all(name in values for values in each.values())]
+    told = [name for name in shared if len({str(values[name]) for values in each.values()}) > 1]
+    told = told or [name for name in SYMBOLS if name in shared][:1]
 
     def label(key: str) -> str:
-        known = [(SYMBOLS.get(name, name), each[key][name]) for name in told if name in each[key]]
+        known = [(SYMBOLS.get(name, name), each[key][name]) for name in told]
         return "\n".join(
-            f"{name} = {value}" if isinstance(value, str) else f"{name} = {value:g}" for name, value in known
+            f"{name} = {value:g}" if isinstance(value, int | float) else f"{name} = {value}" for name, value in known
         )
 
     def place(key: str) -> list[tuple[bool, float, str]]:
-        values = [each[key].get(name) for name in told]
+        values = [each[key][name] for name in told]
         return [(not isinstance(v, int | float), v if isinstance(v, int | float) else 0.0, str(v)) for v in values]
 
     return [(label(key) or "moved", runs[key]) for key in sorted(runs, key=place)]

@@ -355,6 +355,9 @@ def test_runs_of_a_sweep_stand_in_its_order_with_what_they_differ_in() -> None:
     seeds = run_figures.in_order([swept(40, 1), swept(40)])
     assert [label for label, _ in seeds] == ["attack seed = 0", "attack seed = 1"]
     assert run_figures.in_order([replace(swept(40), settings={})])[0][0] == "moved"
+    pgd = replace(swept(40), attack="latent_pgd", settings={"attack": {"eps": 1.0, "norm": None}})
+    both = [label for label, _ in run_figures.in_order([pgd, swept(40)])]
+    assert both == ["attack = latent_net", "attack = latent_pgd"], "settings that one of them lacks tell nothing"
 
 
 def test_decodings_of_a_sweep_are_rows_under_the_clean_ones() -> None:
