@@ -263,6 +263,8 @@ def narrowed(spec: TableSpec, profile: str, only: Mapping[str, Collection[str]])
     A value is named as the table shows it, or by its own name ("dec", "mnist10k", "64"), in any case of letters.
     Raises: UnknownNameError for an axis or a value that the table does not have there, which lists those it has.
     """
+    if not only:
+        return spec
     axes = spec.profile(profile)
     values: dict[str, tuple[Any, ...]] = {
         "method": spec.methods,
