@@ -31,6 +31,7 @@ SIDEWAYS = {
     ("stages", "robust_cluster.measure"),
     ("audit", "robust_cluster.measure"),
     ("cli", "robust_cluster.report"),
+    ("sklearn", "robust_cluster.verbs"),
 }
 TORCH_FREE = ("errors", "discover", "runs", "report")
 MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], prefix="robust_cluster."))

@@ -49,6 +49,7 @@ ROUNDING = 0.01  # share of the samples that another device or number of threads
 EXAMPLES = """
 rc figure lpvdn_noise --profile cpu --format csv
 rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf
+rc figure decoded runs/attack/convae-digits-d64-s0-*
 rc figure curve runs/reattack/simvc-noisymnist-d64-s0-*
 rc figure certificate runs/certify/convae-digits-d64-s0-*
 """
@@ -69,13 +70,14 @@ class FigureOptions:
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls figures (rc table NAME runs what is missing); or images, curve or certificate of a RUN.",
+            help="rc ls figures (rc table NAME runs what is missing); or images, decoded, curve or certificate of RUN.",
             show_default=False,
             autocompletion=offer_figures,
         ),
     ]
     run: Annotated[
-        Path | None, typer.Argument(help="Folder of an attack or reattack run, for images and curve; of a certify run.")
+        list[Path] | None,
+        typer.Argument(help="Folder of an attack, reattack or certify run; for decoded also several, a sweep."),
     ] = None
     output: Annotated[
         Path | None, option("--output", help=".png, .pdf or .svg file; NAME.png here, or in the run's folder.")
@@ -104,28 +106,31 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
     )  # late, as all below: help needs none of it
 
     if options.name in OF_RUN:
-        if options.run is None:
+        if not options.run:
             raise ConfigError(
                 f"{options.name} needs a run's folder",
                 hint=f"rc figure {options.name} runs/{stages_of(options.name)[0]}/...",
             )
-        unused = ("records", "profile", "only", *(("count",) if options.name != "images" else ()))
-        refuse(ctx, unused, f"{options.name} is drawn of one run")
+        unused = ("records", "profile", "only", *(("count",) if options.name not in ("images", "decoded") else ()))
+        refuse(ctx, unused, f"{options.name} is drawn of {'given runs' if options.name == 'decoded' else 'one run'}")
         draw_run(options.run, options)
     elif options.name not in figure_names():
         raise UnknownNameError("figure", options.name, [*figure_names(), *OF_RUN], listing="rc ls figures")
-    elif options.run is not None:
+    elif options.run:
         raise ConfigError(f"{options.name} is drawn of all its runs", hint=f"rc figure {options.name} --runs-dir DIR")
     else:
         draw_named(narrowed(load_spec(options.name), options.profile, chosen_part(options.only or [])), options)
 
 
-def draw_run(run: Path, options: FigureOptions) -> None:
-    """Draw images or the curve of one attack or reattack, or one certificate's figure."""
+def draw_run(runs: Sequence[Path], options: FigureOptions) -> None:
+    """Draw images, decodings or the curve of an attack or reattack, or one certificate's figure."""
     from robust_cluster.report import canvas, run_figures
 
+    run = runs[0]
     output = options.output or run / f"{options.name}.png"
     canvas.check_suffix(output)
+    if len(runs) > 1 and options.name != "decoded":
+        raise ConfigError(f"{options.name} is drawn of one run, got {len(runs)}")
     store, spec, record = finished(run, stages_of(options.name))
     has_radii = options.name == "curve" and "radii" in record
     if options.format and not has_radii:
@@ -133,6 +138,8 @@ def draw_run(run: Path, options: FigureOptions) -> None:
     with canvas.style():  # without matplotlib nothing is computed for it
         if options.name == "images":
             figure = run_figures.images(scored(store, spec, options))
+        elif options.name == "decoded":
+            figure = decoded(runs, options)
         elif options.name == "certificate":
             figure = run_figures.certificate(record)
         else:
@@ -339,11 +346,36 @@ def scored(store: RunStore, spec: RunSpec, options: FigureOptions) -> "Sheet":
     found = sheet(
         spec, Context(store, dataset, device=options.device, threads=options.threads), options.count or COLUMNS
     )
-    recorded = Metric("flip", "attack").read(store.record(spec) or {}) or 0.0
-    if abs(found.flip - recorded) > ROUNDING:
-        shares = f"{100 * found.flip:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"
-        console.stderr().print(f"note: {shares}: another device or version")
+    check_flip(found.flip, store.record(spec) or {})
     return found
+
+
+def decoded(folders: Sequence[Path], options: FigureOptions) -> "Figure":
+    """What is decoded of the embeddings of attacks on one model; a note on stderr for each that labels otherwise."""
+    from robust_cluster.report import run_figures
+    from robust_cluster.stages.context import Context
+    from robust_cluster.stages.finished import check_decodable, decodings
+
+    known = [finished(folder, stages_of("decoded")) for folder in folders]
+    each = {spec.key: (store, spec, record) for store, spec, record in known}
+    runs = run_figures.in_order([spec for _, spec, _ in each.values()])
+    for _, spec in runs:
+        check_decodable(spec)
+    store, first, _ = each[runs[0][1].key]
+    dataset = load(first, options.data, options.data_dir)
+    context = Context(store, dataset, device=options.device, threads=options.threads)
+    found = decodings(runs, context, options.count or COLUMNS)
+    for flip, (_, spec) in zip(found.flips, runs, strict=True):
+        check_flip(flip, each[spec.key][2])
+    return run_figures.decoded(found, [spec for _, spec in runs])
+
+
+def check_flip(share: float, record: Record) -> None:
+    """Print a note when another share of the samples changes cluster than the record says."""
+    recorded = Metric("flip", "attack").read(record) or 0.0
+    if abs(share - recorded) > ROUNDING:
+        shares = f"{100 * share:.1f} % of the samples change cluster here, {100 * recorded:.1f} % in the record"
+        console.stderr().print(f"note: {shares}: another device or version")
 
 
 def load(spec: RunSpec, data: str | None, data_dir: Path | None) -> "Dataset":

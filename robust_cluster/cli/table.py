@@ -48,7 +48,8 @@ class TableOptions(RunOptions):
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls tables; ./my.toml; a figure, to run what it draws; or claims, the papers' claims tested.",
+            help="rc ls tables; ./my.toml; a figure, to run what it draws; or claims, the papers' claims tested on "
+            "finished runs.",
             show_default=False,
             autocompletion=offer_tables,
         ),
@@ -141,13 +142,23 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
     if options.format == "json":
         console.show_json(found)
     else:
-        shown = ("claim", "compares", "data", "outcome", "effect", "n", "p")
-        console.show_rows([{key: console.plain(row[key]) for key in shown} for row in found])
-        console.stdout().print(f"\n{LEGEND}")
+        shown = ("claim", "compares", "data", "outcome", "effect", "interval", "n", "p")
+        full = [{**row, "interval": ends(row)} for row in found]
+        console.show_rows([{key: console.plain(row[key]) for key in shown} for row in full])
+        notes = {row["note"]: row["claim"].partition(":")[0] for row in found if row["note"]}
+        console.stdout().print("\n".join(["", LEGEND, *(f"{claim}: {note}" for note, claim in notes.items())]))
     if all(row["outcome"] == "not enough runs" for row in found):
         raise MissingResultError(
             f"No claim has enough runs for the profile {options.profile}", hint="rc table NAME makes those of a table"
         )
+
+
+def ends(row: Record) -> str | None:
+    """A ruling's interval as it is printed, None without one."""
+    if row["p"] is None:
+        return None
+    low, high = ("∞" if row[end] is None else f"{row[end]:.3g}" for end in ("low", "high"))
+    return f"[{low.replace('∞', '-∞')}, {high}]"
 
 
 def of_seeds(asked: "Sequence[CellRequest]", seeds: Sequence[int], options: TableOptions) -> "list[CellRequest]":

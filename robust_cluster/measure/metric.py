@@ -5,9 +5,11 @@ on: Metric("ACC", "attack", matching="clean", rows="seen").
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
+from statistics import fmean
 from typing import Any, Literal
 
 Points = Literal["clean", "attack"] | str  # or a named move beside the attack, one of `MOVES`
@@ -24,6 +26,10 @@ ROWS: Mapping[Rows, str] = {"seen": "_seen", "held": "_held", "pgd": "_pgd_rows"
 RADIUS = re.compile(r"_(half|at_[\d.]+s?)$")
 RADII = re.compile(r"radii\.([\d.e+-]+)\.(.+)")
 WHOLE = "all"  # how a curve calls the worst case over an attack's members
+DRIFTS: Mapping[str, Callable[[Sequence[float]], float | None]] = {  # of a figure's values at the checkpoints
+    "max": lambda values: max(values, default=None),
+    "fall": lambda values: fmean(max(0.0, a - b) for a, b in pairwise(values)) if len(values) > 1 else None,
+}
 
 
 @dataclass(frozen=True)
@@ -85,16 +91,28 @@ class Metric:
         return replace(self, points="clean", matching="refit" if self.matching == "refit" else "own")
 
     def read(self, record: Mapping[str, Any]) -> float | None:
-        """The number in a run's record; None where it has none. A figure of "drift" is the mean over the training."""
+        """The number in a run's record; None where it has none.
+
+        A figure of "drift" is the mean over the training; "drift.max.ACC" the largest at a checkpoint, "drift.fall.ACC"
+        the mean fall from one checkpoint to the next, a rise counting as 0. None is over the model before its first
+        step.
+        """
         if self.group == "radii":
             lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE)
             found: Mapping[str, Any] = next((line for line in lines if line["eps"] == float(self.radius)), {})
             value = found.get(str(replace(self, group="metrics", radius="")))
         elif self.group == "drift":
-            value = (record.get("drift") or {}).get("mean", {}).get(self.score)
+            value = self._drift(record.get("drift") or {})
         else:
             value = (record.get(self.group) or {}).get(str(self).removeprefix("training."))
         return None if value is None else float(value)
+
+    def _drift(self, drift: Mapping[str, Any]) -> float | None:
+        statistic, _, figure = self.score.rpartition(".")
+        if statistic in DRIFTS:
+            return DRIFTS[statistic]([value for value in drift.get(figure, ())[1:] if value is not None])
+        mean: float | None = drift.get("mean", {}).get(self.score)
+        return mean
 
 
 @cache

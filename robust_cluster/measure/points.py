@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from robust_cluster.attacks.base import Attack
-from robust_cluster.data.base import DataInfo, Dataset
+from robust_cluster.data.base import DataInfo
 from robust_cluster.measure.rows import Rows
 
 Floats = npt.NDArray[np.float32]
@@ -29,7 +29,7 @@ class Points:
     after: Ints
 
 
-def points_of(rows: Rows, attacker: Attack, dataset: Dataset) -> Points:
+def points_of(rows: Rows, attacker: Attack) -> Points:
     """What an attacker makes of the rows, in their order."""
     moved, after = rows.moved(attacker), np.empty(len(rows), np.int64)
     pairs: list[tuple[list[Floats], list[Floats]]] = []
@@ -46,7 +46,7 @@ def points_of(rows: Rows, attacker: Attack, dataset: Dataset) -> Points:
         return tuple(unscaled(view, rows.info, place) if is_input else view for place, view in enumerate(views))
 
     index = rows.index.numpy()
-    ids = index if dataset.ids is None else dataset.ids[index]
+    ids = index if rows.data.ids is None else rows.data.ids[index]
     return Points(ids, joined(0), joined(1), rows.clean.labels, after)
 
 

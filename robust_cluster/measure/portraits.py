@@ -3,7 +3,7 @@
 The labels of the data color and name what is shown; they choose samples only where a figure is about classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robust_cluster.attacks.base import Attack
 from robust_cluster.data.base import Dataset
 from robust_cluster.errors import ConfigError, DataError
-from robust_cluster.measure.images import check_image, image_shape
+from robust_cluster.measure.images import Judge, check_image, image_shape
+from robust_cluster.measure.rows import Rows
 from robust_cluster.measure.scores import embed, in_portions
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import flat
@@ -48,6 +50,19 @@ class Strip:
     images: Floats
     rows: Ints
     classes: Ints
+
+
+@dataclass(frozen=True)
+class Decodings:
+    """Samples whose cluster attacks on the embedding change: their images, what the model decodes of the clean
+    embedding, and of that which each attack has moved; `flips`: the share of the rows that each moves to another
+    cluster. `n_moved` of `n_scored` rows are by one of them at least.
+    """
+
+    strips: list[Strip]
+    flips: tuple[float, ...]
+    n_moved: int
+    n_scored: int
 
 
 @dataclass(frozen=True)
@@ -157,6 +172,41 @@ def outputs(models: Sequence[tuple[str, Portrait]]) -> list[Strip]:
     return strips
 
 
+def decodings(attacks: Iterable[tuple[str, Rows, Attack]], count: int, shape: tuple[int, ...] = ()) -> Decodings:
+    """What a model decodes of the embeddings that attacks leave and move (ALRDC, NeurIPS 2020, supplement, Figure 1).
+
+    Columns are the first `count` samples that most of the attacks move to another cluster. `classes` are the samples',
+    then those of their clusters under the clean matching (the clusters themselves without labels). `shape` is that of
+    the images which the model takes as vectors; () if they say it themselves. Raises: ConfigError for attacks that
+    were scored on different rows.
+    """
+    # each moves its points before the next is made: that seeds the generator which PGD draws its starts from
+    shown = [(label, rows, rows.outcome(rows.moved(attacker))) for label, rows, attacker in attacks]
+    first = shown[0][1]
+    if any(not torch.equal(rows.index, first.index) for _, rows, _ in shown):
+        raise ConfigError("decoded is drawn of attacks that were scored on the same samples")
+    changed = np.stack([moved.labels != first.clean.labels for *_, moved in shown])
+    times = changed.sum(axis=0)
+    places = np.sort(np.argsort(-times, kind="stable")[: min(count, np.count_nonzero(times))])
+    index, judge = first.index[torch.from_numpy(places)], Judge(first)
+    model, device = first.surface.model, first.clean.z.device
+
+    def strip_of(label: str, z: Tensor, labels: Ints) -> Strip:
+        with torch.no_grad(), precision("highest"):
+            decoded = model.decode(z[torch.from_numpy(places).to(device)].to(first.clean.z.dtype))[0]
+        return Strip(label, images(decoded, first.data, shape), index.numpy(), judge.mapping[labels[places]])
+
+    truth = np.full(len(places), -1) if first.truth is None else first.truth[places]
+    view = first.data.views[0][index.to(first.data.views[0].device)]
+    strips = [
+        Strip("sample", images(view, first.data, shape), index.numpy(), truth),
+        strip_of("decoded", first.clean.z, first.clean.labels),
+        *(strip_of(label, moved.z, moved.labels) for label, _, moved in shown),
+    ]
+    flips = tuple(float(share) for share in changed.mean(axis=1))
+    return Decodings(strips, flips, int(np.count_nonzero(times)), len(first))
+
+
 def neighbors(models: Sequence[tuple[str, Portrait]], space: str, query: tuple[int, ...], count: int) -> list[Strip]:
     """A sample of class query[0] whose nearest by pixels are mostly of query[1], and the nearest to it by each measure.
 
@@ -204,14 +254,14 @@ def strip(label: str, shown: Portrait, rows: Ints) -> Strip:
     return Strip(label, images(view, shown.data), rows, shown.classes[rows])
 
 
-def images(view: Tensor, data: Dataset) -> Floats:
+def images(view: Tensor, data: Dataset, shape: tuple[int, ...] = ()) -> Floats:
     """The samples (m, ...) of the first view as images (m, H, W, C) in [0, 1].
 
-    Vectors of a square length become squares; values without bounds are divided by the largest of the data.
-    Raises: ShapeError for what is no image.
+    `shape`: theirs, by default that of the data. Vectors of a square length become squares; values without bounds are
+    divided by the largest of the data. Raises: ShapeError for what is no image.
     """
-    check_image(data.info, data.info.shapes[0])
-    shape = image_shape(data.info.shapes[0])
+    check_image(data.info, shape or data.info.shapes[0])
+    shape = image_shape(shape or data.info.shapes[0])
     top = data.info.bounds[1] if data.info.bounds else max(float(data.views[0][:].max()), 1e-12)
     pixels: Floats = (view.reshape(-1, *shape) / top).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
     return pixels

@@ -28,6 +28,8 @@ PORTION = 1000  # rows of one forward pass
 PROBE = 2000  # rows whose health is logged every epoch
 ACTIVE = 0.01  # variance of a latent dimension that counts as used; the rest collapsed to the prior
 SHARE = 0.01  # of the samples that a cluster must hold to count as used
+QUERIES = 1000  # samples whose neighbors are looked at
+NEAREST = 10  # of their neighbors
 
 SCORES = {"ACC": accuracy, "NMI": nmi, "AMI": ami, "ARI": ari}  # of predicted labels against the classes
 Metrics = dict[str, float | None]
@@ -125,6 +127,31 @@ def scores(labels: Labels | None, predicted: Predicted, n_clusters: int) -> Metr
     labels, predicted = known(labels, predicted)
     found: Metrics = {name: score(labels, predicted) for name, score in SCORES.items()}
     return found | {"purity": purity(labels, predicted), "chance": chance_accuracy(labels, n_clusters)}
+
+
+def hard_neighbors(points: Tensor, pixels: Tensor, labels: Labels | None) -> float | None:
+    """Of samples that look like another class, the share of their 10 nearest by `points` that are of their own class.
+
+    These are, of at most 1,000 evenly spaced ones, those of whose 10 nearest by `pixels` fewer than half are of their
+    class; LPVDN (AAAI 2021, Figure 4) shows one. Shapes: points (n, t), pixels (n, D), labels (n,); returns a share in
+    [0, 1], None without such samples or without labels.
+    """
+    if labels is None or labels.max() < 0:
+        return None
+    rows = labeled(spaced(len(points), QUERIES), labels)
+    hard = rows[(own_class(pixels, rows, labels) < 0.5).cpu()]
+    return float(own_class(points, hard, labels).mean()) if len(hard) else None
+
+
+def own_class(points: Tensor, rows: Tensor, labels: Labels) -> Tensor:
+    """The share (m,) of the nearest of each row in `rows` (m,), itself left out, that are of its class."""
+    classes, found = torch.from_numpy(labels).to(points.device), []
+    for part in rows.to(points.device).split(PORTION // 10):
+        distances = torch.cdist(points[part], points)
+        distances[torch.arange(len(part), device=points.device), part] = torch.inf
+        near = distances.topk(min(NEAREST, len(points) - 1), largest=False).indices
+        found.append((classes[near] == classes[part][:, None]).float().mean(dim=1))
+    return torch.cat(found)
 
 
 def attacked_scores(labels: Labels | None, clean: Predicted, moved: Predicted, n_clusters: int) -> Metrics:

@@ -3,7 +3,7 @@
 Equal input gives equal bytes under one version of matplotlib, which is an extra and is imported when it is needed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,8 @@ from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from robust_cluster.measure.portraits import Strip
 
 Pixels = npt.NDArray[np.float32]
 METADATA: dict[str, dict[str, str | None]] = {  # suffix -> what matplotlib must not write: versions and times
@@ -39,6 +41,7 @@ PERCENT: dict[str, Any] = {"ylim": (-2, 102), "yticks": range(0, 101, 20)}  # of
 CELL, GAP = 0.8, 0.06  # inches: width of an image, space between images
 NARROWEST = 6.5  # inches that the text above and below needs
 MOST_ABREAST = 3  # panels; four stand two by two
+LABEL = 1.1  # inches left of a row of images
 LETTERS = 12  # of a legend or title in an inch
 
 
@@ -128,3 +131,30 @@ def add_image(figure: "Figure", image: Pixels, left: float, top: float, height: 
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
     return axes
+
+
+def strips(title: str, sheets: 'Mapping[str, Sequence["Strip"]]') -> "Figure":
+    """Rows of images under each other, by the panel's name, each labeled at its left, each image with its class above.
+
+    A class below 0 is not known, and none is written. `title`: two lines.
+    """
+    step, top = CELL + GAP + 0.14, 0.75  # room for the classes
+    rows = [(panel, strip) for panel, strips in sheets.items() for strip in strips]
+    columns = max(len(strip.images) for _, strip in rows)
+    size = max(NARROWEST, LABEL + columns * (CELL + GAP) + 0.2), top + len(rows) * step + 0.35 * len(sheets)
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size)
+        at, before = top, None
+        for panel, strip in rows:
+            if panel != before:
+                at, before = at + 0.35, panel
+                figure.text(0.1 / size[0], 1 - (at - 0.22) / size[1], panel, fontweight="bold")
+            for i, (image, own) in enumerate(zip(strip.images, strip.classes, strict=True)):
+                axes = add_image(figure, image, LABEL + i * (CELL + GAP), at)
+                axes.set_title(str(own) if own >= 0 else "", fontsize=7, pad=2)
+            figure.text((LABEL - 0.1) / size[0], 1 - (at + CELL / 2) / size[1], strip.label, ha="right", va="center")
+            at += step
+        figure.text(0.1 / size[0], 1 - 0.1 / size[1], title, va="top")
+    return figure

@@ -1,21 +1,30 @@
 """What the papers claim, held against our runs: `tables/claims.toml`, a paired test over seeds for each data set.
 
-A claim is that one side is above the other in a metric. A side is a method of a table or figure; where that sweeps a
-setting, a seed's value is the mean, best or worst over the sweep. Only seeds that have all their runs on both sides
+A claim is that one side is above the other in a metric, by a margin. A side is a method of a table or figure; where
+that sweeps a setting, a seed's value is the mean, best or worst over the sweep. A side that is left out is 0. So "loses
+at most 0.6 points" is ACC* above ACC by more than -0.006, both of one run; "flat over a grid" the worst of the grid
+above its best by more than -0.05; "negative" 0 above the value. Only seeds that have all their runs on both sides
 count.
+
+In the file a claim may be written once for several methods, `each = ["ConvAE", "MIE"]`, which stand where it says
+{each}, and for several metrics, `metric = ["ACC", "NMI"]`: each is then a claim of its own, named NAME:ConvAE:NMI.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
+from math import isfinite, isnan
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 from scipy import stats
 
-from robust_cluster.errors import UnknownNameError
+from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.measure.metric import Metric
+from robust_cluster.metrics.bootstrap import LEVEL as INTERVAL
+from robust_cluster.metrics.bootstrap import over_seeds
 from robust_cluster.report.answers import Record, select
 from robust_cluster.report.spec import (
     CLAIMS,
@@ -31,14 +40,18 @@ from robust_cluster.report.spec import (
 
 Over = Literal["mean", "max", "min"]
 Test = Literal["t", "sign"]
-Outcome = Literal["holds", "does not hold", "not enough runs"]
+Outcome = Literal["holds", "does not hold", "undecided", "not enough runs"]
 LEAST = 3  # pairs
 LEVEL = 0.05  # one-sided
+EACH = "{each}"  # in a claim of the file: one after the other of its `each`
 LEGEND = (
-    "effect: the first method's value minus the second's, a mean over the n seeds that both have (an ACC is a share).\n"
+    "effect: the first method's value minus the second's, a mean over the n seeds that both have (an ACC is a share); "
+    "0 where a side is 0.\n"
+    f"interval: of the effect at the {100 * INTERVAL:g} % level, Student's t (of the median with the test of signs).\n"
     f"holds: above the claim's margin, one-sided p < {LEVEL:g} of a paired t test, or of the signs where one says so.\n"
-    "does not hold: these runs do not show it, which is no proof of the contrary. "
-    f"not enough runs: fewer than {LEAST} seeds."
+    "does not hold: the whole interval is at or below the margin. undecided: neither, these runs cannot tell. "
+    f"not enough runs: fewer than {LEAST} seeds.\n"
+    f"Every claim is tested by itself: of 100 false ones about {100 * LEVEL:g} would hold by chance."
 )
 OVER: dict[str, Callable[[Iterable[float]], float]] = {"mean": fmean, "max": max, "min": min}
 Values = dict[str, dict[int, float]]  # data set as tables write it -> seed -> value
@@ -46,52 +59,74 @@ Values = dict[str, dict[int, float]]  # data set as tables write it -> seed -> v
 
 @dataclass(frozen=True)
 class Side:
-    """A method of a table, by its label there; `over`: what a seed's value is where the table sweeps a setting."""
+    """A method of a table, by its label there; `over`: what a seed's value is where the table sweeps a setting.
+
+    `metric`: its own, by default the claim's. `where`: values of swept settings that count, beside the claim's.
+    """
 
     table: str
     method: str
     over: Over = "mean"
+    metric: Metric | None = None
+    where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That `above` exceeds `below` in `metric` by more than `margin`, in the metric's own units.
+    """That `above` exceeds `below` in `metric` by more than `margin`, in the metric's own units; None is 0.
 
     `where`: swept setting -> the values that count, by default all. `minus`: swept settings at which each side's own
     value is taken off first, so that what is compared is gained or lost since. `test`: paired t, or signs of the
-    differences.
+    differences. `data`: the data sets that the paper says it of, as tables write them, by default all that both sides
+    have. `note`: what to know of it, for instance that the paper contradicts itself.
     """
 
     name: str
     says: str
     source: str
     metric: Metric
-    above: Side
-    below: Side
+    above: Side | None = None
+    below: Side | None = None
     margin: float = 0.0
     test: Test = "t"
     where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     minus: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Its sides that are not 0, the one above first."""
+        return tuple(side for side in (self.above, self.below) if side is not None)
 
     @property
     def comparison(self) -> str:
         """Which runs are compared, in words."""
-        sides = [
-            f"{side.method} ({side.table}{'' if side.over == 'mean' else f', {side.over} of its sweep'})"
-            for side in (self.above, self.below)
-        ]
+        sides = [self._words(side) for side in (self.above, self.below)]
         margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
-        start = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in self.minus.items())
-        since = f" minus its own at {start}" if start else ""
+        since = f" minus its own at {settings(self.minus)}" if self.minus else ""
         return f"{self.metric}{since}: {' > '.join(sides)}{margin}"
+
+    def _words(self, side: Side | None) -> str:
+        if side is None:
+            return "0"
+        metric = "" if side.metric is None else f"{side.metric} of "
+        over = "" if side.over == "mean" else f", {side.over} of its sweep"
+        where = f" at {settings(side.where)}" if side.where else ""
+        return f"{metric}{side.method}{where} ({side.table}{over})"
+
+
+def settings(values: Mapping[str, Sequence[Any]]) -> str:
+    """Swept settings in words: "attack.sigma 0.1/0.2"."""
+    return ", ".join(f"{key} {'/'.join(map(str, each))}" for key, each in values.items())
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """A claim on one data set: the mean difference over `n` seeds (None without any) and the test's p.
+    """A claim on one data set: the mean difference over `n` seeds (None without any), its 95 % interval, the test's p.
 
-    "holds": above the margin at the 5 % level, one-sided; "does not hold": these runs do not show it; with fewer than
-    three pairs neither is said, and p is None.
+    "holds": above the margin at the 5 % level, one-sided; "does not hold": the interval (low, high) is at or below the
+    margin; "undecided": neither; with fewer than three pairs none is said, and interval and p are None.
     """
 
     claim: Claim
@@ -100,6 +135,7 @@ class Ruling:
     effect: float | None
     n: int
     p: float | None
+    interval: tuple[float, float] | None = None
 
 
 def load_claims(folder: Path | None = None) -> list[Claim]:
@@ -110,13 +146,41 @@ def load_claims(folder: Path | None = None) -> list[Claim]:
     path = (folder or tables_folder()) / f"{CLAIMS}.toml"
     content = read_toml(path)
     check_keys(content, path.name, required=("claims",))
-    return [_claim(entry, f"{path.name} [[claims]]") for entry in content["claims"]]
+    where = f"{path.name} [[claims]]"
+    return [_claim(one, where) for entry in content["claims"] for one in _each(entry)]
+
+
+def _each(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A claim of the file as claims of one metric and, with `each`, one method."""
+    metric, rest = entry.get("metric"), {key: value for key, value in entry.items() if key != "each"}
+    metrics, methods = metric if isinstance(metric, list) else [None], entry.get("each", [None])
+    for method, one in product(methods, metrics):
+        own = rest if method is None else _put(rest, method)
+        own = own if one is None else {**own, "metric": one}
+        parts = [part for part in (method, one) if part is not None]
+        yield {**own, "name": ":".join([own["name"], *parts])} if "name" in own else own
+
+
+def _put(value: Any, method: str) -> Any:
+    """The same with a method in place of {each}."""
+    if isinstance(value, Mapping):
+        return {key: _put(one, method) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_put(one, method) for one in value]
+    return value.replace(EACH, method) if isinstance(value, str) else value
 
 
 def _claim(entry: Mapping[str, Any], where: str) -> Claim:
-    sides = {key: filled(Side, entry[key], f"{where} {key}") for key in ("above", "below") if key in entry}
+    sides = {key: _side(entry[key], f"{where} {key}") for key in ("above", "below") if key in entry}
     claim = filled(Claim, {**entry, **sides}, where)
+    if not sides:
+        raise ConfigError(f"{where} {claim.name!r} needs the key 'above' or 'below'")
     return replace(claim, metric=Metric.parse(str(claim.metric)))
+
+
+def _side(entry: Mapping[str, Any], where: str) -> Side:
+    side = filled(Side, entry, where)
+    return side if side.metric is None else replace(side, metric=Metric.parse(str(side.metric)))
 
 
 def judge(
@@ -124,24 +188,35 @@ def judge(
 ) -> list[Ruling]:
     """A ruling per claim and data set that both its sides have, from the records of a profile.
 
-    Raises: UnknownNameError for a table, method or profile that does not exist; ConfigError where two runs compete.
+    Claims of tables that do not have the profile are left out. Raises: UnknownNameError for a table, method or profile
+    that does not exist; ConfigError where two runs compete.
     """
+    claims = list(claims)
+    there = [claim for claim in claims if all(profile in load_spec(s.table, folder).profiles for s in claim.sides)]
     runs = Runs([record for record in records if record["profile"] == profile], profile, folder)
-    return [ruling for claim in claims for ruling in _rulings(claim, runs)]
+    return [ruling for claim in there or claims for ruling in _rulings(claim, runs)]
 
 
 def _rulings(claim: Claim, runs: "Runs") -> Iterator[Ruling]:
-    above, below = (runs.gained(claim, side) for side in (claim.above, claim.below))
-    for data in (name for name in above if name in below):
-        seeds = sorted(above[data].keys() & below[data].keys())
-        gains = [above[data][seed] - below[data][seed] for seed in seeds]
+    above, below = (None if side is None else runs.gained(claim, side) for side in (claim.above, claim.below))
+    known = [values for values in (above, below) if values is not None]
+    shared = [name for name in known[0] if all(name in values for values in known)]
+    for data in [name for name in shared if name in claim.data] or claim.data or shared:
+        seeds = sorted(set.intersection(*(set(values.get(data, {})) for values in known)))
+        gains = [_at(above, data, seed) - _at(below, data, seed) for seed in seeds]
         effect = fmean(gains) if gains else None
         if len(gains) < LEAST or effect is None:
             yield Ruling(claim, data, "not enough runs", effect, len(gains), None)
             continue
         p = p_value([gain - claim.margin for gain in gains], claim.test)
+        low, high = interval(gains, claim.test)
+        refuted: Outcome = "does not hold" if high <= claim.margin else "undecided"
         holds = effect > claim.margin and p < LEVEL
-        yield Ruling(claim, data, "holds" if holds else "does not hold", effect, len(gains), p)
+        yield Ruling(claim, data, "holds" if holds else refuted, effect, len(gains), p, (low, high))
+
+
+def _at(values: Values | None, data: str, seed: int) -> float:
+    return 0.0 if values is None else values[data][seed]
 
 
 @dataclass(frozen=True)
@@ -154,10 +229,10 @@ class Runs:
 
     def gained(self, claim: Claim, side: Side) -> Values:
         """The values of one side; where the claim has `minus`, less the side's own values at those settings."""
-        found = self.values(claim, side, claim.where)
+        found = self.values(claim, side, {**claim.where, **side.where})
         if not claim.minus:
             return found
-        start = self.values(claim, side, claim.minus)
+        start = self.values(claim, side, {**side.where, **claim.minus})
         return {
             data: {seed: value - start[data][seed] for seed, value in seeds.items() if seed in start[data]}
             for data, seeds in found.items()
@@ -171,15 +246,19 @@ class Runs:
             raise UnknownNameError(f"method of {side.table}", side.method, methods)
         for key in where:
             choose(key, spec.profile(self.profile).sweep, kind=f"sweep of {side.table}")
+        for name in claim.data:
+            known = {spec.display("data", data) for profile in spec.profiles.values() for data in profile.data}
+            choose(name, known, kind=f"data set of {side.table}")
+        metric = side.metric or claim.metric
         asked = [r for r in requests(spec, self.profile) if r.place["method"] == side.method and _counts(r, where)]
         found: dict[tuple[str, int], list[float | None]] = defaultdict(list)
         for request, record in zip(asked, select(asked, self.records), strict=True):
-            found[request.place["data"], request.seed].append(None if record is None else claim.metric.read(record))
+            found[request.place["data"], request.seed].append(None if record is None else metric.read(record))
         complete: Values = {data: {} for data, _ in found}
         for (data, seed), each in found.items():
-            known = [value for value in each if value is not None]
-            if len(known) == len(each):
-                complete[data][seed] = OVER[side.over](known)
+            known_values = [value for value in each if value is not None]
+            if len(known_values) == len(each):
+                complete[data][seed] = OVER[side.over](known_values)
         return complete
 
 
@@ -199,8 +278,21 @@ def p_value(gains: Sequence[float], test: Test) -> float:
     return float(stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
 
 
+def interval(gains: Sequence[float], test: Test) -> tuple[float, float]:
+    """The 95 % interval of the mean gain by Student's t; with the test of signs that of the median gain.
+
+    Of order statistics: fewer than six gains have none, and its ends are infinite.
+    """
+    if test == "sign":
+        found: Any = stats.quantile_test(gains, p=0.5).confidence_interval(INTERVAL)
+        low, high = float(found.low), float(found.high)
+        return (float("-inf") if isnan(low) else low, float("inf") if isnan(high) else high)
+    student = over_seeds(gains)
+    return (student.low, student.high) if student else (float("-inf"), float("inf"))
+
+
 def rows(rulings: Iterable[Ruling]) -> list[dict[str, Any]]:
-    """One flat row per ruling: claim, what it says, the comparison, data, outcome, effect, n, p, test, source."""
+    """One flat row per ruling: claim, what it says, the comparison, data, outcome, effect, low and high, n, p, ..."""
     return [
         {
             "claim": one.claim.name,
@@ -208,12 +300,20 @@ def rows(rulings: Iterable[Ruling]) -> list[dict[str, Any]]:
             "compares": one.claim.comparison,
             "data": one.data,
             "outcome": one.outcome,
-            "effect": None if one.effect is None else round(one.effect, 6),
+            "effect": rounded(one.effect),
+            "low": rounded(one.interval and one.interval[0]),
+            "high": rounded(one.interval and one.interval[1]),
             "margin": one.claim.margin,
             "n": one.n,
             "p": None if one.p is None else float(f"{one.p:.4g}"),
             "test": one.claim.test,
             "source": one.claim.source,
+            "note": one.claim.note,
         }
         for one in rulings
     ]
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits after the point; None for what is not known, or has no end."""
+    return round(value, 6) if value is not None and isfinite(value) else None

@@ -16,7 +16,6 @@ import numpy as np
 
 from robust_cluster.errors import ConfigError
 from robust_cluster.report import canvas
-from robust_cluster.report.canvas import CELL, GAP, NARROWEST
 from robust_cluster.report.formats import csv_of
 from robust_cluster.report.grid import Grid, axes_of, records_of
 from robust_cluster.report.spec import CellRequest, Drawing, TableSpec
@@ -31,7 +30,6 @@ Point = dict[str, Any]
 Line = Mapping[str, Any]  # of a run's log
 DASHES = ("-", "--", ":", "-.")
 PANEL = (3.4, 2.8)  # inches
-LABEL = 1.1  # inches left of a row of images
 LOGGED = "rc table NAME of a figure of ACC, NMI or gradients logs these, as --curve does"
 LOST = {"lines": "×", "heat": "ᶜ"}  # marks of a point with a run that collapsed
 DOTS = 10  # colors of a scatter that repeat beyond
@@ -339,23 +337,4 @@ def strip_points(sheets: Mapping[str, Sequence["Strip"]]) -> list[Point]:
 
 def draw_strips(spec: TableSpec, sheets: Mapping[str, Sequence["Strip"]], note: str) -> "Figure":
     """Rows of images under each other, each labeled at its left and each image with its class above."""
-    step, top = CELL + GAP + 0.14, 0.75  # room for the classes
-    rows = [(panel, strip) for panel, strips in sheets.items() for strip in strips]
-    columns = max(len(strip.images) for _, strip in rows)
-    size = max(NARROWEST, LABEL + columns * (CELL + GAP) + 0.2), top + len(rows) * step + 0.35 * len(sheets)
-    with canvas.style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=size)
-        at, before = top, None
-        for panel, strip in rows:
-            if panel != before:
-                at, before = at + 0.35, panel
-                figure.text(0.1 / size[0], 1 - (at - 0.22) / size[1], panel, fontweight="bold")
-            for i, (image, own) in enumerate(zip(strip.images, strip.classes, strict=True)):
-                axes = canvas.add_image(figure, image, LABEL + i * (CELL + GAP), at)
-                axes.set_title(str(own) if own >= 0 else "", fontsize=7, pad=2)
-            figure.text((LABEL - 0.1) / size[0], 1 - (at + CELL / 2) / size[1], strip.label, ha="right", va="center")
-            at += step
-        figure.text(0.1 / size[0], 1 - 0.1 / size[1], f"{spec.title}\n{note}", va="top")
-    return figure
+    return canvas.strips(f"{spec.title}\n{note}", sheets)

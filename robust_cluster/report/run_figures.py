@@ -1,5 +1,5 @@
-"""Figures of one run: what an attack did to images, how far it got after each epoch or at each radius, and what a
-certificate shows.
+"""Figures of a run: what an attack did to images or to what is decoded of its embedding, how far it got after each
+epoch or at each radius, and what a certificate shows.
 """
 
 import json
@@ -16,12 +16,14 @@ from robust_cluster.report import canvas
 from robust_cluster.report.canvas import CELL, GAP, NARROWEST, PERCENT, Pixels
 from robust_cluster.report.formats import csv_of
 from robust_cluster.runs.spec import RunSpec
+from robust_cluster.stages.settings import flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from robust_cluster.measure.images import Sheet
+    from robust_cluster.measure.portraits import Decodings
 
 Record = Mapping[str, Any]
 BETWEEN = 0.2  # inches between two views
@@ -33,6 +35,7 @@ SCORES = {  # metric of a line -> its label
     str(Metric("NMI", "attack")): "NMI",
     str(Metric("ARI", "attack")): "ARI",
 }
+SYMBOLS = {"gamma": "γ", "eps": "ε"}  # setting of an attack -> how a row of decodings writes it
 FLIP = str(Metric("flip", "attack"))
 ATTACK, NOISE, PGD = "#0072b2", "#7f7f7f", "#d55e00"  # told apart also without red and green
 
@@ -113,6 +116,56 @@ def notes(sheet: "Sheet") -> list[str]:
         f"columns: {'true class → predicted' if sheet.has_classes else 'cluster before → under the attack'}",
         f"pixels in [0, 1]; perturbation δ drawn as 0.5 + δ / 2ε, ε = {sheet.eps:g}",
     ]
+
+
+def decoded(found: "Decodings", specs: Sequence[RunSpec]) -> "Figure":
+    """ALRDC's Figure 1: samples, what is decoded of their clean embeddings, and below a row for each attack.
+
+    Raises: RobustClusterError when no sample changes its cluster.
+    """
+    if not found.n_moved:
+        attacks = " or ".join(dict.fromkeys(str(spec.attack) for spec in specs))
+        raise RobustClusterError(
+            f"there is nothing to draw: none of {found.n_scored:,} samples changes its cluster under {attacks}"
+        )
+    sample, clean, *moved = found.strips
+    rows = [
+        replace(one, label=f"{one.label}\n{100 * share:.0f} % flip")
+        for one, share in zip(moved, found.flips, strict=True)
+    ]
+    shown = f"first {len(sample.rows)} of" if len(sample.rows) < found.n_moved else "all"
+    first, *others = specs
+    keys = "".join(f", {other.key}" for other in others)
+    lines = [
+        f"{title(first)}{keys}",
+        f"{shown} {found.n_moved:,} samples that change cluster, {found.n_scored:,} scored; "
+        "above: their class, then that of the cluster",
+    ]
+    return canvas.strips("\n".join(lines), {"": [sample, clean, *rows]})
+
+
+def in_order(specs: Sequence[RunSpec]) -> list[tuple[str, RunSpec]]:
+    """Runs of a sweep, each once, in the order of what they differ in, with a label that says it: "γ = 40"."""
+    runs = {spec.key: spec for spec in specs}
+    each = {
+        key: {"attack": spec.attack, "attack seed": spec.attack_seed, **flat(spec.settings.get("attack", {}))}
+        for key, spec in runs.items()
+    }
+    shared = [name for name in next(iter(each.values())) if all(name in values for values in each.values())]
+    told = [name for name in shared if len({str(values[name]) for values in each.values()}) > 1]
+    told = told or [name for name in SYMBOLS if name in shared][:1]
+
+    def label(key: str) -> str:
+        known = [(SYMBOLS.get(name, name), each[key][name]) for name in told]
+        return "\n".join(
+            f"{name} = {value:g}" if isinstance(value, int | float) else f"{name} = {value}" for name, value in known
+        )
+
+    def place(key: str) -> list[tuple[bool, float, str]]:
+        values = [each[key][name] for name in told]
+        return [(not isinstance(v, int | float), v if isinstance(v, int | float) else 0.0, str(v)) for v in values]
+
+    return [(label(key) or "moved", runs[key]) for key in sorted(runs, key=place)]
 
 
 def title(spec: RunSpec) -> str:

@@ -6,11 +6,22 @@ from typing import Any
 import numpy as np
 
 from robust_cluster.data import split
+from robust_cluster.data.sparse import SparseView
 from robust_cluster.errors import OutOfMemory
 from robust_cluster.measure import training_curve
 from robust_cluster.measure.internal import internal_scores
-from robust_cluster.measure.scores import Metrics, Watch, answers, cluster_health, embed, in_portions, scores
+from robust_cluster.measure.scores import (
+    Metrics,
+    Watch,
+    answers,
+    cluster_health,
+    embed,
+    hard_neighbors,
+    in_portions,
+    scores,
+)
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.centers import CenterModel
 from robust_cluster.nn.layers import flat
 from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.precision import precision, training
@@ -126,14 +137,22 @@ def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
 
 
 def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:
-    """ACC_refit, NMI_refit and ARI_refit: scores of `refit_labels`; nothing for methods that are not scored so."""
+    """ACC_refit, NMI_refit and ARI_refit: scores of `refit_labels`; nothing for methods that are not scored so.
+
+    And "hard_neighbors" of the points that these are fitted to, where the data are no sparse texts.
+    """
     if not model.scores_refit:
         return {}
     with precision("highest"):
-        labels = model.refit_labels(embed(model, context.views).z, seed)
+        z = embed(model, context.views).z
+        labels = model.refit_labels(z, seed)
+        neighbors = None
+        if not isinstance(context.views[0], SparseView):
+            points = model.points(z) if isinstance(model, CenterModel) else z
+            neighbors = hard_neighbors(points, flat((context.views[0][:],)), context.labels)
     assert labels is not None  # such methods give them
     found = scores(context.labels, labels.cpu().numpy(), context.info.n_clusters)
-    return {f"{name}_refit": found[name] for name in ("ACC", "NMI", "ARI")}
+    return {**{f"{name}_refit": found[name] for name in ("ACC", "NMI", "ARI")}, "hard_neighbors": neighbors}
 
 
 def training_scores(model: ClusterModel, context: Context) -> Metrics:

@@ -1,14 +1,16 @@
 """What is made anew from the checkpoints of a finished run: its audit, the images that it misleads, its portrait."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import checks
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError
-from robust_cluster.measure.images import Sheet, check_drawable
+from robust_cluster.measure.images import Sheet, check_drawable, check_image
 from robust_cluster.measure.images import sheet as misled
 from robust_cluster.measure.points import Points, points_of
-from robust_cluster.measure.portraits import Portrait
+from robust_cluster.measure.portraits import Decodings, Portrait
+from robust_cluster.measure.portraits import decodings as decoded
 from robust_cluster.measure.portraits import portrait as portrayed
 from robust_cluster.measure.rows import Rows
 from robust_cluster.nn.precision import precision
@@ -59,39 +61,59 @@ def sheet(spec: RunSpec, context: Context, count: int) -> Sheet:
     check_pixels(spec)
     check_digest(spec, context)
     check_drawable(context.info)
-    check_parent(spec, context)
     with precision("highest"):
-        rows, attacker, _ = scored_again(spec, context)
+        rows, attacker = scored_again(spec, context)
         return misled(spec, rows, attacker, count)
 
 
-def moved_points(spec: RunSpec, context: Context) -> Points:
-    """The points that a finished attack or reattack was scored on, clean and moved.
+def scored_again(spec: RunSpec, context: Context) -> tuple[Rows, Attack]:
+    """The rows that a finished attack or reattack was scored on, and its attacker as it was then.
 
-    Raises: DataError and CheckpointError when the data or the checkpoints are not what the run had.
+    Raises: CheckpointError when the model was trained anew since, ConfigError.
     """
-    check_digest(spec, context)
-    check_parent(spec, context)
-    with precision("highest"):
-        rows, attacker, held = scored_again(spec, context)
-        return points_of(rows, attacker, held.dataset)
-
-
-def scored_again(spec: RunSpec, context: Context) -> tuple[Rows, Attack, Context]:
-    """The rows that an attack was scored on, the attacker, and the context of the rows."""
-    again = trial(spec, context)
-    rows = bench.scored(again, again.held)
-    # anew, the last before the moves: it seeds the generator that PGD draws its starts from, as in the run
-    return rows, again.seen.trained_attack(spec, rows.surface), again.held
-
-
-def check_parent(spec: RunSpec, context: Context) -> None:
-    """Raises CheckpointError when the run before was made anew since."""
     record: dict[str, Any] = context.store.record(spec) or {}
     current = context.parent_checkpoint(spec)
     if record.get("parent_checkpoint", current) != current:
         message = f"{spec.directory} was made from another checkpoint of its parent"
         raise CheckpointError(message, hint=f"the same rc {spec.stage} makes it anew")
+    again = trial(spec, context)
+    rows = bench.scored(again, again.held)
+    # anew, the last before the moves: it seeds the generator that PGD draws its starts from, as in the run
+    return rows, again.seen.trained_attack(spec, rows.surface)
+
+
+def moved_points(spec: RunSpec, context: Context) -> Points:
+    """The points that a finished attack or reattack was scored on, clean and moved. Raises: as `sheet`."""
+    check_digest(spec, context)
+    with precision("highest"):
+        return points_of(*scored_again(spec, context))
+
+
+def check_decodable(spec: RunSpec) -> None:
+    """Raises ConfigError for a run whose attack moves no embeddings, or whose model cannot decode them."""
+    if methods.attack_space(str(spec.attack), spec.settings.get("attack", {})) != "latent":
+        message = f"decodings can only be drawn of attacks on the embedding, {spec.attack} moves the views"
+        raise ConfigError(message, hint="an attack or reattack by latent_net or latent_pgd")
+    if not methods.class_of("models", spec.model).has_decoder():
+        raise ConfigError(f"decodings can only be drawn of a model that decodes, {spec.model} has no decoder")
+
+
+def decodings(runs: Sequence[tuple[str, RunSpec]], context: Context, count: int) -> Decodings:
+    """What the model of finished attacks or reattacks, each with its label, decodes of what they move: see `decoded`.
+
+    The images of vectors are those that the model's setting `image_shape` says, or squares. Raises: as `sheet`.
+    """
+    first = runs[0][1]
+    for _, spec in runs:
+        check_decodable(spec)
+        if spec.parent != first.parent:
+            raise ConfigError(f"decoded is drawn of attacks on one model, those of {first.key} and {spec.key} differ")
+    check_digest(first, context)
+    model = first.ancestor("cluster").settings.get("model", {})
+    shape = tuple(model.get("image_shape") or ())
+    check_image(context.info, shape or context.info.shapes[0])
+    with precision("highest"):
+        return decoded(((label, *scored_again(spec, context)) for label, spec in runs), count, shape)
 
 
 def portrait(spec: RunSpec, context: Context) -> Portrait:

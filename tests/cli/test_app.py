@@ -558,7 +558,7 @@ def test_a_table_without_any_run_is_printed_with_dashes_and_exit_code_3() -> Non
 
 
 def test_a_table_goes_on_without_data_that_cannot_be_had(carried_out: list[str]) -> None:
-    result = rc("table table1 --profile paper --format json --quiet")
+    result = rc("table table1 --profile paper --only data=stl10,reuters10k --format json --quiet")
     assert result.exit_code == 3
     assert [line.split(":")[1] for line in result.stderr.splitlines()[:2]] == [
         " reuters10k is left out",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from robust_cluster.cli import figure
+from robust_cluster.measure import embeddings
 from robust_cluster.measure.images import Sheet
 from robust_cluster.report.spec import CellRequest, load_spec, requests
 from robust_cluster.runs.spec import DataRef, RunSpec
@@ -47,6 +48,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(folder, run)
 
 
+@pytest.fixture(scope="module")
+def latent(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Finished attacks on the embedding of one network, which decodes, at three radii."""
+    folder = tmp_path_factory.mktemp("decoded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(auditing, "findings", lambda *_: [])
+        patch.setattr(embeddings, "latent_pgd", lambda *_: {})
+        few = "--data digits --limit 100 --set model.pretrain.epochs=1 --set model.hidden=[8] --set attack.steps=2"
+        words = f"--model ae_kmeans --attack latent_pgd --sweep attack.eps=0.2,0.1,0.4 {few}"
+        assert rc(f"attack {words} --profile smoke --threads 1 --quiet").exit_code == 0
+    return sorted((folder / "runs" / "attack").iterdir())
+
+
 def finish(record: dict[str, Any] | None = None, **fields: Any) -> Path:
     """The folder of a made-up run, finished with `record` or not finished."""
     first = RunSpec("cluster", DataRef("noisy:digits-28"), "ab" * 32, "simvc", 64, 0)
@@ -72,10 +87,12 @@ def certified() -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", [line for line in figure.VERB.examples.split("\n") if "-*" in line])
-def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(example: str, made: Made) -> None:
+def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(
+    example: str, made: Made, latent: list[Path]
+) -> None:
     words = shlex.split(example)[1:]
     (place,) = (i for i, word in enumerate(words) if word.startswith("runs/") and word.endswith("-*"))
-    finished = {"curve": trained, "certificate": certified}
+    finished = {"curve": trained, "certificate": certified, "decoded": lambda: latent[0]}
     words[place] = str(next((make() for name, make in finished.items() if name in words), made.run))
     result = rc(shlex.join([*words, *(["--data-dir", str(made.folder)] if "images" in words else [])]))
     assert result.exit_code == 0, result.stderr
@@ -106,6 +123,29 @@ def test_images_of_a_run_lie_beside_it_and_stdout_carries_their_path(made: Made)
     assert first.startswith(b"\x89PNG")
     assert rc(f"figure images {made.run} --data noisy:{made.folder}/mine.npz --output again.png").exit_code == 0
     assert Path("again.png").read_bytes() == first
+
+
+def test_decodings_of_a_sweep_are_one_picture_with_a_row_for_each_run(latent: list[Path]) -> None:
+    runs = " ".join(map(str, latent))
+    result = rc(f"figure decoded {runs} --count 3 --output four.svg --threads 1")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "four.svg\n", "")
+    text = Path("four.svg").read_text(encoding="utf-8")
+    assert text.count("<image") == (2 + 3) * 3
+    result = rc(f"figure decoded {latent[0]} --threads 1")
+    assert (result.exit_code, result.stdout) == (0, f"{latent[0]}/decoded.png\n")
+
+
+def test_what_cannot_be_decoded_is_refused_in_one_sentence(made: Made, latent: list[Path]) -> None:
+    words = f"figure decoded {made.run} --data-dir {made.folder}"
+    sentence = "error: decodings can only be drawn of attacks on the embedding, pgd moves the views (an attack or"
+    assert refused(words, 2).startswith(sentence)
+    without = finish({"metrics": METRICS}, attack="latent_net", data=DataRef("digits"))
+    sentence = "error: decodings can only be drawn of a model that decodes, simvc has no decoder\n"
+    assert refused(f"figure decoded {without}", 2) == sentence
+    assert refused("figure decoded", 2) == "error: decoded needs a run's folder (rc figure decoded runs/attack/...)\n"
+    assert refused(f"figure curve {latent[0]} {latent[1]}", 2) == "error: curve is drawn of one run, got 2\n"
+    expected = "error: decoded is drawn of given runs: it takes no --profile\n"
+    assert refused(f"figure decoded {latent[0]} --profile cpu", 2) == expected
 
 
 def test_count_and_output_are_the_users(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

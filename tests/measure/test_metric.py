@@ -52,6 +52,7 @@ def test_no_two_names_are_one_metric(names: list[str]) -> None:
         ("radii.0.05.ACC*_clean_map", Metric("ACC", "attack", matching="clean", radius="0.05", group="radii")),
         ("training.total_seconds", Metric("total_seconds", group="training")),
         ("drift.delta_FR", Metric("delta_FR", group="drift")),
+        ("drift.max.delta_FD", Metric("max.delta_FD", group="drift")),
     ],
 )
 def test_a_metric_says_what_its_string_means(text: str, metric: Metric) -> None:
@@ -91,3 +92,15 @@ def test_a_number_is_read_where_it_stands(text: str, value: float | None) -> Non
     }
     assert Metric.parse(text).read(record) == value
     assert Metric.parse(text).read({"metrics": {}, "training": None}) is None
+
+
+def test_a_figure_of_training_is_a_mean_the_largest_or_the_mean_fall_without_the_start() -> None:
+    """ACC at the start and after four epochs: falls of 0, 0.2 and 0."""
+    drift = {"ACC": [0.9, 0.5, 0.8, 0.6, 0.7], "delta_FD": [0.5, -0.1, None, -0.3], "NMI": [0.1, 0.2]}
+    record = {"drift": {**drift, "mean": {"ACC": 0.65}}}
+    assert Metric.parse("drift.ACC").read(record) == 0.65
+    assert Metric.parse("drift.fall.ACC").read(record) == pytest.approx(0.2 / 3)
+    assert Metric.parse("drift.max.ACC").read(record) == 0.8
+    assert Metric.parse("drift.max.delta_FD").read(record) == -0.1
+    assert Metric.parse("drift.fall.NMI").read(record) is None
+    assert [Metric.parse(f"drift.{name}").read({}) for name in ("ACC", "max.ACC", "fall.ACC")] == [None] * 3

@@ -1,6 +1,6 @@
 """Pictures of finished clusterings, made anew from their checkpoints."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +13,15 @@ from torch import Tensor
 from robust_cluster.data.base import Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, ShapeError
-from robust_cluster.measure import portraits
-from robust_cluster.measure.portraits import Portrait
-from robust_cluster.runs.spec import DataRef
+from robust_cluster.measure import embeddings, portraits
+from robust_cluster.measure.portraits import Decodings, Portrait
+from robust_cluster.metrics.accuracy import match
+from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
+from robust_cluster.stages import auditing
 from robust_cluster.stages.chain import Request, execute, plan
 from robust_cluster.stages.context import Context
-from robust_cluster.stages.finished import portrait
+from robust_cluster.stages.finished import decodings, portrait
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +190,100 @@ def test_a_model_without_a_decoder_has_no_outputs(digits_portrait: Portrait, mon
     monkeypatch.setattr(type(digits_portrait.model), "decode", refuse)
     with pytest.raises(ConfigError, match="no decoder"):
         portraits.outputs([("k-means", digits_portrait)])
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Two finished attacks on one network's embedding, a weak one and a strong one, and what they decode."""
+
+    context: Context
+    specs: tuple[RunSpec, RunSpec]
+    flips: tuple[float, float]
+    found: Decodings
+
+
+@pytest.fixture(scope="module")
+def attacked(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
+    context = Context(RunStore(tmp_path_factory.mktemp("attacked")), few, "smoke", device="cpu", threads=1)
+    settings = {"model.n_init": 1, "model.pretrain.epochs": 1, "model.hidden": [8]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embeddings, "latent_pgd", lambda *_: {})  # of no use here
+        patch.setattr(auditing, "findings", lambda *_: [])
+        specs, flips = [], []
+        for eps in (0.1, 0.3):
+            overrides = {**settings, "attack.eps": eps, "attack.steps": 3}
+            request = Request("attack", few.ref, "ae_kmeans", 6, attack="latent_pgd", profile="smoke")
+            each = plan(replace(request, overrides=overrides), few.info)
+            flips.append(execute(each, context)[-1]["metrics"]["flip"])
+            specs.append(each[-1])
+    runs = [("weak", specs[0]), ("strong", specs[1])]
+    return Attacked(context, (specs[0], specs[1]), (flips[0], flips[1]), decodings(runs, context, 6))
+
+
+def test_decodings_are_of_the_clean_embedding_and_of_what_each_attack_makes_of_it(
+    attacked: Attacked, few: Dataset
+) -> None:
+    found = attacked.found
+    sample, clean, weak, strong = found.strips
+    assert [strip.label for strip in found.strips] == ["sample", "decoded", "weak", "strong"]
+    assert found.flips == pytest.approx(attacked.flips, abs=1e-9)
+    assert 0 < found.flips[0] < found.flips[1] < 1
+    top = few.views[0].max()
+    np.testing.assert_allclose(sample.images, (few.views[0][sample.rows] / top).view(-1, 8, 8, 1), atol=1e-6)
+    assert few.labels is not None
+    assert np.array_equal(sample.classes, few.labels[sample.rows])
+    own = portrait(attacked.specs[0].ancestor("cluster"), attacked.context)
+    with torch.no_grad():
+        expected = (own.model.decode(own.z[sample.rows])[0] / top).clamp(0, 1).view(-1, 8, 8, 1)
+    np.testing.assert_allclose(clean.images, expected, atol=1e-5)
+    mapping = match(few.labels, own.labels, n_clusters=10)
+    assert np.array_equal(clean.classes, mapping[own.labels[sample.rows]])
+    assert not np.allclose(weak.images, clean.images, atol=1e-3)
+    assert np.abs(strong.images - clean.images).mean() > np.abs(weak.images - clean.images).mean()
+
+
+def test_decoded_samples_are_the_first_that_most_attacks_move_to_another_cluster(attacked: Attacked) -> None:
+    everything = decodings([("a", attacked.specs[0]), ("b", attacked.specs[1])], attacked.context, 1000)
+    sample, clean, weak, strong = everything.strips
+    assert len(sample.rows) == everything.n_moved >= round(attacked.flips[1] * 200)
+    assert everything.n_scored == 200
+    changes = (weak.classes != clean.classes).astype(int) + (strong.classes != clean.classes)
+    assert changes.min() >= 1
+    best = sample.rows[np.argsort(-changes, kind="stable")[:6]]
+    assert attacked.found.strips[0].rows.tolist() == sorted(best.tolist())
+    alone = decodings([("a", attacked.specs[0])], attacked.context, 1000)
+    assert alone.n_moved == round(attacked.flips[0] * 200)
+    assert len(alone.strips) == 3
+
+
+def test_decodings_without_labels_are_named_by_cluster(attacked: Attacked, few: Dataset) -> None:
+    context = replace(attacked.context, dataset=replace(few, labels=None))
+    sample, clean, moved = decodings([("a", attacked.specs[1])], context, 5).strips
+    assert set(sample.classes) == {-1}
+    assert (clean.classes != moved.classes).all()
+
+
+def test_vectors_are_decoded_to_the_images_that_their_model_knows(attacked: Attacked) -> None:
+    """The 64 values as 4 rows of 16 pixels; 65 values are no image."""
+    spec = attacked.specs[1]
+    assert spec.parent is not None
+    given = replace(spec.parent, settings={"model": {**spec.parent.settings["model"], "image_shape": [1, 4, 16]}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunSpec, "ancestor", lambda *_: given)
+        assert decodings([("a", spec)], attacked.context, 2).strips[1].images.shape == (2, 4, 16, 1)
+    info = replace(attacked.context.info, shapes=((65,),))
+    context = replace(attacked.context, dataset=replace(attacked.context.dataset, info=info))
+    with pytest.raises(ShapeError, match="or of vectors of a square length, digits has"):
+        decodings([("a", spec)], context, 2)
+
+
+def test_attacks_on_pixels_models_without_a_decoder_and_different_models_are_not_decoded(attacked: Attacked) -> None:
+    spec, other = attacked.specs
+    with pytest.raises(ConfigError, match="only be drawn of attacks on the embedding, view_gan moves the views"):
+        decodings([("a", replace(spec, attack="view_gan"))], attacked.context, 2)
+    with pytest.raises(ConfigError, match="only be drawn of a model that decodes, simvc has no decoder"):
+        decodings([("a", replace(spec, model="simvc"))], attacked.context, 2)
+    assert other.parent is not None
+    stranger = replace(other, parent=replace(other.parent, seed=7))
+    with pytest.raises(ConfigError, match="decoded is drawn of attacks on one model, those of"):
+        decodings([("a", spec), ("b", stranger)], attacked.context, 2)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from robust_cluster.data.base import Dataset
-from robust_cluster.measure.scores import Watch, attacked_scores, embed, labeled, scores
+from robust_cluster.measure import scores as measured
+from robust_cluster.measure.scores import Watch, attacked_scores, embed, hard_neighbors, labeled, scores
 from robust_cluster.measure.training_curve import fixed_rows
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
@@ -69,3 +70,34 @@ def test_rows_for_certificates_audits_and_curves_have_a_label(few_digits: Datase
     some = replace(few_digits, labels=np.where(few_digits.labels > 5, -1, few_digits.labels))
     assert some.labels is not None
     assert fixed_rows(some).tolist() == [row for row in fixed_rows(few_digits).tolist() if some.labels[row] >= 0]
+
+
+def test_hard_neighbors_are_those_of_samples_that_look_like_another_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nearest each. By pixels one alone, at 11.5, has both of another class; an embedding puts it near its own."""
+    monkeypatch.setattr(measured, "NEAREST", 2)
+    labels = np.array([0, 0, 0, 1, 1, 1, 0])
+    pixels = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.2], [11.5]])
+    assert hard_neighbors(pixels, pixels, labels) == 0
+    for place, share in ((0.4, 1.0), (6.0, 0.5)):
+        points = pixels.clone()
+        points[6] = place
+        assert hard_neighbors(points, pixels, labels) == share
+    assert hard_neighbors(pixels[:6], pixels[:6], labels[:6]) is None, "nothing looks like another class"
+    assert hard_neighbors(pixels, pixels, None) is None
+    labels[6] = -1
+    assert hard_neighbors(pixels, pixels, labels) is None, "a sample whose class is not known is no query"
+
+
+def test_a_record_has_the_hard_neighbors_of_what_is_clustered(few_digits: Dataset, tmp_path: Path) -> None:
+    settings = {"model.hidden": [16], "model.cluster.epochs": 1, "model.pretrain.epochs": 1}
+    request = Request("cluster", few_digits.ref, "lpvdn", 6, profile="smoke", overrides=settings)
+    specs = plan(request, few_digits.info)
+    context = Context(RunStore(tmp_path), few_digits, "smoke", device="cpu", threads=1)
+    found = execute(specs, context)[-1]["metrics"]["hard_neighbors"]
+    model = context.trained_model(specs[-1]).eval()
+    with torch.no_grad():
+        s = model.get_submodule("f_lp")(embed(model, few_digits.views).z)
+    x = few_digits.views[0]
+    assert isinstance(x, torch.Tensor)
+    assert found == pytest.approx(hard_neighbors(s, x, few_digits.labels), abs=0.02)
+    assert found is not None

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from robust_cluster.errors import ConfigError, RobustClusterError, StoreError
 from robust_cluster.measure.images import Sheet
+from robust_cluster.measure.portraits import Decodings, Strip
 from robust_cluster.report import canvas, run_figures
 from robust_cluster.runs.spec import DataRef, RunSpec
 from tests.report.toy import lines
@@ -328,3 +329,50 @@ def test_a_certificate_without_labels_shows_stability_alone() -> None:
     (axes,) = run_figures.certificate(certified(None, ACC=None, space="latent")).axes
     assert set(lines(axes)) == {"certified stable", "largest radius of so many draws"}
     assert axes.get_xlabel() == "L2 radius, embedding units"
+
+
+def swept(gamma: float, seed: int = 0) -> RunSpec:
+    attack = {"attack": {"gamma": gamma, "schedule": {"epochs": 3}}}
+    return replace(SPEC, attack="latent_net", attack_seed=seed, settings=attack)
+
+
+def decoded_of(n_moved: int) -> Decodings:
+    """Two columns of a sample, its decoding and those of two attacks."""
+    random, columns = np.random.default_rng(0), min(2, n_moved)
+    strips = [
+        Strip(label, random.random((columns, 4, 4, 1), np.float32), np.arange(columns), np.array([3, 5 + i])[:columns])
+        for i, label in enumerate(("sample", "decoded", "γ = 20", "γ = 40"))
+    ]
+    return Decodings(strips, (0.12, 0.5), n_moved, 1200)
+
+
+def test_runs_of_a_sweep_stand_in_its_order_with_what_they_differ_in() -> None:
+    specs = [swept(160), swept(20), swept(80), swept(40), swept(20)]
+    ordered = run_figures.in_order(specs)
+    assert [label for label, _ in ordered] == ["γ = 20", "γ = 40", "γ = 80", "γ = 160"]
+    assert [spec.settings["attack"]["gamma"] for _, spec in ordered] == [20, 40, 80, 160]
+    assert [label for label, _ in run_figures.in_order([swept(40)])] == ["γ = 40"], "of one run its γ"
+    seeds = run_figures.in_order([swept(40, 1), swept(40)])
+    assert [label for label, _ in seeds] == ["attack seed = 0", "attack seed = 1"]
+    assert run_figures.in_order([replace(swept(40), settings={})])[0][0] == "moved"
+    pgd = replace(swept(40), attack="latent_pgd", settings={"attack": {"eps": 1.0, "norm": None}})
+    both = [label for label, _ in run_figures.in_order([pgd, swept(40)])]
+    assert both == ["attack = latent_net", "attack = latent_pgd"], "settings that one of them lacks tell nothing"
+
+
+def test_decodings_of_a_sweep_are_rows_under_the_clean_ones() -> None:
+    figure = run_figures.decoded(decoded_of(41), [swept(20), swept(40)])
+    assert len(figure.axes) == 4 * 2
+    shown = texts(figure)
+    assert {"sample", "decoded", "γ = 20\n12 % flip", "γ = 40\n50 % flip"} <= set(shown)
+    heading = shown[-1].splitlines()
+    assert heading[0] == f"latent_net on simvc, noisy-mine-300, run {swept(20).key}, {swept(40).key}"
+    assert heading[1].startswith("first 2 of 41 samples that change cluster, 1,200 scored; ")
+    assert [axes.get_title() for axes in figure.axes] == ["3", "5", "3", "6", "3", "7", "3", "8"]
+    check_extent(figure)
+
+
+def test_attacks_that_move_nobody_are_refused() -> None:
+    sentence = "there is nothing to draw: none of 1,200 samples changes its cluster under latent_net$"
+    with pytest.raises(RobustClusterError, match=sentence):
+        run_figures.decoded(decoded_of(0), [swept(20), swept(40)])
