@@ -37,6 +37,7 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
         "delta_norm": float(outcome.norm.mean()),
         "shift": float(outcome.shift.mean()),
         "samples": len(rows),
+        "saturated": rows.saturated(outcome),
     }
     found |= refit(rows, outcome, beside.seed("refit")) | controls(attacker, rows, moved, beside)
     if beside.is_final and not attacker.blind:

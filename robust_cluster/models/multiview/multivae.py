@@ -29,7 +29,7 @@ from robust_cluster.nn.multiview import CnnSmallDecoder, CnnSmallEncoder, cnn_sm
 from robust_cluster.nn.optim import descend
 
 MODES: dict[str, dict[str, Any]] = {"paper": {"kl_scale": "framework", "max_norm": None}}
-# The published training, 20 epochs of 546 batches, ends at 10,920 of the 25,000 steps of the capacities: so do these, at
+# The published training, 20 epochs of 546 batches, ends at 10,920 of the capacities' 25,000 steps: so do these, at
 # 5 of 11 steps (400 images in two halves) and at 585 of 1,339 (5,000).
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"hidden": 32, "capacity_steps": 11, "cluster": {"epochs": 1, "batch_size": 50}},
