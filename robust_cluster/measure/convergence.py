@@ -1,4 +1,4 @@
-"""Whether a learned attacker was done learning when its training ended: one rule for runs and their records. No torch."""
+"""Whether a learned attacker was done when its training ended: one rule for runs and their records. No torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def is_unconverged(stop_reason: str, flips: Sequence[float], saturated: float | 
 
 
 def of_record(record: Mapping[str, Any]) -> bool:
-    """`is_unconverged` of a finished attack whose attacker learned and logged its flips: older records lack the flag."""
+    """`is_unconverged` of an attack whose attacker learned and logged its flips; older records lack the flag."""
     flips = [point["flip"] for point in record.get("curve", ()) if "flip" in point]
     training = record.get("training") or {}
     if record["spec"]["stage"] not in ("attack", "reattack") or not training.get("steps") or not flips:

@@ -90,10 +90,14 @@ class Metric:
             lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE)
             found: Mapping[str, Any] = next((line for line in lines if line["eps"] == float(self.radius)), {})
             value = found.get(str(replace(self, group="metrics", radius="")))
+        elif self.group == "training":  # "losses.consistency" is a term of the loss
+            value = record
+            for name in ("training", *self.score.split(".")):
+                value = (value or {}).get(name)
         elif self.group == "drift":
             value = (record.get("drift") or {}).get("mean", {}).get(self.score)
         else:
-            value = (record.get(self.group) or {}).get(str(self).removeprefix("training."))
+            value = (record.get(self.group) or {}).get(str(self))
         return None if value is None else float(value)
 
 

@@ -31,13 +31,15 @@ class Outcome:
     """What one move did to n rows, in their order: z (n, d) and labels (n,) of the moved points.
 
     `gain` (n,): the margin by which the clean cluster is left, above 0 once it is. `shift` (n,): how far the
-    representations moved, squared. `norm` (n,): the L2 norm of the move. `sure` (n,): whether a soft label is exactly 1.
+    representations moved, squared; `consistency` (n,): the part of it that the views' consensus moved. `norm` (n,): the
+    L2 norm of the move. `sure` (n,): whether a soft label is exactly 1.
     """
 
     z: Tensor
     labels: Predicted
     gain: Tensor
     shift: Tensor
+    consistency: Tensor
     norm: Tensor
     sure: Tensor
 
@@ -102,12 +104,13 @@ class Rows:
                 after = surface.embedding_of(points)
                 labels, log_y = surface.model.labels(after.z), surface.model.log_assign(after.z)
                 gain, sure = margin(log_y, own), log_y.amax(dim=1) == 0
-                shift = displacement(surface.representations(before), surface.representations(after))
+                pair = surface.representations(before), surface.representations(after)
+                shift, consistency = displacement(*pair), displacement(pair[0][-1:], pair[1][-1:])
                 norm = (flat(points) - flat(self.point(number))).norm(dim=1)
-            found.append((after.z, labels, gain, shift, norm, sure))
+            found.append((after.z, labels, gain, shift, consistency, norm, sure))
         order = torch.cat(self.places).argsort().to(after.z.device)  # from that of the batches back to that of the rows
-        z, labels, gain, shift, norm, sure = (torch.cat(each)[order] for each in zip(*found, strict=True))
-        return Outcome(z, labels.cpu().numpy(), gain, shift, norm, sure)
+        z, labels, *rest = (torch.cat(each)[order] for each in zip(*found, strict=True))
+        return Outcome(z, labels.cpu().numpy(), *rest)
 
     def flipped(self, moved: Views, number: int) -> Tensor:
         """Which samples of batch `number` are in another cluster at these points, (m,)."""

@@ -51,6 +51,7 @@ def test_no_two_names_are_one_metric(names: list[str]) -> None:
         ("certified_share_at_1.5s", Metric("certified_share", radius="1.5s")),
         ("radii.0.05.ACC*_clean_map", Metric("ACC", "attack", matching="clean", radius="0.05", group="radii")),
         ("training.total_seconds", Metric("total_seconds", group="training")),
+        ("training.losses.consistency", Metric("losses.consistency", group="training")),
         ("drift.delta_FR", Metric("delta_FR", group="drift")),
     ],
 )
@@ -80,12 +81,20 @@ def test_what_an_attack_or_a_move_beside_it_changed_is_told_from_the_rest(names:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("ACC*", 0.5), ("radii.0.1.flip", 0.25), ("drift.delta_FR", 0.75), ("training.seconds", 9.0), ("NMI", None)],
+    [
+        ("ACC*", 0.5),
+        ("radii.0.1.flip", 0.25),
+        ("drift.delta_FR", 0.75),
+        ("training.seconds", 9.0),
+        ("training.losses.consistency", -0.01),
+        ("training.losses.complementarity", None),
+        ("NMI", None),
+    ],
 )
 def test_a_number_is_read_where_it_stands(text: str, value: float | None) -> None:
     record = {
         "metrics": {"ACC*": 0.5, "NMI": None},
-        "training": {"seconds": 9},
+        "training": {"seconds": 9, "losses": {"consistency": -0.01}},
         "drift": {"mean": {"delta_FR": 0.75}},
         "radii": [{"eps": 0.1, "attack": "pgd", "flip": 0.0}, {"eps": 0.1, "attack": "all", "flip": 0.25}],
     }
