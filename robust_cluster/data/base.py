@@ -83,6 +83,7 @@ class Dataset:
     source: str  # where it came from, for the record
     notes: tuple[str, ...] = ()  # what a user must know of how it was read
     labels_from: str = "its labels"
+    sources: npt.NDArray[np.int64] | None = None  # (n, V) images that the views show, where samples share images
 
 
 @dataclass(frozen=True)
