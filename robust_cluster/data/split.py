@@ -1,7 +1,7 @@
 """Which rows models train on and which are kept from them: two halves (AR-DMVC), or the first N and last M (DCAN).
 
-Of the attacked rows a learned attacker may hold some back to be scored on: `apart`. The preparation sees all rows, as in
-AR-DMVC's protocol: the constant of `--normalize` is taken over both parts, and in a noisy two-view construction the
+Of the attacked rows a learned attacker may hold some back to be scored on: `apart`. The preparation sees all rows, as
+in AR-DMVC's protocol: the constant of `--normalize` is taken over both parts, and in a noisy two-view construction the
 second view of a row may be made of a row of the other part: the published halves are kept as they are.
 """
 

@@ -5,9 +5,10 @@ on: Metric("ACC", "attack", matching="clean", rows="seen").
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import fmean
 from typing import Any, Literal
 
 Points = Literal["clean", "attack"] | str  # or a named move beside the attack, one of `MOVES`
@@ -84,8 +85,18 @@ class Metric:
             return None
         return replace(self, points="clean", matching="refit" if self.matching == "refit" else "own")
 
-    def read(self, record: Mapping[str, Any]) -> float | None:
-        """The number in a run's record; None where it has none. A figure of "drift" is the mean over the training."""
+    def checkpoints(self, record: Mapping[str, Any]) -> set[int]:
+        """The steps after which a run logged a figure of "drift", without its start."""
+        drift = record.get("drift") or {}
+        logged = zip(drift.get("steps", ()), drift.get(self.score, ()), strict=False)
+        return {steps for steps, value in logged if steps and value is not None}
+
+    def read(self, record: Mapping[str, Any], steps: Collection[int] | None = None) -> float | None:
+        """The number in a run's record; None where it has none.
+
+        A figure of "drift" is the mean over the training, or over its checkpoints at `steps`, so that runs of different
+        lengths are compared where both were.
+        """
         if self.group == "radii":
             lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE)
             found: Mapping[str, Any] = next((line for line in lines if line["eps"] == float(self.radius)), {})
@@ -94,6 +105,11 @@ class Metric:
             value = record
             for name in ("training", *self.score.split(".")):
                 value = (value or {}).get(name)
+        elif self.group == "drift" and steps is not None:
+            drift = record.get("drift") or {}
+            logged = dict(zip(drift.get("steps", ()), drift.get(self.score, ()), strict=False))
+            kept = [logged[at] for at in self.checkpoints(record) & set(steps)]
+            value = fmean(kept) if kept else None
         elif self.group == "drift":
             value = (record.get("drift") or {}).get("mean", {}).get(self.score)
         else:

@@ -2,7 +2,8 @@
 
 A claim is that one side is above the other in a metric. A side is a method of a table or figure; where that sweeps a
 setting, a seed's value is the mean, best or worst over the sweep. Only seeds that have all their runs on both sides
-count.
+count. A figure of the training (Delta_FR) is a mean over the checkpoints that all runs of a seed have on both sides:
+one may train thirty times as long as the other.
 """
 
 from collections import defaultdict
@@ -83,7 +84,8 @@ class Claim:
         margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
         start = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in self.minus.items())
         since = f" minus its own at {start}" if start else ""
-        return f"{self.metric}{since}: {' > '.join(sides)}{margin}"
+        at = " at the checkpoints of both" if self.metric.group == "drift" else ""
+        return f"{self.metric}{at}{since}: {' > '.join(sides)}{margin}"
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,28 @@ class Runs:
 
     def values(self, claim: Claim, side: Side, where: Mapping[str, Sequence[Any]]) -> Values:
         """The value of one side on each data set for each seed; a seed that lacks a run or the metric is left out."""
+        common = self.checkpoints(claim) if claim.metric.group == "drift" else {}
+        complete: Values = {}
+        for (data, seed), records in self.answers(side, where).items():
+            steps = common.get((data, seed))
+            each = [None if record is None else claim.metric.read(record, steps) for record in records]
+            known = [value for value in each if value is not None]
+            complete.setdefault(data, {})
+            if len(known) == len(each):
+                complete[data][seed] = OVER[side.over](known)
+        return complete
+
+    def checkpoints(self, claim: Claim) -> dict[tuple[str, int], set[int]]:
+        """The steps at which all runs of both sides logged the metric, on each data set and for each seed."""
+        found: dict[tuple[str, int], set[int]] = {}
+        for side in (claim.above, claim.below):
+            for place, records in self.answers(side, claim.where).items():
+                for steps in (claim.metric.checkpoints(record) for record in records if record is not None):
+                    found[place] = found.get(place, steps) & steps
+        return found
+
+    def answers(self, side: Side, where: Mapping[str, Sequence[Any]]) -> dict[tuple[str, int], list[Record | None]]:
+        """The runs of one side on each data set for each seed, None for one that is not there."""
         spec = load_spec(side.table, self.folder)
         methods = [method.label for method in spec.methods if not method.published_only]
         if side.method not in methods:
@@ -172,15 +196,10 @@ class Runs:
         for key in where:
             choose(key, spec.profile(self.profile).sweep, kind=f"sweep of {side.table}")
         asked = [r for r in requests(spec, self.profile) if r.place["method"] == side.method and _counts(r, where)]
-        found: dict[tuple[str, int], list[float | None]] = defaultdict(list)
+        found: dict[tuple[str, int], list[Record | None]] = defaultdict(list)
         for request, record in zip(asked, select(asked, self.records), strict=True):
-            found[request.place["data"], request.seed].append(None if record is None else claim.metric.read(record))
-        complete: Values = {data: {} for data, _ in found}
-        for (data, seed), each in found.items():
-            known = [value for value in each if value is not None]
-            if len(known) == len(each):
-                complete[data][seed] = OVER[side.over](known)
-        return complete
+            found[request.place["data"], request.seed].append(record)
+        return found
 
 
 def _counts(request: CellRequest, where: Mapping[str, Sequence[Any]]) -> bool:

@@ -100,3 +100,15 @@ def test_a_number_is_read_where_it_stands(text: str, value: float | None) -> Non
     }
     assert Metric.parse(text).read(record) == value
     assert Metric.parse(text).read({"metrics": {}, "training": None}) is None
+
+
+def test_a_figure_of_the_training_is_read_at_the_checkpoints_that_are_asked_for() -> None:
+    """Without the start, and without checkpoints at which a gradient was zero."""
+    drift = {"steps": [0, 30, 60, 90], "delta_FR": [9.0, 0.5, None, 0.1], "mean": {"delta_FR": 0.3}}
+    metric, record = Metric.parse("drift.delta_FR"), {"metrics": {}, "drift": drift}
+    assert metric.checkpoints(record) == {30, 90}
+    assert metric.read(record, {0, 30, 60}) == 0.5
+    assert metric.read(record, {30, 90, 120}) == pytest.approx(0.3)
+    assert metric.read(record, {60, 120}) is None
+    assert metric.read(record) == 0.3
+    assert metric.checkpoints({"metrics": {}}) == set()
