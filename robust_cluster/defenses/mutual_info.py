@@ -25,10 +25,10 @@ from robust_cluster.nn.losses import jensen_shannon
 from robust_cluster.nn.optim import Stateful, adam, descend
 from robust_cluster.nn.precision import precision
 
-PROFILES = {
-    "smoke": {"schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20}},
+PROFILES = {  # a window of 10 ends nothing in 10 epochs, and stands in the keys of runs that there are
+    "smoke": {"schedule": {"epochs": 10, "batch_size": 128, "steps_per_epoch": 20, "window": 10}},
     "cpu": {"schedule": {"epochs": 50, "batch_size": 300}},  # 2,500 steps
-    "short": {"schedule": {"epochs": 10, "batch_size": 100}},  # 500 steps
+    "short": {"schedule": {"epochs": 10, "batch_size": 100, "window": 10}},  # 500 steps
 }
 
 
@@ -57,10 +57,11 @@ class MutualInfo:
     @classmethod
     def check(cls, model: type[ClusterModel], info: DataInfo, config: Config) -> None:
         """Refuse a method without a decoder, and a schedule that a plateau may end. Raises: ConfigError."""
-        if config.schedule.window:
+        schedule = config.schedule
+        if 0 < 2 * schedule.window < schedule.epochs:
             raise ConfigError(
-                "the three forms of mutual_info take the same steps, so a plateau ends none: "
-                f"defense.schedule.window must be 0, got {config.schedule.window}",
+                "the three forms of mutual_info take the same steps, so no plateau may end one: "
+                f"defense.schedule.window must be 0 or at least half of the {schedule.epochs} epochs, got {schedule.window}",
                 hint="--set defense.schedule.window=0",
             )
         if not model.has_decoder():

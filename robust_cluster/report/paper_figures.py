@@ -140,12 +140,12 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
             known = list(series(lines, name, drawing))
             for i, (x, _) in enumerate(known):
                 found[panel][curve][x].append(fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]))
-            if own := {x: value for x, value in known if x}:
-                trained[panel, request.seed][curve] = own
+            if later := {x: value for x, value in known if x}:
+                trained[panel, request.seed][curve] = later
     for (panel, _), curves in trained.items():
         common = set[float].intersection(*map(set, curves.values()))
-        for curve, values in curves.items() if common else ():
-            averages[panel, curve].append(fmean(values[x] for x in sorted(common)))
+        for curve, known_at in curves.items() if common else ():
+            averages[panel, curve].append(fmean(known_at[x] for x in sorted(common)))
     return [
         {
             "panel": panel,
