@@ -61,7 +61,8 @@ class MutualInfo:
         if 0 < 2 * schedule.window < schedule.epochs:
             raise ConfigError(
                 "the three forms of mutual_info take the same steps, so no plateau may end one: "
-                f"defense.schedule.window must be 0 or at least half of the {schedule.epochs} epochs, got {schedule.window}",
+                f"defense.schedule.window must be 0 or at least half of the epochs, {schedule.epochs}, "
+                f"got {schedule.window}",
                 hint="--set defense.schedule.window=0",
             )
         if not model.has_decoder():

@@ -142,7 +142,7 @@ def test_a_plateau_rule_that_ended_nothing_is_no_departure(stop_reason: str | No
     asked = CellRequest({}, "reattack", DataRef("stl10"), "convae", 64, 0, 0, "latent_net", "mutual_info", {}, {})
     again, defended = record("reattack"), record("defend")
     for spec in (again["spec"]["parent"], defended["spec"]):
-        spec["settings"]["defense"] |= {"schedule": {"window": 10}}
+        spec["settings"]["defense"] |= {"schedule": {"window": 3}}
     defended["training"]["stop_reason"] = stop_reason
     others = [record(), defended] if stop_reason else [record()]
     assert departures(again, asked, others) == ([] if is_own else ["defense.schedule.window"])
