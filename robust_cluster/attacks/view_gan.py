@@ -3,7 +3,9 @@
 x~^v = clip(x^v + delta^v), delta^v = eps tanh(G^v(x^v)) by default. The D^v tell clean views from moved ones; the G^v
 descend gan_weight L_GAN - com_weight L_com - con_weight L_con + penalty_weight L_size against a frozen model:
 L_com = E sum_v ||z^v - z~^v||^2 (complementarity: what each view alone tells), L_con = E ||c - c~||^2 (consistency:
-what they agree on), L_GAN = sum_v E log(1 - D^v(x~^v)). No label is read.
+what they agree on), L_GAN = sum_v E log(1 - D^v(x~^v)). No label is read. Where representations differ in size, one of
+the two is all (of Multi-VAE L_con is 0.01 and L_com 1,700, of InfoDDC 450 and 0.5): `terms` "balanced", our own, takes
+log L_com and log L_con, whose gradients do not know the size.
 Mode "clean" is the talk's objective, with a bound on pixels in place of its penalty on ||delta||^2. Mode "paper" is the
 released code: least-squares GAN, norms in place of squared norms, summed over the batch (so their weight grows with
 it), times 5/2; delta = tanh(G) cut to eps with weights from N(0, 1), which leaves no gradient on nearly all pixels; a
@@ -50,6 +52,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"schedule": {"epochs": 1, "batch_size": 50}},
     "cpu": {"schedule": {"epochs": 10}},
 }
+LEAST = 1e-12  # shift whose logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Config:
     mode: Literal["clean", "paper"] = "clean"
     bn: BatchNormMode = "eval"  # batch norm of the model while it learns: stored statistics, or each batch's (the code)
     eps: float | None = None  # L-infinity radius in pixels; None: AR-DMVC's for the data set
-    terms: Literal["com+con", "com", "con"] = "com+con"  # complementarity and consistency, or one of them
+    # complementarity and consistency, one of them, or the logarithms of both: our own, which weighs them alike
+    terms: Literal["com+con", "com", "con", "balanced"] = "com+con"
     param: Literal["scaled_tanh", "clamp"] = "scaled_tanh"  # eps tanh(u), or tanh(u) cut to [-eps, eps]
     init_std: float | None = None  # of the convolutions' weights; None: PyTorch's default initialization
     gan_loss: Literal["minimax", "lsgan"] = "minimax"  # of generators against discriminators
@@ -156,9 +160,9 @@ class ViewGan(Attack):
         with batch_norm_mode(self.discriminators, "batch"):  # their running statistics stay those of their own steps
             terms = {"gan": config.gan_weight * self.fooling(self.logits(moved))}
         if config.terms != "con":
-            terms["complementarity"] = -config.com_weight * torch.stack(per_view).sum()
+            terms["complementarity"] = -config.com_weight * self.scaled(torch.stack(per_view).sum())
         if config.terms != "com":
-            terms["consistency"] = -config.con_weight * consensus
+            terms["consistency"] = -config.con_weight * self.scaled(consensus)
         if config.penalty != "none":
             terms["penalty"] = config.penalty_weight * torch.stack([*self.excess(delta)]).sum()
         return terms
@@ -189,9 +193,13 @@ class ViewGan(Attack):
         """
         config = self.config
         *per_view, consensus = (self.sizes(change) for change in changes(model, clean, moved))
-        parts = [config.com_weight * rows for rows in per_view if config.terms != "con"]
-        parts += [config.con_weight * consensus] if config.terms != "com" else []
+        parts = [config.com_weight * self.scaled(torch.stack(per_view).sum(dim=0))] if config.terms != "con" else []
+        parts += [config.con_weight * self.scaled(consensus)] if config.terms != "com" else []
         return torch.stack(parts).sum(dim=0)
+
+    def scaled(self, shift: Tensor) -> Tensor:
+        """A shift as it stands in the objective: itself, or its logarithm where terms are "balanced"."""
+        return shift.clamp_min(LEAST).log() if self.config.terms == "balanced" else shift
 
     def excess(self, delta: Views) -> Iterator[Tensor]:
         """E ||delta^v||, or E max(||delta^v||^2 - radius^2, 0), of every view; before the cut to pixels."""

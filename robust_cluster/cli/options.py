@@ -298,8 +298,13 @@ class StageOptions(FileOptions, RunOptions):
         return data_path(self.data)
 
     @property
+    def ref(self) -> DataRef:
+        """The data set with the choices that change its numbers; with the first number of clusters."""
+        return self.refs[0]
+
+    @property
     def refs(self) -> list[DataRef]:
-        """The data set with the choices that change its numbers, for each number of clusters. Raises: ConfigError."""
+        """The same with each number of clusters. Raises: ConfigError."""
         construction = NOISY if self.data.startswith(NOISY) else ""
         name = construction + _data_name(self.path) if self.path else self.data
         alike = ("limit", "flatten", "normalize", "split", "size", "noise_label")

@@ -85,6 +85,7 @@ class Dataset:
     labels_from: str = "its labels"
     columns: tuple[str, ...] | None = None  # names of a table's columns
     ids: Array | None = None  # (n,) what the rows are called: numbers in their file, or words of its id column
+    sources: npt.NDArray[np.int64] | None = None  # (n, V) images that the views show, where samples share images
 
 
 @dataclass(frozen=True)

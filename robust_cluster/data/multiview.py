@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
 
+from robust_cluster import discover
 from robust_cluster.data.base import Labels
 from robust_cluster.errors import DataError, ShapeError
 
@@ -41,14 +42,35 @@ def noisy(views: Sequence[Floats], labels: Labels | None) -> list[Floats]:
         raise DataError(f"noisy pairs are made within each class, so the file needs {wanted}", hint="an array y")
     images = views[0]
     rng = np.random.default_rng(SEED)
-    partners = np.empty(len(images), np.int64)
-    for k in np.unique(labels):
-        members = np.flatnonzero(labels == k)
-        partners[members] = rng.permutation(members)
+    chosen = partners(labels, rng)
     second = np.empty(images.shape)
     for rows in _portions(len(images)):
-        second[rows] = _signed(images[partners[rows]]) + rng.normal(0.0, NOISE, second[rows].shape)
+        second[rows] = _signed(images[chosen[rows]]) + rng.normal(0.0, NOISE, second[rows].shape)
     return [_unit_range(images, "view_0"), _unit_range(second, "view_1")]
+
+
+def partners(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """The image (n,) that each sample's second view shows: a permutation within every class, classes ascending."""
+    found = np.empty(len(labels), np.int64)
+    for k in np.unique(labels):
+        members = np.flatnonzero(labels == k)
+        found[members] = rng.permutation(members)
+    return found
+
+
+def sources(labels: Labels) -> npt.NDArray[np.int64]:
+    """The images (n, 2) that the two views of `noisy` are made of, by their places in the whole set.
+
+    Image i is the first view of sample i and the second view of another sample: these two share it.
+    """
+    return np.stack([np.arange(len(labels)), partners(labels, np.random.default_rng(SEED))], axis=1)
+
+
+def shares_images(name: str) -> bool:
+    """Whether samples of this data set share images: those of noisy pairs do, others are made of one image each."""
+    if name.startswith(discover.NOISY):
+        return True
+    return name in discover.names("data") and getattr(discover.load("data", name), "construct", None) is noisy
 
 
 def patches(images: Floats, positions: Sequence[int]) -> list[Floats]:

@@ -54,7 +54,8 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     is_gone = path is not None and not path.exists()  # then its name must not lead to another file
     entry = None if fresh or is_gone else cache.prepared(ref, folders, source_files(ref, folders, path=path))
     if entry is not None:
-        return _as_asked(ref, cache.dataset(ref, entry))
+        stored = _as_asked(ref, cache.dataset(ref, entry))
+        return replace(stored, sources=_sources(ref.name, path, stored.labels))
     raw, construct = _read(ref, folders, path)
     raw = replace(raw, views=tuple(sparse.canonical(v) if scipy.sparse.issparse(v) else v for v in raw.views))
     rows = np.arange(_check_shapes(ref.name, raw))
@@ -111,7 +112,8 @@ def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: boo
     said += (f"{unscored} of {n_samples} samples have no label and are not scored",) if unscored else ()
     said = (*raw.notes, *notes, *said)
     ids = rows if raw.ids is None else raw.ids[rows]
-    return Dataset(ref, info, _stored(views), labels, raw.source, said, raw.labels_from, raw.columns, ids)
+    shared = _sources(ref.name, path, labels)
+    return Dataset(ref, info, _stored(views), labels, raw.source, said, raw.labels_from, raw.columns, ids, shared)
 
 
 def more_rows(ref: DataRef, known: Mapping[str, Any], path: Path) -> Dataset:
@@ -174,6 +176,7 @@ def take(dataset: Dataset, rows: RowNumbers) -> Dataset:
         views=tuple(view.select(index) if isinstance(view, SparseView) else view[index] for view in dataset.views),
         labels=None if dataset.labels is None else dataset.labels[rows],
         ids=None if dataset.ids is None else dataset.ids[rows],
+        sources=None if dataset.sources is None else dataset.sources[rows],
     )
 
 
@@ -258,6 +261,12 @@ def own_files(folders: Folders) -> dict[str, Path]:
     """Name -> path of the user's files, those in --data-dir before those in RC_DATA. Raises: ConfigError."""
     check_folder(folders.data_dir)
     return {**files.listing(folders.rc_data), **files.listing(folders.data_dir)}
+
+
+def _sources(name: str, path: Path | None, labels: Labels | None) -> npt.NDArray[np.int64] | None:
+    """The images that views are made of where samples share them; a file at a `path` has its views as they are."""
+    is_shared = name.startswith(NOISY) if path is not None else multiview.shares_images(name)
+    return multiview.sources(labels) if is_shared and labels is not None else None
 
 
 def _stored(views: Sequence[Floats | Matrix]) -> Stored:

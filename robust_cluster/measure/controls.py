@@ -15,6 +15,7 @@ from robust_cluster.attacks.base import Attack
 from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Views
 from robust_cluster.measure.beside import Beside
+from robust_cluster.measure.convergence import is_unconverged
 from robust_cluster.measure.noise import draw, equal_norm_noise, shuffled
 from robust_cluster.measure.rows import Moved, Rows, worst
 from robust_cluster.measure.scores import Metrics
@@ -23,7 +24,6 @@ from robust_cluster.runs.seeds import generator
 VERSION = 2  # of everything in measure/ that scores an attack; raise it when the numbers change
 LITTLE, MUCH = 0.1, 0.2  # of the flips: what a masked attack finds at most, and by how much PGD finds more
 GAP = 0.02  # of the flips, by which a member without gradients may be above those with them
-RISE = 0.01  # of the flips, over the second half of a training that has converged
 
 
 def controls(attacker: Attack, rows: Rows, moved: Moved, beside: Beside, draws: int = 1) -> Metrics:
@@ -95,8 +95,7 @@ def warnings(
 
     "no better than noise": as many samples change cluster under noise; not ACC matched anew, which stays where clusters
     trade names. "masked": it finds next to nothing where PGD finds much, or a member that reads scores or labels alone
-    flips more than those that follow gradients. "unconverged": its schedule ended before a plateau, and the flips,
-    where they are logged, still rose over the second half of it.
+    flips more than those that follow gradients. "unconverged": it learned, and `is_unconverged`.
     """
     if "noise_flip" not in metrics:
         return []
@@ -105,10 +104,9 @@ def warnings(
     led = [metrics[f"flip_{name}"] for name, one in members.items() if one.feedback == "gradient"]
     asked = [metrics[f"flip_{name}"] for name, one in members.items() if one.feedback in ("score", "label")]
     flips = [point["flip"] for point in log if "flip" in point]
-    is_rising = len(flips) < 2 or flips[-1] - flips[len(flips) // 2 - 1] > RISE
     named = {
         "no better than noise": flip <= metrics["noise_flip"],
         "masked": (flip < LITTLE and pgd_flip > flip + MUCH) or (bool(led and asked) and max(asked) > max(led) + GAP),
-        "unconverged": attacker.trained and stop_reason == "epochs" and is_rising,
+        "unconverged": attacker.trained and is_unconverged(stop_reason, flips, metrics.get("saturated")),
     }
     return [name for name, holds in named.items() if holds]

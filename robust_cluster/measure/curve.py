@@ -51,6 +51,7 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     found = rows.clean_scores() | rows.attacked_scores(whole)
     found |= {f"flip_{name}": flip_rate(rows.clean.labels, one.labels) for name, one in final.items()}
     found |= {"eps": last, "delta_norm": float(whole.norm.mean()), "samples": len(rows)}
+    found["saturated"] = rows.saturated(whole)
     found |= controls(attacker, rows, points.__getitem__, beside, draws=len(final) or 1)
     feedback = {name: one.feedback for name, one in members(attacker, beside.attack).items()}
     flipped = {name: one.labels != rows.clean.labels for name, one in final.items()}

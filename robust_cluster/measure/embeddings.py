@@ -29,6 +29,7 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     size = asdict(distortion(clean.cpu().numpy(), delta.cpu().numpy()))
     found = rows.attacked_scores(outcome) | {name: finite(value) for name, value in size.items()}
     found |= {"delta_norm": float(outcome.norm.mean()), "reconstruction_change": reconstruction_change(rows, outcome)}
+    found["saturated"] = rows.saturated(outcome)
     found |= controls(attacker, rows, lambda number: (outcome.z[rows.places[number].to(outcome.z.device)],), beside)
     return found | latent_pgd(rows, float(outcome.norm.mean()), beside), {}
 

@@ -5,7 +5,7 @@ on: Metric("ACC", "attack", matching="clean", rows="seen").
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -90,29 +90,47 @@ class Metric:
             return None
         return replace(self, points="clean", matching="refit" if self.matching == "refit" else "own")
 
-    def read(self, record: Mapping[str, Any]) -> float | None:
+    def checkpoints(self, record: Mapping[str, Any]) -> set[int]:
+        """The steps after which a run logged a figure of "drift", without its start."""
+        return {steps for steps, _ in self._logged(record.get("drift") or {})}
+
+    def read(self, record: Mapping[str, Any], steps: Collection[int] | None = None) -> float | None:
         """The number in a run's record; None where it has none.
 
         A figure of "drift" is the mean over the training; "drift.max.ACC" the largest at a checkpoint, "drift.fall.ACC"
         the mean fall from one checkpoint to the next, a rise counting as 0. None is over the model before its first
-        step.
+        step. With `steps` it is over the checkpoints at these alone, so that runs of different lengths are compared
+        where both were.
         """
         if self.group == "radii":
             lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE)
             found: Mapping[str, Any] = next((line for line in lines if line["eps"] == float(self.radius)), {})
             value = found.get(str(replace(self, group="metrics", radius="")))
+        elif self.group == "training":  # "losses.consistency" is a term of the loss
+            value = record
+            for name in ("training", *self.score.split(".")):
+                value = (value or {}).get(name)
         elif self.group == "drift":
-            value = self._drift(record.get("drift") or {})
+            value = self._drift(record.get("drift") or {}, steps)
         else:
-            value = (record.get(self.group) or {}).get(str(self).removeprefix("training."))
+            value = (record.get(self.group) or {}).get(str(self))
         return None if value is None else float(value)
 
-    def _drift(self, drift: Mapping[str, Any]) -> float | None:
-        statistic, _, figure = self.score.rpartition(".")
+    def _drift(self, drift: Mapping[str, Any], steps: Collection[int] | None) -> float | None:
+        statistic = self.score.rpartition(".")[0]
+        if statistic not in DRIFTS and steps is None:
+            mean: float | None = drift.get("mean", {}).get(self.score)
+            return mean
+        values = [value for at, value in self._logged(drift) if steps is None or at in steps]
         if statistic in DRIFTS:
-            return DRIFTS[statistic]([value for value in drift.get(figure, ())[1:] if value is not None])
-        mean: float | None = drift.get("mean", {}).get(self.score)
-        return mean
+            return DRIFTS[statistic](values)
+        return fmean(values) if values else None
+
+    def _logged(self, drift: Mapping[str, Any]) -> list[tuple[int, float]]:
+        """Step and value of every checkpoint that has one, without the start."""
+        values = drift.get(self.score.rpartition(".")[2], ())
+        at = drift.get("steps") or range(len(values))
+        return [(step, value) for step, value in list(zip(at, values, strict=False))[1:] if value is not None]
 
 
 @cache

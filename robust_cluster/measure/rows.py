@@ -31,14 +31,17 @@ class Outcome:
     """What one move did to n rows, in their order: z (n, d) and labels (n,) of the moved points.
 
     `gain` (n,): the margin by which the clean cluster is left, above 0 once it is. `shift` (n,): how far the
-    representations moved, squared. `norm` (n,): the L2 norm of the move.
+    representations moved, squared; `consistency` (n,): the part of it that the views' consensus moved. `norm` (n,): the
+    L2 norm of the move. `sure` (n,): whether a soft label is exactly 1.
     """
 
     z: Tensor
     labels: Predicted
     gain: Tensor
     shift: Tensor
+    consistency: Tensor
     norm: Tensor
+    sure: Tensor
 
 
 class Rows:
@@ -99,13 +102,15 @@ class Rows:
             points = moved(number)
             with torch.no_grad(), precision("highest"):
                 after = surface.embedding_of(points)
-                labels, gain = surface.model.labels(after.z), margin(surface.model.log_assign(after.z), own)
-                shift = displacement(surface.representations(before), surface.representations(after))
+                labels, log_y = surface.model.labels(after.z), surface.model.log_assign(after.z)
+                gain, sure = margin(log_y, own), log_y.amax(dim=1) == 0
+                pair = surface.representations(before), surface.representations(after)
+                shift, consistency = displacement(*pair), displacement(pair[0][-1:], pair[1][-1:])
                 norm = (flat(points) - flat(self.point(number))).norm(dim=1)
-            found.append((after.z, labels, gain, shift, norm))
+            found.append((after.z, labels, gain, shift, consistency, norm, sure))
         order = torch.cat(self.places).argsort().to(after.z.device)  # from that of the batches back to that of the rows
-        z, labels, gain, shift, norm = (torch.cat(each)[order] for each in zip(*found, strict=True))
-        return Outcome(z, labels.cpu().numpy(), gain, shift, norm)
+        z, labels, *rest = (torch.cat(each)[order] for each in zip(*found, strict=True))
+        return Outcome(z, labels.cpu().numpy(), *rest)
 
     def flipped(self, moved: Views, number: int) -> Tensor:
         """Which samples of batch `number` are in another cluster at these points, (m,)."""
@@ -120,6 +125,13 @@ class Rows:
         """The starred scores and the flip rate of an outcome."""
         found = attacked_scores(self.truth, self.clean.labels, outcome.labels, self.n_clusters)
         return {**found, "flip": flip_rate(self.clean.labels, outcome.labels)}
+
+    def saturated(self, outcome: Outcome) -> float:
+        """The share of the rows that are still in their cluster, with a soft label of exactly 1, in [0, 1].
+
+        There the gradient of a softmax is zero, so that a loss on soft labels does not see them.
+        """
+        return float((outcome.sure.cpu().numpy() & (outcome.labels == self.clean.labels)).mean())
 
 
 def worst(outcomes: Sequence[Outcome], rows: Rows) -> tuple[Outcome, Tensor]:

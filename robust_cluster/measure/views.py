@@ -37,6 +37,8 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
         "delta_norm": float(outcome.norm.mean()),
         "shift": float(outcome.shift.mean()),
         "samples": len(rows),
+        "consistency_share": share(outcome),
+        "saturated": rows.saturated(outcome),
     }
     found |= refit(rows, outcome, beside.seed("refit")) | controls(attacker, rows, moved, beside)
     if beside.is_final and not attacker.blind:
@@ -46,6 +48,15 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
         both = seen.clean_scores() | seen.attacked_scores(seen.outcome(seen.moved(attacker)))
         found |= {f"{name}_seen": value for name, value in both.items() if name != "chance"}
     return found, {}
+
+
+def share(outcome: Outcome) -> float | None:
+    """How much of the squared shift is that of the views' consensus, in [0, 1]; the rest is that of the single views.
+
+    They are the two terms of AR-DMVC's attack: near 0 or 1 one of them is all that it descends. None without a move.
+    """
+    whole = float(outcome.shift.sum())
+    return float(outcome.consistency.sum()) / whole if whole else None
 
 
 def refit(rows: Rows, moved: Outcome, seed: int) -> Metrics:

@@ -72,10 +72,12 @@ def is_answer(record: Record, request: CellRequest) -> bool:
     )
 
 
-def departures(record: Record, request: CellRequest) -> list[str]:
+def departures(record: Record, request: CellRequest, others: Iterable[Record] = ()) -> list[str]:
     """The settings in which a run differs from its methods' own under its profile, where the request asks for none.
 
-    A method that is no longer there, or no longer takes what it is asked, is named itself.
+    A method that is no longer there, or no longer takes what it is asked, is named itself. A rule by which a plateau
+    may end a training is no departure where it ended nothing, which the run says, or the one of `others` that it
+    starts from.
     """
     found: list[str] = []
     held, asked = settings_held(record["spec"]), settings.nested({**request.settings, **request.own_settings})
@@ -89,7 +91,16 @@ def departures(record: Record, request: CellRequest) -> list[str]:
             return [name]
         own = flat({group: settings.plain(config)})
         found += [path for path, value in own.items() if path in held and held[path] != value]
-    return found
+    rules = [f"{group}.schedule.{name}" for group in KINDS for name in ("window", "tolerance")]
+    idle = {path for path in rules if path in found and _took_all_epochs(record, path.partition(".")[0], others)}
+    return [path for path in found if path not in idle]
+
+
+def _took_all_epochs(record: Record, group: str, others: Iterable[Record]) -> bool:
+    """Whether the run of the lineage whose settings have this group trained for all of its epochs, as far as told."""
+    spec = next(run for run in _lineage(record["spec"]) if group in run["settings"])
+    found = next((one for one in (record, *others) if one["spec"] == spec), None)
+    return found is not None and (found.get("training") or {}).get("stop_reason") == "epochs"
 
 
 def settings_held(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ count.
 
 In the file a claim may be written once for several methods, `each = ["ConvAE", "MIE"]`, which stand where it says
 {each}, and for several metrics, `metric = ["ACC", "NMI"]`: each is then a claim of its own, named NAME:ConvAE:NMI.
+
+A figure of the training (Delta_FR) is a mean over the checkpoints that all runs of a seed have on both sides: one may
+train thirty times as long as the other.
 """
 
 from collections import defaultdict
@@ -105,7 +108,8 @@ class Claim:
         sides = [self._words(side) for side in (self.above, self.below)]
         margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
         since = f" minus its own at {settings(self.minus)}" if self.minus else ""
-        return f"{self.metric}{since}: {' > '.join(sides)}{margin}"
+        at = " at the checkpoints of both" if self.metric.group == "drift" and len(sides) == 2 else ""
+        return f"{self.metric}{at}{since}: {' > '.join(sides)}{margin}"
 
     def _words(self, side: Side | None) -> str:
         if side is None:
@@ -240,6 +244,32 @@ class Runs:
 
     def values(self, claim: Claim, side: Side, where: Mapping[str, Sequence[Any]]) -> Values:
         """The value of one side on each data set for each seed; a seed that lacks a run or the metric is left out."""
+        metric = side.metric or claim.metric
+        common = self.checkpoints(claim) if metric.group == "drift" else {}
+        complete: Values = {}
+        for (data, seed), records in self.answers(claim, side, where).items():
+            steps = common.get((data, seed))
+            each = [None if record is None else metric.read(record, steps) for record in records]
+            known = [value for value in each if value is not None]
+            complete.setdefault(data, {})
+            if len(known) == len(each):
+                complete[data][seed] = OVER[side.over](known)
+        return complete
+
+    def checkpoints(self, claim: Claim) -> dict[tuple[str, int], set[int]]:
+        """The steps at which all runs of both sides logged the metric, on each data set and for each seed."""
+        found: dict[tuple[str, int], set[int]] = {}
+        for side in claim.sides:
+            metric = side.metric or claim.metric
+            for place, records in self.answers(claim, side, {**claim.where, **side.where}).items():
+                for steps in (metric.checkpoints(record) for record in records if record is not None):
+                    found[place] = found.get(place, steps) & steps
+        return found
+
+    def answers(
+        self, claim: Claim, side: Side, where: Mapping[str, Sequence[Any]]
+    ) -> dict[tuple[str, int], list[Record | None]]:
+        """The runs of one side on each data set for each seed, None for one that is not there."""
         spec = load_spec(side.table, self.folder)
         methods = [method.label for method in spec.methods if not method.published_only]
         if side.method not in methods:
@@ -249,17 +279,11 @@ class Runs:
         for name in claim.data:
             known = {spec.display("data", data) for profile in spec.profiles.values() for data in profile.data}
             choose(name, known, kind=f"data set of {side.table}")
-        metric = side.metric or claim.metric
         asked = [r for r in requests(spec, self.profile) if r.place["method"] == side.method and _counts(r, where)]
-        found: dict[tuple[str, int], list[float | None]] = defaultdict(list)
+        found: dict[tuple[str, int], list[Record | None]] = defaultdict(list)
         for request, record in zip(asked, select(asked, self.records), strict=True):
-            found[request.place["data"], request.seed].append(None if record is None else metric.read(record))
-        complete: Values = {data: {} for data, _ in found}
-        for (data, seed), each in found.items():
-            known_values = [value for value in each if value is not None]
-            if len(known_values) == len(each):
-                complete[data][seed] = OVER[side.over](known_values)
-        return complete
+            found[request.place["data"], request.seed].append(record)
+        return found
 
 
 def _counts(request: CellRequest, where: Mapping[str, Sequence[Any]]) -> bool:

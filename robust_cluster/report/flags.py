@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from robust_cluster.audit.marks import Mark, mark
+from robust_cluster.measure import convergence
 from robust_cluster.report.answers import Record
 
 LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster must that counts as used
@@ -36,12 +37,15 @@ AUDITS: Mapping[Mark, str] = {
 def flags_of(record: Record, departed: Sequence[str]) -> list[str]:
     """A record's own flags, what its audit says, and whether the run `departed` from its methods' settings.
 
-    Also whether a mixture lost components, which labels of k-means beside it do not show. An attack from before there
-    were audits has none.
+    Also whether a mixture lost components, which labels of k-means beside it do not show, and whether an attacker that
+    logged its flips was unconverged, of which older records have no flag. An attack from before there were audits has
+    none.
     """
     found = [*record["flags"], *([AUDITS[mark(record["audit"])]] if "audit" in record else [])]
     if (record.get("health") or {}).get("smallest_component", 1.0) < LEAST:
         found.append("components lost")
+    if "unconverged" not in found and convergence.of_record(record):
+        found.append("unconverged")
     return [*found, NOT_OWN] if departed else found
 
 

@@ -128,13 +128,15 @@ def grid_of(
     *,
     published: Published,
     intervals: bool = False,
+    records: Sequence[Record] = (),
 ) -> Grid:
     """The table of the runs that answer its requests, beside what the paper printed; its caption is yet to be written.
 
+    `records`: all that there are, so that a run's own ancestors can be asked.
     Raises: ConfigError for the statistic "best_loss" and a run without a loss.
     """
     axes = spec.profile(profile)
-    runs = runs_of(spec, answers)
+    runs = runs_of(spec, answers, records)
     places = [*(request for request, _ in answers), *requests(spec, profile, published_only=True)]
     numbers = numbers_of(spec, places, observed(runs, spec.cells), published=published, intervals=intervals)
     labels = {axis: spec.values(axis, axes) for axis in spec.rows + spec.columns}
@@ -152,7 +154,7 @@ def grid_of(
     )
 
 
-def runs_of(spec: TableSpec, answers: Iterable[Answer]) -> pd.DataFrame:
+def runs_of(spec: TableSpec, answers: Iterable[Answer], records: Sequence[Record] = ()) -> pd.DataFrame:
     """A row per run that counts: its axes, seeds, flags, the settings in which it departs, and its record.
 
     `is_worst`: whether it is the attacker with the lowest ACC* of its seed; without labels none can be called so.
@@ -166,7 +168,7 @@ def runs_of(spec: TableSpec, answers: Iterable[Answer]) -> pd.DataFrame:
             request.seed,
             request.attack_seed,
             record,
-            departed := departures(record, request),
+            departed := departures(record, request, records),
             flags_of(record, departed),
             ATTACKED.read(record),
             loss_of(record) if is_best else None,

@@ -100,7 +100,7 @@ def statistic(spec: TableSpec, points: Sequence[Point]) -> str:
         "dashed where some have ended": drawing.kind == "learning" and least < most,
         f"{LOST.get(drawing.kind)} where a run collapsed": lost,
         f"trailing mean of {drawing.smooth} epochs": drawing.smooth > 1,
-        "in brackets the mean over each run's epochs, then over runs": drawing.average,
+        "in brackets the mean over the epochs that all curves have of a seed, then over seeds": drawing.average,
     }
     return "; ".join(text for text, is_so in said.items() if is_so)
 
@@ -122,12 +122,14 @@ def collapsed(spec: TableSpec, answers: Iterable[tuple[CellRequest, Mapping[str,
 def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Line]]]) -> list[Point]:
     """A point per epoch of a curve: mean and std of the trailing mean, over the runs that trained for so long.
 
-    `average` is the same in all points of a curve: the mean over runs of each run's plain mean over its epochs, the
-    start left out, as its record has it. A line whose figure is None gives no point.
+    `average` is the same in all points of a curve: the mean over runs of each run's plain mean over the epochs that the
+    runs of its seed have on all curves of the panel, the start left out. So none is averaged where others have ended. A
+    line whose figure is None gives no point.
     Raises: ConfigError when a run has not logged it.
     """
     drawing = drawing_of(spec)
     found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    trained: dict[tuple[str, int], dict[str, dict[float, float]]] = defaultdict(dict)
     averages: dict[tuple[str, str], list[float]] = defaultdict(list)
     for request, lines in logs:
         place, curve = names_of(spec, request)
@@ -136,9 +138,12 @@ def logged_points(spec: TableSpec, logs: Iterable[tuple[CellRequest, Sequence[Li
             known = list(series(lines, name, drawing))
             for i, (x, _) in enumerate(known):
                 found[panel][curve][x].append(fmean(v for _, v in known[max(0, i + 1 - drawing.smooth) : i + 1]))
-            trained = [value for x, value in known if x]
-            if trained:
-                averages[panel, curve].append(fmean(trained))
+            if later := {x: value for x, value in known if x}:
+                trained[panel, request.seed][curve] = later
+    for (panel, _), curves in trained.items():
+        common = set[float].intersection(*map(set, curves.values()))
+        for curve, known_at in curves.items() if common else ():
+            averages[panel, curve].append(fmean(known_at[x] for x in sorted(common)))
     return [
         {
             "panel": panel,

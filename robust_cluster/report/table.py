@@ -40,7 +40,7 @@ def build(
     answers = list(zip(asked, select(asked, usable, is_bf16=is_bf16), strict=True))
     threats.check(spec, answers)
     published = load_published(spec.name, spec.folder) if compare else Published({})
-    grid = grid_of(spec, profile, answers, published=published, intervals=intervals)
+    grid = grid_of(spec, profile, answers, published=published, intervals=intervals, records=usable)
     return replace(grid, caption=tuple(sentences(grid, answers)))
 
 

@@ -1,6 +1,6 @@
 """From an attack run to the floor that measures it: its surface, its rows, its threat, what is made beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -11,6 +11,8 @@ import torch
 
 from robust_cluster.attacks.base import Space, Surface
 from robust_cluster.attacks.bounded import at_radius
+from robust_cluster.data import split
+from robust_cluster.data.multiview import shares_images
 from robust_cluster.measure import controls, curve, embeddings, pgd, views
 from robust_cluster.measure.beside import Beside
 from robust_cluster.measure.rows import Rows
@@ -28,15 +30,28 @@ MEASURES: dict[str, ModuleType] = {"latent": embeddings, "input": views, "bounde
 def parts(spec: RunSpec, context: Context) -> tuple[Context, Context]:
     """What the attacker learns on and what it is scored on: all rows for both, unless the attack holds some back.
 
-    The rows that are held back depend on the data alone, so that all methods are scored on the same.
+    The rows that are held back depend on the data alone, so that all methods are scored on the same. Where samples
+    share images, as noisy pairs do, no held row shows an image that the attacker learns on; runs from before that was
+    so keep their rows.
     """
     share = spec.settings["attack"].get("train_share", 1.0)
     if share == 1:
         return context, context
-    n = context.info.n_samples
-    order = np.random.default_rng(seed_for(0, "held back", spec.data.label)).permutation(n)
+    n, seed = context.info.n_samples, seed_for(0, "held back", spec.data.label)
+    if spec.versions.get("held_back") and context.dataset.sources is not None:
+        seen, held = split.apart(context.dataset.sources, share, seed)
+        return context.rows(seen), context.rows(held)
+    order = np.random.default_rng(seed).permutation(n)
     count = min(n - 1, max(1, round(share * n)))
     return context.rows(np.sort(order[:count])), context.rows(np.sort(order[count:]))
+
+
+def held_back(settings: Mapping[str, Any], name: str) -> dict[str, int]:
+    """What else changes an attack's numbers, for its key: how rows are held back where samples share images.
+
+    1, which stands in no key: row by row, so that two of three held rows showed an image that the attacker learned on.
+    """
+    return {"held_back": 2} if settings.get("train_share", 1.0) < 1 and shares_images(name) else {}
 
 
 def attacked_surface(model: ClusterModel, spec: RunSpec, seen: Context) -> Surface:

@@ -18,7 +18,7 @@ from robust_cluster.runs.spec import PRECISIONS, UNDEFENDED, DataRef, Precision,
 from robust_cluster.runs.store import Run, RunStore
 from robust_cluster.stages import certify, methods
 from robust_cluster.stages.attack import attack
-from robust_cluster.stages.bench import MEASURES
+from robust_cluster.stages.bench import MEASURES, held_back
 from robust_cluster.stages.cluster import cluster
 from robust_cluster.stages.context import Context
 from robust_cluster.stages.defend import defend
@@ -206,7 +206,7 @@ def attack_spec(plan: Plan) -> RunSpec:
         attack=name,
         attack_seed=request.attack_seed if is_asked else 0,
         settings={"attack": attacker.settings},
-        versions={**versions, **measured(name, attacker.settings)},
+        versions={**versions, **measured(name, attacker.settings), **held_back(attacker.settings, plan.info.name)},
         is_exact=space == "latent",
     )
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,43 @@ def test_mode_paper_descends_least_squares_summed_norms_times_five_halves_and_th
     )
     cut = few.views[0] + delta[0] - moved[0]
     assert cut.abs().max() > 0.1  # the penalty is on delta before the cut to pixels
+
+
+def test_balanced_terms_are_logarithms_so_that_neither_knows_the_others_size(surface: Surface, rows: Batch) -> None:
+    few = Batch(tuple(view[:2] for view in rows.views), torch.arange(2))
+    attack = attacker(surface, terms="balanced", com_weight=2.0, con_weight=3.0)
+    moved = attack.perturb(surface, few)
+    parts = [shift_parts(surface, few, moved, sample) for sample in range(2)]
+    found = terms_of(attack, surface, few)
+    assert found["complementarity"] == pytest.approx(
+        -2 * math.log(sum(d**2 for v, _ in parts for d in v) / 2), rel=1e-4
+    )
+    assert found["consistency"] == pytest.approx(-3 * math.log(sum(d**2 for _, d in parts) / 2), rel=1e-4)
+    with torch.no_grad():
+        clean, other = surface.encode(few.views), surface.encode(moved)
+    each = attack.objective(surface.model, clean, other, torch.zeros(2))
+    by_hand = [2 * math.log(sum(d**2 for d in views)) + 3 * math.log(d**2) for views, d in parts]
+    assert each.tolist() == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize(("terms", "own"), [("balanced", (2.0, 2.0)), ("com+con", (1.0, 10_000.0))])
+def test_what_a_longer_shift_of_the_views_gains_is_the_same_at_any_size_where_terms_are_balanced(
+    surface: Surface, rows: Batch, terms: str, own: tuple[float, float]
+) -> None:
+    """d/dt of the shifts e^t (z~ - z): 2 of log ||.||^2; of ||.||^2 it grows with the square of the size."""
+    attack, model = attacker(surface, terms=terms), surface.model
+    with torch.no_grad():
+        clean = model.encode(rows.views)
+        other = model.encode(attack.perturb(surface, rows))
+    found = []
+    for size in (1.0, 100.0):
+        t = torch.zeros((), requires_grad=True)
+        pairs = zip(clean.per_view, other.per_view, strict=True)
+        longer = replace(other, per_view=tuple(z + t.exp() * size * (moved - z) for z, moved in pairs))
+        attack.objective(model, clean, longer, torch.zeros(16)).mean().backward()
+        assert t.grad is not None
+        found.append(t.grad.item())
+    assert found == pytest.approx(own if terms == "balanced" else [found[0], found[0] * own[1]], rel=1e-3)
 
 
 @pytest.mark.parametrize("gan_loss", ["minimax", "lsgan"])

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from robust_cluster.cli.options import StageOptions
-from robust_cluster.data import fashion_mnist, mnist, patchedmnist, regdb
+from robust_cluster.data import cache, fashion_mnist, mnist, patchedmnist, regdb
 from robust_cluster.data.base import Dataset, Folders
-from robust_cluster.data.multiview import Floats, halves, noisy, patches, published
-from robust_cluster.data.prepare import load
+from robust_cluster.data.multiview import Floats, halves, noisy, patches, published, shares_images, sources
+from robust_cluster.data.prepare import load, take
+from robust_cluster.data.split import apart, chains
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError
 from robust_cluster.runs.spec import DataRef
 from tests.data.given import data_dir, idx, labels_of, one_sentence
@@ -117,6 +118,46 @@ def test_halves_are_disjoint_complete_and_always_the_same() -> None:
         halves(1)
 
 
+def test_the_sources_of_noisy_pairs_are_the_images_that_their_views_show() -> None:
+    x = images()
+    second = noisy([x], LABELS)[1]
+    shown = sources(LABELS)
+    assert shown[:, 0].tolist() == list(range(60))
+    low, high = second.min(), second.max()
+    for row, image in enumerate(shown[:, 1]):
+        likeness = [np.corrcoef(second[row].ravel(), one.ravel())[0, 1] for one in x]
+        assert np.argmax(likeness) == image
+    assert low < high
+    assert [shares_images(name) for name in ("noisymnist", "noisyfashion", "noisy:mine")] == [True] * 3
+    assert [shares_images(name) for name in ("patchedmnist", "regdb", "mnist", "mine")] == [False] * 4
+
+
+@pytest.mark.parametrize("is_half", [True, False])
+def test_no_row_that_is_scored_shows_an_image_that_the_attacker_learns_on(is_half: bool) -> None:
+    """Held back row by row, two of three would; of a half no row is lost, of rings that are cut a few are."""
+    labels = np.arange(2000) % 10
+    shown = sources(labels)[halves(2000)[1]] if is_half else sources(labels)
+    n = len(shown)
+    seen, held = apart(shown, 0.8, seed=1)
+    assert not np.isin(shown[held], shown[seen]).any()
+    assert not np.isin(seen, held).any()
+    assert len(seen) + len(held) == n if is_half else 0.97 * n < len(seen) + len(held) < n
+    assert len(seen) == round(0.8 * n)
+    again, other = apart(shown, 0.8, seed=1), apart(shown, 0.8, seed=2)
+    assert again[1].tolist() == held.tolist() != other[1].tolist()
+    order = np.random.default_rng(1).permutation(n)
+    assert np.isin(shown[order[int(0.8 * n) :]], shown[order[: int(0.8 * n)]]).any(axis=1).mean() > 0.5
+
+
+def test_chains_lead_from_image_to_image_and_have_every_row_once() -> None:
+    """0 -> 1 -> 2 ends at an image of no row, 3 and 4 are a ring, 5 shows one image twice."""
+    shown = np.array([[10, 11], [11, 12], [12, 99], [13, 14], [14, 13], [15, 15]])
+    assert chains(shown) == [[0, 1, 2], [3, 4], [5]]
+    with pytest.raises(ConfigError, match="all of the 2 samples share images") as caught:
+        apart(np.array([[0, 1], [1, 0]]), 0.5, seed=0)
+    assert caught.value.hint == "--set attack.train_share=1"
+
+
 def test_a_published_value_is_found_by_what_the_data_are_built_of() -> None:
     values = {"noisymnist": 0.3, "noisyfashion": 0.15}
     names = ("noisymnist", "noisy:mnist10k", "noisyfashion", "noisy:fashion-mnist", "mnist", "noisy:mine")
@@ -144,6 +185,22 @@ def test_patchedmnist_has_three_views_of_the_digits_0_1_and_2(folders: Folders, 
     for view, expected in zip(data.views, patches(pixels, (0, 1, 3)), strict=True):
         np.testing.assert_array_equal(view.numpy(), expected)
     assert patchedmnist.POSITIONS == (0, 1, 3)
+
+
+def test_what_views_are_made_of_goes_with_the_rows_and_with_a_prepared_copy(folders: Folders, tmp_path: Path) -> None:
+    write_idx(tmp_path / "data" / "mnist", mnist.FAMILY, 40)
+    data = load(DataRef("noisymnist"), folders)
+    assert data.labels is not None
+    assert data.sources is not None
+    np.testing.assert_array_equal(data.sources, sources(data.labels))
+    few = take(data, np.array([3, 1])).sources
+    assert few is not None
+    np.testing.assert_array_equal(few, data.sources[[3, 1]])
+    cache.write(data, folders, mnist.find(folders) or ())
+    copy = load(DataRef("noisymnist"), folders).sources
+    assert copy is not None
+    np.testing.assert_array_equal(copy, data.sources)
+    assert load(DataRef("mnist"), folders).sources is None
 
 
 def made(folders: Folders, *, limit: int | None = None, name: str = "noisy:mine", **arrays: Any) -> Dataset:

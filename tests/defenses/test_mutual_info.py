@@ -13,9 +13,13 @@ from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.latent_net import LatentNet
 from robust_cluster.data.base import Batch, DataInfo, Dataset
 from robust_cluster.defenses.mutual_info import Config, MutualInfo
+from robust_cluster.errors import ConfigError
 from robust_cluster.models.autoencoder import convae
 from robust_cluster.models.base import ClusterModel
+from robust_cluster.models.schedule import Schedule
 from robust_cluster.stages import methods
+from robust_cluster.stages.loop import plateau
+from robust_cluster.stages.profiles import PROFILES
 
 Build = Callable[..., ClusterModel]
 
@@ -161,3 +165,26 @@ def test_the_discriminator_is_as_wide_as_embedding_data_and_clusters_together(sh
 @pytest.mark.parametrize(("mode", "trains"), [("frozen", False), ("alternating", True), ("control", False)])
 def test_only_the_alternating_defense_asks_for_a_moving_attacker(surface: Surface, mode: str, trains: bool) -> None:
     assert defense(surface, mode=mode).trains_attacker is trains
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_three_forms_take_the_same_steps_for_no_plateau_ends_one(surface: Surface, profile: str) -> None:
+    schedules = []
+    for mode in ("frozen", "alternating", "control"):
+        config = methods.resolve("defenses", "mutual_info", profile, {"mode": mode})
+        MutualInfo.check(type(surface.model), surface.model.info, config)
+        schedules.append(MutualInfo(config, surface).schedule)
+    assert schedules[0] == schedules[1] == schedules[2]
+    assert not plateau([1.0] * schedules[0].epochs, schedules[0]), "a loss that stands still from its first epoch on"
+
+
+def test_a_schedule_that_a_plateau_may_end_is_refused(surface: Surface) -> None:
+    model = surface.model
+    refused, longest = Config(schedule=Schedule(epochs=21, window=10)), Config(schedule=Schedule(epochs=20, window=10))
+    with pytest.raises(
+        ConfigError, match=r"same steps.*must be 0 or at least half of the epochs, 21, got 10"
+    ) as caught:
+        MutualInfo.check(type(model), model.info, refused)
+    MutualInfo.check(type(model), model.info, longest)
+    assert not any(plateau([1.0] * epochs, longest.schedule) for epochs in range(20)), "before its last epoch"
+    assert caught.value.hint == "--set defense.schedule.window=0"

@@ -11,6 +11,7 @@ from torch import Tensor
 from robust_cluster.attacks.base import Attack, Budget, Surface
 from robust_cluster.data.base import Batch, Dataset, Views
 from robust_cluster.measure import controls as module
+from robust_cluster.measure import convergence
 from robust_cluster.measure.beside import Beside
 from robust_cluster.measure.controls import controls, noise, warnings
 from robust_cluster.measure.noise import draw, shuffled
@@ -192,5 +193,27 @@ def test_an_attacker_is_unconverged_where_its_schedule_ends_before_a_plateau_whi
     assert named(Push(BALL), "epochs", rising) == []
 
 
+def test_an_attacker_that_stands_still_before_a_saturated_head_is_unconverged() -> None:
+    """Where over a tenth of the samples are left with a soft label of exactly 1, a plateau is no end of learning."""
+    learner = Push(BALL, trained=True)
+    assert named(learner, "plateau", saturated=0.1) == named(learner, "plateau", saturated=None) == []
+    assert named(learner, "plateau", saturated=0.11) == ["unconverged"]
+    assert named(Push(BALL), "plateau", saturated=0.11) == []
+    flat = [{"flip": 0.5}] * 4
+    assert named(learner, "epochs", flat, saturated=0.11) == [], "the schedule ended, not the plateau"
+
+
+def test_the_saturated_are_those_left_in_their_cluster_with_a_soft_label_of_1(rows: Rows) -> None:
+    """k-means' soft labels of digits far from all borders are 1; a move by the whole way to another digit leaves it."""
+    soft = rows.surface.soft_labels(rows.point(0)).amax(dim=1)
+    assert rows.saturated(rows.clean) == pytest.approx(float((soft == 1).float().mean()))
+    other = rows.outcome(lambda number: tuple(view.roll(1, dims=0) for view in rows.point(number)))
+    stays = other.labels == rows.clean.labels
+    sure = rows.surface.soft_labels(tuple(view.roll(1, dims=0) for view in rows.point(0))).amax(dim=1) == 1
+    assert rows.saturated(other) == pytest.approx(float((sure.numpy() & stays).mean()))
+    assert 0 < rows.saturated(other) < rows.saturated(rows.clean)
+
+
 def test_the_constants_of_the_rules_are_those_of_the_docstrings() -> None:
-    assert (module.LITTLE, module.MUCH, module.GAP, module.RISE) == (0.1, 0.2, 0.02, 0.01)
+    assert (module.LITTLE, module.MUCH, module.GAP) == (0.1, 0.2, 0.02)
+    assert (convergence.RISE, convergence.SATURATED) == (0.01, 0.1)

@@ -51,6 +51,7 @@ def test_no_two_names_are_one_metric(names: list[str]) -> None:
         ("certified_share_at_1.5s", Metric("certified_share", radius="1.5s")),
         ("radii.0.05.ACC*_clean_map", Metric("ACC", "attack", matching="clean", radius="0.05", group="radii")),
         ("training.total_seconds", Metric("total_seconds", group="training")),
+        ("training.losses.consistency", Metric("losses.consistency", group="training")),
         ("drift.delta_FR", Metric("delta_FR", group="drift")),
         ("drift.max.delta_FD", Metric("max.delta_FD", group="drift")),
     ],
@@ -81,12 +82,20 @@ def test_what_an_attack_or_a_move_beside_it_changed_is_told_from_the_rest(names:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("ACC*", 0.5), ("radii.0.1.flip", 0.25), ("drift.delta_FR", 0.75), ("training.seconds", 9.0), ("NMI", None)],
+    [
+        ("ACC*", 0.5),
+        ("radii.0.1.flip", 0.25),
+        ("drift.delta_FR", 0.75),
+        ("training.seconds", 9.0),
+        ("training.losses.consistency", -0.01),
+        ("training.losses.complementarity", None),
+        ("NMI", None),
+    ],
 )
 def test_a_number_is_read_where_it_stands(text: str, value: float | None) -> None:
     record = {
         "metrics": {"ACC*": 0.5, "NMI": None},
-        "training": {"seconds": 9},
+        "training": {"seconds": 9, "losses": {"consistency": -0.01}},
         "drift": {"mean": {"delta_FR": 0.75}},
         "radii": [{"eps": 0.1, "attack": "pgd", "flip": 0.0}, {"eps": 0.1, "attack": "all", "flip": 0.25}],
     }
@@ -104,3 +113,15 @@ def test_a_figure_of_training_is_a_mean_the_largest_or_the_mean_fall_without_the
     assert Metric.parse("drift.max.delta_FD").read(record) == -0.1
     assert Metric.parse("drift.fall.NMI").read(record) is None
     assert [Metric.parse(f"drift.{name}").read({}) for name in ("ACC", "max.ACC", "fall.ACC")] == [None] * 3
+
+
+def test_a_figure_of_the_training_is_read_at_the_checkpoints_that_are_asked_for() -> None:
+    """Without the start, and without checkpoints at which a gradient was zero."""
+    drift = {"steps": [0, 30, 60, 90], "delta_FR": [9.0, 0.5, None, 0.1], "mean": {"delta_FR": 0.3}}
+    metric, record = Metric.parse("drift.delta_FR"), {"metrics": {}, "drift": drift}
+    assert metric.checkpoints(record) == {30, 90}
+    assert metric.read(record, {0, 30, 60}) == 0.5
+    assert metric.read(record, {30, 90, 120}) == pytest.approx(0.3)
+    assert metric.read(record, {60, 120}) is None
+    assert metric.read(record) == 0.3
+    assert metric.checkpoints({"metrics": {}}) == set()

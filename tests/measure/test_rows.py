@@ -13,6 +13,7 @@ from robust_cluster.data.base import Dataset
 from robust_cluster.measure import rows as module
 from robust_cluster.measure.rows import Outcome, Rows, worst
 from robust_cluster.measure.scores import portions, spaced
+from robust_cluster.measure.views import share
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.nn.layers import BatchNormMode, flat
@@ -71,6 +72,20 @@ def test_joint_batches_are_mixed_by_the_data_set_alone_and_outcomes_are_in_the_r
     halved = rows.outcome(lambda number: tuple(view / 2 for view in rows.point(number)))
     every = flat(tuple(view[rows.index] for view in pair.views))
     torch.testing.assert_close(halved.norm, every.norm(dim=1) / 2)
+
+
+def test_the_share_of_consistency_is_that_of_the_consensus_in_the_whole_shift(
+    victim: ClusterModel, pair: Dataset
+) -> None:
+    rows = rows_of(victim, pair)
+    darker = rows.outcome(lambda number: tuple(view / 2 for view in rows.point(number)))
+    with torch.no_grad():
+        clean, moved = (victim.encode(tuple(factor * view for view in pair.views)) for factor in (1.0, 0.5))
+    com = sum(float((a - b).square().sum()) for a, b in zip(clean.per_view, moved.per_view, strict=True))
+    con = float((victim.consensus(clean) - victim.consensus(moved)).square().sum())
+    assert share(darker) == pytest.approx(con / (com + con), rel=1e-4)
+    assert 0 < share(darker) < 1  # type: ignore[operator]
+    assert share(rows.clean) is None
 
 
 def test_moves_are_clipped_to_the_budget_and_measured(victim: ClusterModel, pair: Dataset) -> None:

@@ -13,7 +13,7 @@ import torch
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.view_gan import Config, ViewGan
 from robust_cluster.data.base import Dataset, Folders
-from robust_cluster.data.multiview import halves
+from robust_cluster.data.multiview import halves, sources
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure import pgd
@@ -124,6 +124,31 @@ def test_rows_held_back_are_no_attackers_and_the_same_for_every_method(context: 
     assert torch.equal(held.views[0], again.views[0])
     overrides = SMALL | {"attack.train_share": 1.0}
     assert bench.parts(specs(context, "attack", overrides=overrides)[-1], half) == (half, half)
+
+
+def test_rows_held_back_of_noisy_pairs_show_no_image_of_the_attackers_and_older_runs_keep_theirs(
+    context: Context, data: Dataset
+) -> None:
+    """The key of a run says which rule its rows were held back by; of data without such pairs it is what it was."""
+    assert data.labels is not None
+    ref, info = DataRef("noisy:pair", split="halves"), replace(data.info, name="noisy:pair")
+    noisy = replace(data, ref=ref, info=info, sources=sources(data.labels))
+    there = Context(context.store, noisy, "smoke", device="cpu", threads=1)
+    spec, half = specs(there, "attack")[-1], there.part(2)
+    assert spec.versions["held_back"] == 2
+    assert "held_back" not in specs(context, "attack")[-1].versions
+    assert "held_back" not in specs(there, "attack", overrides=SMALL | {"attack.train_share": 1.0})[-1].versions
+    older = replace(spec, versions={name: version for name, version in spec.versions.items() if name != "held_back"})
+    shared = []
+    for run in (spec, older):
+        seen, held = bench.parts(run, half)
+        assert (seen.info.n_samples, held.info.n_samples) == (80, 20)
+        assert seen.dataset.sources is not None
+        shared.append(np.isin(held.dataset.sources, seen.dataset.sources).any(axis=1).mean())
+    assert shared[0] == 0 < 0.4 < shared[1]
+    assert torch.equal(
+        bench.parts(spec, half)[1].views[0], bench.parts(specs(there, "attack", seed=3)[-1], half)[1].views[0]
+    )
 
 
 def test_nothing_of_the_victim_changes_and_no_move_changes_nothing(chain: dict[str, Record]) -> None:

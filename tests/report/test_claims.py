@@ -55,6 +55,23 @@ def test_a_clear_difference_of_paired_seeds_holds(toy: TableSpec) -> None:
     assert (other.data, other.outcome, other.n, other.effect, other.p) == ("digits", "not enough runs", 0, None, None)
 
 
+def test_figures_of_a_training_are_compared_at_the_checkpoints_that_both_sides_have(toy: TableSpec) -> None:
+    """k-means "stops" after two; what ConvAE does later would tell of its length."""
+
+    def drifting(model: str, seed: int, *values: float) -> dict[str, Any]:
+        steps = [30 * i for i in range(len(values))]
+        drift = {"steps": steps, "delta_FR": list(values), "mean": {"delta_FR": sum(values[1:]) / (len(values) - 1)}}
+        return record(model=model, seed=seed) | {"drift": drift}
+
+    records = [drifting("convae", seed, 9.0, 0.5, 0.3, -0.9, -0.9, -0.9) for seed in range(3)]
+    records += [drifting("kmeans", seed, 9.0, 0.1, 0.1 + 0.01 * seed) for seed in range(3)]
+    claim = replace(CLAIM, metric=Metric.parse("drift.delta_FR"))
+    ruling = judge([claim], records, "smoke", folder=toy.folder)[0]
+    assert ruling.effect == pytest.approx(0.4 - 0.105)
+    assert (ruling.outcome, ruling.n) == ("holds", 3)
+    assert ruling.claim.comparison == "drift.delta_FR at the checkpoints of both: ConvAE (toy) > kmeans (toy)"
+
+
 @pytest.mark.parametrize(
     ("below", "outcome"),
     [

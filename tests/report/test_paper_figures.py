@@ -281,6 +281,34 @@ def test_the_average_of_a_curve_is_that_of_its_record(load_figure: Load) -> None
     assert record["mean"] == dict.fromkeys(training_curve.FIGURES, 1.5)
 
 
+def test_averages_that_stand_beside_each_other_are_over_the_epochs_that_both_curves_have_of_a_seed(
+    load_figure: Load,
+) -> None:
+    """Else the one that ends early would be told by its start alone."""
+    spec = load_figure(LEARNING)
+    asked = [r for r in requests(spec, "smoke") if r.data.name == "stl10" and r.latent_dim == 64]
+    long, short = ([r for r in asked if r.model == "convae" and r.own_settings["attack.gamma"] == g] for g in (20, 40))
+    logs = [
+        *zip(long, [log([1.0, 3.0, 50.0, 50.0]), log([5.0, 70.0])], strict=False),
+        *zip(short, [log([0.0, 1.0]), log([2.0])], strict=False),
+    ]
+    averages = {p["curve"]: p["average"] for p in paper_figures.logged_points(spec, logs)}
+    assert averages == {
+        "ConvAE, d = 64, γ = 20": ((1 + 3) / 2 + 5) / 2,
+        "ConvAE, d = 64, γ = 40": ((0 + 1) / 2 + 2) / 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["adec_outputs", "adec_zoom"])
+def test_the_titles_of_adecs_figures_6_and_12_name_the_methods_and_the_data_that_are_drawn(name: str) -> None:
+    spec = load_spec(name)
+    assert all(f"{method.label} " in spec.title for method in spec.methods)
+    assert {spec.display("data", data).split()[0] for p in ("paper", "cpu") for data in spec.profile(p).data} == {
+        "MNIST"
+    }
+    assert "MNIST" in spec.title
+
+
 def test_epochs_are_counted_where_they_are_asked_for_and_none_is_left_out(load_figure: Load) -> None:
     spec = load_figure(f'{LEARNING}x = "epoch"')
     points = paper_figures.logged_points(spec, logs_of(spec, [None, 1.0, 3.0]))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
+from robust_cluster.report.answers import departures
 from robust_cluster.report.flags import MARKS
 from robust_cluster.report.grid import long_rows
-from robust_cluster.report.spec import load_spec
+from robust_cluster.report.spec import CellRequest, load_spec
 from robust_cluster.report.table import build, load_results
 from robust_cluster.runs.spec import DataRef, RunSpec
 from tests.report.toy import Load, Table, flags_of, record, value
@@ -121,6 +122,30 @@ def test_a_run_with_another_setting_than_the_methods_own_is_marked_where_the_tab
     assert flags_of(grid) == ("settings not the method's own",)
     assert "Not as the method's profile has it now: attack.gamma." in grid.caption
     assert flags_of(table([one], pinned("attack", 20))) == ()
+
+
+@pytest.mark.parametrize(
+    ("flips", "flags"), [([0.1, 0.2, 0.3, 0.5], ("unconverged",)), ([0.1, 0.5, 0.5, 0.505], ()), ([], ())]
+)
+def test_an_attack_whose_logged_flips_rose_to_the_end_is_unconverged_whatever_its_flags(
+    table: Table, flips: list[float], flags: tuple[str, ...]
+) -> None:
+    one = record(metrics={"ACC*": 0.5}) | {"curve": [{"flip": flip} for flip in flips]}
+    assert flags_of(table([one])) == flags
+    one["flags"] = ["unconverged"]
+    assert flags_of(table([one])) == ("unconverged",)
+
+
+@pytest.mark.parametrize(("stop_reason", "is_own"), [("epochs", True), ("plateau", False), (None, False)])
+def test_a_plateau_rule_that_ended_nothing_is_no_departure(stop_reason: str | None, is_own: bool) -> None:
+    """Of a re-attack's defense, which says itself how it ended; where its record is not there, nobody does."""
+    asked = CellRequest({}, "reattack", DataRef("stl10"), "convae", 64, 0, 0, "latent_net", "mutual_info", {}, {})
+    again, defended = record("reattack"), record("defend")
+    for spec in (again["spec"]["parent"], defended["spec"]):
+        spec["settings"]["defense"] |= {"schedule": {"window": 3}}
+    defended["training"]["stop_reason"] = stop_reason
+    others = [record(), defended] if stop_reason else [record()]
+    assert departures(again, asked, others) == ([] if is_own else ["defense.schedule.window"])
 
 
 @pytest.mark.parametrize(("asked", "mean"), [(40, 50.0), (20, None)])

@@ -14,7 +14,10 @@ from robust_cluster.stages.profiles import PROFILES
 from robust_cluster.stages.settings import nested
 from tests.report.toy import Load
 
-RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"}
+RECORDED = {"ACC", "NMI", "ARI", "ACC*", "NMI*", "ARI*", "ACC*_clean_map", "flip", "noise_flip", "D", "D_norm"} | {
+    "delta_norm",
+    "pgd_flip",
+}
 
 
 def test_requests_are_every_combination_of_the_axes(load_toy: Load) -> None:
@@ -363,3 +366,25 @@ def test_alrdcs_tables_have_mnist_and_fashion_mnist_at_full_size_as_vectors_and_
     published = load_published(name)
     assert not published.has(DataRef("mnist"))
     assert not published.has(DataRef("fashion-mnist", flatten=True))
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3"])
+def test_alrdcs_tables_say_how_far_points_moved_and_what_pgd_does_within_one_radius(name: str) -> None:
+    spec = load_spec(name)
+    shown = {str(metric) for form in spec.cells for metric in form.values}
+    assert {"flip", "delta_norm", "pgd_flip"} <= shown
+    assert any("PGD, one radius: flips by PGD within the mean size of the attack" in note for note in spec.notes)
+    if name != "table1":
+        labels = [method.label for method in spec.methods]
+        for model in ("ConvAE", "MIE", "Graph"):
+            at = labels.index(f"{model}+")
+            assert labels[at : at + 3] == [f"{model}+", f"{model} control", f"{model} alternating"], "D beside D"
+
+
+@pytest.mark.parametrize("name", ["ardmvc1", "ardmvc1_code"])
+def test_ar_dmvcs_table_has_pgd_at_the_attacks_radius_and_at_the_one_that_the_defense_trains_at(name: str) -> None:
+    spec = load_spec(name)
+    shown = {str(metric) for form in spec.cells for metric in form.values}
+    assert {"pgd_flip", "pgd_assignment_flip_at_0.2", "pgd_shift_flip_at_0.2"} <= shown
+    assert {"training.losses.complementarity", "training.losses.consistency"} <= shown
+    assert any("for 200 steps here, for 10,500 in the paper" in note for note in spec.profile("cpu").notes)
