@@ -40,6 +40,8 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "dcan", ">= 1", ("minibatch", "critic", "pool", "side")),
     ("models", "dcan", "> 0", ("scale",)),
     ("models", "dcan", "in [0, 1)", ("momentum", "min_variance")),
+    ("models", "dcn", ">= 0", ("cluster_weight",)),
+    ("models", "dcn", ">= 1", ("first_count",)),
     ("models", "dec", ">= 0", ("corruption", "critic_weight", "tol")),
     ("models", "dec", ">= 1", ("n_init",)),
     ("models", "dec", "in [0, 1)", ("corruption", "momentum")),

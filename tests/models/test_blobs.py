@@ -40,7 +40,10 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
     [
         "gmm",
         "dec",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("abc", "dc_gmm", "aae", "dcan", "idec", "adec")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("abc", "dcn", "dc_gmm", "aae", "dcan", "idec", "adec")
+        ),
     ],
 )
 def test_the_quick_profile_finds_four_separated_blobs(blobs: Dataset, tmp_path: Path, model: str) -> None:
