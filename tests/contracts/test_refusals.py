@@ -48,6 +48,9 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "eamc", ">= 0", ("adversarial_weight",)),
     ("models", "gmm", ">= 0", ("ridge",)),
     ("models", "gmm", ">= 1", ("max_iter",)),
+    ("models", "imsat", ">= 0", ("weight", "marginal_weight", "radius_share")),
+    ("models", "imsat", ">= 1", ("neighbors", "hidden")),
+    ("models", "imsat", "> 0", ("probe",)),
     ("models", "graph", ">= 0", ("ridge",)),
     ("models", "graph", ">= 1", ("neighbors",)),
     ("models", "graph", "> 0", ("bandwidth",)),
@@ -99,6 +102,7 @@ SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
     ("models", "dec", {"hidden": (0,)}, "hidden must be >= 1, got (0,)"),
     ("models", "eamc", {"attention_lr": 0.0}, "attention_lr and discriminator_lr must be > 0, got 0.0 and 0.001"),
     ("models", "gmm", {"cluster": Schedule()}, "gmm is not trained by descent: cluster.epochs must be 0, got 50"),
+    ("models", "imsat", {"hidden": ()}, "hidden must be a list of widths such as [1200, 1200], got none"),
     ("models", "infoddc", {"information_weight": -1.0}, "information_weight and alpha must be >= 0"),
     ("models", "infoddc", {"alpha": -1.0}, "information_weight and alpha must be >= 0"),
     ("models", "lpvdn", {"locality": ()}, "locality must be a list of widths"),
@@ -150,13 +154,13 @@ def test_settings_that_cannot_be_are_refused(kind: Kind, name: str, values: dict
         discover.load(kind, name).Config(**values)
 
 
-@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm"])
+@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm", "imsat"])
 def test_one_cluster_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
         methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
 
 
-@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "dc_gmm", "dcan", "dec"])
+@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "dc_gmm", "dcan", "dec", "imsat"])
 def test_several_views_are_refused_where_a_method_takes_one(name: str) -> None:
     with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
         methods.new_model(name, {}, DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)
