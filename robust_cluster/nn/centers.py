@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from robust_cluster.nn.sparse import column_variance, scipy_csr
 
 
-def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tensor, Tensor, float]:
+def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int, max_iter: int = 300) -> tuple[Tensor, Tensor, float]:
     """Centers (K, d), labels (n,) and the mean squared distance per dimension of the best of `n_init` k-means++ starts.
 
     That distance is at least float32's precision times the variance of z (times 1 where that is 0): without it, samples
@@ -20,7 +20,7 @@ def kmeans(z: Tensor, n_clusters: int, *, n_init: int, seed: int) -> tuple[Tenso
 
     points = scipy_csr(z) if z.layout == torch.sparse_csr else z.detach().cpu().numpy()
     with threadpool_limits(1):
-        fitted = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(points)
+        fitted = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, random_state=seed).fit(points)
     centers = torch.as_tensor(fitted.cluster_centers_, dtype=z.dtype, device=z.device)
     labels = torch.as_tensor(fitted.labels_, dtype=torch.int64, device=z.device)
     float32 = torch.finfo(torch.float32)

@@ -91,3 +91,13 @@ def test_a_row_without_a_center_gets_the_nearest_and_the_others_keep_theirs() ->
     means.labels[:] = torch.tensor([1, -1, 0])
     z, centers = torch.tensor([[0.1], [0.9], [0.8]]), torch.tensor([[0.0], [1.0]])
     assert means.of(torch.tensor([0, 1, 2]), z, centers).tolist() == [1, 1, 0]
+
+
+def test_k_means_ends_after_the_passes_that_it_is_given() -> None:
+    z = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    found = [kmeans(z, 8, n_init=1, seed=0, max_iter=passes)[0] for passes in (1, 300)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        expected = KMeans(8, n_init=1, random_state=0, max_iter=1).fit(z.numpy()).cluster_centers_
+    torch.testing.assert_close(found[0], torch.as_tensor(expected))
+    assert not found[0].equal(found[1])
