@@ -1,6 +1,8 @@
-"""What methods share that need to know how the pixels of a sample lie: images, or vectors that are flattened ones."""
+"""What methods share that need to know how the pixels of a sample lie, and what their range is."""
 
 import math
+
+from torch import Tensor
 
 from robust_cluster.data.base import DataInfo
 from robust_cluster.errors import ConfigError
@@ -38,3 +40,13 @@ def needed_image_shape(method: str, given: tuple[int, ...], info: DataInfo, *, s
         size = f"{height} x {width}"
         raise ConfigError(f"{method} needs images of at least {smallest} x {smallest} pixels, {info.name} has {size}")
     return channels, height, width
+
+
+def ranged(x: Tensor, info: DataInfo, low: float, high: float) -> Tensor:
+    """Values of the data in the range [low, high] that a network wants; as they are where the data have no range."""
+    return x if info.box is None else low + (high - low) * (x - info.box[0]) / (info.box[1] - info.box[0])
+
+
+def unranged(x: Tensor, info: DataInfo, low: float, high: float) -> Tensor:
+    """A network's values, in [low, high], in the data's own units: `ranged` back."""
+    return x if info.box is None else info.box[0] + (info.box[1] - info.box[0]) * (x - low) / (high - low)

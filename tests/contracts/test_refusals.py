@@ -36,6 +36,8 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "aecoddc", ">= 0", ("recon_weight",)),
     ("models", "dc_gmm", ">= 0", ("code_weight",)),
     ("models", "dc_gmm", "> 0", ("rho", "ridge")),
+    ("models", "clustergan", ">= 0", ("noise_weight", "category_weight")),
+    ("models", "clustergan", ">= 1", ("dense", "hidden", "critic_steps", "n_init")),
     ("models", "dcan", ">= 0", ("em_passes",)),
     ("models", "dcan", ">= 1", ("minibatch", "critic", "pool", "side")),
     ("models", "dcan", "> 0", ("scale",)),
@@ -97,6 +99,7 @@ SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
     ("models", "adec", {"phase_steps": 0}, "got 0 (--set model.phase_steps=70)"),
     ("models", "adec", {"cluster": Schedule()}, "which is T, must be a number >= 2, got None ("),
     ("models", "adec", {"cluster": Schedule(steps_per_epoch=1)}, "got 1 (--set model.cluster.steps_per_epoch=140)"),
+    ("models", "clustergan", {"maps": (8,)}, "maps must be two numbers such as [64, 128], got [8]"),
     ("models", "comvc", {"contrast_weight": -0.1}, "contrast_weight must be >= 0 and temperature > 0"),
     ("models", "comvc", {"temperature": 0.0}, "contrast_weight must be >= 0 and temperature > 0"),
     ("models", "comvc", {"hidden": 0}, SIMVC),
@@ -162,13 +165,13 @@ def test_settings_that_cannot_be_are_refused(kind: Kind, name: str, values: dict
         discover.load(kind, name).Config(**values)
 
 
-@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm", "imsat"])
+@pytest.mark.parametrize("name", ["aae", "abc", "clustergan", "dc_gmm", "dcan", "gmm", "imsat"])
 def test_one_cluster_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
         methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
 
 
-@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "dc_gmm", "dcan", "dec", "imsat"])
+@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "clustergan", "dc_gmm", "dcan", "dec", "imsat"])
 def test_several_views_are_refused_where_a_method_takes_one(name: str) -> None:
     with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
         methods.new_model(name, {}, DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

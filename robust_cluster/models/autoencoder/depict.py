@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
-from robust_cluster.models.images import needed_image_shape
+from robust_cluster.models.images import needed_image_shape, ranged, unranged
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.centers import kmeans
 from robust_cluster.nn.dec import sharpen
@@ -115,8 +115,7 @@ class DEPICT(ClusterModel):
 
     def images(self, views: Views) -> Tensor:
         """The samples (n, C, H, W), in [-1, 1] where their range is known."""
-        x, box = views[0].reshape(-1, *self.shape), self.info.box
-        return x if box is None else 2 * (x - box[0]) / (box[1] - box[0]) - 1
+        return ranged(views[0].reshape(-1, *self.shape), self.info, -1, 1)
 
     def encode(self, views: Views) -> Embedding:
         """The clean code (n, d)."""
@@ -125,8 +124,7 @@ class DEPICT(ClusterModel):
 
     def decode(self, z: Tensor) -> Views:
         """One view (n, *shape), in the data's own units."""
-        x, box = self.autoencoder.decode(z)[0], self.info.box
-        x = x if box is None else box[0] + (x + 1) / 2 * (box[1] - box[0])
+        x = unranged(self.autoencoder.decode(z)[0], self.info, -1, 1)
         return (x.reshape(len(z), *self.info.shapes[0]),)
 
     def assign(self, z: Tensor) -> Tensor:

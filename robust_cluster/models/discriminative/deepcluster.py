@@ -103,11 +103,6 @@ class DeepCluster(CenterModel):
         z = self.body(views[0].reshape(-1, *self.shape))
         return Embedding(z, (z,))
 
-    def forward(self, views: Views) -> Outputs:
-        """One pass; there is nothing decoded."""
-        embedding = self.encode(views)
-        return Outputs(embedding, embedding.z, self.assign(embedding.z), ())
-
     def points(self, z: Tensor) -> Tensor:
         """The features as k-means sees them, whitened and of length 1 (n, components)."""
         points: Tensor = self.whitening(z)

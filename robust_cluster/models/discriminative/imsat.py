@@ -22,6 +22,7 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.images import ranged
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.graph import neighbor_distances
 from robust_cluster.nn.information import entropies
@@ -86,8 +87,7 @@ class IMSAT(ClusterModel):
 
     def rows(self, views: Views) -> Tensor:
         """The samples (n, D), in [-1, 1] where their range is known."""
-        x, box = flat(views), self.info.box
-        return x if box is None else 2 * (x - box[0]) / (box[1] - box[0]) - 1
+        return ranged(flat(views), self.info, -1, 1)
 
     def encode(self, views: Views) -> Embedding:
         """The last hidden layer (n, hidden)."""
@@ -102,11 +102,6 @@ class IMSAT(ClusterModel):
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of p, none of them infinite."""
         return torch.log_softmax(self.head(z), dim=1)
-
-    def forward(self, views: Views) -> Outputs:
-        """One pass; there is nothing decoded."""
-        embedding = self.encode(views)
-        return Outputs(embedding, embedding.z, self.assign(embedding.z), ())
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Take every sample's radius: the embedding of the whole data set is the samples themselves for a moment."""
