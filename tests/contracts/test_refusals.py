@@ -58,6 +58,9 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "imsat", ">= 0", ("weight", "marginal_weight", "radius_share")),
     ("models", "imsat", ">= 1", ("neighbors", "hidden")),
     ("models", "imsat", "> 0", ("probe",)),
+    ("models", "kingdra", ">= 0", ("noise", "information_weight", "low", "denoising_weights")),
+    ("models", "kingdra", ">= 1", ("models", "hidden", "round_epochs")),
+    ("models", "kingdra", "in (0, 1]", ("confidence",)),
     ("models", "graph", ">= 0", ("ridge",)),
     ("models", "graph", ">= 1", ("neighbors",)),
     ("models", "graph", "> 0", ("bandwidth",)),
@@ -116,6 +119,8 @@ SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
     ("models", "imsat", {"hidden": ()}, "hidden must be a list of widths such as [1200, 1200], got none"),
     ("models", "infoddc", {"information_weight": -1.0}, "information_weight and alpha must be >= 0"),
     ("models", "infoddc", {"alpha": -1.0}, "information_weight and alpha must be >= 0"),
+    ("models", "kingdra", {"high": 10}, "high must be in [low, models - 1] = [1, 9], got 10"),
+    ("models", "kingdra", {"hidden": (8,)}, "each hidden layer and the labels, 3, got 4"),
     ("models", "lpvdn", {"locality": ()}, "locality must be a list of widths"),
     ("models", "lpvdn", {"discriminator": (0,)}, "discriminator must be a list of widths"),
     ("models", "multivae", {"temperature": 0.0}, "temperature and max_norm must be > 0, got 0.0 and 10.0"),
@@ -165,13 +170,13 @@ def test_settings_that_cannot_be_are_refused(kind: Kind, name: str, values: dict
         discover.load(kind, name).Config(**values)
 
 
-@pytest.mark.parametrize("name", ["aae", "abc", "clustergan", "dc_gmm", "dcan", "gmm", "imsat"])
+@pytest.mark.parametrize("name", ["aae", "abc", "clustergan", "dc_gmm", "dcan", "gmm", "imsat", "kingdra"])
 def test_one_cluster_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
         methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
 
 
-@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "clustergan", "dc_gmm", "dcan", "dec", "imsat"])
+@pytest.mark.parametrize("name", ["aae", "ae_kmeans", "clustergan", "dc_gmm", "dcan", "dec", "imsat", "kingdra"])
 def test_several_views_are_refused_where_a_method_takes_one(name: str) -> None:
     with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
         methods.new_model(name, {}, DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

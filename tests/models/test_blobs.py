@@ -53,7 +53,7 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
         "dec",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("abc", "dcn", "imsat", "dc_gmm", "aae", "dcan", "idec", "adec")
+            for name in ("abc", "dcn", "imsat", "kingdra", "dc_gmm", "aae", "dcan", "idec", "adec")
         ),
     ],
 )
