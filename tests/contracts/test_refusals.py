@@ -37,7 +37,7 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "dc_gmm", ">= 0", ("code_weight",)),
     ("models", "dc_gmm", "> 0", ("rho", "ridge")),
     ("models", "clustergan", ">= 0", ("noise_weight", "category_weight")),
-    ("models", "clustergan", ">= 1", ("dense", "hidden", "critic_steps", "n_init")),
+    ("models", "clustergan", ">= 1", ("noise_dim", "dense", "hidden", "critic_steps", "n_init")),
     ("models", "dcan", ">= 0", ("em_passes",)),
     ("models", "dcan", ">= 1", ("minibatch", "critic", "pool", "side")),
     ("models", "dcan", "> 0", ("scale",)),

@@ -141,7 +141,9 @@ def test_images_come_from_codes_in_the_datas_own_units() -> None:
 
 def test_the_published_networks_of_28_pixels() -> None:
     torch.manual_seed(0)
-    model = methods.new_model("clustergan", {}, DataInfo("toy", ((1, 28, 28),), 100, 10, (0.0, 1.0), 1.0, ""), 30)
+    model = methods.new_model(
+        "clustergan", {"noise_dim": 30}, DataInfo("toy", ((1, 28, 28),), 100, 10, (0.0, 1.0), 1.0, ""), 10
+    )
     assert isinstance(model, ClusterGAN)
     assert widths(model.generator) == [(40, 1024), (1024, 6272)]
     assert widths(model.critic) == [(6272, 1024), (1024, 1)]

@@ -1,13 +1,13 @@
 """ClusterGAN: a generator whose input names a cluster, and an encoder that finds it again (Mukherjee et al., 2019).
 
-z = (z_n, z_c), z_n ~ N(0, 0.1^2 I) of `--dim` entries, z_c one-hot, uniform over K. A step: the critic D descends
+z = (z_n, z_c), z_n ~ N(0, 0.1^2 I), z_c one-hot, uniform over K. A step: the critic D descends
 E D(x) - E D(G(z)) + 10 E (||grad D(x~)|| - 1)^2, x~ between samples and fakes, five times, each on samples of its own;
 then generator G and encoder E descend E D(G(z)) + noise_weight * mean (z_n - z_n^)^2 + category_weight * CE(z_c, c^),
 (z_n^, c^) = E(G(z)), all as in the authors' code. Labels are k-means on [z_n^, softmax c^] of the samples, on softmax
 c^ alone where noise_weight is 0. The code takes the best of five models by labels and reports purity: neither here.
 
-Networks and settings are those of its MNIST, where --dim is 30; vectors, which it has none of but gene counts, take
-perceptrons. A batch holds the samples of all critic's steps: 5 * 64.
+Networks and settings are those of its MNIST; vectors, of which it has none but gene counts, take perceptrons. A batch
+holds the samples of all critic's steps: 5 * 64.
 """
 
 import math
@@ -48,6 +48,7 @@ class Config(ModelConfig):
     """Hyper-parameters of ClusterGAN, as in the authors' code for MNIST."""
 
     image_shape: tuple[int, ...] = ()  # (channels, height, width) of vectors that are flattened images
+    noise_dim: int | None = None  # entries of z_n; 30 for MNIST, 40 for Fashion-MNIST [code], None: --dim
     maps: tuple[int, ...] = (64, 128)  # of critic's and encoder's 4x4 convolutions, mirrored in the generator [code]
     dense: int = 1024  # width of the layer between maps and code [code]
     hidden: tuple[int, ...] = (256, 256)  # widths of the perceptrons that vectors take [our choice]
@@ -61,22 +62,22 @@ class Config(ModelConfig):
     )
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "maps", "dense", "hidden", "critic_steps", "n_init")
+        check_at_least(1, self, "noise_dim", "maps", "dense", "hidden", "critic_steps", "n_init")
         check_at_least(0, self, "noise_weight", "category_weight")
         if len(self.maps) != 2:
             raise ConfigError(f"maps must be two numbers such as [64, 128], got {list(self.maps)}")
 
 
 class ClusterGAN(CenterModel):
-    """z of the embedding is [z_n^, softmax c^] (n, dim + K), which the generator decodes."""
+    """z of the embedding is [z_n^, softmax c^] (n, noise_dim + K), which the generator decodes."""
 
     descends_losses: ClassVar[bool] = False
     config: Config
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
-        super().__init__(config, info, latent_dim + info.n_clusters)
+        self.n_noise = config.noise_dim or latent_dim
+        super().__init__(config, info, self.n_noise + info.n_clusters)
         check_at_least(2, info, "n_clusters")
-        self.n_noise = latent_dim
         shape, code = image_shape(config.image_shape, info), self.latent_dim
         ends: nn.Module = nn.Identity() if info.box is None else nn.Sigmoid()
         if shape:
@@ -101,12 +102,12 @@ class ClusterGAN(CenterModel):
         return ranged(views[0].reshape(-1, *self.shape), self.info, 0, 1)
 
     def told(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z_n^ (n, dim) and the logits of c^ (n, K) that the encoder makes of samples x."""
+        """z_n^ (n, noise_dim) and the logits of c^ (n, K) that the encoder makes of samples x."""
         noise, logits = self.encoder(x).split([self.n_noise, self.info.n_clusters], dim=1)
         return noise, logits
 
     def encode(self, views: Views) -> Embedding:
-        """[z_n^, softmax c^] (n, dim + K)."""
+        """[z_n^, softmax c^] (n, noise_dim + K)."""
         noise, logits = self.told(self.samples(views))
         z = torch.cat([noise, logits.softmax(dim=1)], dim=1)
         return Embedding(z, (z,))
@@ -120,7 +121,7 @@ class ClusterGAN(CenterModel):
         return z if self.config.noise_weight else z[:, self.n_noise :]
 
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """n inputs of the generator (n, dim + K), and the clusters (n,) that they name."""
+        """n inputs of the generator (n, noise_dim + K), and the clusters (n,) that they name."""
         device = self.centers.device
         noise = NOISE_STD * torch.randn(n, self.n_noise, device=device)
         clusters = torch.randint(self.info.n_clusters, (n,), device=device)
