@@ -114,6 +114,14 @@ def test_methods_of_the_paper_alone_ask_for_no_runs(load_toy: Load) -> None:
     assert len(requests(spec, "one", published_only=True)) == 8
 
 
+def test_a_method_asks_for_no_runs_on_data_that_it_cannot_take(load_toy: Load) -> None:
+    spec = load_toy(("[[methods]]\n", '[[methods]]\nwithout = ["stl10"]\n'))
+    every = requests(load_toy(), "one")
+    assert {r.data.name for r in every} == {"stl10", "digits"}
+    assert requests(spec, "one") == [r for r in every if r.data.name == "digits"]
+    assert requests(spec, "one", published_only=True) == [r for r in every if r.data.name == "stl10"]
+
+
 def test_an_unknown_table_or_profile_is_refused_with_the_nearest(load_toy: Load, folder: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"Unknown table 'table4'. Did you mean 'table"):
         load_spec("table4")
