@@ -17,7 +17,7 @@ def buckets(labels: Tensor, is_sure: Tensor, n_clusters: int, *, low: int, high:
     Two rows have a strong link where more than `high` models label them alike and all models are sure of both, a weak
     one where more than `low` do. The row of the most strong links and those that it links to are the first bucket; the
     rows with a weak link to any of them are left out; the same again with what is left. Source: KINGDRA (Gupta et al.,
-    ICLR 2020), Algorithm 1. Shapes: labels (n, M) of the models, each with numbers of its own; is_sure (n,).
+    ICLR 2020). Shapes: labels (n, M) of the models, each with numbers of its own; is_sure (n,).
     """
     found = torch.full((len(labels),), -1, device=labels.device)
     is_left = torch.ones_like(is_sure)

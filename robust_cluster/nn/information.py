@@ -32,7 +32,7 @@ def invariant_information(left: Tensor, right: Tensor, alpha: float = 9.0) -> Te
 def entropies(log_p: Tensor) -> tuple[Tensor, Tensor]:
     """H(Y|X) = mean_i H(p_i) and H(Y) = H(mean_i p_i) in nats; H(Y) - H(Y|X) >= 0 is what x tells of its cluster.
 
-    Shape: log_p (n, K), log-probabilities. Source: RIM (Krause et al., 2010); IMSAT (Hu et al., ICML 2017), Eqs. 7-9.
+    Shape: log_p (n, K), log-probabilities. Source: RIM (Krause et al., 2010); IMSAT (Hu et al., ICML 2017).
     """
     p = log_p.exp()
     mean = p.mean(dim=0)

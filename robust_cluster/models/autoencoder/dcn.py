@@ -1,4 +1,4 @@
-"""DCN: an autoencoder whose codes are drawn to the centers of a running k-means (Yang et al., ICML 2017, Eq. 5).
+"""DCN: an autoencoder whose codes are drawn to the centers of a running k-means (Yang et al., ICML 2017).
 
 A batch takes three steps: encoder and decoder descend E ||x - x_hat||^2 + cluster_weight * E ||z - mu_s||^2 with
 centers mu and assignments s constant; its samples go to the nearest center of their new codes, argmin_k ||z - mu_k||;

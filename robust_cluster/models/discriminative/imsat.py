@@ -1,4 +1,4 @@
-"""IMSAT: a classifier that knows much about its input and stays put near it (Hu et al., ICML 2017, Eqs. 3, 7, 9, 12).
+"""IMSAT: a classifier that knows much about its input and stays put near it (Hu et al., ICML 2017).
 
 L = E KL(p(x) || p(x + r)) + weight * [H(Y|X) - mu H(Y)], p(x) = softmax(network(x)), H(Y|X) the mean entropy of p and
 H(Y) the entropy of their mean, both over a batch; p(x) in the first term is a constant. r has the length
