@@ -42,7 +42,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 class Config(dec.Config):
     """Hyper-parameters of DCN, as in the authors' code for MNIST where it has them."""
 
-    mode: Literal["plain"] = "plain"
+    mode: Literal["plain"] = "plain"  # there is no other; ADEC gives DCN no variant of its own
     cluster_weight: float = 1.0  # of the squared distance to the center, beside a reconstruction of weight 1 [code]
     first_count: int = 100  # samples that a center counts for when training begins [code]
     tol: float = 0.0  # DCN has no such end [code]
