@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+EPS = 1e-5  # batch norm's, beside the variance
 FIRST = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)  # a_1 ... a_10: at first z^ = z~ * sigmoid(u) or so
 
 
 @dataclass(frozen=True)
 class Climb:
-    """One pass up: normalized pre-activations z of the input and each layer, their batch mean and deviation, logits."""
+    """One pass up: z of the input and of each layer, where it is normalized; what was normalized; logits."""
 
     z: list[Tensor]  # L + 1 of (n, width)
-    moments: list[tuple[Tensor, Tensor]]  # of what was normalized, each (width,)
+    before: list[Tensor]  # L of (n, width)
     logits: Tensor  # (n, K)
 
 
@@ -43,17 +44,15 @@ class Ladder(nn.Module):
 
     def climb(self, x: Tensor, *, noisy: bool = False) -> Climb:
         """A pass of rows x (n, D); a noisy one leaves the statistics of the batch norms alone."""
-        z = [self.shaken(x, noisy=noisy)]
-        moments = [(x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]))]
+        z, before = [self.shaken(x, noisy=noisy)], list[Tensor]()
         h = z[0]
         for layer, norm, shift in zip(self.up, self.norms, self.shifts, strict=True):
-            before = layer(h)
-            moments.append((before.mean(dim=0), (before.var(dim=0, correction=0) + norm.eps).sqrt()))
-            # by the batch in training, as the running mean and variance have it in evaluation
-            alone = F.batch_norm(before, None, None, training=True) if noisy and self.training else norm(before)
+            before.append(layer(h))
+            is_apart = noisy and self.training  # takes the batch's statistics too, and keeps none
+            alone = F.batch_norm(before[-1], None, None, training=True) if is_apart else norm(before[-1])
             z.append(self.shaken(alone, noisy=noisy))
             h = torch.relu(z[-1] + shift)
-        return Climb(z, moments, self.top_scale * (z[-1] + self.shifts[-1]))
+        return Climb(z, before, self.top_scale * (z[-1] + self.shifts[-1]))
 
     def shaken(self, z: Tensor, *, noisy: bool) -> Tensor:
         """z with the noise of a noisy pass."""
@@ -72,11 +71,14 @@ class Ladder(nn.Module):
         return found[::-1]
 
     def denoising(self, clean: Climb, noisy: Climb, weights: Sequence[float]) -> Tensor:
-        """sum_l w_l E ||z_l - (z^_l - mean_l) / deviation_l||^2 / width_l, moments of the clean pass; a scalar."""
-        costs = [
-            weight * F.mse_loss((found - mean) / deviation, z)
-            for weight, found, z, (mean, deviation) in zip(
-                weights, self.descend(noisy), clean.z, clean.moments, strict=True
-            )
-        ]
+        """sum_l w_l E ||z_l - (z^_l - mean_l) / deviation_l||^2 / width_l, a scalar.
+
+        Mean and deviation are those of the layer's clean pass before its normalization, 0 and 1 for the input.
+        """
+        costs = []
+        for level, (weight, found) in enumerate(zip(weights, self.descend(noisy), strict=True)):
+            if level:
+                before = clean.before[level - 1]
+                found = (found - before.mean(dim=0)) / (before.var(dim=0, correction=0) + EPS).sqrt()
+            costs.append(weight * F.mse_loss(found, clean.z[level]))
         return torch.stack(costs).sum()
