@@ -172,10 +172,11 @@ class ClusterModel(nn.Module, ABC):
         return None
 
     def forward(self, views: Views) -> Outputs:
-        """One pass with a drawn embedding (equal to z for models without a posterior)."""
+        """One pass with a drawn embedding (z itself without a posterior); without a decoder nothing is decoded."""
         embedding = self.encode(views)
         z_drawn = embedding.draw()
-        return Outputs(embedding, z_drawn, self.assign(embedding.z), self.decode(z_drawn))
+        decoded = self.decode(z_drawn) if self.has_decoder() else ()
+        return Outputs(embedding, z_drawn, self.assign(embedding.z), decoded)
 
     def losses(self, batch: Batch, phase: Phase, outputs: Outputs | None = None) -> Losses:
         """Named loss terms of one phase; `outputs` is this batch's forward pass where the caller already has it."""

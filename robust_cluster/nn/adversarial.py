@@ -5,6 +5,7 @@ Logarithms are softplus, ln(1 - D) = -softplus(a) and ln D = -softplus(-a), so a
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -35,3 +36,16 @@ def frozen(network: nn.Module, x: Tensor) -> Tensor:
     constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
     output: Tensor = functional_call(network, constants, (x,))
     return output
+
+
+@torch.enable_grad()
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """E (||grad D(x~)|| - 1)^2 at x~ = a real + (1 - a) fake, a uniform in [0, 1] for each sample; a scalar.
+
+    A gradient reaches the critic's parameters. Shapes: both (n, ...). Source: Gulrajani et al., NeurIPS 2017.
+    """
+    alpha = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+    between = (alpha * real + (1 - alpha) * fake).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty

@@ -1,10 +1,14 @@
 """Generator and discriminator of AR-DMVC's attack (ICML 2024): one perturbs images, the other tells moved from clean.
 
+At the end the networks of ClusterGAN, which makes images of codes.
+
 Layers as in AR-DMVC's released code, which takes 1 x 28 x 28 pixels: the generator there is that of the single-view
 attack on deep clustering (Chhabra et al., NeurIPS 2022). Its networks for RegDB are not released; other sizes and
 colors here are our choice. Layers start with PyTorch's default initialization unless `normal_init` is called.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -78,6 +82,46 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n,) of images (n, C, H, W)."""
         return torch.mean(self.maps(images), dim=(1, 2, 3))
+
+
+class ImageCritic(nn.Sequential):
+    """Outputs (n, size) of images (n, C, H, W): two 4x4 convolutions of stride 2 and a dense layer, LeakyReLU 0.2.
+
+    Critic (size 1) and encoder of ClusterGAN's code (Mukherjee et al., AAAI 2019).
+    """
+
+    def __init__(self, shape: Sequence[int], size: int, *, maps: Sequence[int], dense: int) -> None:
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise((channels, *maps)):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, padding=1), nn.LeakyReLU(0.2)]
+        features = maps[-1] * (height // 4) * (width // 4)
+        super().__init__(*layers, nn.Flatten(), nn.Linear(features, dense), nn.LeakyReLU(0.2), nn.Linear(dense, size))
+
+
+class ImageMaker(nn.Module):
+    """Images (n, C, H, W), not bounded, of codes (n, d): two dense layers, two transposed 4x4 convolutions of stride 2.
+
+    ReLU and batch norm after all but the last: the generator of ClusterGAN's code. Sides not divisible by 4 are cut.
+    """
+
+    def __init__(self, shape: Sequence[int], latent_dim: int, *, maps: Sequence[int], dense: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.size = (height, width)
+        start = (maps[0], math.ceil(height / 4), math.ceil(width / 4))
+        self.layers = nn.Sequential(
+            *(nn.Linear(latent_dim, dense), nn.BatchNorm1d(dense), nn.ReLU()),
+            *(nn.Linear(dense, math.prod(start)), nn.BatchNorm1d(math.prod(start)), nn.ReLU()),
+            nn.Unflatten(1, start),
+            *(nn.ConvTranspose2d(maps[0], maps[1], 4, 2, padding=1), nn.BatchNorm2d(maps[1]), nn.ReLU()),
+            nn.ConvTranspose2d(maps[1], channels, 4, 2, padding=1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images of codes z (n, d)."""
+        x: Tensor = self.layers(z)
+        return x[:, :, : self.size[0], : self.size[1]]
 
 
 @torch.no_grad()

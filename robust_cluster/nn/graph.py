@@ -7,6 +7,8 @@ from torch import Tensor
 
 from robust_cluster.errors import ConfigError, ShapeError
 
+ROWS = 1000  # whose distances to all others are held at once
+
 
 def neighbor_weights(z: Tensor, neighbors: int, *, bandwidth: float | None = None, count_self: bool = False) -> Tensor:
     """Symmetric weights W (n, n) >= 0 with zero diagonal: exp(-dist^2 / (2 sigma^2)) to each nearest neighbor.
@@ -29,6 +31,14 @@ def neighbor_weights(z: Tensor, neighbors: int, *, bandwidth: float | None = Non
         weights.scatter_(1, index, torch.exp(-nearest / (2 * sigma_square).clamp_min(1e-12)))
         weights = (weights + weights.T) / 2
         return weights.fill_diagonal_(0.0)
+
+
+def neighbor_distances(x: Tensor, neighbors: int) -> Tensor:
+    """The distance (n,) of every row of x (n, D) to its `neighbors`-th nearest other row; 1 <= neighbors <= n - 1."""
+    # the row itself is the nearest, at a distance that may be a rounding error above 0
+    return torch.cat(
+        [torch.cdist(part, x).topk(neighbors + 1, dim=1, largest=False).values[:, -1] for part in x.split(ROWS)]
+    )
 
 
 def orthonormal(soft_labels: Tensor, ridge: float) -> Tensor:

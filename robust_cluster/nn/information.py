@@ -1,5 +1,6 @@
-"""Mutual information of two views whose representations are distributions over codes."""
+"""Mutual information: of two views whose representations are distributions over codes, and of samples and clusters."""
 
+import torch
 from torch import Tensor
 
 from robust_cluster.errors import ShapeError
@@ -26,3 +27,13 @@ def invariant_information(left: Tensor, right: Tensor, alpha: float = 9.0) -> Te
     # sum_ij P_ij log p_i = sum_i (sum_j P_ij) log p_i, with the floored P as in the code
     marginals = (joint.sum(dim=1) * p).sum() + (joint.sum(dim=0) * q).sum()
     return (alpha + 1) * marginals - (joint * joint.log()).sum()
+
+
+def entropies(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """H(Y|X) = mean_i H(p_i) and H(Y) = H(mean_i p_i) in nats; H(Y) - H(Y|X) >= 0 is what x tells of its cluster.
+
+    Shape: log_p (n, K), log-probabilities. Source: RIM (Krause et al., 2010); IMSAT (Hu et al., ICML 2017).
+    """
+    p = log_p.exp()
+    mean = p.mean(dim=0)
+    return -(p * log_p).sum(dim=1).mean(), -torch.xlogy(mean, mean.clamp_min(torch.finfo(p.dtype).tiny)).sum()

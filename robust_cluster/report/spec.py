@@ -34,7 +34,8 @@ class Method:
     `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
     `on`: data set -> more settings that the source gives for it, and its "latent_dim" there; before those, profile ->
     more settings in it. A table's own `on` is that of all its methods. "none" is a setting without a value.
-    `published_only`: a method of the source that is not ours, of which there are no runs.
+    `published_only`: a method of the source that is not ours, of which there are no runs. `without`: data sets that it
+    cannot take, on which there are none either.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Method:
     defense: str | None = None
     on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published_only: bool = False
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -233,13 +235,14 @@ def load_spec(name: str, folder: Path | None = None) -> TableSpec:
 def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> list[CellRequest]:
     """Every run that the table needs under a profile, in the order of its methods. Raises: UnknownNameError.
 
-    With `published_only`, places instead of runs: those of the methods of which only the paper has numbers.
+    With `published_only`, places instead of runs: those for which only the paper has numbers, if anyone.
     """
     axes = spec.profile(profile)
     swept = [dict(zip(axes.sweep, values, strict=True)) for values in product(*axes.sweep.values())]
-    methods = [method for method in spec.methods if method.published_only == published_only]
     found = []
-    for method, data, latent_dim, choice in product(methods, axes.data, axes.latent_dim, swept):
+    for method, data, latent_dim, choice in product(spec.methods, axes.data, axes.latent_dim, swept):
+        if published_only != (method.published_only or data.name in method.without):
+            continue
         here = {**method.on.get(profile, {}), **method.on.get(data.name, {})}
         along = {"data": data, "latent_dim": latent_dim, **choice}
         # a re-attack sweeps its own attack only, but any setting of the defense before it
@@ -349,7 +352,7 @@ def _methods(
     entry: Mapping[str, Any], table: Mapping[str, Any], labels: Mapping[str, Mapping[str, str]], file: str
 ) -> Iterator[Method]:
     where, shown = f"{file} [[methods]]", labels.get("model", {})
-    optional = ("stage", "set", "defense", "on", "published_only")
+    optional = ("stage", "set", "defense", "on", "published_only", "without")
     check_keys(entry, where, required=("label", "models"), optional=optional)
     common, own = table.get("on", {}), entry.get("on", {})
     pinned = {

@@ -3,6 +3,7 @@
 A family is a folder. In each the method that most others derive from stands for the rest, whose tests are nightly.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -17,6 +18,7 @@ from robust_cluster.stages import methods
 
 VECTORS = DataInfo("few", ((64,),), 200, 10, None, 1.0, "")
 PAIR = DataInfo("pair", ((1, 16, 16),) * 2, 200, 10, (0.0, 1.0), 1.0, "")
+IMAGES = replace(PAIR, name="images", shapes=PAIR.shapes[:1])
 
 
 def classes(kind: discover.Kind) -> dict[str, type]:
@@ -34,9 +36,16 @@ def family(name: str) -> str:
     return discover.modules("models")[name].split(".")[-2]
 
 
+@cache
 def info_for(name: str) -> DataInfo:
-    """What is known of the samples that a method takes: digits as vectors, or two noisy views of their images."""
-    return PAIR if family(name) == "multiview" else VECTORS
+    """What is known of the samples that a method takes: digits as vectors, as images, or two noisy views of these."""
+    if family(name) == "multiview":
+        return PAIR
+    try:
+        MODELS[name].check(methods.resolve("models", name, "smoke", {}), VECTORS)
+    except ConfigError:
+        return IMAGES
+    return VECTORS
 
 
 @cache

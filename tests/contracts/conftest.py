@@ -1,6 +1,7 @@
-"""Any method in a small size on 200 digits, multi-view methods on two noisy views of them."""
+"""Any method in a small size on 200 digits: vectors, images where it takes no others, or two noisy views of these."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
-from tests.contracts.choice import PAIR, info_for
+from tests.contracts.choice import IMAGES, PAIR, info_for
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,8 @@ def few() -> Dataset:
 @pytest.fixture
 def data(few: Dataset, pair: Dataset) -> Callable[[str], Dataset]:
     """data(name): 200 samples that the method of that name takes."""
-    return lambda name: pair if info_for(name) is PAIR else few
+    images = replace(pair, ref=DataRef("images"), info=IMAGES, views=pair.views[:1])
+    return lambda name: {PAIR.name: pair, IMAGES.name: images}.get(info_for(name).name, few)
 
 
 @pytest.fixture

@@ -37,21 +37,36 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "aecoddc", ">= 0", ("recon_weight",)),
     ("models", "dc_gmm", ">= 0", ("code_weight",)),
     ("models", "dc_gmm", "> 0", ("rho", "ridge")),
+    ("models", "clustergan", ">= 0", ("noise_weight", "category_weight")),
+    ("models", "clustergan", ">= 1", ("noise_dim", "dense", "hidden", "critic_steps", "n_init")),
     ("models", "dcan", ">= 0", ("em_passes",)),
     ("models", "dcan", ">= 1", ("minibatch", "critic", "pool", "side")),
     ("models", "dcan", "> 0", ("scale",)),
     ("models", "dcan", "in [0, 1)", ("momentum", "min_variance")),
+    ("models", "dcn", ">= 0", ("cluster_weight",)),
+    ("models", "dcn", ">= 1", ("first_count",)),
     ("models", "dec", ">= 0", ("corruption", "critic_weight", "tol")),
     ("models", "dec", ">= 1", ("n_init",)),
     ("models", "dec", "in [0, 1)", ("corruption", "momentum")),
     ("models", "ae_finch", "> 0", ("memory",)),
     ("models", "agglomerative", ">= 0", ("stored",)),
     ("models", "agglomerative", "> 0", ("memory",)),
+    ("models", "deepcluster", ">= 0", ("momentum", "weight_decay")),
+    ("models", "deepcluster", ">= 1", ("maps", "features", "components", "clusters_per_cluster", "n_init")),
+    ("models", "depict", ">= 0", ("held_share", "tol")),
+    ("models", "depict", ">= 1", ("maps", "patience", "n_init")),
+    ("models", "sr_kmeans", "> 0", ("temperature",)),
     ("models", "eamc", ">= 0", ("adversarial_weight",)),
     ("models", "ensc", ">= 1", ("gamma", "neighbors", "atoms", "rounds", "kept", "n_init")),
     ("models", "ensc", "in (0, 1]", ("tau",)),
     ("models", "gmm", ">= 0", ("ridge",)),
     ("models", "gmm", ">= 1", ("max_iter",)),
+    ("models", "imsat", ">= 0", ("weight", "marginal_weight", "radius_share")),
+    ("models", "imsat", ">= 1", ("neighbors", "hidden")),
+    ("models", "imsat", "> 0", ("probe",)),
+    ("models", "kingdra", ">= 0", ("noise", "information_weight", "low", "denoising_weights")),
+    ("models", "kingdra", ">= 1", ("models", "hidden", "round_epochs")),
+    ("models", "kingdra", "in (0, 1]", ("confidence",)),
     ("models", "graph", ">= 0", ("ridge",)),
     ("models", "graph", ">= 1", ("neighbors",)),
     ("models", "graph", "> 0", ("bandwidth",)),
@@ -102,6 +117,7 @@ SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
     ("models", "adec", {"phase_steps": 0}, "got 0 (--set model.phase_steps=70)"),
     ("models", "adec", {"cluster": Schedule()}, "which is T, must be a number >= 2, got None ("),
     ("models", "adec", {"cluster": Schedule(steps_per_epoch=1)}, "got 1 (--set model.cluster.steps_per_epoch=140)"),
+    ("models", "clustergan", {"maps": (8,)}, "maps must be two numbers such as [64, 128], got [8]"),
     ("models", "comvc", {"contrast_weight": -0.1}, "contrast_weight must be >= 0 and temperature > 0"),
     ("models", "comvc", {"temperature": 0.0}, "contrast_weight must be >= 0 and temperature > 0"),
     ("models", "comvc", {"hidden": 0}, SIMVC),
@@ -110,10 +126,16 @@ SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
     ("models", "dcan", {"final_lr": 0.1}, "final_lr must be in (0, cluster.lr] = (0, 0.001], got 0.1"),
     ("models", "dec", {"hidden": ()}, "hidden must be a list of widths such as [500, 500, 2000], got none"),
     ("models", "dec", {"hidden": (0,)}, "hidden must be >= 1, got (0,)"),
+    ("models", "deepcluster", {"maps": ()}, "maps must be a list such as [32, 64], got none"),
+    ("models", "depict", {"dropout": (0.1,)}, "dropout needs 2 shares and layer_weights 3 weights"),
+    ("models", "depict", {"dropout": (0.1, 1.0)}, "dropout and held_share must be in [0, 1), got [0.1, 1.0] and 0.1"),
     ("models", "eamc", {"attention_lr": 0.0}, "attention_lr and discriminator_lr must be > 0, got 0.0 and 0.001"),
     ("models", "gmm", {"cluster": Schedule()}, "gmm is not trained by descent: cluster.epochs must be 0, got 50"),
+    ("models", "imsat", {"hidden": ()}, "hidden must be a list of widths such as [1200, 1200], got none"),
     ("models", "infoddc", {"information_weight": -1.0}, "information_weight and alpha must be >= 0"),
     ("models", "infoddc", {"alpha": -1.0}, "information_weight and alpha must be >= 0"),
+    ("models", "kingdra", {"high": 10}, "high must be in [low, models - 1] = [1, 9], got 10"),
+    ("models", "kingdra", {"hidden": (8,)}, "each hidden layer and the labels, 3, got 4"),
     ("models", "lpvdn", {"locality": ()}, "locality must be a list of widths"),
     ("models", "lpvdn", {"discriminator": (0,)}, "discriminator must be a list of widths"),
     ("models", "multivae", {"temperature": 0.0}, "temperature and max_norm must be > 0, got 0.0 and 10.0"),
@@ -166,7 +188,7 @@ def test_settings_that_cannot_be_are_refused(kind: Kind, name: str, values: dict
 YARDSTICKS = ["ae_finch", "agglomerative", "ensc", "lsnmf", "rbf_kmeans", "spectral", "ssc_omp"]
 
 
-@pytest.mark.parametrize("name", ["aae", "abc", "dc_gmm", "dcan", "gmm", *YARDSTICKS])
+@pytest.mark.parametrize("name", ["aae", "abc", "clustergan", "dc_gmm", "dcan", "gmm", "imsat", "kingdra", *YARDSTICKS])
 def test_one_cluster_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
         methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
@@ -185,7 +207,9 @@ def test_more_clusters_than_distinct_samples_are_refused(name: str) -> None:
             fit("cluster", lambda x=x: Embedding(x, (x,)), seed=0)
 
 
-@pytest.mark.parametrize("name", ["aae", "ae_finch", "ae_kmeans", "dc_gmm", "dcan", "dec"])
+@pytest.mark.parametrize(
+    "name", ["aae", "ae_finch", "ae_kmeans", "clustergan", "dc_gmm", "dcan", "dec", "imsat", "kingdra"]
+)
 def test_several_views_are_refused_where_a_method_takes_one(name: str) -> None:
     with pytest.raises(ConfigError, match="this method takes one view, pair has 2"):
         methods.new_model(name, {}, DataInfo("pair", ((3,), (4,)), 6, 2, None, 1.0, ""), 2)

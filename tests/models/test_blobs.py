@@ -26,6 +26,17 @@ def blobs() -> Dataset:
     return Dataset(DataRef("blobs"), info, (torch.from_numpy(x),), labels.astype(np.int64), "drawn")
 
 
+@pytest.fixture(scope="module")
+def templates() -> Dataset:
+    """400 images of 16 x 16 pixels: four fixed ones, with noise of standard deviation 0.1."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 100)
+    coarse = random.random((4, 1, 4, 4)).repeat(4, axis=2).repeat(4, axis=3)
+    x = (coarse[labels] + 0.1 * random.standard_normal((400, 1, 16, 16))).clip(0, 1).astype(np.float32)
+    info = DataInfo("templates", ((1, 16, 16),), 400, 4, (0.0, 1.0), 1.0, "cd" * 32, mean_square=float((x**2).mean()))
+    return Dataset(DataRef("templates"), info, (torch.from_numpy(x),), labels.astype(np.int64), "drawn")
+
+
 def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict[str, Any]:
     """The record of a clustering in the smoke profile, on 16 dimensions."""
     overrides = {f"model.{name}": value for name, value in settings.items()}
@@ -41,11 +52,22 @@ def clustered(blobs: Dataset, folder: Path, model: str, **settings: Any) -> dict
         "gmm",
         "dec",
         *("agglomerative", "spectral", "rbf_kmeans", "ensc", "ae_finch", "lsnmf"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("abc", "dc_gmm", "aae", "dcan", "idec", "adec")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("abc", "dcn", "imsat", "kingdra", "dc_gmm", "aae", "dcan", "idec", "adec")
+        ),
     ],
 )
 def test_the_quick_profile_finds_four_separated_blobs(blobs: Dataset, tmp_path: Path, model: str) -> None:
     record = clustered(blobs, tmp_path, model)
+    assert record["metrics"]["ACC"] >= 0.99
+    assert record["flags"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["clustergan", "deepcluster", "depict", "sr_kmeans"])
+def test_the_quick_profile_finds_four_templates(templates: Dataset, tmp_path: Path, model: str) -> None:
+    record = clustered(templates, tmp_path, model)
     assert record["metrics"]["ACC"] >= 0.99
     assert record["flags"] == []
 

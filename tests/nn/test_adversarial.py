@@ -1,6 +1,7 @@
 """Both sides of the game are the published logarithms, and the best discriminator measures a divergence."""
 
 import math
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from robust_cluster.nn.adversarial import discriminator_loss, frozen, generator_loss
+from robust_cluster.nn.adversarial import discriminator_loss, frozen, generator_loss, gradient_penalty
 from robust_cluster.nn.layers import perceptron
 
 
@@ -91,3 +92,23 @@ def test_a_frozen_network_gives_its_output_and_a_gradient_to_its_input_alone() -
     torch.testing.assert_close(x.grad, wanted)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_penalty_of_a_linear_critic_is_the_square_of_its_slope_less_one() -> None:
+    """||w|| = 5 everywhere: 16, with the gradient 2 (||w|| - 1) w / ||w|| at w."""
+    critic = nn.Linear(2, 1)
+    nn.init.constant_(critic.bias, 1.0)
+    with torch.no_grad():
+        critic.weight.copy_(torch.tensor([[3.0, 4.0]]))
+        penalty = gradient_penalty(critic, torch.randn(7, 2), torch.randn(7, 2))
+    assert penalty.item() == pytest.approx(16)
+    (gradient,) = torch.autograd.grad(penalty, critic.weight)
+    torch.testing.assert_close(gradient, torch.tensor([[4.8, 6.4]]))
+
+
+def test_the_penalty_is_taken_between_samples_and_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slope of ||x||^2 / 2 is x: at (1 - a) * 2 for samples at 0 and fakes at 2."""
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.25))
+    half_square = cast(nn.Module, lambda x: 0.5 * x.square().sum(dim=1))
+    found = gradient_penalty(half_square, torch.zeros(3, 1), torch.full((3, 1), 2.0))
+    assert found.item() == pytest.approx((1.5 - 1) ** 2)

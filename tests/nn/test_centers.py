@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from robust_cluster.data.base import Batch
-from robust_cluster.nn.centers import center_posterior, kmeans, log_center_posterior
+from robust_cluster.nn.centers import RunningMeans, center_posterior, kmeans, log_center_posterior
 
 
 def test_kmeans_is_scikit_learns_with_its_inertia_per_value(batch: Batch) -> None:
@@ -69,3 +69,35 @@ def test_far_from_the_origin_soft_labels_are_as_sharp_as_at_it(offset: float) ->
     torch.testing.assert_close(
         center_posterior(z, centers, torch.tensor(variance)), exact.softmax(dim=1).float(), atol=1e-4, rtol=1e-4
     )
+
+
+def test_a_center_that_takes_all_samples_is_their_running_mean() -> None:
+    """Over several batches; what it counted for in the beginning weighs as so many samples on its first place."""
+    z = torch.randn(50, 3, dtype=torch.float64) + 5
+    means, centers = RunningMeans(50, 2, 4), torch.tensor([[4.0, 4, 4], [-99, 0, 0]], dtype=torch.float64)
+    assert not means.is_begun
+    for rows in torch.arange(50).split(20):
+        means.update(rows, z[rows], centers)
+    expected = (4 * torch.full((3,), 4.0, dtype=torch.float64) + z.sum(dim=0)) / 54
+    torch.testing.assert_close(centers[0], expected)
+    assert centers[1].tolist() == [-99, 0, 0]
+    assert means.counts.tolist() == [54, 4]
+    assert means.is_begun
+    assert not means.labels.any()
+
+
+def test_a_row_without_a_center_gets_the_nearest_and_the_others_keep_theirs() -> None:
+    means = RunningMeans(3, 2, 1)
+    means.labels[:] = torch.tensor([1, -1, 0])
+    z, centers = torch.tensor([[0.1], [0.9], [0.8]]), torch.tensor([[0.0], [1.0]])
+    assert means.of(torch.tensor([0, 1, 2]), z, centers).tolist() == [1, 1, 0]
+
+
+def test_k_means_ends_after_the_passes_that_it_is_given() -> None:
+    z = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    found = [kmeans(z, 8, n_init=1, seed=0, max_iter=passes)[0] for passes in (1, 300)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        expected = KMeans(8, n_init=1, random_state=0, max_iter=1).fit(z.numpy()).cluster_centers_
+    torch.testing.assert_close(found[0], torch.as_tensor(expected))
+    assert not found[0].equal(found[1])

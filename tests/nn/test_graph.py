@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from sklearn.neighbors import kneighbors_graph
+from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 from torch import Tensor
 
 from robust_cluster.errors import ConfigError, ShapeError
+from robust_cluster.nn import graph
 from robust_cluster.nn.graph import neighbor_weights, orthonormal, smoothness
 
 
@@ -131,3 +132,12 @@ def test_the_gradient_through_the_orthonormal_layer_is_right() -> None:
     weights = neighbor_weights(points(8).double(), 3)
     y = soft_labels(8, 3).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda y: smoothness(weights, orthonormal(y, 1e-4)), [y])
+
+
+def test_the_distance_to_a_neighbor_is_scikit_learns_whatever_the_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(50, 4)
+    expected, _ = NearestNeighbors(n_neighbors=6).fit(x).kneighbors(x)
+    for rows in (1000, 7):
+        monkeypatch.setattr(graph, "ROWS", rows)
+        found = graph.neighbor_distances(x, 5)
+        torch.testing.assert_close(found, torch.as_tensor(expected[:, 5], dtype=torch.float32))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.errors import ShapeError
-from robust_cluster.nn.information import invariant_information
+from robust_cluster.nn.information import entropies, invariant_information
 
 
 @pytest.fixture
@@ -66,3 +66,18 @@ def test_the_gradient_is_right_in_both_views(codes: tuple[Tensor, Tensor]) -> No
 def test_views_of_different_shape_are_refused_in_a_sentence() -> None:
     with pytest.raises(ShapeError, match=r"one shape \(n, m\), got \(3, 2\) and \(3, 4\)"):
         invariant_information(torch.ones(3, 2), torch.ones(3, 4))
+
+
+def test_the_entropies_of_samples_and_of_their_mean_by_hand() -> None:
+    """Two sure samples in two of four clusters: H(Y|X) = 0, H(Y) = ln 2; a sample that is sure of nothing: ln 4."""
+    sure = torch.tensor([[0.0, -200, -200, -200], [-200, 0.0, -200, -200]]).log_softmax(dim=1)
+    conditional, marginal = entropies(sure)
+    assert (conditional.item(), marginal.item()) == (pytest.approx(0), pytest.approx(math.log(2)))
+    assert [value.item() for value in entropies(torch.zeros(1, 4).log_softmax(dim=1))] == pytest.approx(
+        [math.log(4)] * 2
+    )
+
+
+def test_entropies_have_the_gradients_of_differences() -> None:
+    logits = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: entropies(x.log_softmax(dim=1)), (logits,))

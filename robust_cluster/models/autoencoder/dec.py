@@ -26,6 +26,7 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.autoencoder.ae_kmeans import single_view
 from robust_cluster.models.base import ClusterModel, Embedding, Losses, ModelConfig, Outputs, Phase
+from robust_cluster.models.images import image_shape
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn import interpolation
 from robust_cluster.nn.adversarial import frozen
@@ -130,7 +131,7 @@ class DEC(ClusterModel):
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
         shape = single_view(info)
-        self.image_shape = image_shape(config, info)
+        self.image_shape = image_shape(config.image_shape, info)
         self.augments = augmented_phases(config, info)
         is_scaled = config.norm == "unit_energy" and info.mean_square > 0
         scale = info.mean_square**-0.5 if is_scaled else 1.0
@@ -296,22 +297,9 @@ class DEC(ClusterModel):
         return 1.0, 1.0
 
 
-def image_shape(config: Config, info: DataInfo) -> tuple[int, ...]:
-    """(channels, height, width) of the samples, () for vectors that are no images. Raises: ConfigError."""
-    shape, given = single_view(info), config.image_shape
-    if len(shape) == 3 and given in ((), shape):
-        return shape
-    if given and (len(given) != 3 or min(given) < 1 or math.prod(given) != shape[0]):
-        raise ConfigError(
-            f"image_shape must be (channels, height, width) of {info.name}'s samples {list(shape)}, got {list(given)}",
-            hint="--set model.image_shape=[1,28,28] for vectors of 784",
-        )
-    return given
-
-
 def augmented_phases(config: Config, info: DataInfo) -> dict[Phase, bool]:
     """Whether each phase rotates and shifts its samples. Raises: ConfigError where that is wanted of vectors."""
-    is_image = bool(image_shape(config, info))
+    is_image = bool(image_shape(config.image_shape, info))
     for name in ("augment", "augment_clustering"):
         if getattr(config, name) and not is_image:
             raise ConfigError(
