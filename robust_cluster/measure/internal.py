@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robust_cluster.data.base import Stored
+from robust_cluster.data.sparse import SparseView
 from robust_cluster.measure.scores import Metrics, Predicted, spaced
 
 ROWS = 1000  # evenly spaced, of which silhouette takes all pairs
@@ -19,23 +20,23 @@ ROWS = 1000  # evenly spaced, of which silhouette takes all pairs
 def internal_scores(z: Tensor, views: Stored, labels: Predicted) -> dict[str, Any]:
     """The three scores of labels (n,) on the embedding z (n, d) and on the data, of at most ROWS rows.
 
-    None where the rows are all in one cluster or each in its own.
+    None where the rows are all in one cluster or each in its own, and of what is sparse, which is not made dense.
     """
     rows = spaced(len(labels), ROWS)
-    there = rows.to(views[0].device)
-    data = torch.cat([view[there].flatten(1) for view in views], dim=1)
-    embedding = (z if z.layout == torch.strided else z.to_dense())[rows.to(z.device)]
-    chosen = labels[rows.numpy()]
+    there, chosen = rows.to(views[0].device), labels[rows.numpy()]
+    is_sparse = any(isinstance(view, SparseView) for view in views)
+    data = None if is_sparse else torch.cat([view[there].flatten(1) for view in views], dim=1)
+    embedding = z[rows.to(z.device)] if z.layout == torch.strided else None
     return {"rows": len(rows), "embedding": _scores(embedding, chosen), "data": _scores(data, chosen)}
 
 
-def _scores(x: Tensor, labels: Predicted) -> Metrics:
+def _scores(x: Tensor | None, labels: Predicted) -> Metrics:
     from sklearn import metrics  # late: it takes a second
 
-    points = x.detach().cpu().double().numpy()
     n_used = len(set(labels.tolist()))
-    if not 2 <= n_used < len(labels):
+    if x is None or not 2 <= n_used < len(labels):
         return dict.fromkeys(("silhouette", "calinski_harabasz", "davies_bouldin"))
+    points = x.detach().cpu().double().numpy()
     return {
         "silhouette": float(metrics.silhouette_score(points, labels)),
         "calinski_harabasz": float(metrics.calinski_harabasz_score(points, labels)),
