@@ -55,6 +55,7 @@ def test_it_is_a_step_of_a_pipeline_and_reproducible() -> None:
     assert first[-1].record_["spec"]["model"] == "kmeans"
 
 
+@pytest.mark.slow
 def test_a_pickle_has_its_run_inside(tmp_path: Path) -> None:
     X = load_iris().data
     model = DeepClustering("kmeans", 3, random_state=0).fit(X)

@@ -32,6 +32,7 @@ from robust_cluster.report.answers import Record, select
 from robust_cluster.report.spec import (
     CLAIMS,
     CellRequest,
+    TableSpec,
     check_keys,
     choose,
     filled,
@@ -196,8 +197,8 @@ def judge(
     that does not exist; ConfigError where two runs compete.
     """
     claims = list(claims)
-    there = [claim for claim in claims if all(profile in load_spec(s.table, folder).profiles for s in claim.sides)]
     runs = Runs([record for record in records if record["profile"] == profile], profile, folder)
+    there = [claim for claim in claims if all(profile in runs.spec(s.table).profiles for s in claim.sides)]
     return [ruling for claim in there or claims for ruling in _rulings(claim, runs)]
 
 
@@ -230,6 +231,21 @@ class Runs:
     records: Sequence[Record]
     profile: str
     folder: Path | None
+    specs: dict[str, TableSpec] = field(default_factory=dict)  # those that were read already
+    of_model: dict[str, list[Record]] = field(default_factory=dict)
+
+    def spec(self, name: str) -> TableSpec:
+        """A table or figure, which many claims are of."""
+        if name not in self.specs:
+            self.specs[name] = load_spec(name, self.folder)
+        return self.specs[name]
+
+    def of(self, models: Iterable[str]) -> list[Record]:
+        """The records of some models."""
+        if not self.of_model:
+            for record in self.records:
+                self.of_model.setdefault(record["spec"]["model"], []).append(record)
+        return [record for model in sorted(set(models)) for record in self.of_model.get(model, ())]
 
     def gained(self, claim: Claim, side: Side) -> Values:
         """The values of one side; where the claim has `minus`, less the side's own values at those settings."""
@@ -270,7 +286,7 @@ class Runs:
         self, claim: Claim, side: Side, where: Mapping[str, Sequence[Any]]
     ) -> dict[tuple[str, int], list[Record | None]]:
         """The runs of one side on each data set for each seed, None for one that is not there."""
-        spec = load_spec(side.table, self.folder)
+        spec = self.spec(side.table)
         methods = [method.label for method in spec.methods if not method.published_only]
         if side.method not in methods:
             raise UnknownNameError(f"method of {side.table}", side.method, methods)
@@ -281,7 +297,7 @@ class Runs:
             choose(name, known, kind=f"data set of {side.table}")
         asked = [r for r in requests(spec, self.profile) if r.place["method"] == side.method and _counts(r, where)]
         found: dict[tuple[str, int], list[Record | None]] = defaultdict(list)
-        for request, record in zip(asked, select(asked, self.records), strict=True):
+        for request, record in zip(asked, select(asked, self.of(one.model for one in asked)), strict=True):
             found[request.place["data"], request.seed].append(record)
         return found
 
