@@ -80,6 +80,11 @@ class Session:
         o = self.options
         return where(o.jobs, o.cluster, o.per_gpu, o.device, self.err.print)
 
+    def check_workers(self) -> None:
+        """Refuse --jobs, --cluster and --per-gpu that cannot be, before anything is loaded. Raises: ConfigError."""
+        if not self.options.no_run:
+            _ = self.where
+
     def load(self, ref: DataRef) -> "Dataset":
         """The data set in memory, also a file of the user's, which `path` names.
 
@@ -205,7 +210,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     session = Session(
         options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files
     )
-    session.where  # noqa: B018  # refused before anything is loaded
+    session.check_workers()
     plans = []
     for ref in refs:
         requests = stage_requests(stage, options, ref, fixed, swept)

@@ -91,8 +91,7 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
         if options.seed is not None:
             asked = of_seeds(asked, integers(options.seed, "--seed"), options)
         kept = None if options.dry_run else kept_records(options)
-        if not options.no_run:
-            session.where  # noqa: B018  # refused before anything is loaded
+        session.check_workers()
         every = [
             plan
             for _, group in groupby(asked, key=lambda request: request.data)
