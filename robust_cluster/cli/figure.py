@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ from robust_cluster.cli.options import (
 )
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, StoreError, UnknownNameError
 from robust_cluster.measure.metric import Metric
-from robust_cluster.runs.spec import DataRef, RunSpec, Stage
+from robust_cluster.runs.spec import STAGES, DataRef, RunSpec, Stage
 from robust_cluster.runs.store import SPEC, RunStore
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ Answers = list[tuple["CellRequest", Record | None]]
 MOST = 100  # columns of a figure
 COLUMNS = 10  # columns of images of one attack
 OF_CHECKPOINTS = ("scatter", "top", "outputs", "neighbors")  # kinds of figure that are drawn from checkpoints
+OF_SEVERAL = ("decoded", "losses")  # figures that may be of several runs
 COUNTED = ("top", "neighbors")  # those whose columns can be counted
 NAMED = 4  # missing runs that a sentence names
 ROUNDING = 0.01  # share of the samples that another device or number of threads may label differently
@@ -52,6 +53,7 @@ rc figure images runs/attack/simvc-noisymnist-d64-s0-* --output images.pdf
 rc figure decoded runs/attack/convae-digits-d64-s0-*
 rc figure curve runs/reattack/simvc-noisymnist-d64-s0-*
 rc figure certificate runs/certify/convae-digits-d64-s0-*
+rc figure embedding runs/attack/convae-digits-d64-s0-* --color class --plane tsne
 """
 SUMMARY = "Draw a paper's figure from runs, or that of one attack or certificate."
 
@@ -70,14 +72,15 @@ class FigureOptions:
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls figures (rc table NAME runs what is missing); or images, decoded, curve or certificate of RUN.",
+            help="rc ls figures (rc table NAME runs what is missing); or images, decoded, curve or certificate of RUN; "
+            "of any run embedding, confusion or losses.",
             show_default=False,
             autocompletion=offer_figures,
         ),
     ]
     run: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folder of an attack, reattack or certify run; for decoded also several, a sweep."),
+        typer.Argument(help="Folder of a run; for decoded (a sweep) and losses also several."),
     ] = None
     output: Annotated[
         Path | None, option("--output", help=".png, .pdf or .svg file; NAME.png here, or in the run's folder.")
@@ -90,6 +93,8 @@ class FigureOptions:
     count: Annotated[
         int | None, option("--count", callback=few, help="Columns of images; 10, or as many as the paper's figure has.")
     ] = None
+    color: Annotated[Literal["cluster", "class"], option("--color", help="What colors an embedding.")] = "cluster"
+    plane: Annotated[Literal["pca", "tsne"], option("--plane", help="How an embedding gets two dimensions.")] = "pca"
     data: Annotated[str | None, option("--data", metavar="FILE", help="The run's data, if they are your file.")] = None
     data_dir: Annotated[Path | None, option("--data-dir", help="Where data files are.")] = None
     device: Annotated[Device, option("--device", help="Where to compute.")] = "auto"
@@ -112,7 +117,8 @@ def draw(ctx: typer.Context, options: FigureOptions) -> None:
                 hint=f"rc figure {options.name} runs/{stages_of(options.name)[0]}/...",
             )
         unused = ("records", "profile", "only", *(("count",) if options.name not in ("images", "decoded") else ()))
-        refuse(ctx, unused, f"{options.name} is drawn of {'given runs' if options.name == 'decoded' else 'one run'}")
+        unused += ("color", "plane") if options.name != "embedding" else ()
+        refuse(ctx, unused, f"{options.name} is drawn of {'given runs' if options.name in OF_SEVERAL else 'one run'}")
         draw_run(options.run, options)
     elif options.name not in figure_names():
         raise UnknownNameError("figure", options.name, [*figure_names(), *OF_RUN], listing="rc ls figures")
@@ -129,7 +135,7 @@ def draw_run(runs: Sequence[Path], options: FigureOptions) -> None:
     run = runs[0]
     output = options.output or run / f"{options.name}.png"
     canvas.check_suffix(output)
-    if len(runs) > 1 and options.name != "decoded":
+    if len(runs) > 1 and options.name not in OF_SEVERAL:
         raise ConfigError(f"{options.name} is drawn of one run, got {len(runs)}")
     store, spec, record = finished(run, stages_of(options.name))
     has_radii = options.name == "curve" and "radii" in record
@@ -140,11 +146,81 @@ def draw_run(runs: Sequence[Path], options: FigureOptions) -> None:
             figure = run_figures.images(scored(store, spec, options))
         elif options.name == "decoded":
             figure = decoded(runs, options)
+        elif options.name == "losses":
+            figure = drawn_losses(runs)
+        elif options.name in ("embedding", "confusion"):
+            figure = drawn_model(store, spec, record, options)
         elif options.name == "certificate":
             figure = run_figures.certificate(record)
         else:
             figure = run_figures.radii(record) if has_radii else run_figures.curve(record)
     save(figure, output, options, lambda form: run_figures.write_radii(record, form))
+
+
+def drawn_losses(runs: Sequence[Path]) -> "Figure":
+    """The losses that some runs logged."""
+    from robust_cluster.report import model_figures
+
+    found = [finished(run, STAGES) for run in runs]
+    return model_figures.losses([(spec, store.lines(spec)) for store, spec, _ in found])
+
+
+def drawn_model(store: RunStore, spec: RunSpec, record: Record, options: FigureOptions) -> "Figure":
+    """The embedding or the confusion of a run's model; of an attack with what it moved.
+
+    Raises: ConfigError for a pretraining, and for classes where there are none.
+    """
+    import numpy as np
+
+    from robust_cluster.measure.plane import ROWS, flattened
+    from robust_cluster.measure.scores import known
+    from robust_cluster.metrics.accuracy import match
+    from robust_cluster.report import model_figures
+    from robust_cluster.stages.context import Context
+    from robust_cluster.stages.finished import check_digest, moved_embeddings
+    from robust_cluster.stages.predict import model_of, predict
+
+    dataset = load(spec, options.data, options.data_dir)
+    context = Context(store, dataset, record["profile"], device=options.device, threads=options.threads)
+    z: Any
+    before: Any
+    if spec.attack:
+        moves = moved_embeddings(spec, context)
+        z, moved, before, after, classes = moves.clean, moves.moved, moves.before, moves.after, moves.classes
+    else:
+        check_digest(spec, context)
+        context = context.part(1)
+        found = predict(model_of(spec), context)
+        z, moved, before, after, classes = found.embedding, None, found.labels, None, context.labels
+    title = f"{spec.stage} {spec.model} on {spec.data.label}, seed {spec.seed}"
+    if options.name == "confusion":
+        K = dataset.info.n_clusters
+        if after is not None:
+            moved_to = counted(before, after, K, K)
+            return model_figures.confusion(title, moved_to, "cluster before", "cluster under the attack", range(K))
+        if classes is None:
+            raise ConfigError(f"{spec.data.name} has no classes", hint="rc figure confusion of an attack needs none")
+        n_classes = int(classes.max()) + 1
+        own = match(*known(classes, before), n_clusters=K)
+        order = np.argsort(np.where(own < 0, n_classes, own), kind="stable")  # clusters without a class come last
+        counts = counted(classes, before, n_classes, K)
+        return model_figures.confusion(title, counts, "class", "cluster", order.tolist())
+    if options.color == "class" and classes is None:
+        raise ConfigError(f"{spec.data.name} has no classes", hint="--color cluster")
+    few = np.linspace(0, len(z) - 1, min(ROWS[options.plane], len(z))).astype(int)
+    colors = before if options.color == "cluster" or classes is None else classes
+    points, ends = flattened(z[few], None if moved is None else moved[few], options.plane)
+    return model_figures.embedding(f"{title} ({options.plane})", points, colors[few], ends, options.color)
+
+
+def counted(rows: Any, columns: Any, n_rows: int, n_columns: int) -> Any:
+    """How many samples are in each pair (n_rows, n_columns); those of no class, -1, are left out."""
+    import numpy as np
+
+    found = np.zeros((n_rows, n_columns), np.int64)
+    there = rows >= 0
+    np.add.at(found, (rows[there], columns[there]), 1)
+    return found
 
 
 def draw_named(spec: "TableSpec", options: FigureOptions) -> None:
@@ -298,6 +374,8 @@ def each_portrait(
 
 def stages_of(figure: str) -> tuple[Stage, ...]:
     """The stages whose runs have this figure."""
+    if figure in ("embedding", "confusion", "losses"):
+        return STAGES
     return ("certify",) if figure == "certificate" else ("attack", "reattack")
 
 

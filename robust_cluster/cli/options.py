@@ -30,7 +30,15 @@ CONFIG_SET = "robust_cluster.config_set"  # where a context keeps the [set] tabl
 FRACTION = re.compile(r"\d+/0*[1-9]\d*")  # a radius as papers write it
 DEBUG = "robust_cluster.debug"  # where a context keeps --debug
 SEPARATORS = ("/", os.sep)
-OF_RUN = ("images", "decoded", "curve", "certificate")  # figures of a run, beside those of tables/
+OF_RUN = (
+    "images",
+    "decoded",
+    "curve",
+    "certificate",
+    "embedding",
+    "confusion",
+    "losses",
+)  # figures of a run, beside those of tables/
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Norm = Literal["linf", "l2"]
 Space = Literal["input", "latent"]

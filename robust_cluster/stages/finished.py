@@ -1,14 +1,15 @@
 """What is made anew from the checkpoints of a finished run: its audit, the images that it misleads, its portrait."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import checks
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError
-from robust_cluster.measure.images import Sheet, check_drawable, check_image
+from robust_cluster.measure.images import Ints, Sheet, check_drawable, check_image
 from robust_cluster.measure.images import sheet as misled
-from robust_cluster.measure.points import Points, points_of
+from robust_cluster.measure.points import Floats, Points, points_of
 from robust_cluster.measure.portraits import Decodings, Portrait
 from robust_cluster.measure.portraits import decodings as decoded
 from robust_cluster.measure.portraits import portrait as portrayed
@@ -17,6 +18,17 @@ from robust_cluster.nn.precision import precision
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import auditing, bench, methods
 from robust_cluster.stages.context import Context, Trial
+
+
+@dataclass(frozen=True)
+class Moves:
+    """n embeddings before and under an attack (n, d), their clusters (n,), and their classes (n,) or None."""
+
+    clean: Floats
+    moved: Floats
+    before: Ints
+    after: Ints
+    classes: Ints | None
 
 
 def trial(spec: RunSpec, context: Context) -> Trial:
@@ -87,6 +99,15 @@ def moved_points(spec: RunSpec, context: Context) -> Points:
     check_digest(spec, context)
     with precision("highest"):
         return points_of(*scored_again(spec, context))
+
+
+def moved_embeddings(spec: RunSpec, context: Context) -> Moves:
+    """Where a finished attack or reattack takes the embedding of the rows that it was scored on. Raises: as `sheet`."""
+    check_digest(spec, context)
+    with precision("highest"):
+        rows, attacker = scored_again(spec, context)
+        after = rows.outcome(rows.moved(attacker))
+    return Moves(rows.clean.z.cpu().numpy(), after.z.cpu().numpy(), rows.clean.labels, after.labels, rows.truth)
 
 
 def check_decodable(spec: RunSpec) -> None:
