@@ -101,7 +101,14 @@ def loaded() -> dict[Any, Any]:
     return {}
 
 
-@pytest.mark.parametrize("command", [line for line in TYPED if line.split()[1] in PLANNED and "--from" not in line])
+def weighed(command: str) -> Any:
+    """A command as a test, marked where its data are two views of 70,000 images, which are made first."""
+    return pytest.param(command, marks=pytest.mark.slow) if "noisyfashion" in command else command
+
+
+@pytest.mark.parametrize(
+    "command", [weighed(line) for line in TYPED if line.split()[1] in PLANNED and "--from" not in line]
+)
 def test_a_command_of_a_verb_is_planned_as_typed(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: dict[Any, Any]
 ) -> None:

@@ -20,6 +20,7 @@ def test_the_example_of_the_module_runs() -> None:
     assert doctest.testmod(verbs).failed == 0
 
 
+@pytest.mark.slow
 def test_a_chain_of_runs_and_what_its_models_say(tmp_path: Path) -> None:
     made = {"settings": {"pretrain.epochs": 2, "cluster.epochs": 2}, "profile": "smoke", "threads": 1}
     run = robust_cluster.cluster("convae", X, Y, latent_dim=8, normalize="alrdc", runs_dir=tmp_path, **made)

@@ -55,7 +55,7 @@ def assert_exact(surface: Surface, batch: Batch, config: ensemble.Config, reach:
     ("norm", "space", "n_clusters"),
     [
         ("linf", "input", 2),
-        ("l2", "input", 5),
+        pytest.param("l2", "input", 5, marks=pytest.mark.slow),
         pytest.param("l2", "latent", 2, marks=pytest.mark.slow),
         pytest.param("linf", "latent", 5, marks=pytest.mark.slow),
     ],

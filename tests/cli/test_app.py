@@ -166,7 +166,14 @@ def test_a_wrong_word_gets_one_sentence_and_exit_code_2(words: str, sentence: st
     assert sentence in refused(words)
 
 
-@pytest.mark.parametrize("verb", [*VERBS, audit.VERB, certify.VERB, figure.VERB], ids=lambda verb: verb.name)
+FEW = {"cluster", "reattack", "audit", "table", "figure"}  # verbs that have the options of all between them
+WEIGHED = [
+    pytest.param(verb, id=verb.name, marks=() if verb.name in FEW else pytest.mark.slow)
+    for verb in (*VERBS, audit.VERB, certify.VERB, figure.VERB)
+]
+
+
+@pytest.mark.parametrize("verb", WEIGHED)
 def test_an_empty_value_of_any_option_is_refused(verb: Any) -> None:
     """A folder of '' is the one that one is in, and the seeds of '' were the default's."""
     command = get_command(entry.app).commands[verb.name]  # type: ignore[attr-defined]

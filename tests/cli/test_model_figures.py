@@ -21,6 +21,7 @@ def run() -> Path:
     return next(Path("runs/attack").iterdir())
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_run_are_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     embedding, confusion = model_figures.embedding, model_figures.confusion
@@ -44,6 +45,7 @@ def test_the_pictures_of_a_run_are_made(run: Path, monkeypatch: pytest.MonkeyPat
         assert Path(file).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_refused(run: Path) -> None:
     pretrain = next(Path("runs/pretrain").iterdir())
     assert "has no clusters yet" in refused(f"figure embedding {pretrain}")

@@ -22,7 +22,7 @@ Rows = Callable[[str], Batch]
 NAMES = list(MODELS)
 STEPS: list[tuple[str, Phase]] = [(name, "cluster") for name in TRAINED]  # (model, phase) with steps to take
 STEPS += [(n, "pretrain") for n in NAMES if MODELS[n].has_pretraining(methods.resolve("models", n, "paper", {}))]
-NIGHTLY = {name for name in NAMES if is_convolutional(name) and name not in FIRST.values()}  # slow
+NIGHTLY = {name for name in NAMES if is_convolutional(name) and name not in FIRST.values()} | {"ensc"}  # slow
 
 
 def has_decoder(model: ClusterModel, z: Tensor) -> bool:
