@@ -67,9 +67,9 @@ class Lease:
 
     def _live(self) -> None:
         while not self.ended.wait(BEAT):
-            if _content(self.path) != self.content:
-                return
-            with suppress(OSError):  # a server that is away for a while is no reason to end a training
+            if _content(self.path) not in (None, self.content):
+                return  # another owner's
+            with suppress(OSError):  # a server that is away for a while ends neither the training nor these signs
                 os.utime(self.path)
 
 

@@ -84,6 +84,23 @@ def test_an_owner_gives_signs_of_life(tmp_path: Path) -> None:
         assert until(lambda: (tmp_path / OWNER).stat().st_mtime > 0)
 
 
+def test_a_file_system_that_is_away_for_a_while_does_not_end_the_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = lock._content, threading.Event()
+
+    def away(path: Path) -> None:
+        asked.set()
+
+    with owned(tmp_path, wait=False, notify=print) as lease:
+        monkeypatch.setattr(lock, "_content", away)
+        assert asked.wait(10)
+        monkeypatch.setattr(lock, "_content", read)
+        os.utime(tmp_path / OWNER, (0, 0))
+        assert until(lambda: (tmp_path / OWNER).stat().st_mtime > 0)
+        lease.check()
+
+
 def test_who_was_taken_over_learns_it_before_it_writes_and_leaves_the_new_owners_file(tmp_path: Path) -> None:
     with owned(tmp_path, wait=False, notify=print) as lease:
         lease.check()
