@@ -1,5 +1,6 @@
 """The options of every verb: a value comes from its flag, else RC_<NAME>, else --config's file, else the default."""
 
+import csv
 import inspect
 import logging
 import math
@@ -138,7 +139,8 @@ Drop = Annotated[str | None, option(metavar="NAME,...", help="Columns of a table
 NoHeader = Annotated[bool, option(help="A table's first line is a sample; columns are 0, 1, ...")]
 NoiseLabel = Annotated[str | None, option(metavar="LABEL", help="Of samples of no class: not scored.")]
 Only = Annotated[
-    list[str] | None, option("--only", metavar="AXIS=VALUE[,...]", help="Part of the grid: data=mnist. Repeatable.")
+    list[str] | None,
+    option("--only", metavar="AXIS=VALUE[,...]", help="Part of the grid: data=mnist,usps. Repeatable."),
 ]
 Threads = Annotated[int | None, option(callback=positive, help="CPU threads.")]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")]
@@ -490,9 +492,15 @@ def _pairs(texts: Iterable[str], flag: str, *, example: str = "model.neighbors=3
 
 
 def chosen_part(texts: Iterable[str]) -> dict[str, list[str]]:
-    """Axis -> the values asked for, of `--only data=mnist,usps`. Raises: ConfigError, also for an axis given twice."""
-    example = "data=mnist"
-    return {key: [part.strip() for part in right.split(",")] for key, right in _pairs(texts, "--only", example=example)}
+    """Axis -> the values asked for, of `--only data=mnist,usps`. Raises: ConfigError, also for an axis given twice.
+
+    A name with a comma in it is quoted: `--only 'method="IDEC*, 13,000 steps"'`.
+    """
+    found: dict[str, list[str]] = {}
+    for key, right in _pairs(texts, "--only", example="data=mnist"):
+        parts = next(csv.reader([" ".join(right.split())], skipinitialspace=True))
+        found[key] = [part.strip() for part in parts]
+    return found
 
 
 def overrides(ctx: typer.Context, options: RunOptions, mode: str | None = None) -> dict[str, Any]:

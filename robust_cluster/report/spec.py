@@ -301,7 +301,8 @@ def narrowed(spec: TableSpec, profile: str, only: Mapping[str, Collection[str]])
         known = {name.lower() for value in values[axis] for name in names(axis, value)}
         for name in wanted:
             if name.lower() not in known:
-                shown = dict.fromkeys(names(axis, value)[0] for value in values[axis])
+                first = dict.fromkeys(names(axis, value)[0] for value in values[axis])
+                shown = [f'"{one}"' if "," in one else one for one in first]  # as --only takes them
                 raise UnknownNameError(f"{axis} of {spec.name} in profile {profile}", name, shown)
         lower = {name.lower() for name in wanted}
         values[axis] = tuple(value for value in values[axis] if lower & {name.lower() for name in names(axis, value)})

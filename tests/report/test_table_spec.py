@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from robust_cluster.cli.options import chosen_part
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report import spec as report_spec
@@ -362,6 +363,15 @@ def test_an_unknown_part_lists_what_there_is(only: dict[str, list[str]], sentenc
     with pytest.raises(UnknownNameError) as caught:
         narrowed(load_spec("lpvdn1"), "cpu", only)
     assert caught.value.message == sentence
+
+
+def test_a_name_with_a_comma_is_asked_for_in_quotes_and_shown_in_them() -> None:
+    only = chosen_part(['method="IDEC*, 13,000 steps",VaDE, "ADEC, KL summed"', "seed=0,1"])
+    assert only == {"method": ["IDEC*, 13,000 steps", "VaDE", "ADEC, KL summed"], "seed": ["0", "1"]}
+    part = narrowed(load_spec("trials"), "cpu", {"method": only["method"][:1]})
+    assert [method.model for method in part.methods] == ["idec"]
+    with pytest.raises(UnknownNameError, match='Known: "ADEC, 13,000 steps", '):
+        narrowed(load_spec("trials"), "cpu", {"method": ["IDEC*"]})
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "gamma", "alrdc", "clustering"])
