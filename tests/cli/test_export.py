@@ -12,7 +12,7 @@ from robust_cluster.cli.export import VERB
 from robust_cluster.runs.store import RunStore
 from tests.cli.command import check_help, rc, refused
 
-ATTACK = "attack --model kmeans --attack ensemble --norm linf --rows 40 --profile smoke --threads 1 --quiet"
+ATTACK = "attack --model kmeans --attack pgd --norm linf --rows 40 --profile smoke --threads 1 --quiet"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The papers' claims against made-up records: which pairs count, the tests, and the four outcomes."""
 
 from dataclasses import replace
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -354,7 +355,8 @@ def test_every_claim_of_the_checkout_compares_runs_that_its_tables_ask_for(profi
     assert len({claim.name for claim in claims}) == len(claims)
     assert {"lpvdn1", "lpvdn2"} <= {claim.sides[0].table for claim in claims if "LPVDN" in claim.says}
     assert not [claim.name for claim in claims if "{each}" in claim.says + claim.comparison]
+    asked_by = cache(lambda table: requests(load_spec(table), profile))
     for claim in claims:
         for side in claim.sides:
-            asked = [r for r in requests(load_spec(side.table), profile) if r.place["method"] == side.method]
+            asked = [r for r in asked_by(side.table) if r.place["method"] == side.method]
             assert len({r.seed for r in asked}) >= 3 or profile == "smoke", "a claim that can be judged"
