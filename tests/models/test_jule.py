@@ -78,6 +78,7 @@ def test_a_round_merges_its_share_every_so_many_epochs_until_those_asked_for_are
     merged = labels_of(begun)
     assert all(len(merged[first == c].unique()) == 1 for c in range(before))  # none was split
     assert begun.stop_reason() is None
+    assert set(begun.labels(embed(begun, images.views).z).tolist()) == {0, 1, 2}  # to watch
     for epoch in (6, 9, 12):
         begun.after_epoch("cluster", epoch, lambda: embed(begun, images.views), seed=0)
     assert (int(begun.clusters), begun.stop_reason()) == (3, "merged")

@@ -148,10 +148,12 @@ class JULE(CenterModel):
             self.keep(self.first_clusters(x))
 
     def after_epoch(self, phase: Phase, epoch: int, embed: Callable[[], Embedding], seed: int) -> None:
-        """Every `period` epochs, a round of merging on the features as they are now."""
+        """Every `period` epochs, a round of merging on the features as they are now; K means to watch."""
         if epoch % self.config.period == 0:
             z = embed().z
-            self.keep(self.rounds(z, self.fit.parts["clusters"].labels, 1))
+            labels = self.rounds(z, self.fit.parts["clusters"].labels, 1)
+            self.keep(labels)
+            self.place_centers(z, self.rounds(z, labels, None))
 
     def stop_reason(self) -> str | None:
         """That K clusters are left."""
@@ -163,11 +165,15 @@ class JULE(CenterModel):
         labels = self.merged(z)
         self.keep(labels)
         self.fit.labels = labels
+        self.place_centers(z, labels)
+        self.is_finished.fill_(True)
+
+    def place_centers(self, z: Tensor, labels: Tensor) -> None:
+        """Put centers and variance on the means of the K clusters `labels` (n,) of z (n, d)."""
         sums = torch.zeros_like(self.centers).index_add_(0, labels, z)
         self.centers.copy_(sums / torch.bincount(labels, minlength=len(sums)).unsqueeze(1))
         spread = (z - self.centers[labels]).square().mean()
         self.variance.fill_(spread.clamp_min(torch.finfo(z.dtype).eps / len(z.T)))  # of a row that has length 1
-        self.is_finished.fill_(True)
 
     def refit_labels(self, z: Tensor, seed: int) -> Tensor:
         """Labels (n,) of z (n, d) merged from the beginning, which depend on no seed."""
