@@ -10,7 +10,8 @@ def triplet_loss(z: Tensor, labels: Tensor, *, negatives: int, weight: float, ma
     a and p are each pair of one label, a before p; beside each stand `negatives` n of other labels, drawn anew, all
     different, or all of them where there are fewer. Shapes: z (n, d), labels (n,).
     """
-    squares = (z.unsqueeze(1) - z).square().sum(dim=2)  # not by products: near ones would lose their digits
+    # not by products: near ones would lose their digits
+    squares = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist").square()
     is_same = labels.unsqueeze(1) == labels
     first, second = is_same.triu(1).nonzero().unbind(dim=1)
     draws = torch.rand(len(first), len(z), device=z.device).masked_fill_(is_same[first], -1.0)
