@@ -141,7 +141,7 @@ def check_batches(task: Task, batches: Batches) -> None:
     if batches.schedule.epochs and batches.schedule.batch(len(batches.views[0])) < 2:
         nets = [part for part in task.state.values() if isinstance(part, nn.Module)]
         if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for net in nets for layer in net.modules()):
-            hint = "batch_size=256, or more data: a batch is at most a fifth of them"
+            hint = "batch_size must be 2 or more, the samples 10 or more: a batch is at most a fifth of them"
             raise ConfigError(f"{task.title}: a batch norm needs batches of at least 2 samples, got 1", hint=hint)
 
 

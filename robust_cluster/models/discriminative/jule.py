@@ -49,7 +49,7 @@ class Config(ModelConfig):
     maps: tuple[int, ...] = (50, 50)  # of the convolutions, each with batch norm and ReLU; the first is pooled [code]
     kernel: int = 5  # pixels a side of the convolutions [code]
     features: int = 160  # of the last layer [code]
-    neighbors: int = 20  # K_s, of a sample in the graph [code]
+    neighbors: int = 20  # K_s, of a sample in the graph, or all others where there are fewer [code]
     local: int = 5  # K_c, clusters that the local term looks at [code]
     unrolling: float = 0.9  # eta, the share of the clusters that a round merges, in (0, 1] [code; 0.2 for faces]
     period: int = 20  # epochs between two rounds [code]
