@@ -1,4 +1,4 @@
-"""The weighted triplet loss of JULE (Yang, Parikh and Batra, CVPR 2016, Eq. 12), triplets drawn from a batch."""
+"""The weighted triplet loss of JULE (Yang, Parikh and Batra, CVPR 2016), triplets drawn from a batch."""
 
 import torch
 from torch import Tensor

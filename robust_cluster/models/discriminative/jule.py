@@ -1,10 +1,10 @@
 """JULE: a network and a merging of clusters that learn from each other (Yang, Parikh and Batra, CVPR 2016).
 
 The first clusters join every image to its nearest neighbor by pixels. Then, in turns: `period` epochs down the weighted
-triplet loss of the clusters' labels (Eq. 12), and a share `unrolling` of the clusters is merged in the graph of the
-features' neighbors (`nn/merging.py`), until K are left. In the end the merging is done once more from the nearest
-neighbors of the trained features, in as many rounds. That labels the rows, `ACC_training`; the nearest of these
-clusters' means labels all points, also new ones, which the paper has not: it clusters a data set and no others.
+triplet loss of the clusters' labels, and a share `unrolling` of the clusters is merged in the graph of the features'
+neighbors (`nn/merging.py`), until K are left. In the end the merging is done once more, from the nearest neighbors of
+the trained features. That labels the rows, `ACC_training`, and is what the paper scores. Points have the label of the
+nearest of these clusters' means, also new ones, for which the paper has no rule; so have the rows in `ACC`.
 
 Settings are those of the authors' code (jwyang/JULE.torch) for MNIST; of USPS it has one convolution, maps [50].
 Differs: affinities are exact where the code adds, which it calls fast; the local term looks at all other clusters, the
