@@ -35,11 +35,17 @@ def needed_image_shape(method: str, given: tuple[int, ...], info: DataInfo, *, s
     shape = image_shape(given, info)
     if not shape:
         raise ConfigError(f"{method} clusters images, {info.name} has vectors of {info.shapes[0][0]}", hint=HINT)
+    check_size(method, shape, info, smallest=smallest)
     channels, height, width = shape
+    return channels, height, width
+
+
+def check_size(method: str, shape: tuple[int, ...], info: DataInfo, *, smallest: int) -> None:
+    """Raises ConfigError for images (channels, height, width) of fewer than `smallest` pixels a side."""
+    height, width = shape[1:]
     if min(height, width) < smallest:
         size = f"{height} x {width}"
         raise ConfigError(f"{method} needs images of at least {smallest} x {smallest} pixels, {info.name} has {size}")
-    return channels, height, width
 
 
 def ranged(x: Tensor, info: DataInfo, low: float, high: float) -> Tensor:

@@ -41,6 +41,21 @@ def neighbor_distances(x: Tensor, neighbors: int) -> Tensor:
     )
 
 
+def nearest_neighbors(x: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
+    """Squared distances and row numbers, both (n, k), of the nearest others to each row of x (n, D), the nearest first.
+
+    Of a row itself there is none, also where others are equal to it. 1 <= k = neighbors <= n - 1.
+    """
+    squares, numbers = [], []
+    for rows in torch.arange(len(x), device=x.device).split(ROWS):
+        distances = torch.cdist(x[rows], x)
+        distances.scatter_(1, rows[:, None], math.inf)
+        found = distances.topk(neighbors, dim=1, largest=False)
+        squares.append(found.values.square())
+        numbers.append(found.indices)
+    return torch.cat(squares), torch.cat(numbers)
+
+
 def orthonormal(soft_labels: Tensor, ridge: float) -> Tensor:
     """Y (L^-1)^T sqrt(n) with L L^T = Y^T Y + ridge I, so that its Gram matrix over n is the identity.
 

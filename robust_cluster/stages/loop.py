@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_cluster.data.base import Batch, Stored
-from robust_cluster.errors import CheckpointError, NonFiniteError, StoppedError
+from robust_cluster.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.optim import Stateful
 from robust_cluster.runs.progress import Progress
@@ -91,8 +91,10 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
     """Train until the schedule ends, from the last saved state if there is one.
 
     Raises: NonFiniteError naming term and epoch when a loss is NaN or infinite; the last good state stays.
-    StoppedError when `progress` asks for it, once the state is saved.
+    StoppedError when `progress` asks for it, once the state is saved. ConfigError for batches of one sample, where
+    batch norms need more.
     """
+    check_batches(task, batches)
     saver = Saver(run, task, batches)
     lines = saver.load()
     done, seconds = len(lines), lines[-1]["seconds"] if lines else 0.0
@@ -132,6 +134,15 @@ def fit(task: Task, batches: Batches, run: Run, progress: Progress) -> Summary:
         loss=history[-1] if history else None,
         losses=lines[-1]["losses"] if lines else {},
     )
+
+
+def check_batches(task: Task, batches: Batches) -> None:
+    """Raises ConfigError for batches of one sample, of which a batch norm has no statistics."""
+    if batches.schedule.epochs and batches.schedule.batch(len(batches.views[0])) < 2:
+        nets = [part for part in task.state.values() if isinstance(part, nn.Module)]
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for net in nets for layer in net.modules()):
+            hint = "batch_size must be 2 or more, the samples 10 or more: a batch is at most a fifth of them"
+            raise ConfigError(f"{task.title}: a batch norm needs batches of at least 2 samples, got 1", hint=hint)
 
 
 def run_epoch(task: Task, batches: Batches, epoch: int) -> tuple[dict[str, float], int]:

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from robust_cluster.errors import ConfigError
 from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.stages import methods
-from tests.contracts.choice import MODELS, TRAINED
+from tests.contracts.choice import IMAGES, MODELS, TRAINED, info_for
 
 ENTROPY = "objective must be one of margin, kl, displacement, targeted, got 'entropy'"
 FLAT = "has no gradient at the clean point, so it needs a random start"
@@ -64,6 +65,10 @@ RULES: list[tuple[Kind, str, str, tuple[str, ...]]] = [
     ("models", "imsat", ">= 0", ("weight", "marginal_weight", "radius_share")),
     ("models", "imsat", ">= 1", ("neighbors", "hidden")),
     ("models", "imsat", "> 0", ("probe",)),
+    ("models", "jule", ">= 0", ("momentum", "weight_decay", "lr_rate", "lr_power", "margin")),
+    ("models", "jule", ">= 1", ("maps", "kernel", "features", "neighbors", "local", "period", "negatives")),
+    ("models", "jule", "> 0", ("positive_weight",)),
+    ("models", "jule", "in (0, 1]", ("unrolling",)),
     ("models", "kingdra", ">= 0", ("noise", "information_weight", "low", "denoising_weights")),
     ("models", "kingdra", ">= 1", ("models", "hidden", "round_epochs")),
     ("models", "kingdra", "in (0, 1]", ("confidence",)),
@@ -134,6 +139,7 @@ SENTENCES: list[tuple[Kind, str, dict[str, Any], str]] = [
     ("models", "imsat", {"hidden": ()}, "hidden must be a list of widths such as [1200, 1200], got none"),
     ("models", "infoddc", {"information_weight": -1.0}, "information_weight and alpha must be >= 0"),
     ("models", "infoddc", {"alpha": -1.0}, "information_weight and alpha must be >= 0"),
+    ("models", "jule", {"maps": ()}, "maps must be a list such as [50, 50], got none"),
     ("models", "kingdra", {"high": 10}, "high must be in [low, models - 1] = [1, 9], got 10"),
     ("models", "kingdra", {"hidden": (8,)}, "each hidden layer and the labels, 3, got 4"),
     ("models", "lpvdn", {"locality": ()}, "locality must be a list of widths"),
@@ -192,6 +198,45 @@ YARDSTICKS = ["ae_finch", "agglomerative", "ensc", "lsnmf", "rbf_kmeans", "spect
 def test_one_cluster_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
         methods.new_model(name, {}, DataInfo("toy", ((6,),), 9, 1, None, 1.0, ""), 2)
+
+
+OF_IMAGES = [name for name in MODELS if info_for(name) is IMAGES]
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_texts_and_other_vectors_are_refused_by_methods_of_images(name: str) -> None:
+    """The tables leave these cells out, and call them NA."""
+    config = methods.resolve("models", name, "smoke", {})
+    with pytest.raises(ConfigError, match=r"clusters images, texts has vectors of 2000 \(--set model.image_shape="):
+        MODELS[name].check(config, DataInfo("texts", ((2000,),), 100, 4, None, 1.0, ""))
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_one_cluster_of_images_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="n_clusters must be >= 2, got 1"):
+        methods.new_model(name, {}, replace(IMAGES, n_clusters=1), 2)
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("clustergan", 4), ("deepcluster", 4), ("jule", 7), ("depict", 8)])
+def test_images_that_are_too_small_for_the_layers_are_refused_and_larger_ones_are_not(name: str, smallest: int) -> None:
+    config = methods.resolve("models", name, "smoke", {})
+    for side in (smallest - 1, smallest):
+        info = DataInfo("toy", ((1, 20, side),), 200, 4, (0.0, 1.0), 1.0, "")
+        if side < smallest:
+            said = f"needs images of at least {smallest} x {smallest} pixels, toy has 20 x {side}"
+            with pytest.raises(ConfigError, match=said):
+                MODELS[name].check(config, info)
+        else:
+            MODELS[name].check(config, info)
+            model = methods.new_model(name, methods.plain(config), info, 2)
+            assert len(model.encode((torch.rand(3, 1, 20, side),)).z) == 3
+
+
+def test_fewer_samples_than_deepcluster_has_pseudo_clusters_are_refused() -> None:
+    config = methods.resolve("models", "deepcluster", "smoke", {})
+    MODELS["deepcluster"].check(config, replace(IMAGES, n_samples=100))
+    with pytest.raises(ConfigError, match=r"= 100 pseudo-clusters of 99 samples .*clusters_per_cluster=9 or less"):
+        MODELS["deepcluster"].check(config, replace(IMAGES, n_samples=99))
 
 
 @pytest.mark.parametrize("name", YARDSTICKS)

@@ -12,7 +12,8 @@ from robust_cluster.data.base import Dataset
 from robust_cluster.errors import RobustClusterError
 from robust_cluster.metrics.ari import ari
 from robust_cluster.models.base import ClusterModel
-from robust_cluster.models.shallow.agglomerative import cut, merges
+from robust_cluster.models.shallow.agglomerative import merges
+from robust_cluster.nn.merging import cut
 
 
 def labels(model: ClusterModel, x: torch.Tensor, seed: int = 0) -> torch.Tensor:

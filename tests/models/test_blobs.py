@@ -65,7 +65,7 @@ def test_the_quick_profile_finds_four_separated_blobs(blobs: Dataset, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["clustergan", "deepcluster", "depict", "sr_kmeans"])
+@pytest.mark.parametrize("model", ["clustergan", "deepcluster", "depict", "jule", "sr_kmeans"])
 def test_the_quick_profile_finds_four_templates(templates: Dataset, tmp_path: Path, model: str) -> None:
     record = clustered(templates, tmp_path, model)
     assert record["metrics"]["ACC"] >= 0.99

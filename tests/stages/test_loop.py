@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_cluster.data.base import Batch
-from robust_cluster.errors import NonFiniteError
+from robust_cluster.errors import ConfigError, NonFiniteError
 from robust_cluster.models.schedule import Schedule, StepwiseSchedule
 from robust_cluster.nn.optim import Stateful
 from robust_cluster.runs.progress import Silent
@@ -189,6 +189,15 @@ def test_a_stepwise_schedule_lowers_every_rate_also_over_a_resume(store: RunStor
         train(4)
         train(6)
     assert rates == [0.1, 0.1, 0.05, 0.05, 0.05, 0.025]
+
+
+def test_batches_of_one_sample_are_refused_where_a_batch_norm_has_no_statistics_of_them(run: Run) -> None:
+    toy = Toy(Schedule(epochs=1, batch_size=1))
+    task = toy.task()
+    normed = replace(task, state={**task.state, "net": nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))})
+    with pytest.raises(ConfigError, match="toy: a batch norm needs batches of at least 2 samples, got 1"):
+        fit(normed, toy.batches, run, Silent())
+    assert toy.fit(run).steps == 12
 
 
 def test_the_summary_counts_steps_and_samples(run: Run) -> None:

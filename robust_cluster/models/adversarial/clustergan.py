@@ -25,7 +25,7 @@ from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.errors import ConfigError, check_at_least
 from robust_cluster.models.base import Embedding, Losses, ModelConfig, Outputs, Phase
 from robust_cluster.models.centers import CenterModel
-from robust_cluster.models.images import image_shape, ranged, unranged
+from robust_cluster.models.images import check_size, image_shape, ranged, unranged
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adversarial import frozen, gradient_penalty
 from robust_cluster.nn.gan import ImageCritic, ImageMaker
@@ -41,6 +41,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 PENALTY = 10.0  # of the critic's gradient [code]
 NOISE_STD = 0.1  # of z_n [code]
 INIT_STD = 0.02  # of all weights of the networks for images [code]
+SMALLEST = 4  # pixels a side that the critic's two convolutions leave one of
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class ClusterGAN(CenterModel):
 
     descends_losses: ClassVar[bool] = False
     config: Config
+
+    @classmethod
+    def check(cls, config: Any, info: DataInfo) -> None:
+        """Refuse images that the critic's convolutions leave no pixel of. Raises: ConfigError."""
+        if shape := image_shape(config.image_shape, info):
+            check_size("ClusterGAN", shape, info, smallest=SMALLEST)
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         self.n_noise = config.noise_dim or latent_dim

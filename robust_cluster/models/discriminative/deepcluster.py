@@ -71,8 +71,14 @@ class DeepCluster(CenterModel):
 
     @classmethod
     def check(cls, config: Any, info: DataInfo) -> None:
-        """Refuse what is no image. Raises: ConfigError."""
+        """Refuse what is no image, and fewer samples than pseudo-clusters. Raises: ConfigError."""
         needed_image_shape("DeepCluster", config.image_shape, info, smallest=2 ** len(config.maps))
+        n, n_pseudo = info.n_samples, config.clusters_per_cluster * info.n_clusters
+        if n_pseudo > n:
+            raise ConfigError(
+                f"DeepCluster has clusters_per_cluster * n_clusters = {n_pseudo} pseudo-clusters of {n} samples",
+                hint=f"--set model.clusters_per_cluster={n // info.n_clusters} or less",
+            )
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, config.features)

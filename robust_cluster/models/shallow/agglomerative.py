@@ -9,12 +9,12 @@ alone and computes every distance when it is asked (n^2 d of time). Both make th
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robust_cluster.errors import RobustClusterError, check_at_least
 from robust_cluster.models.shallow.base import BoundedConfig, Transductive
+from robust_cluster.nn.merging import cut
 
 FLOAT64 = 8  # bytes
 
@@ -59,16 +59,3 @@ def merges(data: Any, stored: int) -> Any:
         message = f"agglomerative of more than {stored} samples needs fastcluster"
         raise RobustClusterError(message, hint="pip install -e '.[agglomerative]'") from error
     return fastcluster.linkage_vector(data, method="ward")
-
-
-def cut(merged: Any, n_clusters: int) -> Any:
-    """Labels (n,) int64 after the first n - K of n - 1 merges: K clusters, also where several merges cost the same."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(merged) + 1
-    made = merged[: n - n_clusters, :2].astype(np.int64)
-    nodes = np.repeat(n + np.arange(len(made)), 2)
-    size = n + len(made)
-    forest = coo_array((np.ones(len(nodes)), (made.ravel(), nodes)), shape=(size, size))
-    return connected_components(forest, directed=False)[1][:n].astype(np.int64)
