@@ -175,18 +175,18 @@ def test_draws_of_a_tanh_space_stay_inside_it_and_carry_no_gradient(vectors: Bat
     model = begun(vectors)
     model.mixture.precisions.fill_(0.01)
     z = model.encode(vectors.views).z.detach()
-    real = model.real(z, torch.randn_like(z))
+    real = model.draws(model.mixture.labels(z), torch.randn_like(z))
     assert (real.min().item(), real.max().item()) == pytest.approx((-0.999, 0.999))
     assert not real.requires_grad
     linear = begun(vectors, latent_act="linear")
     linear.mixture.precisions.fill_(0.01)
-    assert linear.real(z, torch.randn_like(z)).abs().max() > 2
+    assert linear.draws(linear.mixture.labels(z), torch.randn_like(z)).abs().max() > 2
 
 
 def test_drawing_the_mean_gives_each_code_its_components_mean(vectors: Batch) -> None:
     model = begun(vectors, draw="mean")
     z = model.encode(vectors.views).z.detach()
-    assert model.real(z, torch.randn_like(z)).equal(model.mixture.means[model.mixture.labels(z)])
+    assert model.draws(model.mixture.labels(z), torch.randn_like(z)).equal(model.mixture.means[model.mixture.labels(z)])
 
 
 def test_learning_rates_fall_geometrically_from_the_first_step_to_the_last(vectors: Batch) -> None:
@@ -221,7 +221,7 @@ def test_codes_are_drawn_to_their_mean_by_d_with_means_and_not_with_draws() -> N
         optimizer = Adam(model.discriminator.parameters(), lr=0.01)
         for _ in range(250):
             optimizer.zero_grad()
-            real = model.real(z, torch.randn_like(z))
+            real = model.draws(model.mixture.labels(z), torch.randn_like(z))
             discriminator_loss(model.discriminator(z), model.discriminator(real)).backward()
             optimizer.step()
         points = z.clone().requires_grad_()
