@@ -58,7 +58,7 @@ class Config(dec.Config):
     adv_loss: Game = "saturating"  # log(1 - D), or -log D for the encoder
     adversarial_weight: float = 1.0  # of the encoder's game in L_E; 1/256 is Eq. 10 with KL a sum over a batch of 256
     clustering_weight: float = later(1.0)  # of KL in L_E; 256 is that sum as it stands, at the step size of the mean
-    discriminator_hidden: tuple[int, ...] = later(())  # widths of D; (): the encoder's
+    discriminator_hidden: tuple[int, ...] | None = later(None)  # widths of D; None: the encoder's
     phase_steps: int | None = None  # M; None: T // 2
     discriminator_epochs: int = 5  # passes over the data in which D learns alone, at most
     discriminator_gap: float = 0.5  # mean D(x) - mean D(x_hat) above which D learns alone no longer
