@@ -14,6 +14,17 @@ Kind = Literal["models", "attacks", "defenses", "data"]
 # the line by which a file says that it is a method or a data set, where others are abstractions and shared reading
 METHOD, DATA_SET = "\nclass Config", "\nDESCRIPTION = "
 NOISY = "noisy:"  # before a data set's name or path: its noisy two-view construction
+ORACLE = "oracle:"  # the same: with the true classes as a second view, for oracles alone
+
+
+def construction(name: str) -> str:
+    """What stands before a data set's name to have it with a second view: "noisy:", "oracle:" or nothing."""
+    return next((prefix for prefix in (NOISY, ORACLE) if name.startswith(prefix)), "")
+
+
+def bare(name: str) -> str:
+    """The name without its `construction`."""
+    return name.removeprefix(construction(name))
 
 
 @cache

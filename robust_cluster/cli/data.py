@@ -31,7 +31,7 @@ from robust_cluster.cli.options import (
     option,
 )
 from robust_cluster.data.formats import name_and_suffix
-from robust_cluster.discover import NOISY
+from robust_cluster.discover import bare
 from robust_cluster.errors import DataError, UnknownNameError
 from robust_cluster.runs.spec import DataRef
 
@@ -142,7 +142,7 @@ def list_data(ctx: typer.Context, options: DataOptions) -> None:
 
 def info(ctx: typer.Context, options: InfoOptions) -> None:
     """Print what is known of one data set."""
-    path = None if options.name.startswith(NOISY) else data_path(options.name)
+    path = None if bare(options.name) != options.name else data_path(options.name)
     if path is None:
         facts = _facts(options.name, options.folders, options)
     else:
@@ -350,7 +350,7 @@ def _check_known(name: str, folders: "Folders") -> None:
     from robust_cluster.data.prepare import available
 
     known = [row[0] for row in available(folders)]
-    if name.removeprefix(NOISY) not in known:
+    if bare(name) not in known:
         raise UnknownNameError("data set", name, known, listing="rc data ls")
 
 

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from robust_cluster.data.formats import FOREIGN, PICKLES, SUFFIXES, name_and_suffix
-from robust_cluster.discover import NOISY, Kind, names
+from robust_cluster.discover import Kind, bare, construction, names
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Precision
 from robust_cluster.stages.settings import flat
@@ -315,8 +315,7 @@ class StageOptions(FileOptions, RunOptions):
     @property
     def refs(self) -> list[DataRef]:
         """The same with each number of clusters. Raises: ConfigError."""
-        construction = NOISY if self.data.startswith(NOISY) else ""
-        name = construction + _data_name(self.path) if self.path else self.data
+        name = construction(self.data) + _data_name(self.path) if self.path else self.data
         alike = ("limit", "flatten", "normalize", "split", "size", "noise_label")
         chosen = {field: getattr(self, field) for field in alike}
         counts: Sequence[int | None] = [None] if self.clusters is None else integers(self.clusters, "--clusters")
@@ -333,7 +332,7 @@ def classes(text: str | None) -> str | None:
 
 def data_path(text: str) -> Path | None:
     """The user's own file, or folder written with a separator, that `--data` names; None for a named data set."""
-    path = Path(text.removeprefix(NOISY))
+    path = Path(bare(text))
     is_file = name_and_suffix(path)[1] in (*SUFFIXES, *PICKLES, *FOREIGN) or (path.suffix and path.is_file())
     return path if is_file or any(mark in text for mark in SEPARATORS) else None
 

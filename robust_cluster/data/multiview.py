@@ -49,6 +49,16 @@ def noisy(views: Sequence[Floats], labels: Labels | None) -> list[Floats]:
     return [_unit_range(images, "view_0"), _unit_range(second, "view_1")]
 
 
+def with_classes(views: Sequence[Floats], labels: Labels | None) -> list[Floats]:
+    """The view, and the classes themselves as a second one (n, K), one-hot: for an oracle, no method trains on these.
+
+    Raises: DataError for several views or without a class for every sample.
+    """
+    if len(views) != 1 or labels is None or min(labels) < 0:
+        raise DataError(f"an oracle needs one view and a class for every sample, got {len(views)} views")
+    return [*views, np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]]
+
+
 def partners(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """The image (n,) that each sample's second view shows: a permutation within every class, classes ascending."""
     found = np.empty(len(labels), np.int64)

@@ -20,11 +20,12 @@ from robust_cluster.data.multiview import Construct, Floats
 from robust_cluster.data.sources import check_folder
 from robust_cluster.data.sparse import Matrix, SparseView
 from robust_cluster.data.split import RowNumbers
-from robust_cluster.discover import NOISY
+from robust_cluster.discover import NOISY, ORACLE, bare, construction
 from robust_cluster.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import DataRef, Normalize
 
+CONSTRUCTS: Mapping[str, Construct] = {NOISY: multiview.noisy, ORACLE: multiview.with_classes}
 BY_COLUMN = ("standard", "minmax")
 UNEQUAL = 0.9  # of the variance, beyond which one column has nearly all
 MEAN_SQUARE = 88.0  # mean ||x||^2 of scaled vectors; MNIST's, so that one reconstruction weight fits all (ALRDC)
@@ -37,7 +38,8 @@ State = Literal["prepared", "ready", "needs files"]
 def load(ref: DataRef, folders: Folders, *, path: Path | None = None, fresh: bool = False) -> Dataset:
     """The data set `ref` names: a user's file `path`, a built-in, or `<name>.npz|.npy|.csv` in `folders.data_dir`.
 
-    A name "noisy:<name>" is the noisy two-view construction of that single-view set. A data set's `construct` gets the
+    A name "noisy:<name>" is the noisy two-view construction of that single-view set, "oracle:<name>" the set with its
+    classes as a second view, which only what declares itself an oracle may train on. A data set's `construct` gets the
     rows that `ref.limit` leaves, so that pairs stay within the subset.
     The `split` of the result's ref is decided: by default "halves" for several views (AR-DMVC), none for one (ALRDC).
     Images: float32 (n, channels, height, width) in [0, 1]. Vectors, and images with `ref.flatten`: float32 (n, d), with
@@ -201,7 +203,7 @@ def available(folders: Folders) -> list[tuple[str, str, State]]:
 
 def source_files(ref: DataRef, folders: Folders, *, path: Path | None = None) -> tuple[Path, ...] | None:
     """The files that `load` would read, () for what ships with a package; None where they are not there."""
-    name = ref.name.removeprefix(NOISY)
+    name = bare(ref.name)
     if path is not None:
         labels = path.with_name(f"{path.stem}{PAIRED}.npy")
         return tuple(file for file in (path, labels) if file.exists()) if path.exists() else None
@@ -231,8 +233,8 @@ def digest(views: Sequence[Array | Matrix], labels: Labels | None) -> str:
 
 def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Construct | None]:
     """The arrays as published, and what builds views of them, or None. Raises: UnknownNameError, ConfigError."""
-    name = ref.name.removeprefix(NOISY)
-    construct = multiview.noisy if name != ref.name else None
+    name = bare(ref.name)
+    construct = CONSTRUCTS.get(construction(ref.name))
     reading = Reading.of(ref)
     if path is not None:
         return files.read(path, reading), construct
@@ -243,7 +245,9 @@ def _read(ref: DataRef, folders: Folders, path: Path | None) -> tuple[Raw, Const
             raise ConfigError(f"{refused} is for your own files, got {name}", hint="leave it out")
         module = discover.load("data", name)
         if construct is not None and hasattr(module, "construct"):
-            raise ConfigError(f"{NOISY} needs a single-view data set, {name} has several views", hint="rc ls data")
+            raise ConfigError(
+                f"{construction(ref.name)} needs a single-view data set, {name} has several views", hint="rc ls data"
+            )
         return cast(Raw, module.read(folders)), construct or getattr(module, "construct", None)
     if name in own:
         return files.read(own[name], reading), construct

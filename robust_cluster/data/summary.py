@@ -4,7 +4,7 @@ from pathlib import Path
 
 from robust_cluster.data.base import Dataset
 from robust_cluster.data.formats import name_and_suffix
-from robust_cluster.discover import NOISY
+from robust_cluster.discover import bare
 
 
 def lines(dataset: Dataset) -> list[str]:
@@ -13,7 +13,7 @@ def lines(dataset: Dataset) -> list[str]:
     `ids.csv: 300 rows x 17 columns, 3 clusters from the column 'label', scaled by 2.275 (alrdc)`.
     """
     ref, info = dataset.ref, dataset.info
-    of_file = name_and_suffix(Path(dataset.source))[0] == ref.name.removeprefix(NOISY)
+    of_file = name_and_suffix(Path(dataset.source))[0] == bare(ref.name)
     rows = f"{info.n_samples:,} {'rows' if len(info.shapes[0]) == 1 else 'images'}"
     sizes = [f"{shape[0]:,} columns" if len(shape) == 1 else " x ".join(map(str, shape)) for shape in info.shapes]
     views = f" x {sizes[0]}" if len(sizes) == 1 else f", {len(sizes)} views of {', '.join(sizes)}"

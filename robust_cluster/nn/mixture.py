@@ -54,6 +54,16 @@ class HardMixture(nn.Module):
         """eta_k + noise / sqrt(tau_k), k the label: draws of the components for standard normal noise (n, d)."""
         return self.means[labels] + noise * self.precisions[labels].rsqrt()
 
+    def divergence(self, z: Tensor, labels: Tensor) -> Tensor:
+        """E D_KL(N(eta_k, 1/tau_k) || N(z, 1)), k the label, a scalar >= 0; a slope for z as ||z - eta_k||^2 / 2 has.
+
+        What DCAN's Eq. 9 stands for, with an encoder of variance 1; its printed form is wrong unless tau = 1 (Lemma 1).
+        Shapes: z (n, d), labels (n,).
+        """
+        precisions = self.precisions[labels]
+        terms = (z - self.means[labels]).square() + 1 / precisions - 1 + precisions.log()
+        return 0.5 * terms.sum(dim=1).mean()
+
     @torch.no_grad()
     def fit(self, z: Tensor, labels: Tensor) -> Tensor:
         """Take all parameters from labeled codes (DCAN, Eqs. 20, 21 and 23); returns squared distances (n,) to eta.

@@ -21,6 +21,7 @@ MARKS = {  # flag -> its letter
     "radius beyond the data's range": "r",
     "victim changed": "v",
     "adopted": "t",
+    "oracle, saw the classes": "l",
     "audit fails": "x",
     "audit warns": "w",
     "audit not run in full": "o",

@@ -10,7 +10,7 @@ from robust_cluster import discover
 from robust_cluster.attacks.base import Space
 from robust_cluster.data import split
 from robust_cluster.data.base import DataInfo
-from robust_cluster.discover import Kind
+from robust_cluster.discover import ORACLE, Kind, bare
 from robust_cluster.errors import ConfigError, OutOfMemory, RobustClusterError, UnknownNameError
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
@@ -271,6 +271,8 @@ def check_model(plan: Plan) -> None:
     Raises: ConfigError, ShapeError, UnknownNameError.
     """
     request, model = plan.request, plan.model
+    if request.data.name.startswith(ORACLE):
+        check_oracle(request, model)
     cls: type[ClusterModel] = model.cls
     cls.check(model.config, plan.learned)
     if request.stage not in ("pretrain", "cluster"):
@@ -287,6 +289,19 @@ def check_model(plan: Plan) -> None:
         )
     if request.stage == "pretrain" and not cls.has_pretraining(model.config):
         raise ConfigError(f"{model.name} has no pretraining", hint=f"rc cluster --model {model.name}")
+
+
+def check_oracle(request: Request, model: Method) -> None:
+    """Refuse whatever would learn from classes without saying so, and any attack, defense or certificate of what says
+    so: it shows how far a method could come, and is no result of one. Raises: ConfigError.
+    """
+    if not getattr(model.config, "oracle", False):
+        raise ConfigError(
+            f"{request.data.name} has the true classes as a view: only an oracle may train on it",
+            hint=f"--data {bare(request.data.name)}, or --model dcan --set model.oracle=true",
+        )
+    if request.stage not in ("pretrain", "cluster"):
+        raise ConfigError(f"labels have reached the training of an oracle: there is no {request.stage} of it")
 
 
 def check_budget(attack: str, values: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from robust_cluster.data import split
 from robust_cluster.data.sparse import SparseView
+from robust_cluster.discover import ORACLE
 from robust_cluster.errors import OutOfMemory
 from robust_cluster.measure import training_curve
 from robust_cluster.measure.internal import internal_scores
@@ -33,6 +34,7 @@ from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
 # figure of the health -> flag
+SAW_CLASSES = "oracle, saw the classes"
 FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term inactive", "adopted": "adopted"}
 
 
@@ -133,7 +135,9 @@ def describe_model(model: ClusterModel, context: Context) -> dict[str, Any]:
         predicted = answers(model, embedding)[1].cpu().numpy()
         metrics: Metrics = scores(context.labels, predicted, context.info.n_clusters)
         metrics["reconstruction_error"] = reconstruction_error(model, context) if model.has_decoder() else None
-    return {"metrics": metrics, "health": health, "flags": [flag for name, flag in FLAGS.items() if health.get(name)]}
+    flags = [flag for name, flag in FLAGS.items() if health.get(name)]
+    is_oracle = context.info.name.startswith(ORACLE)
+    return {"metrics": metrics, "health": health, "flags": [*flags, *([SAW_CLASSES] if is_oracle else [])]}
 
 
 def refit_scores(model: ClusterModel, context: Context, seed: int) -> Metrics:

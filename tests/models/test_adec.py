@@ -75,6 +75,7 @@ def test_the_discriminator_has_the_encoders_widths_and_one_logit() -> None:
     assert widths(discriminator) == [(784, 500), (500, 500), (500, 2000), (2000, 1)]
     layers = [layer for layer in discriminator if isinstance(layer, nn.Linear)]
     assert all(layer.weight.abs().max() <= layer.in_features**-0.5 for layer in layers)
+    assert widths(ADEC(Config(discriminator_hidden=(16,)), info, 10).discriminator) == [(784, 16), (16, 1)]
 
 
 def test_the_terms_are_those_of_equations_10_to_12(model: ADEC, batch: Batch) -> None:
@@ -137,12 +138,13 @@ def test_encoder_decoder_discriminator_and_centers_move_in_this_order(model: ADE
     assert order == [(name, {name}) for name in ("encoder", "decoder", "discriminator", "centers")]
 
 
-@pytest.mark.parametrize("weight", [1.0, 1 / 256])
+@pytest.mark.parametrize(("weight", "kl_weight"), [(1.0, 1.0), (1 / 256, 1.0), (1.0, 256.0)])
 def test_a_joint_step_is_four_updates_each_on_what_the_one_before_left(
-    model: ADEC, build: Build, batch: Batch, weight: float
+    model: ADEC, build: Build, batch: Batch, weight: float, kl_weight: float
 ) -> None:
     """Worked with an autograd of its own on a copy of the model."""
-    model.config = dataclasses.replace(model.config, adversarial_weight=weight)
+    model.config = dataclasses.replace(model.config, adversarial_weight=weight, clustering_weight=kl_weight)
+    assert model.loss_weights() == (kl_weight, weight)
     lr = model.config.cluster.lr
     optimizers = model.optimizers("cluster")
     model.turns.taken.fill_(2)
@@ -160,10 +162,10 @@ def test_a_joint_step_is_four_updates_each_on_what_the_one_before_left(
 
     z = encoder(x)
     fooling = generator_loss(discriminator(decoder(z)), "saturating")
-    descend(clustering_kl(targets, other.assign(z)) + weight * fooling, "encoder")
+    descend(kl_weight * clustering_kl(targets, other.assign(z)) + weight * fooling, "encoder")
     descend(F.mse_loss(decoder(encoder(x)), x), "decoder")
     descend(discriminator_loss(discriminator(decoder(encoder(x))), discriminator(x)), "discriminator")
-    descend(clustering_kl(targets, other.assign(encoder(x))), "centers")
+    descend(kl_weight * clustering_kl(targets, other.assign(encoder(x))), "centers")
     take(model, batch, optimizers)
     for name, values in parts(other).items():
         for value, found in zip(values, parts(model)[name], strict=True):

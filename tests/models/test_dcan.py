@@ -137,6 +137,79 @@ def test_a_step_is_one_em_pass_then_an_ascent_of_d_then_a_descent_of_g(vectors: 
     assert not same(model.decoder, twin.decoder)
 
 
+def test_a_critic_of_pairs_sees_each_code_and_each_draw_beside_another_draw_of_its_component(vectors: Batch) -> None:
+    model = begun(vectors, critic_sees="pair", draw="mean")  # a draw is its component's mean: nothing is random
+    assert widths(model.discriminator) == [(8, 5), (5, 1)]
+    twin, optimizers = copy.deepcopy(model), plain(model)
+    model.step(vectors, "cluster", optimizers)
+
+    codes = twin.encoder(vectors.views[0]).detach()
+    twin.mixture.update(codes)
+    means = twin.mixture.means[twin.mixture.labels(codes[:16])]
+    d = [twin.discriminator(torch.cat([points, means], dim=1)).sigmoid() for points in (codes[:16], means)]
+    ascend(twin.discriminator, (1 - d[0]).log().mean() + d[1].log().mean())
+    z = twin.encoder(vectors.views[0][:16])
+    ascend(twin.encoder, -(1 - twin.discriminator(torch.cat([z, means], dim=1)).sigmoid()).log().mean())
+    for name in ("discriminator", "encoder"):
+        assert same(getattr(model, name), getattr(twin, name), atol=1e-5), name
+
+
+def test_both_points_of_a_pair_are_draws_of_one_component_and_differ(vectors: Batch) -> None:
+    model = begun(vectors, critic_sees="pair")
+    labels = torch.tensor([0, 2])
+    point, other = model.shown(torch.zeros(2, 4), labels).chunk(2, dim=1)
+    assert point.equal(torch.zeros(2, 4))
+    many = torch.stack([model.shown(torch.zeros(2, 4), labels)[:, 4:] for _ in range(2000)])
+    torch.testing.assert_close(many.mean(dim=0), model.mixture.means[labels], atol=0.05, rtol=0)
+    assert not other.equal(many[0])
+
+
+def test_the_closed_objective_descends_to_the_components_means_without_a_discriminator(vectors: Batch) -> None:
+    model = begun(vectors, objective="closed")
+    twin = copy.deepcopy(model)
+    values = model.step(vectors, "cluster", plain(model))
+    codes = twin.encoder(vectors.views[0])
+    twin.mixture.update(codes.detach())
+    means = twin.mixture.means[twin.mixture.labels(codes)]
+    ascend(twin.encoder, -0.5 * (codes - means)[:16].square().sum(dim=1).mean())  # Lemma 1
+    assert same(model.encoder, twin.encoder, atol=1e-6)
+    assert same(model.discriminator, twin.discriminator)
+    assert values.keys() == {"clustering", "reconstruction"}
+
+
+def test_codes_through_a_sigmoid_and_their_draws_stay_between_0_and_1(vectors: Batch) -> None:
+    model = begun(vectors, latent_act="sigmoid")
+    low, high = model.encode((100 * vectors.views[0],)).z.aminmax()
+    assert 0 <= low < 0.5 < high <= 1
+    model.mixture.precisions.fill_(0.01)
+    draws = model.draws(torch.zeros(50, dtype=torch.int64), torch.randn(50, 4))
+    assert (draws.min().item(), draws.max().item()) == pytest.approx((0.001, 0.999), rel=1e-3)
+    with torch.no_grad():
+        health = model.health(Embedding(torch.tensor([[0.96, 0.04, 0.94, 0.5]]).repeat(4, 1), ()))
+    assert health["saturated"] == 0.5
+
+
+def test_an_oracles_components_are_the_classes_and_not_what_lies_nearest(vectors: Batch) -> None:
+    """Classes that no mixture would find: every third row, while the clusters lie otherwise."""
+    classes = torch.eye(3)[torch.arange(60) // 20]
+    known = DataInfo("oracle:toy", ((6,), (3,)), 60, 3, None, 1.0, "")
+    model = methods.new_model("dcan", {"oracle": True, "hidden": [8], "critic": 5}, known, 4)
+    assert isinstance(model, DCAN)
+    batch = Batch((vectors.views[0], classes), vectors.index)
+    z = embed(model, batch.views).z
+    means = torch.stack([z[k * 20 : k * 20 + 20].mean(dim=0) for k in range(3)])
+    model.start("cluster", lambda: embed(model, batch.views), seed=0)
+    torch.testing.assert_close(model.mixture.means, means)
+    model.mixture.means.zero_()
+    model.step(batch, "cluster", plain(model))
+    torch.testing.assert_close(model.mixture.means, means)
+    model.mixture.means.zero_()
+    z = embed(model, batch.views).z
+    model.finish("cluster", lambda: embed(model, batch.views), seed=0)
+    torch.testing.assert_close(model.mixture.means[2], z[40:].mean(dim=0))
+    assert not model.components(embed(model, batch.views)).equal(model.labels(z))
+
+
 def ascend(net: nn.Module, value: Tensor) -> None:
     """w += 0.1 * gradient."""
     gradients = torch.autograd.grad(value, list(net.parameters()))
@@ -156,8 +229,9 @@ def test_neither_net_moves_when_the_other_does(vectors: Batch) -> None:
         assert not same(getattr(model, mover), getattr(before, mover))
 
 
-def same(net: nn.Module, other: nn.Module) -> bool:
-    return all(value.equal(other.state_dict()[key]) for key, value in net.state_dict().items())
+def same(net: nn.Module, other: nn.Module, atol: float = 0.0) -> bool:
+    theirs = other.state_dict()
+    return all(torch.allclose(value, theirs[key], rtol=0, atol=atol) for key, value in net.state_dict().items())
 
 
 def test_the_decoder_reads_the_codes_and_the_encoder_hears_nothing_of_it(vectors: Batch) -> None:
@@ -175,18 +249,18 @@ def test_draws_of_a_tanh_space_stay_inside_it_and_carry_no_gradient(vectors: Bat
     model = begun(vectors)
     model.mixture.precisions.fill_(0.01)
     z = model.encode(vectors.views).z.detach()
-    real = model.real(z, torch.randn_like(z))
+    real = model.draws(model.mixture.labels(z), torch.randn_like(z))
     assert (real.min().item(), real.max().item()) == pytest.approx((-0.999, 0.999))
     assert not real.requires_grad
     linear = begun(vectors, latent_act="linear")
     linear.mixture.precisions.fill_(0.01)
-    assert linear.real(z, torch.randn_like(z)).abs().max() > 2
+    assert linear.draws(linear.mixture.labels(z), torch.randn_like(z)).abs().max() > 2
 
 
 def test_drawing_the_mean_gives_each_code_its_components_mean(vectors: Batch) -> None:
     model = begun(vectors, draw="mean")
     z = model.encode(vectors.views).z.detach()
-    assert model.real(z, torch.randn_like(z)).equal(model.mixture.means[model.mixture.labels(z)])
+    assert model.draws(model.mixture.labels(z), torch.randn_like(z)).equal(model.mixture.means[model.mixture.labels(z)])
 
 
 def test_learning_rates_fall_geometrically_from_the_first_step_to_the_last(vectors: Batch) -> None:
@@ -221,7 +295,7 @@ def test_codes_are_drawn_to_their_mean_by_d_with_means_and_not_with_draws() -> N
         optimizer = Adam(model.discriminator.parameters(), lr=0.01)
         for _ in range(250):
             optimizer.zero_grad()
-            real = model.real(z, torch.randn_like(z))
+            real = model.draws(model.mixture.labels(z), torch.randn_like(z))
             discriminator_loss(model.discriminator(z), model.discriminator(real)).backward()
             optimizer.step()
         points = z.clone().requires_grad_()

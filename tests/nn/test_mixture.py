@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize
 from sklearn.cluster import KMeans
 from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from robust_cluster.nn.mixture import (
     PATIENCE,
@@ -210,6 +210,21 @@ def test_the_pull_minimizes_its_objective() -> None:
     torch.testing.assert_close(
         mixture.pull(point, gamma, rho), torch.from_numpy(lowest).view(5, 4), rtol=1e-5, atol=1e-6
     )
+
+
+def test_the_divergence_is_torchs_between_a_component_and_a_unit_gaussian_at_the_code() -> None:
+    """Its slope is z - eta whatever the precisions are; at precision 1 it is half the squared distance (Lemma 1)."""
+    mixture, z = drawn("nearest")
+    labels = torch.arange(len(z)) % 3
+    component = Normal(mixture.means[labels], mixture.precisions[labels].rsqrt())
+    z.requires_grad_()
+    found = mixture.divergence(z, labels)
+    torch.testing.assert_close(found, kl_divergence(component, Normal(z, 1.0)).sum(dim=1).mean())
+    (slope,) = torch.autograd.grad(found, z)
+    torch.testing.assert_close(slope, (z - mixture.means[labels]).detach() / len(z))
+    mixture.precisions.fill_(1.0)
+    point = mixture.means[:1] + torch.tensor([[3.0, 4.0]])
+    assert mixture.divergence(point, torch.tensor([0])).item() == pytest.approx(12.5)
 
 
 def test_many_rows_are_pulled_as_each_alone() -> None:

@@ -9,7 +9,7 @@ until E D(x) - E D(x_hat) exceeds 0.5 or for five passes, in whole epochs of T s
 phase; these steps are no part of the 100,000. Pretraining: `dec`'s, by default "acai" with rotated and shifted images.
 
 Our choices where the paper is silent: D's layers, T, M = T/2, D's pretraining, means over batch and dimensions (in
-Eq. 10 KL may be a sum: `adversarial_weight`). Of the paper's alpha in [0, 1] (mode "paper", and the tables of ADEC) a
+Eq. 10 KL may be a sum: `clustering_weight`). Of the paper's alpha in [0, 1] (mode "paper", and the tables of ADEC) a
 critic can learn the mean alone, with which it still tells mixes from what was decoded unmixed; by default alpha is
 folded to [0, 1/2], as in ACAI.
 Theorem 2 prints the gradient of the adversarial term with the wrong sign; autograd has the right one.
@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from robust_cluster.data.base import Batch, DataInfo
 from robust_cluster.errors import ConfigError, check_at_least, check_positive
 from robust_cluster.models.autoencoder import dec
-from robust_cluster.models.base import Embedding, Losses, Phase
+from robust_cluster.models.base import Embedding, Losses, Phase, later
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.adec import Turns
 from robust_cluster.nn.adversarial import Game, discriminator_loss, frozen, generator_loss
@@ -57,6 +57,8 @@ class Config(dec.Config):
     pretrain: Schedule = field(default_factory=lambda: Schedule(batch_size=256, **dec.ACAI_PRETRAINING))
     adv_loss: Game = "saturating"  # log(1 - D), or -log D for the encoder
     adversarial_weight: float = 1.0  # of the encoder's game in L_E; 1/256 is Eq. 10 with KL a sum over a batch of 256
+    clustering_weight: float = later(1.0)  # of KL in L_E; 256 is that sum as it stands, at the step size of the mean
+    discriminator_hidden: tuple[int, ...] | None = later(None)  # widths of D; None: the encoder's
     phase_steps: int | None = None  # M; None: T // 2
     discriminator_epochs: int = 5  # passes over the data in which D learns alone, at most
     discriminator_gap: float = 0.5  # mean D(x) - mean D(x_hat) above which D learns alone no longer
@@ -68,7 +70,8 @@ class Config(dec.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(0, self, "adversarial_weight", "discriminator_epochs", "discriminator_gap")
+        check_at_least(0, self, "adversarial_weight", "clustering_weight", "discriminator_epochs", "discriminator_gap")
+        check_at_least(1, self, "discriminator_hidden")
         check_positive(self, "discriminator_lr")
         steps = self.cluster.steps_per_epoch
         if steps is None or steps < 2:
@@ -95,7 +98,7 @@ class ADEC(dec.DEC):
 
     def __init__(self, config: Config, info: DataInfo, latent_dim: int) -> None:
         super().__init__(config, info, latent_dim)
-        widths = [math.prod(info.shapes[0]), *config.hidden, 1]
+        widths = [math.prod(info.shapes[0]), *(config.discriminator_hidden or config.hidden), 1]
         self.discriminator = perceptron(widths)
         uniform_fan_in(self.discriminator)
         self.judgement = nn.Buffer(torch.full((2,), 0.5))  # mean D(x) and D(x_hat) over the last epoch
@@ -121,11 +124,15 @@ class ADEC(dec.DEC):
         """The four terms; `judged`: decoded rows (n, D), and logits (n, 1) of x and of them."""
         decoded, real, fake = judged
         return {
-            "clustering": clustering_kl(targets, self.assign(z)),
+            "clustering": self.pulling(z, targets),
             "adversarial": self.fooling(fake),
             "reconstruction": F.mse_loss(decoded, x),
             "discriminator": discriminator_loss(fake, real),
         }
+
+    def pulling(self, z: Tensor, targets: Tensor) -> Tensor:
+        """KL(P || Q), weighted, for embedded rows z (n, d) and their targets (n, K)."""
+        return self.config.clustering_weight * clustering_kl(targets, self.assign(z))
 
     def fooling(self, fake: Tensor) -> Tensor:
         """The encoder's part of the game, weighted, for logits (n, 1) of decoded samples."""
@@ -175,7 +182,7 @@ class ADEC(dec.DEC):
         with torch.no_grad():
             decoded = self.autoencoder.decoder(z)
         descend_at(discriminator_loss(self.discriminator(decoded), self.discriminator(x)), optimizers["discriminator"])
-        descend_at(clustering_kl(targets, self.assign(z)), optimizers["centers"])
+        descend_at(self.pulling(z, targets), optimizers["centers"])
 
     def judge(self, real: Tensor, fake: Tensor) -> None:
         """Keep the means of D(x) and D(x_hat), (n, 1), and count steps in a row with D sure of most samples."""
@@ -220,8 +227,8 @@ class ADEC(dec.DEC):
         return generator_loss(self.discriminator(self.autoencoder.decoder(z)), self.config.adv_loss)
 
     def loss_weights(self) -> tuple[float, float]:
-        """(1, the weight of the adversarial term)."""
-        return 1.0, self.config.adversarial_weight
+        """The weights of KL and of the adversarial term."""
+        return self.config.clustering_weight, self.config.adversarial_weight
 
 
 def descend_at(loss: Tensor, optimizer: Optimizer) -> None:
