@@ -18,9 +18,8 @@ import torch
 from robust_cluster import discover
 from robust_cluster.attacks.base import Attack, Feedback, Surface
 from robust_cluster.attacks.bounded import Best, BoundedAttack, BoundedConfig, Known, look
-from robust_cluster.data.base import Views
+from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
-from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 2, "queries": 5, "draws": 1, "rounds": 1},
@@ -31,6 +30,7 @@ MEMBERS = (
     *("apgd:margin", "apgd:targeted", "apgd:kl", "apgd:displacement"),
     *("square:soft", "square:hard", "noise:all", "surrogate:network"),
 )
+AIMED = tuple(member for member in MEMBERS if member != "apgd:displacement")  # with a target, which that cannot have
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Config(BoundedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.target is not None and self.members == MEMBERS:
+            object.__setattr__(self, "members", AIMED)
         check_at_least(1, self, "restarts", "targets", "eot", "queries", "draws", "rounds")
         check_at_least(0, self, "steps")
         if not self.members:
@@ -62,7 +64,15 @@ class Ensemble(BoundedAttack):
     """Members that know of each other only which samples are left; nothing is learned."""
 
     version: ClassVar[int] = 2
+    aims: ClassVar[bool] = True
     config: Config
+
+    @classmethod
+    def check_data(cls, info: DataInfo, config: Any) -> None:
+        """Refuse also what a member does not take. Raises: ConfigError."""
+        super().check_data(info, config)
+        for member in config.members:
+            attack_of(member).check_data(info, member_config(member, config))
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
@@ -84,7 +94,7 @@ class Ensemble(BoundedAttack):
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The worst points: members are asked in turn, each about the samples that hold out against those before."""
-        best = Best(known, margin(known.log_y, known.labels))
+        best = Best(known, known.margin(known.log_y))
         for member in self.members.values():
             rows = best.open() if surface.bn == "eval" else torch.arange(len(known), device=known.labels.device)
             if not len(rows):

@@ -44,6 +44,7 @@ VERBS = (
         """
         rc attack --model graph --data digits --profile smoke
         rc attack --model graph --data digits --profile smoke --sweep attack.gamma=20,40,80
+        rc attack --model kmeans --data digits --attack apgd --norm linf --eps 0.2 --target 3
         """,
         takes=BUDGET | {"attack", "attack_seeds", "sweep"},
     ),

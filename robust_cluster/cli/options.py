@@ -254,6 +254,9 @@ class StageOptions(FileOptions, RunOptions):
     norm: Annotated[Norm | None, option(help="The ball of --eps.")] = None
     space: Annotated[Space | None, option(help="What a standard attack moves.")] = None
     rows: Annotated[int | None, option(callback=positive, help="Samples it attacks.")] = None
+    target: Annotated[
+        int | None, option(metavar="K", help="Cluster, numbered from 0, that a standard attack moves samples into.")
+    ] = None
     source: Annotated[str | None, option(metavar="RUN", help="Attack run to transfer from.")] = None
     against: Annotated[str | None, option(help="Attack that the defense meets, if another.", offers="attacks")] = None
     mode: Annotated[Mode | None, option(help="The defense's mode: --set defense.mode=...")] = None
@@ -285,7 +288,7 @@ class StageOptions(FileOptions, RunOptions):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
 
     def settings(self) -> dict[str, Any]:
-        """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --source.
+        """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --target, --source.
 
         The largest of several radii is the one that the scores are of, and all are on the curve. Raises: ConfigError.
         """
@@ -293,6 +296,7 @@ class StageOptions(FileOptions, RunOptions):
             "attack.norm": self.norm,
             "attack.space": self.space,
             "attack.rows": self.rows,
+            "attack.target": self.target,
             "attack.source": self.source and Path(self.source).name.rpartition("-")[2],
         }
         if self.eps is not None:
@@ -342,7 +346,7 @@ def _data_name(path: Path) -> str:
     return name if suffix in SUFFIXES else path.resolve().name
 
 
-BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})
+BUDGET = frozenset({"eps", "norm", "space", "rows", "target", "source"})
 EXTRAS = BUDGET | {"attack", "attack_seeds", "against", "defense", "mode", "sweep"}
 
 

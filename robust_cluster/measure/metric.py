@@ -20,7 +20,7 @@ Group = Literal["metrics", "training", "drift", "radii"]
 CONTROLS = ("zero", "equal_norm", "sign", "uniform", "shuffled", "untrained")
 MOVES = (*CONTROLS, "noise", "pgd", "pgd_noise", "pgd:shift", "pgd:assignment")
 MATCHED = ("ACC", "NMI", "AMI", "ARI", "purity")  # scores against the classes
-CHANGES = ("flip", "shift")  # scores that compare a moved point with its clean one
+CHANGES = ("flip", "shift", "reached")  # scores that compare a moved point with its clean one
 MATCHINGS: Mapping[Matching, str] = {"clean": "_clean_map", "refit": "_refit", "training": "_training"}
 ROWS: Mapping[Rows, str] = {"seen": "_seen", "held": "_held", "pgd": "_pgd_rows", "certified": "_rows"}
 RADIUS = re.compile(r"_(half|at_[\d.]+s?)$")
@@ -36,11 +36,11 @@ DRIFTS: Mapping[str, Callable[[Sequence[float]], float | None]] = {  # of a figu
 class Metric:
     """One number of a record, in the record's own units (an ACC is a share).
 
-    `score`: "ACC", "flip" (the share that changes cluster), "D", "delta_norm", ... `points`: "clean", "attack", or the
-    move beside it that was made. `member`: of an attack of many, the one that was alone. `matching`: how clusters meet
-    classes: by their own best match, the clean points' match, a fit made anew, or as the training labeled its rows.
-    `rows`: those that the run scores, or others. `radius`: "" for the run's own, else "half", "0.2" or "1s" (sigmas).
-    `group`: where it stands in the record; "radii" is a curve, at `radius`.
+    `score`: "ACC", "flip" (the share that changes cluster), "reached" (that is in the one aimed at), "D", "delta_norm".
+    `points`: "clean", "attack", or the move beside it that was made. `member`: of an attack of many, the one that was
+    alone. `matching`: how clusters meet classes: by their own best match, the clean points' match, a fit made anew, or
+    as the training labeled its rows. `rows`: those that the run scores, or others. `radius`: "" for the run's own, else
+    "half", "0.2" or "1s" (sigmas). `group`: where it stands in the record; "radii" is a curve, at `radius`.
     """
 
     score: str
@@ -152,8 +152,9 @@ def _parsed(text: str) -> Metric:
     first, _, last = stem.rpartition("_")
     if last in CHANGES and (not first or first in moves):
         return Metric(last, moves.get(first, "attack"), **rest)
-    if stem.startswith("flip_"):
-        return Metric("flip", "attack", stem.removeprefix("flip_"), **rest)
+    first, _, member = stem.partition("_")
+    if member and first in ("flip", "reached"):
+        return Metric(first, "attack", member, **rest)
     return Metric(stem, **rest)
 
 

@@ -37,7 +37,7 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
 }
 CHAIN: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "certify")  # each starts from the one before
 GROUPS = ("model", "attack", "defense", "certify")
-BUDGET = ("norm", "eps", "space", "rows", "curve")  # settings of every standard attack
+BUDGET = ("norm", "eps", "space", "rows", "curve", "target")  # settings of every standard attack
 
 
 class Choice(Protocol):
