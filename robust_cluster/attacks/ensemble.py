@@ -6,7 +6,7 @@ the victim's labels, for where all else is masked (on a network of two layers an
 CPU with it, 0.8 s without). A sample counts as moved to another
 cluster when any member moves it there. The others get the point of the highest margin, or the first member's where a
 stage measures every member on its own. A member is written "attack:option", as in "apgd:kl", "square:hard" and
-"noise:sign"; every standard attack that learns nothing can be one.
+"noise:sign"; every standard attack that learns nothing can be one, also of one's own: "./mine.py".
 """
 
 from dataclasses import dataclass, fields
@@ -114,8 +114,17 @@ def kinds() -> dict[str, type[BoundedAttack]]:
 
 
 def attack_of(member: str) -> type[BoundedAttack]:
-    """The attack of a member "attack:option". Raises: UnknownNameError for one that cannot be a member."""
+    """The attack of a member "attack:option". Raises: UnknownNameError, ConfigError for one that cannot be a member."""
     name = member.partition(":")[0]
+    if ("attacks", name) in discover.own:
+        module = discover.load("attacks", name)
+        kind: type[BoundedAttack] = discover.method_class(module)
+        if not (issubclass(kind, BoundedAttack) and issubclass(module.Config, BoundedConfig)) or kind.trained:
+            raise ConfigError(
+                f"the member {name} must be a BoundedAttack that learns nothing, with a BoundedConfig",
+                hint="robust_cluster/attacks/noise.py is one",
+            )
+        return kind
     if name not in kinds():
         raise UnknownNameError("member", name, kinds())
     return kinds()[name]

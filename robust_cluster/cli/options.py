@@ -461,14 +461,14 @@ def _distinct(text: str, flag: str, kind: Callable[[str], Any], what: str, examp
 def value(text: str) -> Any:
     """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
 
-    8 / 255 of "8/255", ["apgd:margin", "square"] of "[apgd:margin, square]". Raises: ConfigError for other text.
+    8 / 255 of "8/255", ["apgd:margin", "./mine.py"] of "[apgd:margin, ./mine.py]". Raises: ConfigError for other text.
     """
     if FRACTION.fullmatch(text):
         return float(Fraction(text))
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
-        if text.translate(str.maketrans("", "", "_-+:")).isalnum():
+        if text.endswith(".py") or text.translate(str.maketrans("", "", "_-+:")).isalnum():
             return text
         if re.fullmatch(r"\[[^][\"']+\]", text):
             return [value(part.strip()) for part in text[1:-1].split(",")]

@@ -205,10 +205,10 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
     files, options = options.own, known_by_name(options)
-    fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
+    fixed, swept, more = with_own_members(chosen(stage, ctx, options), sweeps(options.sweep or []))
     refs = options.refs
     session = Session(
-        options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files
+        options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=(*files, *more)
     )
     session.check_workers()
     plans = []
@@ -254,6 +254,18 @@ def known_by_name(options: StageOptions) -> StageOptions:
     fields = ("model", "attack", "against", "defense")
     given = {field: getattr(options, field) for field in fields}
     return replace(options, **{field: found.get(str(Path(name)), name) for field, name in given.items() if name})
+
+
+def with_own_members(
+    fixed: dict[str, Any], swept: dict[str, list[Any]]
+) -> tuple[dict[str, Any], dict[str, list[Any]], tuple[tuple[Kind, Path], ...]]:
+    """The settings with the names of an ensemble's members in place of the user's own files, and these files."""
+    if "attack.members" not in {**fixed, **swept}:
+        return fixed, swept, ()
+    from robust_cluster.stages.own import adopt_members
+
+    (fixed, one), (swept, other) = adopt_members(fixed), adopt_members(swept)
+    return fixed, swept, tuple(dict.fromkeys((*one, *other)))
 
 
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:

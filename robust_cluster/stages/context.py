@@ -229,6 +229,8 @@ def _own_files(spec: RunSpec) -> dict[str, Any]:
     """The user's own files that a run's methods are in, by which a later command finds them again."""
     kinds: tuple[tuple[Kind, str], ...] = (("models", "model"), ("attacks", "attack"), ("defenses", "defense"))
     named = [(kind, getattr(one, field)) for one in spec.lineage() for kind, field in kinds]
+    members = [member for one in spec.lineage() for member in one.settings.get("attack", {}).get("members", ())]
+    named += [("attacks", member.partition(":")[0]) for member in members]
     found = own.files_of(*named)
     return {"own_files": found} if found else {}
 
