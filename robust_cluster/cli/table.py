@@ -34,10 +34,12 @@ rc table table1 --profile cpu --compare --from tables/results
 rc table table1 --profile smoke --format latex --no-run
 rc table lpvdn1 --profile cpu --only data=mnist10k --only method=DEC,VaDE --only seed=0,1 --jobs 2
 rc table table1 --profile cpu --intervals --from tables/results
+rc table lpvdn1 --profile cpu --bold significant --format latex --from tables/results
 rc table claims --profile cpu --from tables/results
 """
 CLAIMS = "claims"
-Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+Format = Literal["terminal", "markdown", "latex", "html", "csv", "json"]
+Bold = Literal["best", "significant"]
 RUN_ONLY = ("set", "curve", "dry_run", "save_records")  # options that say something of what is run
 
 
@@ -63,6 +65,12 @@ class TableOptions(RunOptions):
     only: Only = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
     intervals: Annotated[bool, option("--intervals", help="95 % intervals over seeds and samples.")] = False
+    bold: Annotated[
+        Bold | None,
+        option(
+            help="Bold the best on the same data, or with it all that a paired test over seeds does not tell from it."
+        ),
+    ] = None
     json: Annotated[bool, option("--json", help="The same as --format json.")] = False
 
 
@@ -131,7 +139,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
 
     refuse(
         ctx,
-        (*RUN_ONLY, "seed", "only", "compare", "intervals", "precision"),
+        (*RUN_ONLY, "seed", "only", "compare", "intervals", "bold", "precision"),
         "claims are judged by the runs that exist",
     )
     if options.format not in ("terminal", "json"):
@@ -244,6 +252,7 @@ def show_table(
         profile=options.profile,
         compare=options.compare,
         intervals=options.intervals,
+        bold=options.bold,
         keys=keys,
         is_bf16=options.level == "bf16",
     )
