@@ -318,7 +318,7 @@ class StageOptions(FileOptions, RunOptions):
     def refs(self) -> list[DataRef]:
         """The same with each number of clusters. Raises: ConfigError."""
         construction = NOISY if self.data.startswith(NOISY) else ""
-        name = construction + _data_name(self.path) if self.path else self.data
+        name = construction + data_name(self.path) if self.path else self.data
         alike = ("limit", "flatten", "normalize", "split", "size", "noise_label")
         chosen = {field: getattr(self, field) for field in alike}
         counts: Sequence[int | None] = [None] if self.clusters is None else integers(self.clusters, "--clusters")
@@ -340,7 +340,7 @@ def data_path(text: str) -> Path | None:
     return path if is_file or any(mark in text for mark in SEPARATORS) else None
 
 
-def _data_name(path: Path) -> str:
+def data_name(path: Path) -> str:
     """What a user's file or folder is called: flowers for flowers.csv."""
     name, suffix = name_and_suffix(path)
     return name if suffix in SUFFIXES else path.resolve().name

@@ -15,7 +15,8 @@ from typing import Any, Literal
 Points = Literal["clean", "attack"] | str  # or a named move beside the attack, one of `MOVES`
 Matching = Literal["own", "clean", "refit", "training"]
 Rows = Literal["scored", "seen", "held", "pgd", "certified"]
-Group = Literal["metrics", "training", "drift", "radii"]
+Group = Literal["metrics", "training", "drift", "internal", "radii"]
+NAMED = ("training", "drift", "internal")  # groups whose name stands before the score
 
 CONTROLS = ("zero", "equal_norm", "sign", "uniform", "shuffled", "untrained")
 MOVES = (*CONTROLS, "noise", "pgd", "pgd_noise", "pgd:shift", "pgd:assignment")
@@ -57,7 +58,7 @@ class Metric:
         return _parsed(text)
 
     def __str__(self) -> str:
-        if self.group in ("training", "drift"):
+        if self.group in NAMED:
             return f"{self.group}.{self.score}"
         if self.group == "radii":
             return f"radii.{self.radius}.{replace(self, group='metrics', radius='')}"
@@ -106,9 +107,9 @@ class Metric:
             lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE)
             found: Mapping[str, Any] = next((line for line in lines if line["eps"] == float(self.radius)), {})
             value = found.get(str(replace(self, group="metrics", radius="")))
-        elif self.group == "training":  # "losses.consistency" is a term of the loss
+        elif self.group in ("training", "internal"):  # "losses.consistency" is a term of the loss
             value = record
-            for name in ("training", *self.score.split(".")):
+            for name in (self.group, *self.score.split(".")):
                 value = (value or {}).get(name)
         elif self.group == "drift":
             value = self._drift(record.get("drift") or {}, steps)
@@ -136,7 +137,7 @@ class Metric:
 @cache
 def _parsed(text: str) -> Metric:
     group, _, name = text.partition(".")
-    if group in ("training", "drift"):
+    if group in NAMED:
         return Metric(name, group=group)  # type: ignore[arg-type]
     if at := RADII.fullmatch(text):
         return replace(_parsed(at[2]), radius=at[1], group="radii")

@@ -39,7 +39,7 @@ class Winners:
 
 def direction(metric: Metric) -> int:
     """1 where more is better, -1 where less is, 0 where neither is."""
-    if metric.points in NO_RIVALS or metric.group in ("training", "drift"):
+    if metric.points in NO_RIVALS or metric.group in ("training", "drift"):  # "internal" are "data.silhouette", ...
         return 0
     return (metric.score in HIGH) - (metric.score in LOW)
 

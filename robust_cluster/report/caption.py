@@ -88,7 +88,7 @@ def of_bold(grid: Grid) -> Iterator[str]:
 
         yield (
             f"Bold too is what a paired t test over the shared seeds, each by itself, does not tell from it "
-            f"(one-sided p >= {LEVEL:g})."
+            f"(one-sided p of {LEVEL:g} or more)."
         )
         if found.untested:
             yield (
@@ -118,6 +118,8 @@ def why_missing(metric: Metric) -> str:
     """Why a run that was made may not have this metric."""
     if metric == Metric("D"):
         return "D over a dimension of the embedding that is always 0"
+    if metric.score == "reached":
+        return "an attack that is aimed at no cluster"
     if metric.rows == "held":
         return "no rows held out"
     if metric.member in ("transferred", "adaptive"):

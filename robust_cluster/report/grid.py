@@ -137,15 +137,18 @@ def grid_of(
     intervals: bool = False,
     bold: Bold | None = None,
     records: Sequence[Record] = (),
+    is_full: bool = True,
 ) -> Grid:
     """The table of the runs that answer its requests, beside what the paper printed; its caption is yet to be written.
 
-    `records`: all that there are, so that a run's own ancestors can be asked.
+    `records`: all that there are, so that a run's own ancestors can be asked. `is_full`: whether there is a row for
+    each combination of the labels of its axes, and not for those of the requests alone.
     Raises: ConfigError for the statistic "best_loss" and a run without a loss.
     """
     axes = spec.profile(profile)
     runs = runs_of(spec, answers, records)
-    places = [*(request for request, _ in answers), *requests(spec, profile, published_only=True)]
+    ours = [request for request, _ in answers]
+    places = [*ours, *requests(spec, profile, published_only=True)] if is_full else ours
     long = observed(runs, spec.cells)
     numbers = numbers_of(spec, places, long, published=published, intervals=intervals)
     best = winners(spec, numbers, long, bold) if bold else None
@@ -156,7 +159,7 @@ def grid_of(
     return Grid(
         spec=spec,
         profile=profile,
-        rows=tuple(product(*(labels[axis] for axis in spec.rows))),
+        rows=tuple(product(*(labels[axis] for axis in spec.rows))) if is_full else rows_of(spec, places, labels),
         columns=tuple(product(*(labels[axis] for axis in spec.columns))),
         runs=runs,
         numbers=numbers.sort_values(list(order), key=lambda one: one.map(order[str(one.name)].index), kind="stable"),
@@ -166,6 +169,13 @@ def grid_of(
         bold=bold,
         winners=best,
     )
+
+
+def rows_of(spec: TableSpec, places: Iterable[CellRequest], labels: Mapping[str, Sequence[str]]) -> tuple[Labels, ...]:
+    """The rows that requests ask for, none by its metric, in the order of the labels of each axis."""
+    asked = {tuple(request.place[axis] for axis in spec.rows) for request in places}
+    place = {axis: {label: number for number, label in enumerate(known)} for axis, known in labels.items()}
+    return tuple(sorted(asked, key=lambda row: [place[axis][own] for axis, own in zip(spec.rows, row, strict=True)]))
 
 
 def runs_of(spec: TableSpec, answers: Iterable[Answer], records: Sequence[Record] = ()) -> pd.DataFrame:
@@ -253,7 +263,8 @@ def printed(published: Published, request: CellRequest, form: CellFormat, metric
     A paper prints its ordinary re-attack.
     """
     data, is_same, is_printed = request.data, published.has(request.data), form.attackers == "mean"
-    place: dict[str, Any] = {"method": request.place["method"], "latent_dim": request.latent_dim, "metric": str(metric)}
+    method = request.place.get("method", request.model)
+    place: dict[str, Any] = {"method": method, "latent_dim": request.latent_dim, "metric": str(metric)}
     return {
         "paper": published.value(data, **place) if is_printed else None,
         "whole": published.value(published.whole(data), **place) if is_printed and not is_same else None,
