@@ -27,6 +27,7 @@ VERBS = (
         """
         rc pretrain --model convae --data digits --profile smoke
         rc pretrain --model convae --data digits --profile smoke --seed 0,1 --set model.pretrain.epochs=5
+        rc pretrain --model convae --data digits --profile smoke --log tensorboard
         """,
     ),
     verb(

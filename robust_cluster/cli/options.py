@@ -43,6 +43,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Norm = Literal["linf", "l2"]
 Space = Literal["input", "latent"]
 Mode = Literal["frozen", "alternating", "control"]
+Log = Literal["tensorboard"]
 Profile = Literal["smoke", "short", "cpu", "paper"]
 
 
@@ -261,6 +262,9 @@ class StageOptions(FileOptions, RunOptions):
     against: Annotated[str | None, option(help="Attack that the defense meets, if another.", offers="attacks")] = None
     mode: Annotated[Mode | None, option(help="The defense's mode: --set defense.mode=...")] = None
     sweep: Annotated[list[str] | None, option(metavar="KEY=A,B,...", help="A run per value. Repeatable.")] = None
+    log: Annotated[
+        Log | None, option(help="Also log into RUN/events, for tensorboard --logdir runs.", show_default=False)
+    ] = None
     force: Annotated[bool, option("--force", help="Run this stage again.")] = False
     json: Annotated[bool, option("--json", help="Print the record as JSON.")] = False
 

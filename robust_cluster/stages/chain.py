@@ -16,7 +16,7 @@ from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import PRECISIONS, UNDEFENDED, DataRef, Precision, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
-from robust_cluster.stages import certify, methods
+from robust_cluster.stages import certify, events, methods
 from robust_cluster.stages.attack import attack
 from robust_cluster.stages.bench import MEASURES, held_back
 from robust_cluster.stages.cluster import cluster
@@ -432,4 +432,5 @@ def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[s
         record = run.record()
         if record is not None:
             return record
-        return run.finish(STAGES[spec.stage](spec, run, context))
+        with events.followed(run, context) as run:
+            return run.finish(STAGES[spec.stage](spec, run, context))
