@@ -37,7 +37,7 @@ AIMED = tuple(member for member in MEMBERS if member != "apgd:displacement")  # 
 class Config(BoundedConfig):
     """Hyper-parameters of the ensemble and, where they have such a one, of its members."""
 
-    members: tuple[str, ...] = MEMBERS  # attacks one after the other, each on what has not flipped
+    members: tuple[str, ...] = MEMBERS  # attacks, or ./mine.py, one after the other, each on what has not flipped
     steps: int = 100  # of each run of a gradient attack
     restarts: int = 1  # of each gradient attack
     targets: int = 9  # clusters that "targeted" aims at, at most K - 1; AutoAttack's

@@ -31,7 +31,9 @@ class ExportOptions:
     run: Annotated[Path, typer.Argument(help="Folder of an attack or reattack run.", show_default=False)]
     output: Annotated[
         str,
-        option(help=".npz, .csv or .parquet file; a folder/ for images: PNG files and a CSV of clusters."),
+        option(
+            help=".npz, .csv or .parquet (with pyarrow) file; a folder/ for images: PNG files and a CSV of clusters."
+        ),
     ]
     flipped: Annotated[bool, option("--flipped", help="Only samples that change cluster.")] = False
     force: Annotated[bool, option("--force", help="Replace the output file.")] = False

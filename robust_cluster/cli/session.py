@@ -230,7 +230,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
         own=(*files, *more),
     )
     session.check_workers()
-    if options.log is not None:
+    if options.log is not None and not (options.no_run or options.dry_run):
         from robust_cluster.stages import events
 
         events.check()

@@ -188,11 +188,9 @@ def show_runs(ctx: typer.Context, options: TableOptions) -> None:
     stage: Stage = options.stage or ("attack" if options.attack else "cluster")
     where = options.records or options.runs_dir
     records = load_results(where) if options.records else RunStore(where).records(stage)
-    wanted: dict[str, set[str]] = {
-        name: set(text.split(","))
-        for name in ("model", "data", "attack", "seed")
-        if (text := getattr(options, name)) is not None
-    }
+    given = {name: text for name in ("model", "data", "attack") if (text := getattr(options, name)) is not None}
+    wanted = {name: set(text.split(",")) for name, text in given.items()}
+    wanted |= {} if options.seed is None else {"seed": set(map(str, integers(options.seed, "--seed")))}
     is_default = str(ctx.get_parameter_source("profile")).endswith("DEFAULT")
     wanted |= {} if is_default else {"profile": {options.profile}}
     found = [one for one in records if one["spec"]["stage"] == stage and is_wanted(one, wanted)]
@@ -203,22 +201,29 @@ def show_runs(ctx: typer.Context, options: TableOptions) -> None:
 
 
 def is_wanted(record: Record, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Whether a run has one of the wanted names in each field; data of one's own also by their file's name."""
+    """Whether a run has one of the wanted names in each field; what is of one's own also by its file."""
     from robust_cluster.runs.spec import RunSpec
 
     spec = RunSpec.from_json(record["spec"])
+    attacks = {one.attack for one in spec.lineage() if one.attack}
     own = {
-        "model": {spec.model},
+        "model": {spec.model, file_of(spec.model)},
         "data": {spec.data.name, spec.data.label},
-        "attack": {str(one.attack) for one in spec.lineage()},
+        "attack": {*attacks, *map(file_of, attacks)},
         "seed": {str(spec.seed)},
         "profile": {record["profile"]},
     }
-    names = {
-        field: {data_name(path) if field == "data" and (path := data_path(text)) else text for text in texts}
-        for field, texts in wanted.items()
-    }
-    return all(own[field] & names[field] for field in names)
+
+    def name(text: str) -> str:
+        path = data_path(text)
+        return text if path is None else path.name if path.suffix == ".py" else data_name(path)
+
+    return all(own[field] & set(map(name, texts)) for field, texts in wanted.items())
+
+
+def file_of(method: str) -> str:
+    """The name of the file that a method of one's own is in, "mine.py" of "mine-0123abcd"."""
+    return f"{method.rpartition('-')[0]}.py"
 
 
 def ends(row: Record) -> str | None:

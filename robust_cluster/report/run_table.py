@@ -2,7 +2,7 @@
 
 Runs of one model, data set, attack, defense and profile are compared field by field, with the runs before them: every
 field that is not alike is a column of labels. Between two models only what varies within one of them is, and what was
-set by hand: that DEC and IDEC have other settings of their own say their names.
+set by hand: that DEC's own settings are not IDEC's is told by their names.
 """
 
 from collections import defaultdict
