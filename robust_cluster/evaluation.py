@@ -85,6 +85,7 @@ def evaluate(
     norm: Norm = "linf",
     eps: float | Sequence[float] = 8 / 255,
     rows: int = 1000,
+    target: int | None = None,
     seed: int = 0,
     attack: str = "ensemble",
     profile: str = "paper",
@@ -97,6 +98,7 @@ def evaluate(
     x: (n, d) vectors, or (n, channels, height, width) images in [0, 1]; y: (n,) classes, for ACC and NMI alone.
     n_clusters: K; by default the width of the model's output, or the number of its labels.
     eps: one radius or several, in units of the data (of images: of the range 0 to 1). rows: most samples attacked.
+    target: the cluster that the attack moves samples into, by its number from 0; by default any other than their own.
     settings: more of the attack's, e.g. {"steps": 200}.
     Raises: ConfigError for a model that does not fit the data, ShapeError and DataError for the data.
     """
@@ -104,5 +106,6 @@ def evaluate(
 
     radii = sorted(map(float, eps if isinstance(eps, Sequence) else [eps]))
     chosen = {"norm": norm, "eps": radii[-1], "curve": tuple(radii), "rows": rows, **(settings or {})}
+    chosen |= {} if target is None else {"target": target}
     with tempfile.TemporaryDirectory() as folder:
         return Record(adopt(model, x, y, n_clusters, Path(folder), device).attacked(attack, chosen, profile, seed))

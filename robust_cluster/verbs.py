@@ -69,15 +69,17 @@ class Run:
         norm: str | None = None,
         eps: float | None = None,
         rows: int | None = None,
+        target: int | None = None,
         profile: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Run:
         """An attack on the model: `rc attack`, or `rc reattack` of a defended one. `settings`: more of the attack's.
 
+        `target`: the cluster that it moves samples into; `record["metrics"]["reached"]` is the share that it does.
         Raises: ConfigError, UnknownNameError.
         """
         stage: Stage = "reattack" if self._plan.asked.stage == "defend" else "attack"
-        budget = {"norm": norm, "eps": eps, "rows": rows}
+        budget = {"norm": norm, "eps": eps, "rows": rows, "target": target}
         given = {name: value for name, value in budget.items() if value is not None} | dict(settings or {})
         chosen = {f"attack.{name}": value for name, value in given.items()}
         return self._next(

@@ -55,6 +55,14 @@ def test_the_flips_are_those_that_geometry_allows() -> None:
     assert "<td>0.6</td><td>100.0</td>" in found._repr_html_()
 
 
+def test_an_attack_aimed_at_a_cluster_counts_the_samples_of_the_other() -> None:
+    found = evaluate(Nearest(), BLOBS, attack="apgd", eps=0.5, target=1, **QUICK)
+    outside = BLOBS.sum(dim=1) < 1
+    assert found.scores["samples"] == int(outside.sum()) == 30
+    within = (1 - BLOBS[outside].sum(dim=1) < 2 * 0.5).float().mean()
+    assert found.scores["reached"] == found.flips == pytest.approx(float(within))
+
+
 def test_soft_labels_and_logits_are_told_apart_and_give_the_same() -> None:
     class Soft(Nearest):
         def forward(self, x: Tensor) -> Tensor:

@@ -91,6 +91,7 @@ class Attack(ABC):
     trained: ClassVar[bool] = False  # a learned generator
     bounded: ClassVar[bool] = False  # a standard attack: its Config is a `BoundedConfig`
     feedback: Feedback = "gradient"  # what the victim tells it of a point
+    aims: ClassVar[bool] = False  # whether it can move samples into one cluster that its Config names
     borrows: bool = False  # its points are made on another model, by an attacker that `borrow` hands over
     trained_at: float | None = None  # of one that learns inside a radius: that of its last step, None before the first
     config: Any = None

@@ -17,15 +17,16 @@ from robust_cluster.attacks.budget import Budget, Norm
 from robust_cluster.data.base import Batch, DataInfo, Views
 from robust_cluster.data.multiview import published
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import ClusterModel, Embedding
+from robust_cluster.models.base import ClusterModel, Embedding, later
 from robust_cluster.nn.draws import normal, uniform
 from robust_cluster.nn.layers import BatchNormMode
-from robust_cluster.nn.objectives import displacement, divergence, margin, nearest_others, targeted
+from robust_cluster.nn.objectives import aimed, displacement, divergence, margin, nearest_others, targeted
 
 Objective = Literal["margin", "kl", "displacement", "targeted"]
 
 PUBLISHED_EPS = {"noisymnist": 0.3, "noisyfashion": 0.15, "patchedmnist": 0.3}  # pixels; AR-DMVC's code
 OTHER_EPS = 0.1  # of RegDB too, for which none is published; our choice
+AIMED = "margin, kl, targeted"  # objectives that lead to a cluster
 CLEAR = 1e-3  # nats by which another cluster is behind so that no rounding of soft labels makes it the first
 
 
@@ -46,6 +47,7 @@ class BoundedConfig:
     view_eps: tuple[float, ...] = ()  # a radius for each view in place of eps; 0 leaves a view as it is
     bn: BatchNormMode = "eval"  # batch norm of the model it meets: stored statistics, or each batch's
     source: str = ""  # key of the attack run whose points are transferred
+    target: int | None = later(None)  # number from 0 of the cluster that samples are moved into; none: any other
 
     def __post_init__(self) -> None:
         for name, allowed in (("space", Space), ("norm", Norm), ("bn", BatchNormMode)):
@@ -59,6 +61,10 @@ class BoundedConfig:
                 raise ConfigError(f"{name} must be >= 0 and finite, got {given}")
         check_at_least(1, self, "rows")
         check_at_least(0, self, "views")
+        if self.target is not None and self.bn == "batch":
+            raise ConfigError(
+                "an attack with attack.bn = batch cannot be aimed at a cluster", hint="leave out attack.bn"
+            )
         if self.norm is None and (self.eps is not None or self.view_eps):
             given = "view_eps" if self.view_eps else f"eps {self.eps:g}"
             raise ConfigError(f"{given} means nothing without a norm", hint="--norm linf or --norm l2")
@@ -88,6 +94,8 @@ class GradientConfig(BoundedConfig):
             hint = "--set attack.random_start=true"
             message = f"{self.objective} has no gradient at the clean point, so it needs a random start"
             raise ConfigError(message, hint=hint)
+        if self.objective == "displacement" and self.target is not None:
+            raise ConfigError("displacement leads away from a point, so it cannot be aimed", hint=f"one of {AIMED}")
 
 
 def check_mode(bn: BatchNormMode, surface: Surface) -> None:
@@ -175,34 +183,54 @@ class Ball:
 
 @dataclass(frozen=True)
 class Known:
-    """What an attack knows of n samples before it moves them; labels are the model's own on the clean point."""
+    """What an attack knows of n samples before it moves them; labels are the model's own on the clean point.
+
+    `target`: the cluster that they are to be moved into, None for any other than their own.
+    """
 
     point: Views
     embedding: Embedding
     labels: Tensor  # (n,)
     log_y: Tensor  # (n, K)
     index: Tensor  # (n,), rows of the data set
+    target: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def take(self, rows: Tensor) -> "Known":
         """Some of the samples."""
-        point = tuple(view[rows] for view in self.point)
-        return Known(point, rows_of(self.embedding, rows), self.labels[rows], self.log_y[rows], self.index[rows])
+        point, embedding = tuple(view[rows] for view in self.point), rows_of(self.embedding, rows)
+        return Known(point, embedding, self.labels[rows], self.log_y[rows], self.index[rows], self.target)
+
+    @property
+    def goals(self) -> Tensor:
+        """The cluster (n,) that each sample is to be moved into, where there is a target."""
+        return torch.full_like(self.labels, self.target or 0)
+
+    def margin(self, log_y: Tensor) -> Tensor:
+        """The margin (n,) at moved points by their log y (n, K): above 0 once a sample is where it is to be."""
+        return margin(log_y, self.labels) if self.target is None else aimed(log_y, self.goals)
+
+    def is_moved(self, labels: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Whether samples, all or some `rows`, of these labels (m,) are where they are to be."""
+        return labels != self.labels[rows] if self.target is None else labels == self.target
 
 
-def known(surface: Surface, batch: Batch) -> Known:
+def known(surface: Surface, batch: Batch, target: int | None = None) -> Known:
     """The clean points of a batch, and what the model says of them."""
     embedding, model = surface.embedding(batch), surface.model
     if surface.space == "latent":
         embedding = Embedding(embedding.z, (embedding.z,))
     labels, log_y = model.answers(embedding.z)
-    return Known(batch.views if surface.space == "input" else (embedding.z,), embedding, labels, log_y, batch.index)
+    point = batch.views if surface.space == "input" else (embedding.z,)
+    return Known(point, embedding, labels, log_y, batch.index, target)
 
 
 class Best:
     """The best point so far of every sample of a batch: one in another cluster if there is any, else the highest gain.
+
+    Where samples are to be moved into one cluster, it is that one.
 
     It begins with the clean points and their gain (n,), so that it is never worse than these.
     """
@@ -231,8 +259,8 @@ class Best:
 def look(surface: Surface, known: Known, rows: Tensor, point: Views, best: Best) -> Tensor:
     """Whether each sample (n,) changes its cluster at a point, which is offered to `best` with its margin."""
     labels, log_y = surface.model.answers(surface.latent(point))
-    is_flipped: Tensor = labels != known.labels
-    best.offer(rows, point, margin(log_y, known.labels), is_flipped)
+    is_flipped = known.is_moved(labels)
+    best.offer(rows, point, known.margin(log_y), is_flipped)
     return is_flipped
 
 
@@ -241,7 +269,8 @@ class BoundedAttack(Attack):
 
     That is one whose hard label is not the clean one if any was visited, else the one of highest objective; never worse
     than the clean point, and the clean bits for a radius of 0. Random draws depend on the attack's seed (from torch's
-    global generator at construction), the row of the data set and the number of the draw, never on the batch.
+    global generator at construction), the row of the data set and the number of the draw, never on the batch. Aimed at
+    a cluster, it looks for a point in that one alone, and leaves the samples that are there already.
     """
 
     bounded: ClassVar[bool] = True
@@ -269,6 +298,10 @@ class BoundedAttack(Attack):
         """Refuse one cluster alone, and a radius or views that the data do not have. Raises: ConfigError."""
         if info.n_clusters < 2:
             raise ConfigError(f"an attack moves samples to another cluster, so it needs 2, got K = {info.n_clusters}")
+        if config.target is not None and not cls.aims:
+            raise ConfigError(f"{cls.__module__.rpartition('.')[2]} cannot be aimed at a cluster", hint="--attack apgd")
+        if config.target is not None and not 0 <= config.target < info.n_clusters:
+            raise ConfigError(f"target must be in [0, K - 1] = [0, {info.n_clusters - 1}], got {config.target}")
         bounded_budget(config, info)
 
     def check_surface(self, surface: Surface) -> None:
@@ -285,7 +318,12 @@ class BoundedAttack(Attack):
             if len(batch) == 0 or not any(self.budget.radii(len(point))):
                 return tuple(view.detach() for view in point)
             self.queries += len(batch)
-            return self.search(surface, known(surface, batch))
+            found = known(surface, batch, self.config.target)
+            if found.target is None:
+                return self.search(surface, found)
+            rows = (~found.is_moved(found.labels)).nonzero()[:, 0]
+            moved = self.search(surface, found.take(rows)) if len(rows) else cut(point, rows)
+            return tuple(view.detach().index_copy(0, rows, new) for view, new in zip(point, moved, strict=True))
 
     @abstractmethod
     def search(self, surface: Surface, known: Known) -> Views:
@@ -342,22 +380,28 @@ class Ascent:
             representations = self.surface.representations
             return displacement(representations(known.embedding), representations(moved)), None
         log_y = model.log_assign(moved.z)
+        own = known.margin(log_y)
         if self.objective == "kl":
-            return divergence(known.log_y, log_y), margin(log_y.detach(), known.labels)
+            return self.divergence(log_y), own.detach()
         if self.goals is not None and self.objective == "targeted":
-            return targeted(log_y, known.labels, self.goals), margin(log_y.detach(), known.labels)
-        own = margin(log_y, known.labels)
+            return targeted(log_y, known.labels, self.goals), own.detach()
         return own, own.detach()
 
+    def divergence(self, log_y: Tensor) -> Tensor:
+        """KL(y || y~) (n,); aimed at cluster t -KL(e_t || y~) = log y~_t, the cross-entropy to t with its sign."""
+        if self.known.target is None:
+            return divergence(self.known.log_y, log_y)
+        return log_y.gather(1, self.known.goals[:, None])[:, 0]
+
     def flips(self, z: Tensor, margins: Tensor | None) -> Tensor:
-        """Whether hard labels of z (n, d) are others than the clean ones; the margin tells most that are not."""
-        model, labels = self.surface.model, self.known.labels
+        """Whether hard labels of z (n, d) are where they are to be; the margin tells most that are not."""
+        model, known = self.surface.model, self.known
         if margins is None or type(model).labels is not ClusterModel.labels:
-            return model.labels(z) != labels
+            return known.is_moved(model.labels(z))
         is_flipped = margins > -CLEAR
         near = is_flipped.nonzero()[:, 0]
         if len(near):
-            is_flipped[near] = model.labels(z[near]) != labels[near]
+            is_flipped[near] = known.is_moved(model.labels(z[near]), near)
         return is_flipped
 
     @torch.enable_grad()
@@ -441,6 +485,7 @@ class GradientAttack(BoundedAttack):
     """
 
     option: ClassVar[str] = "objective"
+    aims: ClassVar[bool] = True
     config: GradientConfig
 
     def __init__(self, config: GradientConfig, surface: Surface, *, gain: Gain | None = None) -> None:
@@ -449,7 +494,7 @@ class GradientAttack(BoundedAttack):
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The best points over restarts and targets."""
-        others = nearest_others(known.log_y, known.labels)
+        others = nearest_others(known.log_y, known.labels) if known.target is None else known.goals[:, None]
         moves = tuple(radius > 0 for radius in self.budget.radii(len(known.point)))
         best = Best(
             known, Ascent(surface, known, self.objective, moves=moves, goals=others[:, 0]).gain(known.embedding)

@@ -6,7 +6,7 @@ the victim's labels, for where all else is masked (on a network of two layers an
 CPU with it, 0.8 s without). A sample counts as moved to another
 cluster when any member moves it there. The others get the point of the highest margin, or the first member's where a
 stage measures every member on its own. A member is written "attack:option", as in "apgd:kl", "square:hard" and
-"noise:sign"; every standard attack that learns nothing can be one.
+"noise:sign"; every standard attack that learns nothing can be one, also of one's own: "./mine.py".
 """
 
 from dataclasses import dataclass, fields
@@ -18,9 +18,8 @@ import torch
 from robust_cluster import discover
 from robust_cluster.attacks.base import Attack, Feedback, Surface
 from robust_cluster.attacks.bounded import Best, BoundedAttack, BoundedConfig, Known, look
-from robust_cluster.data.base import Views
+from robust_cluster.data.base import DataInfo, Views
 from robust_cluster.errors import ConfigError, UnknownNameError, check_at_least
-from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 2, "queries": 5, "draws": 1, "rounds": 1},
@@ -31,13 +30,14 @@ MEMBERS = (
     *("apgd:margin", "apgd:targeted", "apgd:kl", "apgd:displacement"),
     *("square:soft", "square:hard", "noise:all", "surrogate:network"),
 )
+AIMED = tuple(member for member in MEMBERS if member != "apgd:displacement")  # with a target, which that cannot have
 
 
 @dataclass(frozen=True)
 class Config(BoundedConfig):
     """Hyper-parameters of the ensemble and, where they have such a one, of its members."""
 
-    members: tuple[str, ...] = MEMBERS  # attacks one after the other, each on what has not flipped
+    members: tuple[str, ...] = MEMBERS  # attacks, or ./mine.py, one after the other, each on what has not flipped
     steps: int = 100  # of each run of a gradient attack
     restarts: int = 1  # of each gradient attack
     targets: int = 9  # clusters that "targeted" aims at, at most K - 1; AutoAttack's
@@ -48,6 +48,8 @@ class Config(BoundedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.target is not None and self.members == MEMBERS:
+            object.__setattr__(self, "members", AIMED)
         check_at_least(1, self, "restarts", "targets", "eot", "queries", "draws", "rounds")
         check_at_least(0, self, "steps")
         if not self.members:
@@ -62,7 +64,15 @@ class Ensemble(BoundedAttack):
     """Members that know of each other only which samples are left; nothing is learned."""
 
     version: ClassVar[int] = 2
+    aims: ClassVar[bool] = True
     config: Config
+
+    @classmethod
+    def check_data(cls, info: DataInfo, config: Any) -> None:
+        """Refuse also what a member does not take. Raises: ConfigError."""
+        super().check_data(info, config)
+        for member in config.members:
+            attack_of(member).check_data(info, member_config(member, config))
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
@@ -84,7 +94,7 @@ class Ensemble(BoundedAttack):
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The worst points: members are asked in turn, each about the samples that hold out against those before."""
-        best = Best(known, margin(known.log_y, known.labels))
+        best = Best(known, known.margin(known.log_y))
         for member in self.members.values():
             rows = best.open() if surface.bn == "eval" else torch.arange(len(known), device=known.labels.device)
             if not len(rows):
@@ -104,8 +114,17 @@ def kinds() -> dict[str, type[BoundedAttack]]:
 
 
 def attack_of(member: str) -> type[BoundedAttack]:
-    """The attack of a member "attack:option". Raises: UnknownNameError for one that cannot be a member."""
+    """The attack of a member "attack:option". Raises: UnknownNameError, ConfigError for one that cannot be a member."""
     name = member.partition(":")[0]
+    if ("attacks", name) in discover.own:
+        module = discover.load("attacks", name)
+        kind: type[BoundedAttack] = discover.method_class(module)
+        if not (issubclass(kind, BoundedAttack) and issubclass(module.Config, BoundedConfig)) or kind.trained:
+            raise ConfigError(
+                f"the member {name} must be a BoundedAttack that learns nothing, with a BoundedConfig",
+                hint="robust_cluster/attacks/noise.py is one",
+            )
+        return kind
     if name not in kinds():
         raise UnknownNameError("member", name, kinds())
     return kinds()[name]

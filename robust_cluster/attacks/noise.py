@@ -24,7 +24,6 @@ from robust_cluster.attacks.budget import Budget
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least
 from robust_cluster.nn.draws import normal, signs
-from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"draws": 2}}
 Kind = Literal["uniform", "gaussian", "sign", "all"]
@@ -49,11 +48,12 @@ class Noise(BoundedAttack):
 
     feedback: Feedback = "none"
     option: ClassVar[str] = "kind"
+    aims: ClassVar[bool] = True
     config: Config
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The best of all draws by the margin; samples that have flipped draw no more."""
-        best = Best(known, margin(known.log_y, known.labels))
+        best = Best(known, known.margin(known.log_y))
         kinds = KINDS if self.config.kind == "all" else (self.config.kind,)
         rows, part = best.open(), known
         for number in range(self.config.draws):

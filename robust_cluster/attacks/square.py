@@ -31,7 +31,6 @@ from robust_cluster.attacks.bounded import (
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least, check_share
 from robust_cluster.nn.draws import Ahead, signs
-from robust_cluster.nn.objectives import margin
 
 PROFILES: dict[str, dict[str, Any]] = {"smoke": {"queries": 8}, "cpu": {"queries": 500}, "short": {"queries": 200}}
 Labels = Literal["soft", "hard"]
@@ -65,6 +64,7 @@ class Square(BoundedAttack):
 
     feedback: Feedback = "score"
     option: ClassVar[str] = "feedback"
+    aims: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config, surface: Surface) -> None:
@@ -73,7 +73,7 @@ class Square(BoundedAttack):
 
     def search(self, surface: Surface, known: Known) -> Views:
         """The best points that the budget of queries finds, one of which has gone to the clean point."""
-        best = Best(known, margin(known.log_y, known.labels))
+        best = Best(known, known.margin(known.log_y))
         rows = best.open()
         start = self.first(known)
         if self.config.queries > 1:
@@ -89,7 +89,7 @@ class Square(BoundedAttack):
             point = self.budget.clip(known.point, added(known.point, proposed))
             self.queries += len(known)
             labels, log_y = surface.model.answers(surface.latent(point))
-            is_flipped, gain = labels != known.labels, margin(log_y, known.labels)
+            is_flipped, gain = known.is_moved(labels), known.margin(log_y)
             is_better = gain > highest
             pairs = zip(point, known.point, delta, strict=True)
             delta = tuple(torch.where(column(is_better, d), p - x, d) for p, x, d in pairs)
@@ -124,7 +124,7 @@ class Square(BoundedAttack):
                 point = tuple(view.clamp(*self.budget.bounds) for view in point)
             point = tuple(torch.where(column(is_inside, a), a, b) for a, b in zip(inside, point, strict=True))
             self.queries += len(part)
-            is_flipped: Tensor = surface.model.labels(surface.latent(point)) != part.labels
+            is_flipped = part.is_moved(surface.model.labels(surface.latent(point)))
             if (is_found := is_flipped & is_inside).any():
                 best.offer(rows[who], point, torch.full_like(scales, -math.inf), is_found)
             return is_flipped

@@ -58,6 +58,7 @@ class Surrogate(BoundedAttack):
 
     feedback: Feedback = "label"
     option: ClassVar[str] = "surrogate"
+    aims: ClassVar[bool] = True
     config: Config
 
     def search(self, surface: Surface, known: Known) -> Views:
@@ -69,7 +70,7 @@ class Surrogate(BoundedAttack):
         for number in range(self.config.rounds):
             weights = self.fitted(weights, torch.cat(points), torch.cat(labels))
             nearest = nearest_others(scores(weights, flat(part.point)), part.labels)
-            goals = nearest[:, number % min(GOALS, nearest.shape[1])]
+            goals = nearest[:, number % min(GOALS, nearest.shape[1])] if part.target is None else part.goals
             # a point in latent space is its own embedding: the victim is not asked
             ascent = Ascent(Surface(surface.model, "latent"), part, partial(gain, weights, goals), moves=moves)
             start = draw_in_ball(part, self.budget, self.seed, (number, 0)) if number else part.point
@@ -84,7 +85,7 @@ class Surrogate(BoundedAttack):
                 self.queries += len(part)
                 inside = self.budget.clip(part.point, asked)
                 is_inside = torch.isclose(flat(inside), points[-1]).all(dim=1)
-                is_flipped = (labels[-1] != part.labels) & is_inside
+                is_flipped = part.is_moved(labels[-1]) & is_inside
                 best.offer(rows, inside, torch.full_like(best.gain[rows], number + 1.0), is_flipped)  # later: better
             if surface.bn == "eval":
                 rows = best.open()

@@ -31,6 +31,7 @@ PORTION = 250  # rows moved and labeled at once
 BATCH = 100  # the same where batch norm takes the statistics of the batch: the size in which the stage scores
 
 FLIP = Metric("flip", "attack")
+REACHED = Metric("reached", "attack")
 ACC_MATCHED = Metric("ACC", "attack")
 ACC_KEPT = Metric("ACC", "attack", matching="clean")
 
@@ -125,6 +126,17 @@ class Evidence:
         """What the attack is declared to know of the victim: "white", "score", "label", "transfer" or "none"."""
         return str(self.threat.get("knowledge") or self.attacker.knowledge)
 
+    @property
+    def target(self) -> int | None:
+        """The cluster that the attack is aimed at, None where any other than a sample's own will do."""
+        found: int | None = setting(self.attacker, "target")
+        return found
+
+    @property
+    def success(self) -> Metric:
+        """The rate by which a record counts what `flips` does."""
+        return FLIP if self.target is None else REACHED
+
     @cached_property
     def clean(self) -> Views:
         """The clean points, in the surface's space."""
@@ -184,8 +196,12 @@ class Evidence:
         return found
 
     def flips(self, points: Views) -> npt.NDArray[np.bool_]:
-        """Whether each sample is in another cluster at these points than at its clean one, (n,)."""
-        return np.asarray(self.clusters(points) != self.own)
+        """Whether each sample is in another cluster at these points than at its clean one, (n,).
+
+        Where the attack is aimed, whether it is in the cluster aimed at, which no probe row is in from the start.
+        """
+        after = self.clusters(points)
+        return np.asarray(after != self.own if self.target is None else after == self.target)
 
 
 def lightened(attacker: Attack) -> dict[str, Any]:

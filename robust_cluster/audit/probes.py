@@ -112,8 +112,26 @@ def objective_of(attacker: Attack) -> tuple[Gain, bool]:
     return margin, False
 
 
+def aimed(evidence: Evidence, gain: Gain) -> Gain:
+    """The objective as an attack that is aimed at cluster t ascends it; the same where it is not aimed.
+
+    log y_t less the largest other in place of the margin, log y_t in place of the divergence.
+    """
+    t = evidence.target
+    if t is None or gain not in (margin, divergence):
+        return gain
+
+    def towards(model: ClusterModel, clean: Embedding, moved: Embedding, own: Tensor) -> Tensor:
+        log_y = model.log_assign(moved.z)
+        others = torch.cat([log_y[:, :t], log_y[:, t + 1 :]], dim=1).amax(dim=1)
+        return log_y[:, t] - others if gain is margin else log_y[:, t]
+
+    return towards
+
+
 def heights(evidence: Evidence, points: Views, gain: Gain = margin) -> Tensor:
     """The objective of each sample at points of the probe rows, (n,)."""
+    gain = aimed(evidence, gain)
     with torch.no_grad():
         own = torch.as_tensor(evidence.own, device=points[0].device)
         parts = []
@@ -125,6 +143,7 @@ def heights(evidence: Evidence, points: Views, gain: Gain = margin) -> Tensor:
 
 def gradients(evidence: Evidence, points: Views, gain: Gain = margin) -> Views:
     """The gradient of each sample's objective at points of the probe rows."""
+    gain = aimed(evidence, gain)
     own = torch.as_tensor(evidence.own, device=points[0].device)
     parts = []
     for rows in evidence.portions():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from robust_cluster.measure.metric import WHOLE, Metric
 SLACK = 0.02  # of a flip rate, beside three standard errors of the probe rows
 CURVE_ROWS = 200  # on which the radii of a curve are measured again
 STILL = 0.1  # of the samples that hold out: more than these do not stand where they were
-NOISE = Metric("flip", "noise")
 EXACT = 1e-9
 ROUNDED = 0.005  # of the clean labels, which other batches may round to the other side of a boundary
 
@@ -35,7 +35,7 @@ def as_recorded(evidence: Evidence) -> Verdict:
 def own_flips(evidence: Evidence) -> float | None:
     """The recorded flip rate of the audited attack, without what stands beside a re-attack."""
     beside = evidence.record.get("adaptive")
-    return FLIP.read(evidence.record) if beside is None else float(beside["afresh"])
+    return evidence.success.read(evidence.record) if beside is None else float(beside["afresh"])
 
 
 def against_itself(evidence: Evidence) -> Iterator[str]:
@@ -64,7 +64,7 @@ def against_measured(evidence: Evidence, found: probes.Flags) -> Iterator[str]:
         moved = np.array([int(listed["moved"][place], 36) for place in places.tolist()])
         if (other := probes.rate(clean != evidence.own)) > ROUNDED:
             yield f"{other:.1%} of the clean labels are others"
-        lost = found & (moved == clean)
+        lost = found & (moved == clean if evidence.target is None else moved != evidence.target)
         if probes.rate(lost) > SLACK:
             yield f"{probes.rate(lost):.1%} of the samples flip here and not in the record"
     if flip is not None and not within(flip, rate, len(evidence)):
@@ -76,7 +76,7 @@ def against_measured(evidence: Evidence, found: probes.Flags) -> Iterator[str]:
         if probes.rate((stands & ~found)[~found]) > STILL:
             yield f"{int((stands & ~found).sum())} samples that hold out were not moved at all"
     yield from curve(evidence)
-    noise, own = NOISE.read(evidence.record), own_noise(evidence)
+    noise, own = replace(evidence.success, points="noise").read(evidence.record), own_noise(evidence)
     if noise is not None and noise < own and not within(noise, own, len(evidence)):
         yield f"noise flips {noise:.1%} in the record, {own:.1%} here"
 
@@ -91,8 +91,9 @@ def curve(evidence: Evidence) -> Iterator[str]:
     for line in lines:
         rate = probes.rate(few.flips(few.move(few.build(probes.at_radius(few, line["eps"])))))
         is_alone = "adaptive" not in evidence.record
-        if not within(line["flip"], rate, len(few)) and (is_alone or line["flip"] < rate):
-            yield f"at {line['eps']:g} {line['flip']:.1%} flip in the record, {rate:.1%} here"
+        recorded = line[str(evidence.success)]
+        if not within(recorded, rate, len(few)) and (is_alone or recorded < rate):
+            yield f"at {line['eps']:g} {recorded:.1%} flip in the record, {rate:.1%} here"
 
 
 def own_noise(evidence: Evidence) -> float:

@@ -190,7 +190,7 @@ def recorded_curve(evidence: Evidence) -> tuple[float | None, list[str]]:
     """The largest fall of the record's curve, of the best attack at every radius, and a note where it is too large."""
     best: dict[float, float] = {}
     for line in evidence.record.get("radii") or []:
-        if (found := line.get(str(FLIP))) is not None:
+        if (found := line.get(str(evidence.success))) is not None:
             best[line["eps"]] = max(best.get(line["eps"], 0.0), found)
     rates = [best[eps] for eps in sorted(best)]
     if len(rates) < 2:
@@ -217,7 +217,7 @@ def unbounded(evidence: Evidence) -> Verdict:
         return not_run("a learned attack has to be trained for every radius: the record has one radius")
     points = evidence.move(evidence.build(probes.at_radius(evidence, probes.largest_radius(evidence))))
     after, n = evidence.clusters(points), len(evidence)
-    value = float(np.mean(after != evidence.own))
+    value = probes.rate(evidence.flips(points))
     problems = [f"{value:.1%} flip"] if value < FLOOR else []
     note = ""
     if evidence.labels is not None:
@@ -374,11 +374,12 @@ def worst_case(evidence: Evidence) -> Verdict:
     each: Mapping[str, Attack] = getattr(attacker, "members", {})
     if not each:
         return not_run("one attack alone: a headline needs the worst case of several")
-    whole, metrics = FLIP.read(evidence.record), map(Metric.parse, evidence.record.get("metrics") or ())
-    members = {m: m.read(evidence.record) or 0.0 for m in metrics if m.member and m == replace(FLIP, member=m.member)}
+    rate, metrics = evidence.success, map(Metric.parse, evidence.record.get("metrics") or ())
+    whole = rate.read(evidence.record)
+    members = {m: m.read(evidence.record) or 0.0 for m in metrics if m.member and m == replace(rate, member=m.member)}
     problems = []
     if members and whole is not None and whole < max(members.values()) - 1e-9:
-        problems.append(f"flip {whole:.1%} is below {max(members, key=members.__getitem__)}")
+        problems.append(f"{rate} {whole:.1%} is below {max(members, key=members.__getitem__)}")
     torch.manual_seed(few.seed)
     apart = [[member.perturb(few.surface, batch) for member in each.values()] for batch in few.batches()]
     clipped = [attacker.budget.clip(few.clean, joined(parts)) for parts in zip(*apart, strict=True)]

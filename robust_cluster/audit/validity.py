@@ -38,15 +38,18 @@ LARGE = 0.05  # of ACC: where noise costs more, eps is large
 class PlantedHead(ClusterModel):
     """A model whose head is replaced for one sample: the cluster changes at 90 % of the way to a known point's z.
 
-    The way is the line from the clean z to the planted one; on it the other cluster's log-odds rise by 10.
+    The way is the line from the clean z to the planted one; on it the other cluster's log-odds rise by 10. That is the
+    next one by number, or `other`.
     """
 
-    def __init__(self, victim: ClusterModel, clean: Tensor, planted: Tensor, own: int) -> None:
+    def __init__(
+        self, victim: ClusterModel, clean: Tensor, planted: Tensor, own: int, other: int | None = None
+    ) -> None:
         super().__init__(victim.config, victim.info, victim.latent_dim)
         self.victim, self.clean, self.own = victim, clean, own
         way = planted - clean
         self.way = way / way.square().sum()
-        self.other = (own + 1) % victim.info.n_clusters
+        self.other = (own + 1) % victim.info.n_clusters if other is None else other
 
     def encode(self, views: Views) -> Embedding:
         """The victim's."""
@@ -109,7 +112,8 @@ def planted(evidence: Evidence) -> Verdict:
 def is_found(evidence: Evidence, row: int, ends: tuple[Tensor, Tensor]) -> bool:
     """Whether the attack flips one sample under its planted head."""
     one = evidence.take(torch.tensor([row]))
-    model = PlantedHead(evidence.surface.model, *ends, own=int(evidence.own[row])).eval().requires_grad_(False)
+    model = PlantedHead(evidence.surface.model, *ends, int(evidence.own[row]), evidence.target)
+    model.eval().requires_grad_(False)
     memory = Embedding(ends[0][None], (ends[0][None],)) if evidence.surface.space == "latent" else None
     index = one.batch.index if memory is None else torch.zeros_like(one.batch.index)
     surface = replace(evidence.surface, model=model, memory=memory)
@@ -130,13 +134,14 @@ def twin_breaks(evidence: Evidence) -> Verdict:
         there = replace(evidence, surface=evidence.undefended, moved=None)
         points = there.move(evidence.build({}))
         after = there.clusters(points)
-        value, broken = float(np.mean(after != there.own)), False
+        there_flips = there.flips(points) & (there.own != there.target)  # that model may have had some there already
+        value, broken = probes.rate(there_flips), False
         if evidence.labels is not None:
             n_clusters = evidence.surface.model.info.n_clusters
             mapping = match(evidence.labels, there.own, n_clusters=n_clusters)
             kept = accuracy_under(mapping, evidence.labels, after)
             broken = kept <= chance_accuracy(evidence.labels, n_clusters)
-        is_above = probes.mean_bound((after != there.own).astype(float) - found, side="lower") > 0
+        is_above = probes.mean_bound(there_flips.astype(float) - found, side="lower") > 0
     elif evidence.twin is not None:
         flips, left, chance = (metric.read(evidence.twin) for metric in (FLIP, ACC_KEPT, Metric("chance")))
         if flips is None:

@@ -27,6 +27,7 @@ VERBS = (
         """
         rc pretrain --model convae --data digits --profile smoke
         rc pretrain --model convae --data digits --profile smoke --seed 0,1 --set model.pretrain.epochs=5
+        rc pretrain --model convae --data digits --profile smoke --log tensorboard
         """,
     ),
     verb(
@@ -44,6 +45,7 @@ VERBS = (
         """
         rc attack --model graph --data digits --profile smoke
         rc attack --model graph --data digits --profile smoke --sweep attack.gamma=20,40,80
+        rc attack --model kmeans --data digits --attack apgd --norm linf --eps 0.2 --target 3
         """,
         takes=BUDGET | {"attack", "attack_seeds", "sweep"},
     ),

@@ -29,6 +29,8 @@ HEADLINES = {  # metric -> what it is multiplied by when shown
     **dict.fromkeys(("ACC", "NMI", "ACC_held", "NMI_held", "ACC*", "ACC*_clean_map", "NMI*"), 100),
     "flip": 100,
     "noise_flip": 100,
+    "reached": 100,
+    "noise_reached": 100,
     "D": 1,
     "certified_share": 100,
     "abstained": 100,

@@ -1,5 +1,6 @@
 """`rc export`: the points of a finished attack, clean and moved, with their clusters, in the units of the data."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ import typer
 from robust_cluster.cli import console
 from robust_cluster.cli.figure import finished, load
 from robust_cluster.cli.options import DataDir, Debug, Device, Quiet, Threads, Verb, option
-from robust_cluster.cli.predict import check_output, written
+from robust_cluster.cli.predict import check_output, sentence_of, written
 from robust_cluster.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class ExportOptions:
     run: Annotated[Path, typer.Argument(help="Folder of an attack or reattack run.", show_default=False)]
     output: Annotated[
         str,
-        option(help=".npz, .csv or .parquet file; a folder/ for images: PNG files and a CSV of clusters."),
+        option(
+            help=".npz, .csv or .parquet (with pyarrow) file; a folder/ for images: PNG files and a CSV of clusters."
+        ),
     ]
     flipped: Annotated[bool, option("--flipped", help="Only samples that change cluster.")] = False
     force: Annotated[bool, option("--force", help="Replace the output file.")] = False
@@ -108,14 +111,28 @@ def save(found: "Points", path: Path, columns: tuple[str, ...] | None) -> None:
 
 
 def pictures(found: "Points", folder: Path, box: tuple[float, float], scale: float) -> None:
-    """Write two PNG a sample and view, and clusters.csv, which names them."""
+    """Write two PNG a sample and view, and clusters.csv, which names them: all or none. Raises: StoreError."""
+    temporary = folder.resolve().with_name(f".{folder.resolve().name}.tmp")
+    with sentence_of(folder):
+        try:
+            temporary.mkdir(parents=True, exist_ok=True)
+            draw(found, temporary, box, scale)
+            folder.mkdir(exist_ok=True)
+            for path in sorted(temporary.iterdir()):
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    typer.echo(folder)
+
+
+def draw(found: "Points", folder: Path, box: tuple[float, float], scale: float) -> None:
+    """The same into a folder that is there."""
     import numpy as np
     import pandas as pd
     from PIL import Image
 
     from robust_cluster.measure.images import image_shape
 
-    folder.mkdir(parents=True, exist_ok=True)
     top = box[1] / scale
     rows = []
     for place, name in enumerate(found.ids):
@@ -130,7 +147,6 @@ def pictures(found: "Points", folder: Path, box: tuple[float, float], scale: flo
                 {"row": name, "view": view, "before": found.before[place], "after": found.after[place], **files}
             )
     pd.DataFrame(rows).to_csv(folder / "clusters.csv", index=False)
-    typer.echo(folder)
 
 
 VERB = Verb("export", SUMMARY, EXAMPLES, options=ExportOptions, run=export)

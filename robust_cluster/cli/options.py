@@ -44,6 +44,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Norm = Literal["linf", "l2"]
 Space = Literal["input", "latent"]
 Mode = Literal["frozen", "alternating", "control"]
+Log = Literal["tensorboard"]
 Profile = Literal["smoke", "short", "cpu", "paper"]
 
 
@@ -256,10 +257,16 @@ class StageOptions(FileOptions, RunOptions):
     norm: Annotated[Norm | None, option(help="The ball of --eps.")] = None
     space: Annotated[Space | None, option(help="What a standard attack moves.")] = None
     rows: Annotated[int | None, option(callback=positive, help="Samples it attacks.")] = None
+    target: Annotated[
+        int | None, option(metavar="K", help="Cluster, numbered from 0, that a standard attack moves samples into.")
+    ] = None
     source: Annotated[str | None, option(metavar="RUN", help="Attack run to transfer from.")] = None
     against: Annotated[str | None, option(help="Attack that the defense meets, if another.", offers="attacks")] = None
     mode: Annotated[Mode | None, option(help="The defense's mode: --set defense.mode=...")] = None
     sweep: Annotated[list[str] | None, option(metavar="KEY=A,B,...", help="A run per value. Repeatable.")] = None
+    log: Annotated[
+        Log | None, option(help="Also log into RUN/events, for tensorboard --logdir runs.", show_default=False)
+    ] = None
     force: Annotated[bool, option("--force", help="Run this stage again.")] = False
     json: Annotated[bool, option("--json", help="Print the record as JSON.")] = False
 
@@ -287,7 +294,7 @@ class StageOptions(FileOptions, RunOptions):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
 
     def settings(self) -> dict[str, Any]:
-        """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --source.
+        """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --target, --source.
 
         The largest of several radii is the one that the scores are of, and all are on the curve. Raises: ConfigError.
         """
@@ -295,6 +302,7 @@ class StageOptions(FileOptions, RunOptions):
             "attack.norm": self.norm,
             "attack.space": self.space,
             "attack.rows": self.rows,
+            "attack.target": self.target,
             "attack.source": self.source and Path(self.source).name.rpartition("-")[2],
         }
         if self.eps is not None:
@@ -315,7 +323,7 @@ class StageOptions(FileOptions, RunOptions):
     @property
     def refs(self) -> list[DataRef]:
         """The same with each number of clusters. Raises: ConfigError."""
-        name = construction(self.data) + _data_name(self.path) if self.path else self.data
+        name = construction(self.data) + data_name(self.path) if self.path else self.data
         alike = ("limit", "flatten", "normalize", "split", "size", "noise_label")
         chosen = {field: getattr(self, field) for field in alike}
         counts: Sequence[int | None] = [None] if self.clusters is None else integers(self.clusters, "--clusters")
@@ -337,13 +345,13 @@ def data_path(text: str) -> Path | None:
     return path if is_file or any(mark in text for mark in SEPARATORS) else None
 
 
-def _data_name(path: Path) -> str:
+def data_name(path: Path) -> str:
     """What a user's file or folder is called: flowers for flowers.csv."""
     name, suffix = name_and_suffix(path)
     return name if suffix in SUFFIXES else path.resolve().name
 
 
-BUDGET = frozenset({"eps", "norm", "space", "rows", "source"})
+BUDGET = frozenset({"eps", "norm", "space", "rows", "target", "source"})
 EXTRAS = BUDGET | {"attack", "attack_seeds", "against", "defense", "mode", "sweep"}
 
 
@@ -458,14 +466,14 @@ def _distinct(text: str, flag: str, kind: Callable[[str], Any], what: str, examp
 def value(text: str) -> Any:
     """3 of "3", 1e-3 of "1e-3", True of "true", [1, 2] of "[1, 2]", "control" of "control": TOML, bare words allowed.
 
-    8 / 255 of "8/255", ["apgd:margin", "square"] of "[apgd:margin, square]". Raises: ConfigError for other text.
+    8 / 255 of "8/255", ["apgd:margin", "./mine.py"] of "[apgd:margin, ./mine.py]". Raises: ConfigError for other text.
     """
     if FRACTION.fullmatch(text):
         return float(Fraction(text))
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
-        if text.translate(str.maketrans("", "", "_-+:")).isalnum():
+        if text.endswith(".py") or text.translate(str.maketrans("", "", "_-+:")).isalnum():
             return text
         if re.fullmatch(r"\[[^][\"']+\]", text):
             return [value(part.strip()) for part in text[1:-1].split(",")]

@@ -1,7 +1,11 @@
 """`rc predict`: what a finished model says of its rows, or of new ones: labels, soft labels, embedding."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,17 +80,25 @@ def predict(ctx: typer.Context, options: PredictOptions) -> None:
 
 
 def check_output(path: Path | None, *, force: bool) -> None:
-    """Refuse a file of another kind, and one that is there. Raises: ConfigError."""
+    """Refuse, before any work, a file that cannot be written, and one that is there.
+
+    Raises: ConfigError, StoreError, DataError without pyarrow.
+    """
     if path is None:
         return
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"--output must end in {', '.join(SUFFIXES)}, got {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise StoreError(f"{path} cannot be written: {wrong}")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists", hint="--force replaces it")
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise DataError(".parquet needs pyarrow", hint="pip install 'robust_cluster[parquet]'")
 
 
 def write(found: "Prediction", options: PredictOptions) -> None:
-    """Write a row a sample to the output, or to stdout. Raises: StoreError, DataError without pyarrow."""
+    """Write a row a sample to the output, or to stdout. Raises: StoreError."""
     import numpy as np
     import pandas as pd
 
@@ -111,18 +123,24 @@ def write(found: "Prediction", options: PredictOptions) -> None:
 
 
 def written(path: Path, write: Any) -> None:
-    """Write a file as a whole, and print where it is. Raises: StoreError, DataError for a package that lacks."""
+    """Write a file as a whole, and print where it is. Raises: StoreError."""
     temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except ImportError as error:
-        raise DataError(".parquet needs pyarrow", hint="pip install 'robust_cluster[parquet]'") from error
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with sentence_of(path):
+        try:
+            write(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     typer.echo(path)
+
+
+@contextmanager
+def sentence_of(path: Path) -> Iterator[None]:
+    """A block in which an error of the system becomes a StoreError that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
 
 
 VERB = Verb("predict", SUMMARY, EXAMPLES, options=PredictOptions, run=predict)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from robust_cluster.data.base import Dataset, Folders
     from robust_cluster.stages.chain import Plan, Request
+    from robust_cluster.stages.context import Log
     from robust_cluster.stages.workers import Where
 
 ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
@@ -39,7 +40,7 @@ NOT_REPEATED = frozenset({"force", "curve", "no_run", "dry_run", "json", "quiet"
 
 @dataclass
 class Session:
-    """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks.
+    """One command at work. `given`: its settings, for the records; `curve`: log one, as --curve asks; `log`: as --log.
 
     `failed`: the error of each run that failed, by its key; `failures`: the sentences of all that did.
     `read`: what is said of the data. `dataset`: those that were loaded last.
@@ -49,6 +50,7 @@ class Session:
     given: Mapping[str, Any]
     force: bool = False
     curve: bool = False
+    log: "Log | None" = None
     failures: list[str] = field(default_factory=list)
     failed: dict[str, Exception] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
@@ -163,6 +165,7 @@ class Session:
             threads=o.threads if where.is_here else o.threads or 1,
             force=self.force,
             curve=self.curve,
+            log=self.log,
             overrides=self.given,
             own=self.own,
         )
@@ -189,6 +192,16 @@ class Session:
             if not isinstance(error, engine.ParentError)  # the board has named those
         ]
 
+    def complete_log(self, plans: "Sequence[Plan]") -> None:
+        """Give the runs that were done before this command what --log asks for, too. Raises: StoreError."""
+        if self.log is None:
+            return
+        from robust_cluster.stages import events
+
+        for spec in {spec.key: spec for plan in plans for spec in plan.runs}.values():
+            events.complete(self.store, spec)
+        self.err.print(f"tensorboard --logdir {self.store.root}")
+
     def done(self, specs: Iterable[RunSpec]) -> list[Record]:
         """The records of those of the runs that are done."""
         return [record for spec in specs if (record := self.store.record(spec)) is not None]
@@ -205,12 +218,22 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
     options.check_names()
     files, options = options.own, known_by_name(options)
-    fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
+    fixed, swept, more = with_own_members(chosen(stage, ctx, options), sweeps(options.sweep or []))
     refs = options.refs
     session = Session(
-        options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files
+        options,
+        {**fixed, **swept},
+        force=options.force,
+        curve=options.curve,
+        log=options.log,
+        path=options.path,
+        own=(*files, *more),
     )
     session.check_workers()
+    if options.log is not None and not (options.no_run or options.dry_run):
+        from robust_cluster.stages import events
+
+        events.check()
     plans = []
     for ref in refs:
         requests = stage_requests(stage, options, ref, fixed, swept)
@@ -230,6 +253,7 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
             hint="leave out --no-run to run what is missing",
         )
     if not options.no_run:
+        session.complete_log(plans)
         done = {record["key"] for record in records}
         for plan in plans:
             if plan.asked.key in done:
@@ -254,6 +278,18 @@ def known_by_name(options: StageOptions) -> StageOptions:
     fields = ("model", "attack", "against", "defense")
     given = {field: getattr(options, field) for field in fields}
     return replace(options, **{field: found.get(str(Path(name)), name) for field, name in given.items() if name})
+
+
+def with_own_members(
+    fixed: dict[str, Any], swept: dict[str, list[Any]]
+) -> tuple[dict[str, Any], dict[str, list[Any]], tuple[tuple[Kind, Path], ...]]:
+    """The settings with the names of an ensemble's members in place of the user's own files, and these files."""
+    if "attack.members" not in {**fixed, **swept}:
+        return fixed, swept, ()
+    from robust_cluster.stages.own import adopt_members
+
+    (fixed, one), (swept, other) = adopt_members(fixed), adopt_members(swept)
+    return fixed, swept, tuple(dict.fromkeys((*one, *other)))
 
 
 def chosen(stage: Stage, ctx: typer.Context, options: StageOptions) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from robust_cluster.cli.options import (
     RunOptions,
     Verb,
     chosen_part,
+    data_name,
+    data_path,
     integers,
     offer_tables,
     option,
@@ -22,9 +24,11 @@ from robust_cluster.cli.options import (
     refuse,
 )
 from robust_cluster.errors import ConfigError, DataError, MissingResultError, RobustClusterError, UnknownNameError
+from robust_cluster.runs.spec import Stage
 
 if TYPE_CHECKING:
     from robust_cluster.cli.session import Session
+    from robust_cluster.report.grid import Grid
     from robust_cluster.report.spec import CellRequest, TableSpec
     from robust_cluster.stages.chain import Plan
 
@@ -34,10 +38,14 @@ rc table table1 --profile cpu --compare --from tables/results
 rc table table1 --profile smoke --format latex --no-run
 rc table lpvdn1 --profile cpu --only data=mnist10k --only method=DEC,VaDE --only seed=0,1 --jobs 2
 rc table table1 --profile cpu --intervals --from tables/results
+rc table lpvdn1 --profile cpu --bold significant --format latex --from tables/results
 rc table claims --profile cpu --from tables/results
+rc table runs --model dec,idec --data mnist10k --bold significant --from tables/results
 """
-CLAIMS = "claims"
-Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+CLAIMS, RUNS = "claims", "runs"
+Format = Literal["terminal", "markdown", "latex", "html", "csv", "json"]
+Bold = Literal["best", "significant"]
+OF_RUNS = ("stage", "model", "data", "attack")  # options of `rc table runs` alone
 RUN_ONLY = ("set", "curve", "dry_run", "save_records")  # options that say something of what is run
 
 
@@ -48,8 +56,8 @@ class TableOptions(RunOptions):
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls tables; ./my.toml; a figure, to run what it draws; or claims, the papers' claims tested on "
-            "finished runs.",
+            help="rc ls tables; ./my.toml; a figure, to run what it draws; claims, the papers' claims tested on "
+            "finished runs; or runs, the mean over seeds of finished runs of yours.",
             show_default=False,
             autocompletion=offer_tables,
         ),
@@ -61,8 +69,22 @@ class TableOptions(RunOptions):
     format: Annotated[Format, option(help="How to print.")] = "terminal"
     seed: Annotated[str | None, option(metavar="N[,N...]", help="Run only these seeds of the table.")] = None
     only: Only = None
+    stage: Annotated[
+        Stage | None, option(help="Of runs: of this stage; cluster, or with --attack attack.", show_default=False)
+    ] = None
+    model: Annotated[str | None, option("--model", "-m", metavar="NAME[,N...]", help="Of runs: of these models.")] = (
+        None
+    )
+    data: Annotated[str | None, option(metavar="NAME[,N...]", help="Of runs: on these data.")] = None
+    attack: Annotated[str | None, option(metavar="NAME[,N...]", help="Of runs: under these attacks.")] = None
     compare: Annotated[bool, option("--compare", help="The paper's numbers beside ours.")] = False
     intervals: Annotated[bool, option("--intervals", help="95 % intervals over seeds and samples.")] = False
+    bold: Annotated[
+        Bold | None,
+        option(
+            help="Bold the best on the same data, or with it all that a paired test over seeds does not tell from it."
+        ),
+    ] = None
     json: Annotated[bool, option("--json", help="The same as --format json.")] = False
 
 
@@ -73,6 +95,10 @@ def run_table(ctx: typer.Context, options: TableOptions) -> None:
     if options.name == CLAIMS:
         show_claims(ctx, options)
         return
+    if options.name == RUNS:
+        show_runs(ctx, options)
+        return
+    refuse(ctx, OF_RUNS, f"{options.name} says itself which runs it has")
     from robust_cluster.cli.session import Session  # late, as all below: help needs none of it
     from robust_cluster.report.spec import load_spec, narrowed, requests
     from robust_cluster.report.table import load_results
@@ -131,7 +157,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
 
     refuse(
         ctx,
-        (*RUN_ONLY, "seed", "only", "compare", "intervals", "precision"),
+        (*RUN_ONLY, *OF_RUNS, "seed", "only", "compare", "intervals", "bold", "precision"),
         "claims are judged by the runs that exist",
     )
     if options.format not in ("terminal", "json"):
@@ -150,6 +176,54 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
         raise MissingResultError(
             f"No claim has enough runs for the profile {options.profile}", hint="rc table NAME makes those of a table"
         )
+
+
+def show_runs(ctx: typer.Context, options: TableOptions) -> None:
+    """Print the mean over seeds of the runs that are asked for. Raises: MissingResultError when there are none."""
+    from robust_cluster.report.run_table import build
+    from robust_cluster.report.table import load_results
+    from robust_cluster.runs.store import RunStore
+
+    refuse(ctx, (*RUN_ONLY, "only", "compare", "precision", "jobs", "cluster"), "runs are shown as they are")
+    stage: Stage = options.stage or ("attack" if options.attack else "cluster")
+    where = options.records or options.runs_dir
+    records = load_results(where) if options.records else RunStore(where).records(stage)
+    given = {name: text for name in ("model", "data", "attack") if (text := getattr(options, name)) is not None}
+    wanted = {name: set(text.split(",")) for name, text in given.items()}
+    wanted |= {} if options.seed is None else {"seed": set(map(str, integers(options.seed, "--seed")))}
+    is_default = str(ctx.get_parameter_source("profile")).endswith("DEFAULT")
+    wanted |= {} if is_default else {"profile": {options.profile}}
+    found = [one for one in records if one["spec"]["stage"] == stage and is_wanted(one, wanted)]
+    if not found:
+        asked = "".join(f", {name} {' or '.join(sorted(names))}" for name, names in wanted.items())
+        raise MissingResultError(f"No finished run in {where} is of stage {stage}{asked}", hint="rc runs ls")
+    show(build(stage, found, source=str(where), intervals=options.intervals, bold=options.bold), options)
+
+
+def is_wanted(record: Record, wanted: Mapping[str, Collection[str]]) -> bool:
+    """Whether a run has one of the wanted names in each field; what is of one's own also by its file."""
+    from robust_cluster.runs.spec import RunSpec
+
+    spec = RunSpec.from_json(record["spec"])
+    attacks = {one.attack for one in spec.lineage() if one.attack}
+    own = {
+        "model": {spec.model, file_of(spec.model)},
+        "data": {spec.data.name, spec.data.label},
+        "attack": {*attacks, *map(file_of, attacks)},
+        "seed": {str(spec.seed)},
+        "profile": {record["profile"]},
+    }
+
+    def name(text: str) -> str:
+        path = data_path(text)
+        return text if path is None else path.name if path.suffix == ".py" else data_name(path)
+
+    return all(own[field] & set(map(name, texts)) for field, texts in wanted.items())
+
+
+def file_of(method: str) -> str:
+    """The name of the file that a method of one's own is in, "mine.py" of "mine-0123abcd"."""
+    return f"{method.rpartition('-')[0]}.py"
 
 
 def ends(row: Record) -> str | None:
@@ -235,7 +309,6 @@ def show_table(
     spec: "TableSpec", records: Sequence[Record], keys: Collection[str] | None, options: TableOptions
 ) -> bool:
     """Print the table on stdout; returns whether none of its cells has a run."""
-    from robust_cluster.report.formats import render
     from robust_cluster.report.table import build
 
     grid = build(
@@ -244,15 +317,23 @@ def show_table(
         profile=options.profile,
         compare=options.compare,
         intervals=options.intervals,
+        bold=options.bold,
         keys=keys,
         is_bf16=options.level == "bf16",
     )
+    show(grid, options)
+    return grid.runs.empty
+
+
+def show(grid: "Grid", options: TableOptions) -> None:
+    """Print a grid on stdout."""
+    from robust_cluster.report.formats import render
+
     shown = render(grid, options.format)
     if isinstance(shown, str):
         typer.echo(shown, nl=not shown.endswith("\n"))
     else:
         console.stdout().print(shown)
-    return grid.runs.empty
 
 
 VERB = Verb("table", "Print a table, running what is missing.", EXAMPLES, options=TableOptions, run=run_table)

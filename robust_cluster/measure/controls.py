@@ -35,17 +35,17 @@ def controls(attacker: Attack, rows: Rows, moved: Moved, beside: Beside, draws: 
     found: Metrics = {"zero_flip": rows.attacked_scores(rows.outcome(partial(held, attacker.budget, rows)))["flip"]}
     if attacker.blind:
         return found
-    kinds = noise(attacker, rows, moved, beside)
+    kinds, rates = noise(attacker, rows, moved, beside), ("flip",) if rows.target is None else ("flip", "reached")
     for name, move in kinds.items():
         each = [rows.outcome(move) for _ in range(1 if name == "untrained" else draws)]
         outcome, _ = worst(each, rows)
         starred = rows.attacked_scores(outcome)
         found |= {f"{score}_{name}": starred[score] for score in ("ACC*", "NMI*", "ARI*")}
-        found |= {f"{name}_flip": starred["flip"], f"{name}_shift": float(outcome.shift.mean())}
+        found |= {f"{name}_{rate}": starred[rate] for rate in rates} | {f"{name}_shift": float(outcome.shift.mean())}
     accuracies = [value for name in kinds if (value := found[f"ACC*_{name}"]) is not None]
     return found | {
         "ACC*_noise": min(accuracies, default=None),
-        "noise_flip": max(found[f"{name}_flip"] or 0.0 for name in kinds),
+        **{f"noise_{rate}": max(found[f"{name}_{rate}"] or 0.0 for name in kinds) for rate in rates},
         "noise_draws": draws,
     }
 
@@ -93,19 +93,21 @@ def warnings(
 ) -> list[str]:
     """What is wrong with an attack's numbers, in the words of a record's flags; noise itself has nothing beside it.
 
-    "no better than noise": as many samples change cluster under noise; not ACC matched anew, which stays where clusters
-    trade names. "masked": it finds next to nothing where PGD finds much, or a member that reads scores or labels alone
-    flips more than those that follow gradients. "unconverged": it learned, and `is_unconverged`.
+    "no better than noise": as many samples change cluster (or reach the one aimed at) under noise; not ACC matched
+    anew, which stays where clusters trade names. "masked": it finds next to nothing where PGD finds much, or a member
+    that reads scores or labels alone flips more than those that follow gradients. "unconverged": it learned, and
+    `is_unconverged`.
     """
     if "noise_flip" not in metrics:
         return []
-    flip, pgd_flip = metrics["flip"], metrics.get("pgd_flip") or 0.0
+    rate = "reached" if "reached" in metrics else "flip"
+    flip, pgd_flip = metrics[rate], metrics.get("pgd_flip") or 0.0
     members: Mapping[str, Attack] = getattr(attacker, "members", {})
-    led = [metrics[f"flip_{name}"] for name, one in members.items() if one.feedback == "gradient"]
-    asked = [metrics[f"flip_{name}"] for name, one in members.items() if one.feedback in ("score", "label")]
+    led = [metrics[f"{rate}_{name}"] for name, one in members.items() if one.feedback == "gradient"]
+    asked = [metrics[f"{rate}_{name}"] for name, one in members.items() if one.feedback in ("score", "label")]
     flips = [point["flip"] for point in log if "flip" in point]
     named = {
-        "no better than noise": flip <= metrics["noise_flip"],
+        "no better than noise": flip <= metrics[f"noise_{rate}"],
         "masked": (flip < LITTLE and pgd_flip > flip + MUCH) or (bool(led and asked) and max(asked) > max(led) + GAP),
         "unconverged": attacker.trained and is_unconverged(stop_reason, flips, metrics.get("saturated")),
     }

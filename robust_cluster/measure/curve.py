@@ -50,11 +50,13 @@ def score(attacker: Attack, rows: Rows, beside: Beside) -> tuple[Metrics, Detail
     whole = final.pop(WHOLE)
     found = rows.clean_scores() | rows.attacked_scores(whole)
     found |= {f"flip_{name}": flip_rate(rows.clean.labels, one.labels) for name, one in final.items()}
+    if rows.target is not None:
+        found |= {f"reached_{name}": float(rows.are_misled(one.labels).mean()) for name, one in final.items()}
     found |= {"eps": last, "delta_norm": float(whole.norm.mean()), "samples": len(rows)}
     found["saturated"] = rows.saturated(whole)
     found |= controls(attacker, rows, points.__getitem__, beside, draws=len(final) or 1)
     feedback = {name: one.feedback for name, one in members(attacker, beside.attack).items()}
-    flipped = {name: one.labels != rows.clean.labels for name, one in final.items()}
+    flipped = {name: rows.are_misled(one.labels) for name, one in final.items()}
     return found, {
         **({"adaptive": companions.gaps(flipped, feedback)} if beside.companions else {}),
         "radii": [described(line, rows, is_trained=attacker.trained) for line in lines],
@@ -110,9 +112,9 @@ def worsened(attack: Attack, rows: Rows, number: int, before: Views) -> Views:
     batch, clean = rows.batch(number), rows.point(number)
     if rows.is_joint:
         moved = attack.budget.clip(clean, attack.perturb(rows.surface, batch))
-        is_better = rows.flipped(moved, number).sum() >= rows.flipped(before, number).sum()
+        is_better = rows.misled(moved, number).sum() >= rows.misled(before, number).sum()
         return moved if is_better else before
-    held = (~rows.flipped(before, number)).nonzero()[:, 0]
+    held = (~rows.misled(before, number)).nonzero()[:, 0]
     if not len(held):
         return before
     part = Batch(tuple(view[held] for view in batch.views), batch.index[held])

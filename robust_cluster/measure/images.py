@@ -120,6 +120,23 @@ def misled(scored: Rows, judge: Judge, predicted: Ints, number: int, moved: View
         yield Sample(index[i], int(own[i]), int(found[i]), tuple(v[i] for v in clean), tuple(v[i] for v in images))
 
 
+def pairs(scored: Rows, attacker: Attack, count: int) -> tuple[tuple[Images, ...], tuple[Images, ...]]:
+    """At most `count` of the scored rows, clean and moved: (m, C, H, W) of each view, valid pixels in [0, 1].
+
+    Evenly spaced ones, or where labels depend on the batch the first of the first batch, moved in it as they were.
+    """
+    few = scored if scored.is_joint else scored.few(count)
+    both = (
+        tuple(
+            view[:count].reshape(-1, *image_shape(shape)) / np.float32(few.info.unit)
+            for view, shape in zip(arrays(points), few.info.shapes, strict=True)
+        )
+        for points in (few.point(0), few.moved(attacker)(0))
+    )
+    clean, moved = both
+    return clean, moved
+
+
 def arrays(views: Views) -> tuple[Images, ...]:
     """The views as arrays (n, C, H, W)."""
     return tuple(view.cpu().numpy() for view in views)

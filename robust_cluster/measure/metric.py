@@ -15,12 +15,13 @@ from typing import Any, Literal
 Points = Literal["clean", "attack"] | str  # or a named move beside the attack, one of `MOVES`
 Matching = Literal["own", "clean", "refit", "training"]
 Rows = Literal["scored", "seen", "held", "pgd", "certified"]
-Group = Literal["metrics", "training", "drift", "radii"]
+Group = Literal["metrics", "training", "drift", "internal", "radii"]
+NAMED = ("training", "drift", "internal")  # groups whose name stands before the score
 
 CONTROLS = ("zero", "equal_norm", "sign", "uniform", "shuffled", "untrained")
 MOVES = (*CONTROLS, "noise", "pgd", "pgd_noise", "pgd:shift", "pgd:assignment")
 MATCHED = ("ACC", "NMI", "AMI", "ARI", "purity")  # scores against the classes
-CHANGES = ("flip", "shift")  # scores that compare a moved point with its clean one
+CHANGES = ("flip", "shift", "reached")  # scores that compare a moved point with its clean one
 MATCHINGS: Mapping[Matching, str] = {"clean": "_clean_map", "refit": "_refit", "training": "_training"}
 ROWS: Mapping[Rows, str] = {"seen": "_seen", "held": "_held", "pgd": "_pgd_rows", "certified": "_rows"}
 RADIUS = re.compile(r"_(half|at_[\d.]+s?)$")
@@ -36,11 +37,11 @@ DRIFTS: Mapping[str, Callable[[Sequence[float]], float | None]] = {  # of a figu
 class Metric:
     """One number of a record, in the record's own units (an ACC is a share).
 
-    `score`: "ACC", "flip" (the share that changes cluster), "D", "delta_norm", ... `points`: "clean", "attack", or the
-    move beside it that was made. `member`: of an attack of many, the one that was alone. `matching`: how clusters meet
-    classes: by their own best match, the clean points' match, a fit made anew, or as the training labeled its rows.
-    `rows`: those that the run scores, or others. `radius`: "" for the run's own, else "half", "0.2" or "1s" (sigmas).
-    `group`: where it stands in the record; "radii" is a curve, at `radius`.
+    `score`: "ACC", "flip" (the share that changes cluster), "reached" (that is in the one aimed at), "D", "delta_norm".
+    `points`: "clean", "attack", or the move beside it that was made. `member`: of an attack of many, the one that was
+    alone. `matching`: how clusters meet classes: by their own best match, the clean points' match, a fit made anew, or
+    as the training labeled its rows. `rows`: those that the run scores, or others. `radius`: "" for the run's own, else
+    "half", "0.2" or "1s" (sigmas). `group`: where it stands in the record; "radii" is a curve, at `radius`.
     """
 
     score: str
@@ -57,7 +58,7 @@ class Metric:
         return _parsed(text)
 
     def __str__(self) -> str:
-        if self.group in ("training", "drift"):
+        if self.group in NAMED:
             return f"{self.group}.{self.score}"
         if self.group == "radii":
             return f"radii.{self.radius}.{replace(self, group='metrics', radius='')}"
@@ -106,9 +107,9 @@ class Metric:
             lines = (line for line in record.get("radii", ()) if line["attack"] == WHOLE)
             found: Mapping[str, Any] = next((line for line in lines if line["eps"] == float(self.radius)), {})
             value = found.get(str(replace(self, group="metrics", radius="")))
-        elif self.group == "training":  # "losses.consistency" is a term of the loss
+        elif self.group in ("training", "internal"):  # "losses.consistency" is a term of the loss
             value = record
-            for name in ("training", *self.score.split(".")):
+            for name in (self.group, *self.score.split(".")):
                 value = (value or {}).get(name)
         elif self.group == "drift":
             value = self._drift(record.get("drift") or {}, steps)
@@ -136,7 +137,7 @@ class Metric:
 @cache
 def _parsed(text: str) -> Metric:
     group, _, name = text.partition(".")
-    if group in ("training", "drift"):
+    if group in NAMED:
         return Metric(name, group=group)  # type: ignore[arg-type]
     if at := RADII.fullmatch(text):
         return replace(_parsed(at[2]), radius=at[1], group="radii")
@@ -152,8 +153,9 @@ def _parsed(text: str) -> Metric:
     first, _, last = stem.rpartition("_")
     if last in CHANGES and (not first or first in moves):
         return Metric(last, moves.get(first, "attack"), **rest)
-    if stem.startswith("flip_"):
-        return Metric("flip", "attack", stem.removeprefix("flip_"), **rest)
+    first, _, member = stem.partition("_")
+    if member and first in ("flip", "reached"):
+        return Metric(first, "attack", member, **rest)
     return Metric(stem, **rest)
 
 

@@ -43,6 +43,14 @@ def targeted(log_y: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
     return chosen[:, 0] - chosen[:, 1]
 
 
+def aimed(log_y: Tensor, goals: Tensor) -> Tensor:
+    """log y_t - max_{k != t} log y_k, (n,), of log-probabilities (n, K) and the clusters t (n,) aimed at.
+
+    Above 0 once a sample is in cluster t: the targeted loss of Carlini and Wagner (2017), with the sign to ascend it.
+    """
+    return log_margin(log_y, goals)
+
+
 def nearest_others(log_y: Tensor, labels: Tensor) -> Tensor:
     """The other clusters of every sample from its likeliest to its unlikeliest, (n, K - 1), of log-probabilities."""
     masked = log_y.scatter(1, labels[:, None], -torch.inf)

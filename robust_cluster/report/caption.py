@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report.answers import Answer, Record, settings_held, stands_on_bf16
+from robust_cluster.report.bold import conditions
 from robust_cluster.report.flags import MARKS
 from robust_cluster.report.grid import Grid
 
@@ -24,6 +25,7 @@ def sentences(grid: Grid, answers: Sequence[Answer]) -> Iterator[str]:
         places = {tuple(request.place.items()) for request, _ in answers}
         empty = len(places) - len({tuple(request.place.items()) for request, record in answers if record is not None})
         yield f"{empty} of {len(places)} cells not run (–); {len(done)} of {len(answers)} runs found."
+    yield from of_bold(grid)
     yield from of_gaps(grid, done)
     yield from of_marks(grid)
     if departed := sorted({path for paths in grid.runs["departed"] for path in paths}):
@@ -74,6 +76,31 @@ def of_seeds(grid: Grid) -> Iterator[str]:
         yield "Δ: under the attack minus clean, paired."
 
 
+def of_bold(grid: Grid) -> Iterator[str]:
+    """What is bold, and where no test could say it."""
+    found = grid.winners
+    if found is None:
+        return
+    where = f"with the same {', '.join(conditions(grid.spec))} and metric" if conditions(grid.spec) else "in its metric"
+    yield f"Bold: the best {where}, from the model's side (high scores, few flips); ties alike."
+    if grid.bold == "significant":
+        from robust_cluster.report.claims import LEAST, LEVEL  # late: SciPy takes a second to load
+
+        yield (
+            f"Bold too is what a paired t test over the shared seeds, each by itself, does not tell from it "
+            f"(one-sided p of {LEVEL:g} or more)."
+        )
+        if found.untested:
+            yield (
+                f"{found.untested} of {found.compared} comparisons share fewer than {LEAST} seeds and have no test: "
+                "there the best number alone is bold."
+            )
+    if found.paper:
+        yield "The paper's numbers are bold among themselves."
+    elif grid.compare and grid.bold == "significant":
+        yield "Of the paper's none is bold: they have no seeds to test."
+
+
 def of_gaps(grid: Grid, done: Sequence[Record]) -> Iterator[str]:
     """Why a cell that was run may have no number."""
     metrics = {metric for cell in grid.spec.cells for metric in cell.values}
@@ -91,6 +118,8 @@ def why_missing(metric: Metric) -> str:
     """Why a run that was made may not have this metric."""
     if metric == Metric("D"):
         return "D over a dimension of the embedding that is always 0"
+    if metric.score == "reached":
+        return "an attack that is aimed at no cluster"
     if metric.rows == "held":
         return "no rows held out"
     if metric.member in ("transferred", "adaptive"):

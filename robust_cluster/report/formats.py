@@ -1,6 +1,7 @@
-"""A grid as terminal table, Markdown, LaTeX (booktabs), CSV or JSON; the same grid gives the same text."""
+"""A grid as terminal table, Markdown, LaTeX (booktabs), HTML, CSV or JSON; the same grid gives the same text."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PARTS = ("ours", "paper", "difference")  # of a cell beside the paper's numbers, else "ours" alone
 MARKS = "marks"  # heading of the last column, where any cell has a flag
 MISSING = "–"
+OPEN, CLOSE = "\ue000", "\ue001"  # around what is bold, until a format writes it in its own way
 NOT_AVAILABLE = "not available"
 LATEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -46,6 +48,8 @@ LATEX = {
     "σ": r"$\sigma$",
     "₀": "$_0$",
     "₁": "$_1$",
+    OPEN: r"\textbf{",
+    CLOSE: "}",
 }
 LATEX_TEXT = re.compile("|".join(re.escape(key) for key in sorted(LATEX, key=len, reverse=True)))
 
@@ -68,6 +72,7 @@ def render(grid: Grid, format: str) -> str | Table:
         "terminal": _terminal,
         "markdown": _markdown,
         "latex": _latex,
+        "html": _html,
         "csv": _csv,
         "json": _json,
     }
@@ -98,19 +103,26 @@ def _join(parts: Iterable[str]) -> str:
     return MISSING if set(found) == {MISSING} else " / ".join(found)
 
 
+def _bold(text: str, is_best: bool) -> str:
+    return f"{OPEN}{text}{CLOSE}" if is_best else text
+
+
 def _starred(text: str, value: Value) -> str:
     return f"{text}*" if value.metric.is_starred and text != MISSING else text
 
 
 def _printed(value: Value, digits: int) -> str:
     """The paper's number, or what it printed in its place."""
-    return value.note if value.paper is None and value.note else _starred(_number(value.paper, f".{digits}f"), value)
+    if value.paper is None and value.note:
+        return value.note
+    return _bold(_starred(_number(value.paper, f".{digits}f"), value), value.is_best_paper)
 
 
 def _ours(cell: Cell, n_seeds: int) -> str:
     spec = f"z.{cell.format.digits}f"
     spreads = ["" if value.std is None else f"±{value.std:{spec}}" for value in cell.values]
-    joined = _join(_starred(_number(v.mean, spec) + s, v) for v, s in zip(cell.values, spreads, strict=True))
+    pairs = zip(cell.values, spreads, strict=True)
+    joined = _join(_bold(_starred(_number(v.mean, spec) + s, v), v.is_best) for v, s in pairs)
     if cell.is_out_of_memory:
         return OOM
     n = min((value.n for value in cell.values if value.n), default=n_seeds)
@@ -124,7 +136,7 @@ def _spread(cell: Cell) -> str:
     def within(interval: "Interval | None") -> str:
         return "" if interval is None else f" [{_number(interval.low, spec)}, {_number(interval.high, spec)}]"
 
-    joined = _join(_starred(_number(v.mean, spec), v) + within(v.interval) for v in cell.values)
+    joined = _join(_bold(_starred(_number(v.mean, spec), v), v.is_best) + within(v.interval) for v in cell.values)
     change = "".join(f"; Δ {_number(one.mean, f'+{spec}')}{within(one)}" for one in cell.changes)
     counts = [f"{v.n}×{v.interval.samples:,}" if v.interval and v.interval.samples else str(v.n) for v in cell.values]
     return f"{joined}{change} (n={' / '.join(dict.fromkeys(counts))})"
@@ -138,7 +150,8 @@ def _shown(cell: Cell, grid: Grid) -> tuple[str, str, str]:
     change = _join(_number(value.difference, f"+z.{digits}f") for value in cell.values)
     if cell.comparable:
         return ours, _join(_printed(value, digits) for value in cell.values), change
-    whole = _join(_starred(_number(value.whole, f".{digits}f"), value) for value in cell.values)
+    texts = (_bold(_starred(_number(v.whole, f".{digits}f"), v), v.is_best_paper) for v in cell.values)
+    whole = _join(texts)
     return ours, NOT_AVAILABLE if whole == MISSING else whole + WHOLE_SET, change
 
 
@@ -181,13 +194,21 @@ def _terminal(grid: Grid) -> Table:
     for row in lines.rows:
         if any(row[:last_label]) and table.row_count:
             table.add_section()
-        table.add_row(*map(Text, row))
+        table.add_row(*map(_styled, row))
     return table
+
+
+def _styled(text: str) -> Text:
+    found = Text()
+    for part in re.split(f"({OPEN}.*?{CLOSE})", text):
+        found.append(part.strip(OPEN + CLOSE), style="bold" if part.startswith(OPEN) else None)
+    return found
 
 
 def _markdown(grid: Grid) -> str:
     def line(parts: Iterable[str]) -> str:
-        return "| " + " | ".join(part.replace("|", r"\|").replace("*", r"\*") for part in parts) + " |"
+        escaped = (part.replace("|", r"\|").replace("*", r"\*") for part in parts)
+        return "| " + " | ".join(part.replace(OPEN, "**").replace(CLOSE, "**") for part in escaped) + " |"
 
     lines = lines_of(grid)
     heads = line(", ".join(filter(None, heading)) for heading in lines.headings)
@@ -233,6 +254,31 @@ def _latex(grid: Grid) -> str:
 def _escape(text: str) -> str:
     """The text as LaTeX writes it; of the keys of `LATEX` the longest that fits is replaced."""
     return LATEX_TEXT.sub(lambda found: LATEX[found[0]], text)
+
+
+def _html(grid: Grid) -> str:
+    def line(parts: Iterable[str], tag: str = "td") -> str:
+        sides = zip(parts, lines.sides, strict=True)
+        cells = (
+            f"<{tag} style='text-align: {'right' if side == 'r' else 'left'}'>"
+            f"{html.escape(text).replace(OPEN, '<b>').replace(CLOSE, '</b>')}</{tag}>"
+            for text, side in sides
+        )
+        return f"<tr>{''.join(cells)}</tr>"
+
+    lines = lines_of(grid)
+    return "\n".join(
+        [
+            "<table>",
+            f"<caption>{html.escape(grid.spec.title)}. {html.escape(' '.join(grid.caption))}</caption>",
+            f"<thead>{line((', '.join(filter(None, heading)) for heading in lines.headings), 'th')}</thead>",
+            "<tbody>",
+            *map(line, lines.rows),
+            "</tbody>",
+            "</table>",
+            "",
+        ]
+    )
 
 
 def _csv(grid: Grid) -> str:

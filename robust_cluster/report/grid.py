@@ -14,6 +14,7 @@ import pandas as pd
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report.answers import Answer, Record, departures
+from robust_cluster.report.bold import Bold, Winners, winners
 from robust_cluster.report.compare import Published
 from robust_cluster.report.flags import MARKS, flags_of, merged
 from robust_cluster.report.spec import CellFormat, CellRequest, TableSpec, requests
@@ -39,8 +40,9 @@ class Value:
     """One number of a cell in the table's units: the mean over `n` seeds; `std` (ddof = 1) is None for one seed.
 
     `paper`: the source's number for these data, `whole` for the data set that they are a part of, `difference`: ours
-    minus the paper's. `note`: what there is to say of the paper's number, or stands in its place. `interval`: of the
-    mean, and `change`: of the attacked number minus the clean one, both where they were asked for and can be had.
+    minus the paper's. `is_best`: whether ours is bold, `is_best_paper`: the paper's. `note`: what there is to say of
+    the paper's number, or stands in its place. `interval`: of the mean, and `change`: of the attacked number minus the
+    clean one, both where they were asked for and can be had.
     """
 
     metric: Metric
@@ -53,6 +55,8 @@ class Value:
     change: "Interval | None" = None
     whole: float | None = None
     difference: float | None = None
+    is_best: bool = False
+    is_best_paper: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Grid:
     """A table before any format: `rows` and `columns` hold one label per axis.
 
     `runs`: the frame of the runs that count. `numbers`: a row per number, in the order of the table, with its axes,
-    cell, metric and what `Value` and `Cell` say of it. `n_seeds`: how many seeds a full cell rests on.
+    cell, metric and what `Value` and `Cell` say of it. `n_seeds`: how many seeds a full cell rests on. `winners`: which
+    numbers are `bold`, None where none was asked for.
     """
 
     spec: TableSpec
@@ -94,6 +99,8 @@ class Grid:
     compare: bool
     intervals: bool
     caption: tuple[str, ...] = ()
+    bold: Bold | None = None
+    winners: Winners | None = None
 
     @cached_property
     def cells(self) -> Mapping[tuple[Labels, Labels], Cell]:
@@ -128,30 +135,47 @@ def grid_of(
     *,
     published: Published,
     intervals: bool = False,
+    bold: Bold | None = None,
     records: Sequence[Record] = (),
+    is_full: bool = True,
 ) -> Grid:
     """The table of the runs that answer its requests, beside what the paper printed; its caption is yet to be written.
 
-    `records`: all that there are, so that a run's own ancestors can be asked.
+    `records`: all that there are, so that a run's own ancestors can be asked. `is_full`: whether there is a row for
+    each combination of the labels of its axes, and not for those of the requests alone.
     Raises: ConfigError for the statistic "best_loss" and a run without a loss.
     """
     axes = spec.profile(profile)
     runs = runs_of(spec, answers, records)
-    places = [*(request for request, _ in answers), *requests(spec, profile, published_only=True)]
-    numbers = numbers_of(spec, places, observed(runs, spec.cells), published=published, intervals=intervals)
+    ours = [request for request, _ in answers]
+    places = [*ours, *requests(spec, profile, published_only=True)] if is_full else ours
+    long = observed(runs, spec.cells)
+    numbers = numbers_of(spec, places, long, published=published, intervals=intervals)
+    best = winners(spec, numbers, long, bold) if bold else None
+    numbers["is_best"] = numbers.index.isin(best.ours if best else ())
+    numbers["is_best_paper"] = numbers.index.isin(best.paper if best else ())
     labels = {axis: spec.values(axis, axes) for axis in spec.rows + spec.columns}
     order = {"cell" if axis == "metric" else axis: known for axis, known in labels.items()}
     return Grid(
         spec=spec,
         profile=profile,
-        rows=tuple(product(*(labels[axis] for axis in spec.rows))),
+        rows=tuple(product(*(labels[axis] for axis in spec.rows))) if is_full else rows_of(spec, places, labels),
         columns=tuple(product(*(labels[axis] for axis in spec.columns))),
         runs=runs,
         numbers=numbers.sort_values(list(order), key=lambda one: one.map(order[str(one.name)].index), kind="stable"),
         n_seeds=len(axes.seed),
         compare=bool(published.cells),
         intervals=intervals,
+        bold=bold,
+        winners=best,
     )
+
+
+def rows_of(spec: TableSpec, places: Iterable[CellRequest], labels: Mapping[str, Sequence[str]]) -> tuple[Labels, ...]:
+    """The rows that requests ask for, none by its metric, in the order of the labels of each axis."""
+    asked = {tuple(request.place[axis] for axis in spec.rows) for request in places}
+    place = {axis: {label: number for number, label in enumerate(known)} for axis, known in labels.items()}
+    return tuple(sorted(asked, key=lambda row: [place[axis][own] for axis, own in zip(spec.rows, row, strict=True)]))
 
 
 def runs_of(spec: TableSpec, answers: Iterable[Answer], records: Sequence[Record] = ()) -> pd.DataFrame:
@@ -239,7 +263,8 @@ def printed(published: Published, request: CellRequest, form: CellFormat, metric
     A paper prints its ordinary re-attack.
     """
     data, is_same, is_printed = request.data, published.has(request.data), form.attackers == "mean"
-    place: dict[str, Any] = {"method": request.place["method"], "latent_dim": request.latent_dim, "metric": str(metric)}
+    method = request.place.get("method", request.model)
+    place: dict[str, Any] = {"method": method, "latent_dim": request.latent_dim, "metric": str(metric)}
     return {
         "paper": published.value(data, **place) if is_printed else None,
         "whole": published.value(published.whole(data), **place) if is_printed and not is_same else None,
@@ -270,11 +295,13 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def long_rows(grid: Grid) -> list[dict[str, Any]]:
     """One flat row per number: its axes, the cell it stands in, metric, mean, std, n, paper, difference, flags.
 
-    Beside the paper's numbers also what there is to say of them. With intervals: low and high, how many samples a seed
-    has, and the paired change under the attack (attacked minus clean) with its own.
+    Beside the paper's numbers also what there is to say of them. Where numbers are bold, whether it is one. With
+    intervals: low and high, how many samples a seed has, and the paired change under the attack (attacked minus clean)
+    with its own.
     """
     columns = [*axes_of(grid.spec), "cell", "metric", "mean", "std", "n", "paper", "whole", "difference"]
-    columns += [*(ENDS if grid.intervals else ()), *(["note"] if grid.compare else []), "flags"]
+    columns += [*(ENDS if grid.intervals else ()), *(["note"] if grid.compare else [])]
+    columns += [*(["is_best", *(["is_best_paper"] if grid.compare else [])] if grid.bold else []), "flags"]
     rows = []
     for number in records_of(grid.numbers):
         ends = {name: getattr(number[of], end, None) for name, (of, end) in ENDS.items()}

@@ -26,7 +26,7 @@ from robust_cluster.report.answers import Record
 Seeds = Sequence[Sequence[Record]]  # of each seed its records, one an attacker
 EXACT = 1e-6  # by which a metric made anew from the listed samples may differ from the recorded one
 BOUNDS: Mapping[str, tuple[float, float]] = {  # score -> what it can be; the "D" are ratios of norms
-    **dict.fromkeys(("ACC", "ACC_certified", "NMI", "purity", "flip"), (0.0, 1.0)),
+    **dict.fromkeys(("ACC", "ACC_certified", "NMI", "purity", "flip", "reached"), (0.0, 1.0)),
     **dict.fromkeys(("D", "D_abs", "D_code", "D_norm"), (0.0, np.inf)),
     "ARI": (-0.5, 1.0),
 }

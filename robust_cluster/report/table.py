@@ -7,6 +7,7 @@ from pathlib import Path
 from robust_cluster.errors import DataError, MissingResultError
 from robust_cluster.report import threats
 from robust_cluster.report.answers import Record, select
+from robust_cluster.report.bold import Bold
 from robust_cluster.report.caption import sentences
 from robust_cluster.report.compare import Published, load_published
 from robust_cluster.report.grid import Grid, grid_of
@@ -23,6 +24,7 @@ def build(
     profile: str,
     compare: bool = False,
     intervals: bool = False,
+    bold: Bold | None = None,
     keys: Collection[str] | None = None,
     is_bf16: bool = False,
 ) -> Grid:
@@ -40,7 +42,7 @@ def build(
     answers = list(zip(asked, select(asked, usable, is_bf16=is_bf16), strict=True))
     threats.check(spec, answers)
     published = load_published(spec.name, spec.folder) if compare else Published({})
-    grid = grid_of(spec, profile, answers, published=published, intervals=intervals, records=usable)
+    grid = grid_of(spec, profile, answers, published=published, intervals=intervals, bold=bold, records=usable)
     return replace(grid, caption=tuple(sentences(grid, answers)))
 
 

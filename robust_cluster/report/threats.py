@@ -8,7 +8,7 @@ from robust_cluster.measure.metric import Metric
 from robust_cluster.report.answers import Answer, Record
 from robust_cluster.report.spec import TableSpec
 
-TERMS = ("space", "norm", "knowledge", "stage", "views", "bn")
+TERMS = ("space", "norm", "knowledge", "stage", "views", "bn", "target")
 LATER = ("train_share", "view_eps", "box", "sigma")  # records from before these were stated stand beside all others
 OF_DATA = ("eps", "view_eps", "box", "sigma")  # data sets may differ in them
 
@@ -16,10 +16,10 @@ OF_DATA = ("eps", "view_eps", "box", "sigma")  # data sets may differ in them
 def check(spec: TableSpec, answers: Iterable[Answer]) -> None:
     """Refuse a table with a column whose attacked cells were measured under different threat models.
 
-    Compared are space, norm, knowledge, stage, the moved views, whose statistics batch norm takes, and the share of
-    rows that learned attacks train on; within one data set also radii, box and sigma. What a table sweeps may differ,
-    and a defense's own record, made under the attacker that it met, may stand beside that attack on the undefended
-    model. Records from before threat models were recorded are passed over.
+    Compared are space, norm, knowledge, stage, the moved views, the cluster that is aimed at, whose statistics batch
+    norm takes, and the share of rows that learned attacks train on; within one data set also radii, box and sigma. What
+    a table sweeps may differ, and a defense's own record, made under the attacker that it met, may stand beside that
+    attack on the undefended model. Records from before threat models were recorded are passed over.
     Raises: ConfigError naming the column and two rows that differ.
     """
     seen: dict[tuple[Any, ...], tuple[Any, str]] = {}

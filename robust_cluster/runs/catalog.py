@@ -39,7 +39,7 @@ class Entry:
     @property
     def bytes(self) -> int:
         """What its files take."""
-        return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
 def entries(root: Path) -> list[Entry]:

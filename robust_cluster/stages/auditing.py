@@ -22,7 +22,7 @@ from robust_cluster.runs.spec import RunSpec
 from robust_cluster.stages import methods
 from robust_cluster.stages.context import Context, Trial
 
-SHARED = ("space", "norm", "views", "view_eps", "bn")  # settings that other attacks take over from the audited one
+SHARED = ("space", "norm", "views", "view_eps", "bn", "target")  # settings that other attacks take from the audited
 
 
 def findings(
@@ -48,12 +48,13 @@ def evidence(trial: Trial, record: Mapping[str, Any], rows: int) -> Evidence:
     spec, held = trial.spec, trial.held
     surface = replace(trial.surface, memory=None)  # what there is, is of the samples that the attack learned on
     settings = trial.attack_spec.settings["attack"]
-    scored = spaced(held.info.n_samples, settings.get("rows", held.info.n_samples))
+    scored, target = spaced(held.info.n_samples, settings.get("rows", held.info.n_samples)), settings.get("target")
+    with torch.no_grad():
+        clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
+    scored = scored if target is None else scored[torch.from_numpy(clean[scored.numpy()] != target)]
     places = labeled(spaced(len(scored), rows), None if held.labels is None else held.labels[scored.numpy()])
     index = scored[places]
     batch = batch_of(held.views, index.to(held.torch_device))
-    with torch.no_grad():
-        clean = surface.model.labels(embed(surface.model, held.views).z).cpu().numpy()
     labels = None if held.labels is None else held.labels[index.numpy()]
     return Evidence(
         surface=surface,

@@ -83,10 +83,15 @@ def measure_of(trial: Trial) -> ModuleType:
 
 
 def scored(trial: Trial, context: Context) -> Rows:
-    """The rows of a context that a trial scores: all of them, or as many as a standard attack asks for."""
+    """The rows of a context that a trial scores: all of them, or as many as a standard attack asks for.
+
+    Of an aimed attack, those of them that are in other clusters. Raises: ConfigError where there is none.
+    """
     data = context.placed
-    few = trial.attack_spec.settings["attack"].get("rows")
-    return Rows(trial.surface, data, None if few is None else spaced(data.info.n_samples, few))
+    settings = trial.attack_spec.settings["attack"]
+    few, target = settings.get("rows"), settings.get("target")
+    rows = Rows(trial.surface, data, None if few is None else spaced(data.info.n_samples, few))
+    return rows if target is None else rows.aimed_at(target)
 
 
 def beside(trial: Trial, *, is_final: bool = True) -> Beside:
@@ -157,6 +162,7 @@ def threat(trial: Trial) -> dict[str, Any]:
         "box": list(budget.bounds) if budget.bounds else None,
         "views": list(settings.get("views") or ()) or None,  # None: all
         "view_eps": list(settings.get("view_eps") or ()) or None,  # in pixels, in place of one radius for all
+        **({} if settings.get("target") is None else {"target": settings["target"]}),  # cluster that is aimed at
         "sigma": settings.get("sigma"),  # of Gaussian noise, which has no radius
         "train_share": settings.get("train_share", 1.0 if attacker.trained else None),
         "stage": "frozen",

@@ -16,7 +16,7 @@ from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import Shallow
 from robust_cluster.runs.spec import PRECISIONS, UNDEFENDED, DataRef, Precision, RunSpec, Stage
 from robust_cluster.runs.store import Run, RunStore
-from robust_cluster.stages import certify, methods
+from robust_cluster.stages import certify, events, methods
 from robust_cluster.stages.attack import attack
 from robust_cluster.stages.bench import MEASURES, held_back
 from robust_cluster.stages.cluster import cluster
@@ -37,7 +37,7 @@ STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
 }
 CHAIN: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "certify")  # each starts from the one before
 GROUPS = ("model", "attack", "defense", "certify")
-BUDGET = ("norm", "eps", "space", "rows", "curve")  # settings of every standard attack
+BUDGET = ("norm", "eps", "space", "rows", "curve", "target")  # settings of every standard attack
 
 
 class Choice(Protocol):
@@ -447,4 +447,5 @@ def carry_out(spec: RunSpec, context: Context, *, again: bool = False) -> dict[s
         record = run.record()
         if record is not None:
             return record
-        return run.finish(STAGES[spec.stage](spec, run, context))
+        with events.followed(run, context) as run:
+            return run.finish(STAGES[spec.stage](spec, run, context))

@@ -28,6 +28,8 @@ from robust_cluster.stages import device as devices
 from robust_cluster.stages import methods, own
 from robust_cluster.stages.loop import Batches, Summary, Task, run_epoch
 
+Log = Literal["tensorboard"]
+
 
 @dataclass
 class Context:
@@ -35,6 +37,7 @@ class Context:
 
     `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record. `curve`: log
     ACC and NMI after each epoch of a pretraining, and gradient cosines too of a clustering; it changes no number.
+    `log`: where else a run's log goes.
     """
 
     store: RunStore
@@ -46,6 +49,7 @@ class Context:
     force: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     curve: bool = False
+    log: Log | None = None
 
     def __post_init__(self) -> None:
         self.torch_device = devices.choose(self.device)
@@ -229,6 +233,8 @@ def _own_files(spec: RunSpec) -> dict[str, Any]:
     """The user's own files that a run's methods are in, by which a later command finds them again."""
     kinds: tuple[tuple[Kind, str], ...] = (("models", "model"), ("attacks", "attack"), ("defenses", "defense"))
     named = [(kind, getattr(one, field)) for one in spec.lineage() for kind, field in kinds]
+    members = [member for one in spec.lineage() for member in one.settings.get("attack", {}).get("members", ())]
+    named += [("attacks", member.partition(":")[0]) for member in members]
     found = own.files_of(*named)
     return {"own_files": found} if found else {}
 

@@ -16,7 +16,7 @@ from robust_cluster.runs.progress import Board, Progress
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import chain, own
-from robust_cluster.stages.context import Context
+from robust_cluster.stages.context import Context, Log
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Work:
     force: bool = False
     curve: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    log: Log | None = None
     own: tuple[tuple[Kind, Path], ...] = ()  # the user's own files of methods
 
     @property
@@ -118,7 +119,13 @@ class Carrier:
         if self.context is None:
             work = self.work
             self.context = Context(
-                work.store, self.dataset, work.profile, work.device, work.threads, overrides=work.overrides
+                work.store,
+                self.dataset,
+                work.profile,
+                work.device,
+                work.threads,
+                overrides=work.overrides,
+                log=work.log,
             )
         return self.context
 

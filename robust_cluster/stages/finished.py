@@ -7,7 +7,7 @@ from typing import Any
 from robust_cluster.attacks.base import Attack
 from robust_cluster.audit import checks
 from robust_cluster.errors import CheckpointError, ConfigError, DataError, MissingResultError
-from robust_cluster.measure.images import Ints, Sheet, check_drawable, check_image
+from robust_cluster.measure.images import Images, Ints, Sheet, check_drawable, check_image, pairs
 from robust_cluster.measure.images import sheet as misled
 from robust_cluster.measure.points import Floats, Points, points_of
 from robust_cluster.measure.portraits import Decodings, Portrait
@@ -76,6 +76,17 @@ def sheet(spec: RunSpec, context: Context, count: int) -> Sheet:
     with precision("highest"):
         rows, attacker = scored_again(spec, context)
         return misled(spec, rows, attacker, count)
+
+
+def pictures(spec: RunSpec, context: Context, count: int) -> tuple[tuple[Images, ...], tuple[Images, ...]]:
+    """A few of the images that a finished attack or reattack run was scored on, clean and moved: see `pairs`.
+
+    Raises: as `sheet`.
+    """
+    check_pixels(spec)
+    check_drawable(context.info)
+    with precision("highest"):
+        return pairs(*scored_again(spec, context), count)
 
 
 def scored_again(spec: RunSpec, context: Context) -> tuple[Rows, Attack]:

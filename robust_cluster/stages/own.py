@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ from robust_cluster.models.shallow.base import ShallowConfig
 
 DIGITS = 8  # of the SHA-256 in a name
 BASES: dict[Kind, type[Any]] = {"models": ClusterModel, "attacks": Attack, "defenses": Defense}
+MEMBERS = "attack.members"  # the setting of an ensemble that names other attacks
 paths: dict[str, Path] = {}  # name -> file, of what this process has adopted
 
 
@@ -46,6 +48,25 @@ def adopt(kind: Kind, path: Path) -> str:
         discover.own[kind, name] = _module(kind, name, path)
         paths[name] = path.absolute()
     return name
+
+
+def adopt_members(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[Kind, Path], ...]]:
+    """Dotted settings with names in place of files of attacks in attack.members, and these files.
+
+    A setting that is swept has a list of such lists. Raises: ConfigError, as `adopt`.
+    """
+    found: dict[Path, str] = {}
+
+    def known(value: Any) -> Any:
+        if isinstance(value, list):
+            return [known(one) for one in value]
+        file, colon, option = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if not file.endswith(".py"):
+            return value
+        return found.setdefault(Path(file), adopt("attacks", Path(file))) + colon + option
+
+    chosen = {key: known(value) if key == MEMBERS else value for key, value in settings.items()}
+    return chosen, tuple(("attacks", path) for path in found)
 
 
 def again(files: dict[str, str]) -> None:

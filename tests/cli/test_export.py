@@ -1,5 +1,7 @@
 """`rc export`: an attack's points, in the units of the user's data, with the clusters that the record has."""
 
+import errno
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,11 @@ def test_points_are_in_the_units_of_the_data_and_have_the_records_clusters(run: 
         before, after = found["before"], found["after"]
     np.testing.assert_allclose(clean, load_digits().data[ids], atol=1e-5)
     assert np.abs(moved - clean).max() == pytest.approx(1.6, abs=1e-4), "0.1 of the range from 0 to 16"
+    if find_spec("pyarrow"):
+        assert rc(f"export {run} --output moved.parquet --quiet").exit_code == 0
+        table = pd.read_parquet("moved.parquet")
+        assert table.columns[:4].tolist() == ["row", "before", "after", "0 clean"]
+        np.testing.assert_array_equal(table["63 moved"], moved[:, 63])
     assert (moved.min(), moved.max()) == (pytest.approx(0, abs=1e-5), pytest.approx(16, abs=1e-4))
     assert "".join(f"{label:x}" for label in before) == record["samples"]["clean"]
     assert "".join(f"{label:x}" for label in after) == record["samples"]["moved"]
@@ -42,7 +49,7 @@ def test_points_are_in_the_units_of_the_data_and_have_the_records_clusters(run: 
     assert result.stderr == f"40 samples, {flip:.1f} % in another cluster; the record has {flip:.1f} %\n"
 
 
-def test_the_flipped_ones_as_images(run: Path) -> None:
+def test_the_flipped_ones_as_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rc(f"export {run} --output moved/ --flipped --quiet").stdout == "moved\n"
     table = pd.read_csv("moved/clusters.csv")
     (record,) = RunStore(Path("runs")).records("attack")
@@ -52,6 +59,16 @@ def test_the_flipped_ones_as_images(run: Path) -> None:
     pixels = np.asarray(Image.open(Path("moved") / first["clean"]))
     np.testing.assert_array_equal(pixels, np.rint(load_digits().images[first["row"]] * 255 / 16))
     assert "moved exists (--force writes into it)" in refused(f"export {run} --output moved/")
+    pictures = Image.Image.save
+
+    def full(self: Image.Image, path: Path) -> None:
+        if len(list(path.parent.iterdir())) == 3:
+            raise OSError(errno.ENOSPC, "full")
+        pictures(self, path)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert "other cannot be written: No space left on device" in refused(f"export {run} --output other/ --quiet", 1)
+    assert sorted(one.name for one in Path().iterdir()) == ["moved", "runs"], "no folder with some of the images"
 
 
 def test_a_table_keeps_names_of_columns_and_rows_and_undoes_their_scaling() -> None:

@@ -16,6 +16,7 @@ from robust_cluster.errors import ConfigError
         ("[1, 2]", [1, 2]),
         ("none", "none"),
         ("[apgd:margin, square]", ["apgd:margin", "square"]),
+        ("[apgd:kl, ./mine.py]", ["apgd:kl", "./mine.py"]),
         ("[a, 8/255]", ["a", 8 / 255]),
     ],
 )

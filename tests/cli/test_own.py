@@ -1,5 +1,6 @@
 """Methods and trained models in files of the user's own: `--model ./mine.py`."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -113,3 +114,54 @@ def test_an_attack_of_ones_own_is_measured_like_those_of_the_house() -> None:
     result = rc(f"attack --model kmeans {DIGITS} --attack ./double.py --norm linf --eps 0.1 --rows 40 --json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["spec"]["attack"].startswith("double-")
+
+
+MEMBER = """
+from dataclasses import dataclass
+from robust_cluster.attacks.bounded import BoundedAttack, BoundedConfig
+
+@dataclass(frozen=True)
+class Config(BoundedConfig):
+    pass
+
+class Brighter(BoundedAttack):
+    feedback = "none"
+
+    def search(self, surface, known):
+        return tuple(view + self.budget.eps for view in known.point)
+"""
+ENSEMBLE = f"attack --model kmeans {DIGITS} --attack ensemble --norm linf --eps 0.3 --rows 20"
+
+
+@pytest.mark.slow
+def test_an_attack_of_ones_own_is_a_member_of_the_ensemble_and_its_digits_are_in_the_key() -> None:
+    Path("mine.py").write_text(MEMBER)
+    words = f"{ENSEMBLE} --set 'attack.members=[apgd,./mine.py]' --set attack.steps=1 --json"
+    result = rc(words)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    (_, name) = record["spec"]["settings"]["attack"]["members"]
+    assert name == f"mine-{hashlib.sha256(MEMBER.encode()).hexdigest()[:8]}"
+    assert record["own_files"] == {f"attacks/{name}": str(Path("mine.py").absolute())}
+    assert record["spec"]["versions"][name] == 1
+    (run,) = Path("runs/attack").iterdir()
+    points = rc(f"export {run} --output moved.npz --quiet")
+    assert points.exit_code == 0, points.stderr
+    Path("mine.py").write_text(f"{MEMBER}# another\n")
+    assert json.loads(rc(words).stdout)["key"] != record["key"]
+    assert "is not the file that the run was made with" in refused(f"export {run} --output other.npz --quiet")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("x = 1", "must define one attack, got none"),
+        (
+            MEMBER.replace("(BoundedConfig)", "").replace("(BoundedAttack)", "") + "\n    def perturb(self): pass\n",
+            "must be a BoundedAttack that learns nothing, with a BoundedConfig",
+        ),
+    ],
+)
+def test_a_file_that_can_be_no_member_gets_one_sentence(content: str, sentence: str) -> None:
+    Path("mine.py").write_text(content)
+    assert sentence in refused(f"{ENSEMBLE} --set attack.members=[./mine.py] --quiet")

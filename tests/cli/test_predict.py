@@ -1,5 +1,6 @@
 """`rc predict`: the labels that a run was scored by, and those of new rows."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
-from robust_cluster.cli.predict import VERB
+from robust_cluster.cli.predict import VERB, written
+from robust_cluster.errors import StoreError
 from robust_cluster.metrics.accuracy import accuracy
 from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
@@ -104,6 +106,37 @@ def test_an_output_is_not_overwritten_unless_told(run: Path) -> None:
     assert rc(f"predict {run} --data iris.csv --output mine.csv --force --quiet").exit_code == 0
     assert "--output must end in .csv, .npz, .parquet" in refused(f"predict {run} --output mine.txt")
     assert "cannot be written" in refused(f"predict {run} --data iris.csv --quiet --output no/folder.csv", 1)
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("folder.csv").mkdir()
+    assert "folder.csv cannot be written: folder.csv is a folder" in refused("predict runs --output folder.csv -q", 1)
+    assert "there is no folder no" in refused("predict runs --output no/folder.csv --quiet", 1)
+    monkeypatch.setattr("robust_cluster.cli.predict.find_spec", lambda name: None)
+    assert "pip install 'robust_cluster[parquet]'" in refused("predict runs --output x.parquet --quiet", 1)
+
+
+def test_a_full_disk_leaves_what_was_there_and_no_half_file() -> None:
+    path = Path("labels.csv")
+    path.write_text("precious")
+
+    def fill(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "in the words of some library")
+
+    with pytest.raises(StoreError, match=r"^labels.csv cannot be written: No space left on device$"):
+        written(path, fill)
+    assert [one.name for one in Path().iterdir()] == ["labels.csv"]
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("embedding", ["", " --embedding"])
+def test_parquet_holds_what_csv_does(run: Path, embedding: str) -> None:
+    pytest.importorskip("pyarrow")
+    for suffix in ("csv", "parquet"):
+        result = rc(f"predict {run} --data iris.csv --soft --output labels.{suffix} --quiet{embedding}")
+        assert result.exit_code == 0, result.stderr
+    pd.testing.assert_frame_equal(pd.read_parquet("labels.parquet"), pd.read_csv("labels.csv"), check_dtype=False)
 
 
 def test_a_run_without_clusters_or_checkpoint_is_refused(run: Path) -> None:

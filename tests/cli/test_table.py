@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.cli.command import printed_without, rc, refused
+from tests.report.toy import record
 
 
 def test_a_table_of_records_is_printed_without_torch_and_scipy() -> None:
@@ -27,3 +28,26 @@ def test_a_table_of_ones_own_is_a_file_as_those_of_the_house() -> None:
     (cell,) = json.loads(result.stdout)["cells"]
     assert (cell["method"], cell["n"]) == ("k-means", 2)
     assert "There is no file no.toml (rc ls tables)" in refused("table no.toml")
+
+
+def test_runs_of_ones_own_are_averaged_over_seeds_and_none_is_exit_code_3() -> None:
+    Path("found").mkdir()
+    some = [record("cluster", seed=seed, metrics={"ACC": 0.5 + seed / 10}) for seed in (0, 1, 2)]
+    some += [record("cluster", model="dec", metrics={"ACC": 0.9}), record("cluster", profile="cpu", latent_dim=5)]
+    Path("found/runs.json").write_text(json.dumps(some))
+    result = rc("table runs --model convae,dec --data stl10.npz --profile smoke --from found --format json")
+    assert result.exit_code == 0, result.stderr
+    cells = json.loads(result.stdout)["cells"]
+    assert [(cell["model"], cell["mean"], cell["std"], cell["n"]) for cell in cells] == [
+        ("convae", 60.0, 10.0, 3),
+        ("dec", 90.0, None, 1),
+    ]
+    assert rc("table runs --seed 1 --from found --format csv").stdout.count("\n") == 2
+    sentence = refused("table runs --model dec --data my.csv --attack pgd", 3)
+    assert "No finished run in runs is of stage attack, model dec, data my.csv, attack pgd (rc runs ls)" in sentence
+
+
+def test_what_says_nothing_of_runs_or_of_a_table_is_refused() -> None:
+    assert "runs are shown as they are: it takes no --compare" in refused("table runs --compare")
+    assert "lpvdn1 says itself which runs it has: it takes no --model" in refused("table lpvdn1 --model dec")
+    assert "claims are judged by the runs that exist: it takes no --bold" in refused("table claims --bold best")

@@ -45,6 +45,8 @@ def test_no_two_names_are_one_metric(names: list[str]) -> None:
         ("noise_flip", Metric("flip", "noise")),
         ("flip_noise:all", Metric("flip", "attack", "noise:all")),
         ("flip_pgd", Metric("flip", "attack", "pgd")),
+        ("reached_apgd:kl", Metric("reached", "attack", "apgd:kl")),
+        ("noise_reached", Metric("reached", "noise")),
         ("shift", Metric("shift", "attack")),
         ("sign_shift", Metric("shift", "sign")),
         ("D_norm", Metric("D_norm")),
