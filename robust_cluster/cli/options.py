@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from robust_cluster.data.formats import FOREIGN, PICKLES, SUFFIXES, name_and_suffix
-from robust_cluster.discover import NOISY, Kind, names
+from robust_cluster.discover import NOISY, Kind, names, offers
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Precision
 from robust_cluster.stages.settings import flat
@@ -272,17 +272,27 @@ class StageOptions(FileOptions, RunOptions):
         )
         return tuple(dict.fromkeys((kind, Path(name)) for kind, name in chosen if name and name.endswith(".py")))
 
-    def check_names(self) -> None:
-        """Refuse an unknown method at once. Raises: UnknownNameError with the nearest name."""
+    def check_names(self) -> list[str]:
+        """Refuse an unknown method at once; what must be said of one whose name an installed package wants too.
+
+        Raises: UnknownNameError with the nearest name, ConfigError for one that two installed packages have.
+        """
         chosen: tuple[tuple[Kind, str], ...] = (
             ("models", self.model),
             ("attacks", self.attack),
             ("attacks", self.against or self.attack),
             ("defenses", self.defense),
         )
-        for kind, name in chosen:
-            if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED) and not name.endswith(".py"):
+        notes = []
+        for kind, name in dict.fromkeys(chosen):
+            refused = offers(kind)[1].get(name)
+            if name in names(kind):
+                notes += [refused] if refused else []
+            elif refused:
+                raise ConfigError(refused)
+            elif (kind, name) != ("defenses", UNDEFENDED) and not name.endswith(".py"):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
+        return notes
 
     def settings(self) -> dict[str, Any]:
         """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --source.

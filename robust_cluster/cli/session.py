@@ -203,12 +203,12 @@ class Session:
 
 def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
-    options.check_names()
+    notes = options.check_names()
     files, options = options.own, known_by_name(options)
     fixed, swept = chosen(stage, ctx, options), sweeps(options.sweep or [])
     refs = options.refs
     session = Session(
-        options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files
+        options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files, read=notes
     )
     session.check_workers()
     plans = []
