@@ -245,6 +245,9 @@ class StageOptions(FileOptions, RunOptions):
         ),
     ] = None
     noise_label: NoiseLabel = None
+    weights: Annotated[
+        Path | None, option(metavar="FILE", help="Weights of your own, in place of the pretraining's training.")
+    ] = None
     attack: Annotated[str, option(help="rc ls attacks", offers="attacks")] = "latent_net"
     attack_seeds: Annotated[str | None, option(metavar="N[,N...]", help="An attacker per seed.")] = None
     defense: Annotated[str, option(help="rc ls defenses", offers="defenses")] = "mutual_info"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from robust_cluster.data.base import Dataset, Folders
     from robust_cluster.stages.chain import Plan, Request
+    from robust_cluster.stages.weights import Weights
     from robust_cluster.stages.workers import Where
 
 ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
@@ -54,6 +55,7 @@ class Session:
     read: list[str] = field(default_factory=list)
     path: Path | None = None
     own: tuple[tuple[Kind, Path], ...] = ()
+    weights: "Weights | None" = None
     dataset: "Dataset | None" = None
 
     @cached_property
@@ -165,6 +167,7 @@ class Session:
             curve=self.curve,
             overrides=self.given,
             own=self.own,
+            weights=self.weights,
         )
         tasks = engine.graph((plan.runs for plan in plans), work)
         if not tasks:
@@ -210,10 +213,16 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     session = Session(
         options, {**fixed, **swept}, force=options.force, curve=options.curve, path=options.path, own=files, read=notes
     )
+    if options.weights is not None:
+        from robust_cluster.stages.weights import read
+
+        session.weights = read(options.weights)
     session.check_workers()
     plans = []
     for ref in refs:
         requests = stage_requests(stage, options, ref, fixed, swept)
+        if session.weights is not None:
+            requests = [replace(request, weights=session.weights.sha256) for request in requests]
         dataset = session.load(ref)
         plans += [session.plan(request, dataset) for request in requests]
     records = session.carry_out(plans)

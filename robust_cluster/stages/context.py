@@ -27,6 +27,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import device as devices
 from robust_cluster.stages import methods, own
 from robust_cluster.stages.loop import Batches, Summary, Task, run_epoch
+from robust_cluster.stages.weights import Weights
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Context:
 
     `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record. `curve`: log
     ACC and NMI after each epoch of a pretraining, and gradient cosines too of a clustering; it changes no number.
+    `weights`: what a pretraining takes in place of training, where its spec says so.
     """
 
     store: RunStore
@@ -46,6 +48,7 @@ class Context:
     force: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     curve: bool = False
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         self.torch_device = devices.choose(self.device)

@@ -17,6 +17,7 @@ from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import chain, own
 from robust_cluster.stages.context import Context
+from robust_cluster.stages.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Work:
     curve: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     own: tuple[tuple[Kind, Path], ...] = ()  # the user's own files of methods
+    weights: Weights | None = None
 
     @property
     def store(self) -> RunStore:
@@ -118,7 +120,13 @@ class Carrier:
         if self.context is None:
             work = self.work
             self.context = Context(
-                work.store, self.dataset, work.profile, work.device, work.threads, overrides=work.overrides
+                work.store,
+                self.dataset,
+                work.profile,
+                work.device,
+                work.threads,
+                overrides=work.overrides,
+                weights=work.weights,
             )
         return self.context
 
