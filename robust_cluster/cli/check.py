@@ -47,7 +47,7 @@ def check(ctx: typer.Context, options: CheckOptions) -> None:
     if broken := [line.contract for line in found if line.status == "failed"]:
         raise ContractsBroken(f"{options.file} does not keep {len(broken)} of its contracts: {', '.join(broken)}")
     if any(line.status == "not run" for line in found):
-        raise ContractsBroken(f"{options.file} keeps {len(found) - 1} contracts, and the others were not tried")
+        raise ContractsBroken(f"{options.file} keeps {len(found) - 1} of its contracts, and the others were not tried")
 
 
 VERB = Verb("check", SUMMARY, EXAMPLES, options=CheckOptions, run=check)

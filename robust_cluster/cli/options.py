@@ -223,7 +223,7 @@ class FileOptions:
 class StageOptions(FileOptions, RunOptions):
     """What the verbs of the chain take; a verb has those of `EXTRAS` that it does not hide."""
 
-    model: Annotated[str, option("--model", "-m", help="rc ls models", offers="models")]
+    model: Annotated[str, option("--model", "-m", help="rc ls models, or ./mine.py of yours.", offers="models")]
     data: Annotated[
         str, option(help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.", offers="data")
     ]

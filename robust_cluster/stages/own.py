@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from robust_cluster import discover
 from robust_cluster.data.base import DataInfo
@@ -50,7 +51,9 @@ def find(path: Path, kind: Kind | None = None) -> tuple[Kind, str]:
             vars(module).update(Config=AdoptedConfig, METHOD=_loaded(module, path))
         else:
             otherwise = " (or load(), which gives a trained model)" if kind == "models" else ""
-            discover.marked(kind, module, str(path), otherwise=otherwise)
+            method: Any = discover.method_class(discover.marked(kind, module, str(path), otherwise=otherwise))
+            if getattr(method, "pretrained_by", None) == path.stem:  # a pretraining of its own
+                method.pretrained_by = name
         discover.own[kind, name] = module
         paths[name] = path.absolute()
     return kind, name

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from robust_cluster.cli import check
+from robust_cluster.stages import checking
 from tests.cli.command import ROOT, check_help, rc, refused
 
 SETTINGS = "@dataclass(frozen=True)\nclass Config({}.Config):\n    '''Of mine.'''\n\n"
@@ -95,6 +96,15 @@ def test_after_a_contract_that_the_others_rest_on_none_is_tried() -> None:
     )
     assert list(found)[-1] == "the others"
     assert found["the others"]["status"] == "not run"
+
+
+def test_contracts_that_are_not_tried_in_two_minutes_are_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "LIMIT", 0.0)
+    Path("mine.py").write_text(MEANS + "class Mine(kmeans.KMeansModel):\n    pass\n")
+    result = rc("check mine.py -q")
+    assert result.exit_code == 1
+    assert "the others                            not run: two minutes are over" in result.stdout
+    assert result.stderr == "error: mine.py keeps 1 of its contracts, and the others were not tried\n"
 
 
 TAUGHT = """
