@@ -91,6 +91,7 @@ def test_a_method_of_ones_own_may_have_a_pretraining_of_its_own_and_settings_tha
     assert spec["parent"]["settings"]["model"]["twist"] == 2.0
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_pages_network_is_taken_as_it_is() -> None:
     page = (ROOT / "robust_cluster" / "audit" / "README.md").read_text(encoding="utf-8")
     Path("net.py").write_text(page.split("```python\n")[1].split("```")[0])
