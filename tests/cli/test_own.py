@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from robust_cluster import discover
 from robust_cluster.data.base import Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.runs.spec import DataRef
@@ -66,6 +67,13 @@ def test_the_readmes_method_runs_from_a_file_of_ones_own() -> None:
     assert result.exit_code == 0, result.stderr
     (record,) = RunStore(Path("runs")).records("cluster")
     assert record["spec"]["settings"]["model"]["balance"] == 2.0
+    discover.own.clear()  # as another process, which knows no file
+    shown = rc(f"runs show {record['key']}").stdout
+    assert "model.balance" in shown
+    assert "model.head" not in shown, "as in the profile"
+    Path("balanced.py").write_text("")
+    discover.own.clear()
+    assert "not known now" in rc(f"runs show {record['key']}").stdout
     assert "balance" in record["training"]["losses"]
 
 
