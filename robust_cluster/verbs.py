@@ -152,6 +152,7 @@ def cluster(
     normalize: Normalize = "none",
     profile: str = "paper",
     settings: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
     runs_dir: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -160,6 +161,7 @@ def cluster(
 
     model: a name of `rc ls models`, or a file of your own. x: (n, d) vectors or (n, channels, height, width) images in
     [0, 1]; y: (n,) classes, for scores alone. settings: the model's, e.g. {"pretrain.epochs": 5}.
+    weights: a file of weights of your own, in place of the pretraining's training.
     runs_dir: where the run is kept, and resumed from by the same call; without it, for as long as the result lives.
     Raises: ConfigError, UnknownNameError, DataError, ShapeError.
     """
@@ -172,7 +174,9 @@ def cluster(
     from robust_cluster.stages.chain import Request
     from robust_cluster.stages.context import Context
     from robust_cluster.stages.own import adopt
+    from robust_cluster.stages.weights import read
 
+    own = None if weights is None else read(Path(weights))
     kept = tempfile.TemporaryDirectory() if runs_dir is None else None
     name = adopt("models", Path(model)) if model.endswith(".py") else model
     ref = DataRef("given", n_clusters=n_clusters, normalize=normalize)
@@ -182,8 +186,10 @@ def cluster(
         dataset = load(ref, Folders(downloads=False), path=path, fresh=True)
     chosen = {f"model.{key}": value for key, value in (settings or {}).items()}
     store = RunStore(Path(kept.name if kept is not None else str(runs_dir)))
-    context = Context(store, dataset, profile, device, threads, overrides=chosen)
+    context = Context(store, dataset, profile, device, threads, overrides=chosen, weights=own)
     request = Request("cluster", dataset.ref, name, latent_dim, seed, profile=profile, overrides=chosen)
+    if own is not None:
+        request = replace(request, weights=own.sha256)
     return _made(request, context, kept)
 
 

@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 
-from robust_cluster.data.base import Batch, DataInfo, Dataset, Folders
+from robust_cluster.data.base import Batch, Dataset, Folders
 from robust_cluster.data.prepare import load
 from robust_cluster.runs.spec import DataRef
 
@@ -39,11 +39,6 @@ def batch(digits: Dataset) -> Batch:
 @pytest.fixture(scope="session")
 def pair() -> Dataset:
     """200 digits of 16 x 16 pixels in [0, 1], in two views with noise of their own; 10 classes."""
-    flat = load(DataRef("digits", limit=200), Folders())
-    images = (flat.views[0] / flat.views[0].max()).unflatten(1, (1, 8, 8))
-    images = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    random = torch.Generator().manual_seed(0)
-    noises = [0.1 * torch.randn(images.shape, generator=random) for _ in range(2)]
-    views = tuple((images + noise).clamp(0, 1) for noise in noises)
-    info = DataInfo("pair", ((1, 16, 16),) * 2, 200, 10, (0.0, 1.0), 1.0, "")
-    return Dataset(DataRef("pair"), info, views, flat.labels, "scikit-learn")
+    from robust_cluster.stages.checking import two_views  # late: most tests need nothing of the stages
+
+    return two_views()

@@ -109,7 +109,7 @@ class Ensemble(BoundedAttack):
 @cache
 def kinds() -> dict[str, type[BoundedAttack]]:
     """The attacks that can be members, by name: the standard ones that learn nothing and have no members."""
-    found = {name: discover.method_class(discover.load("attacks", name)) for name in discover.names("attacks")}
+    found = {name: discover.method_class(module) for name, module in discover.loadable("attacks").items()}
     return {name: kind for name, kind in found.items() if kind.bounded and not kind.trained and kind is not Ensemble}
 
 

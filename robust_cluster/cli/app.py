@@ -18,6 +18,7 @@ from robust_cluster.cli import (
     audit,
     certify,
     chain,
+    check,
     console,
     data,
     data_features,
@@ -108,7 +109,7 @@ def common(
     """Options before the verb."""
 
 
-for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, export, table, figure, ls))):
+for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, export, table, figure, check, ls))):
     add(app, verb)
 
 data_app = typer.Typer(

@@ -407,10 +407,12 @@ def finished(
     record = store.record(spec)
     if record is None:
         raise MissingResultError(f"The run {folder} is not finished", hint=f"the same rc {spec.stage} resumes it")
-    if files := record.get("own_files"):
-        from robust_cluster.stages.own import again
+    files, packages = record.get("own_files"), any(one.packages for one in spec.lineage())
+    if files or packages:
+        from robust_cluster.stages.own import again, check_packages
 
-        again(files)
+        again(files or {})
+        check_packages(spec)
     return store, spec, record
 
 

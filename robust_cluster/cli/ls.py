@@ -1,7 +1,7 @@
 """`rc ls`: what there is, by name, without importing any of it, and the settings of one method."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -10,7 +10,7 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import DataDir, Json, Profile, Verb, data_folders, option
-from robust_cluster.discover import Kind, modules
+from robust_cluster.discover import Installed, Kind, installed, modules, offers
 from robust_cluster.errors import ConfigError
 from robust_cluster.stages.declared import path_of
 
@@ -43,7 +43,7 @@ def list_names(ctx: typer.Context, options: LsOptions) -> None:
     if options.name is not None:
         show_settings(options.kind, options.name, as_json=options.json)
         return
-    kinds = [options.kind] if options.kind else get_args(Listed)
+    kinds: Sequence[Listed] = [options.kind] if options.kind else get_args(Listed)
     found = [row for kind in kinds for row in rows(kind, options)]
     if options.json:
         console.show_json(found)
@@ -51,6 +51,9 @@ def list_names(ctx: typer.Context, options: LsOptions) -> None:
         console.show_rows(found)
     else:
         console.stderr().print(f"no {options.kind or 'names'} found")
+    for kind in kinds:
+        for sentence in offers(kind)[1].values() if kind in ("models", "attacks", "defenses") else ():
+            console.stderr().print(sentence)
 
 
 def show_settings(kind: Listed | None, name: str, *, as_json: bool) -> None:
@@ -104,9 +107,23 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
 
 def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
     """Name and first docstring line of every method of a kind; the files are parsed, not imported."""
-    for name, module in sorted(modules(kind).items()):
-        docstring = ast.get_docstring(ast.parse(path_of(module).read_text(encoding="utf-8"))) or ""
-        yield name, docstring.partition("\n")[0]
+    found = {name: first_line(path_of(module)) for name, module in modules(kind).items()}
+    found |= {name: of_package(one) for name, one in installed(kind).items()}
+    yield from sorted(found.items())
+
+
+def of_package(method: Installed) -> str:
+    """The first docstring line of an installed method, and its package."""
+    try:
+        what = first_line(method.file) if method.file else f"no file {method.module} is there"
+    except (OSError, SyntaxError, ValueError) as error:
+        what = f"its file cannot be read: {error}"
+    return f"{what} [{method}]"
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 VERB = Verb(

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from robust_cluster.data.formats import FOREIGN, PICKLES, SUFFIXES, name_and_suffix
-from robust_cluster.discover import Kind, bare, construction, names
+from robust_cluster.discover import Kind, bare, construction, names, offers
 from robust_cluster.errors import ConfigError, UnknownNameError
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Precision
 from robust_cluster.stages.settings import flat
@@ -226,7 +226,7 @@ class FileOptions:
 class StageOptions(FileOptions, RunOptions):
     """What the verbs of the chain take; a verb has those of `EXTRAS` that it does not hide."""
 
-    model: Annotated[str, option("--model", "-m", help="rc ls models", offers="models")]
+    model: Annotated[str, option("--model", "-m", help="rc ls models, or ./mine.py of yours.", offers="models")]
     data: Annotated[
         str, option(help="rc ls data, or a data file or folder/ of yours; noisy:IT for 2 views.", offers="data")
     ]
@@ -248,6 +248,9 @@ class StageOptions(FileOptions, RunOptions):
         ),
     ] = None
     noise_label: NoiseLabel = None
+    weights: Annotated[
+        Path | None, option(metavar="FILE", help="Weights of your own, in place of the pretraining's training.")
+    ] = None
     attack: Annotated[str, option(help="rc ls attacks", offers="attacks")] = "latent_net"
     attack_seeds: Annotated[str | None, option(metavar="N[,N...]", help="An attacker per seed.")] = None
     defense: Annotated[str, option(help="rc ls defenses", offers="defenses")] = "mutual_info"
@@ -281,17 +284,27 @@ class StageOptions(FileOptions, RunOptions):
         )
         return tuple(dict.fromkeys((kind, Path(name)) for kind, name in chosen if name and name.endswith(".py")))
 
-    def check_names(self) -> None:
-        """Refuse an unknown method at once. Raises: UnknownNameError with the nearest name."""
+    def check_names(self) -> list[str]:
+        """Refuse an unknown method at once; what must be said of one whose name an installed package wants too.
+
+        Raises: UnknownNameError with the nearest name, ConfigError for one that two installed packages have.
+        """
         chosen: tuple[tuple[Kind, str], ...] = (
             ("models", self.model),
             ("attacks", self.attack),
             ("attacks", self.against or self.attack),
             ("defenses", self.defense),
         )
-        for kind, name in chosen:
-            if name not in names(kind) and (kind, name) != ("defenses", UNDEFENDED) and not name.endswith(".py"):
+        notes = []
+        for kind, name in dict.fromkeys(chosen):
+            refused = offers(kind)[1].get(name)
+            if name in names(kind):
+                notes += [refused] if refused else []
+            elif refused:
+                raise ConfigError(refused)
+            elif (kind, name) != ("defenses", UNDEFENDED) and not name.endswith(".py"):
                 raise UnknownNameError(kind.removesuffix("s"), name, names(kind), listing=f"rc ls {kind}")
+        return notes
 
     def settings(self) -> dict[str, Any]:
         """Dotted setting -> value, of the flags that are settings: --eps, --norm, --space, --rows, --target, --source.

@@ -1,7 +1,7 @@
 """`rc runs`: what is in the runs directory, what one run is, what they take on disk, and how to be rid of some."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,11 +124,15 @@ def show(ctx: typer.Context, options: ShowOptions) -> None:
 
 
 def changed(entry: "Entry") -> Sequence[dict[str, str]]:
-    """The settings of a run, and of those before it, that are not those of its profile."""
-    from robust_cluster.stages.methods import group_of, plain, resolve
+    """The settings of a run, and of those before it, that are not those of its profile.
+
+    All of a method whose file or package is no longer there.
+    """
+    from robust_cluster.stages.methods import group_of
     from robust_cluster.stages.settings import flat, typed
 
     profile = str((entry.record or {}).get("profile", "paper"))
+    files = (entry.record or {}).get("own_files") or {}
     found = []
     for spec in reversed(list(entry.spec.lineage())):
         chosen: dict[Kind, str | None] = {"models": spec.model, "attacks": spec.attack, "defenses": spec.defense}
@@ -136,7 +140,7 @@ def changed(entry: "Entry") -> Sequence[dict[str, str]]:
             own = spec.settings.get(group_of(kind))
             if own is None or chosen[kind] is None:
                 continue
-            usual = flat(plain(resolve(kind, str(chosen[kind]), profile, {})))
+            usual = usual_settings(kind, str(chosen[kind]), profile, files)
             found += [
                 {
                     "stage": spec.stage,
@@ -148,6 +152,20 @@ def changed(entry: "Entry") -> Sequence[dict[str, str]]:
                 if name not in usual or usual[name] != value
             ]
     return found
+
+
+def usual_settings(kind: Kind, name: str, profile: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Dotted setting -> value of a method in a profile; none where it, or the file that it was in, is gone."""
+    from robust_cluster.stages.methods import plain, resolve
+    from robust_cluster.stages.own import again
+    from robust_cluster.stages.settings import flat
+
+    key = f"{kind}/{name}"
+    try:
+        again({key: files[key]} if key in files else {})
+        return flat(plain(resolve(kind, name, profile, {})))
+    except ConfigError:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from robust_cluster.data.base import Dataset, Folders
     from robust_cluster.stages.chain import Plan, Request
     from robust_cluster.stages.context import Log
+    from robust_cluster.stages.weights import Weights
     from robust_cluster.stages.workers import Where
 
 ATTACK_SEEDS: Mapping[Stage, str] = {"reattack": "0,1,2"}  # three fresh attackers, so that none is lucky
@@ -56,6 +57,7 @@ class Session:
     read: list[str] = field(default_factory=list)
     path: Path | None = None
     own: tuple[tuple[Kind, Path], ...] = ()
+    weights: "Weights | None" = None
     dataset: "Dataset | None" = None
 
     @cached_property
@@ -168,6 +170,7 @@ class Session:
             log=self.log,
             overrides=self.given,
             own=self.own,
+            weights=self.weights,
         )
         tasks = engine.graph((plan.runs for plan in plans), work)
         if not tasks:
@@ -216,7 +219,7 @@ class Session:
 
 def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     """Run one stage for every seed, attacker and swept value that was asked for, and show the records."""
-    options.check_names()
+    notes = options.check_names()
     files, options = options.own, known_by_name(options)
     fixed, swept, more = with_own_members(chosen(stage, ctx, options), sweeps(options.sweep or []))
     refs = options.refs
@@ -228,7 +231,12 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
         log=options.log,
         path=options.path,
         own=(*files, *more),
+        read=notes,
     )
+    if options.weights is not None:
+        from robust_cluster.stages.weights import read
+
+        session.weights = read(options.weights)
     session.check_workers()
     if options.log is not None and not (options.no_run or options.dry_run):
         from robust_cluster.stages import events
@@ -237,6 +245,8 @@ def run_stage(stage: Stage, ctx: typer.Context, options: StageOptions) -> None:
     plans = []
     for ref in refs:
         requests = stage_requests(stage, options, ref, fixed, swept)
+        if session.weights is not None:
+            requests = [replace(request, weights=session.weights.sha256) for request in requests]
         dataset = session.load(ref)
         plans += [session.plan(request, dataset) for request in requests]
     records = session.carry_out(plans)

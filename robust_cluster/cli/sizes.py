@@ -21,10 +21,13 @@ def check(plan: "Plan", device: str) -> None:
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     from robust_cluster.attacks.base import Surface
+    from robust_cluster.models.adopted import Adopted
     from robust_cluster.models.shallow.base import Shallow
     from robust_cluster.stages import methods
 
     request, model, n_samples = plan.request, plan.model, plan.info.n_samples
+    if issubclass(model.cls, Adopted):  # it is there already, and its weights cannot be loaded without memory
+        return
     if not issubclass(model.cls, Shallow):
         fits(f"the embedding of {n_samples} samples in {request.latent_dim} dimensions", n_samples * request.latent_dim)
     floats = 1 if device != "cpu" and torch.cuda.is_available() else TRAINED  # they are made here, and trained there

@@ -24,6 +24,7 @@ SCHEMA: dict[str, Any] = {
     "profile": str,
     "overrides?": dict,
     "own_files?": {"*": str},
+    "weights?": {"file": str, "sha256": str},
     "parent_checkpoint?": TEXT,
     "checkpoint?": {"file": str, "sha256": str, "bytes": int},
     "data": {"name": str, "n_samples": int, "n_clusters": int, "shapes": [list], "scale": NUMBER, "labels": bool},

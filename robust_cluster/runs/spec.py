@@ -75,6 +75,8 @@ class RunSpec:
     `precision`: "medium" allows reduced float32 products in gradients, "highest" does not; "bf16" has bfloat16 layers
     in every training step of a pretraining or a clustering, the only stages with it. Scores never have any of them.
     `parent`: the run whose checkpoint this one starts from; its whole spec is inside.
+    `packages`: what its methods of installed packages are, "models/mine" -> "my-package 1.2 SHA-256".
+    `weights`: SHA-256 of the file that a pretraining takes its weights from, None where it trains.
     """
 
     stage: Stage
@@ -90,6 +92,8 @@ class RunSpec:
     attack_seed: int | None = None
     defense: str | None = None
     parent: "RunSpec | None" = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -119,13 +123,16 @@ class RunSpec:
         raise LookupError(f"{self.directory} has no {stage} run before it")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content, the parent's included. Of `data`, fields that came later stand there only when used."""
+        """Plain JSON content, the parent's included. Fields that came later stand there only when used."""
         content = asdict(self)
         run: dict[str, Any] | None = content
         while run is not None:
             for name in LATER:
                 if run["data"][name] in (None, False):
                     del run["data"][name]
+            for name in ("packages", "weights"):
+                if not run[name]:
+                    del run[name]
             run = run["parent"]
         return content
 

@@ -59,6 +59,7 @@ class Request:
     `against`: the attack that the defense meets, where it is not `attack`.
     `defense` "none" certifies the model as it was clustered, any other the defended one.
     `precision`: at "bf16" the attacks, defenses and certificates are those of "highest".
+    `weights`: SHA-256 of the file whose weights stand in for the training of the pretraining.
     """
 
     stage: Stage
@@ -74,6 +75,7 @@ class Request:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     precision: Precision = "medium"
     own: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """Group -> setting -> value, of the run of a stage. Raises: ConfigError for a value that is a group too."""
@@ -150,6 +152,7 @@ class Plan:
         """The spec of a run after those that are planned; `is_exact`: never with reduced float32 products."""
         request = self.request
         trains = stage in ("pretrain", "cluster")
+        kind: Kind = "models" if trains else "defenses" if stage == "defend" else "attacks"
         return RunSpec(
             stage=stage,
             data=request.data,
@@ -158,6 +161,7 @@ class Plan:
             seed=request.seed,
             precision="highest" if is_exact or (request.precision == "bf16" and not trains) else request.precision,
             parent=self.runs[-1] if self.runs else None,
+            packages=discover.packages(kind, fields["versions"]),
             **{"model": request.model, **fields},
         )
 
@@ -172,7 +176,11 @@ def pretrain_spec(plan: Plan) -> RunSpec:
     owner: str = plan.model.cls.pretrained_by
     shared = {name: value for name, value in plan.model.settings.items() if name in plan.model.cls.pretrain_fields}
     return plan.spec(
-        "pretrain", model=owner, settings={"model": shared}, versions={owner: methods.class_of("models", owner).version}
+        "pretrain",
+        model=owner,
+        settings={"model": shared},
+        versions={owner: methods.class_of("models", owner).version},
+        weights=plan.request.weights,
     )
 
 
@@ -287,8 +295,9 @@ def check_model(plan: Plan) -> None:
             f"{model.name} trains networks against each other: no defense, which descends one loss, can train it on",
             hint="--model convae, or comvc for several views",
         )
-    if request.stage == "pretrain" and not cls.has_pretraining(model.config):
-        raise ConfigError(f"{model.name} has no pretraining", hint=f"rc cluster --model {model.name}")
+    if (request.stage == "pretrain" or request.weights) and not cls.has_pretraining(model.config):
+        takes = ", so it takes no weights" if request.weights else ""
+        raise ConfigError(f"{model.name} has no pretraining{takes}", hint=f"rc cluster --model {model.name}")
 
 
 def check_oracle(request: Request, model: Method) -> None:
@@ -342,7 +351,10 @@ def check_settings(request: Request) -> None:
     chosen: tuple[tuple[Kind, str], ...] = (("attacks", request.attack), ("defenses", request.defense))
     for kind, name in chosen:
         group = methods.group_of(kind)
-        configs = {one: discover.load(kind, one).Config for one in discover.names(kind) if group in tree}
+        known = discover.loadable(kind) if group in tree else {}
+        if (kind, name) in discover.own:
+            known[name] = discover.own[kind, name]
+        configs = {one: module.Config for one, module in known.items()}
         check_known(group, tree, configs, name, f"rc ls {kind} {name}")
     check_known("certify", tree, {"certify": certify.Config})
 

@@ -30,6 +30,7 @@ from robust_cluster.runs.record import OUT_OF_MEMORY
 from robust_cluster.runs.seeds import seed_for
 from robust_cluster.runs.spec import RunSpec
 from robust_cluster.runs.store import Run
+from robust_cluster.stages import weights
 from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
@@ -86,6 +87,8 @@ def clustered(spec: RunSpec, run: Run, context: Context) -> dict[str, Any]:
     description["metrics"] |= refit_scores(model, context, own_seed(spec)) | training_scores(model, context)
     description["metrics"] |= held_scores(model, whole)
     description["health"]["label_change"] = label_change(run)
+    if spec.parent and spec.parent.weights:
+        description["flags"].append(weights.FLAG)
     return {**record(context, spec, summary), **description, **drifts, "internal": without_classes(model, context)}
 
 

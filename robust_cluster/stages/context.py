@@ -27,6 +27,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import device as devices
 from robust_cluster.stages import methods, own
 from robust_cluster.stages.loop import Batches, Summary, Task, run_epoch
+from robust_cluster.stages.weights import Weights
 
 Log = Literal["tensorboard"]
 
@@ -38,6 +39,7 @@ class Context:
     `profile` and `overrides` (dotted setting -> value, as the user gave them) are labels for the record. `curve`: log
     ACC and NMI after each epoch of a pretraining, and gradient cosines too of a clustering; it changes no number.
     `log`: where else a run's log goes.
+    `weights`: what a pretraining takes in place of training, where its spec says so.
     """
 
     store: RunStore
@@ -50,6 +52,7 @@ class Context:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     curve: bool = False
     log: Log | None = None
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         self.torch_device = devices.choose(self.device)

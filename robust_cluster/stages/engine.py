@@ -17,6 +17,7 @@ from robust_cluster.runs.spec import DataRef, RunSpec
 from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import chain, own
 from robust_cluster.stages.context import Context, Log
+from robust_cluster.stages.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Work:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     log: Log | None = None
     own: tuple[tuple[Kind, Path], ...] = ()  # the user's own files of methods
+    weights: Weights | None = None
 
     @property
     def store(self) -> RunStore:
@@ -126,6 +128,7 @@ class Carrier:
                 work.threads,
                 overrides=work.overrides,
                 log=work.log,
+                weights=work.weights,
             )
         return self.context
 

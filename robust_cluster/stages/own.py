@@ -6,10 +6,8 @@ is one file). A file with `load()` gives a model that was trained elsewhere: a t
 has another key.
 """
 
-import dataclasses
 import hashlib
 import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Mapping
@@ -19,23 +17,26 @@ from types import ModuleType
 from typing import Any
 
 from robust_cluster import discover
-from robust_cluster.attacks.base import Attack
 from robust_cluster.data.base import DataInfo
-from robust_cluster.defenses.base import Defense
 from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError
 from robust_cluster.models.adopted import Adopted
-from robust_cluster.models.base import ClusterModel
 from robust_cluster.models.shallow.base import ShallowConfig
+from robust_cluster.runs.spec import RunSpec
 
 DIGITS = 8  # of the SHA-256 in a name
-BASES: dict[Kind, type[Any]] = {"models": ClusterModel, "attacks": Attack, "defenses": Defense}
+KINDS: tuple[Kind, ...] = ("models", "attacks", "defenses")
 MEMBERS = "attack.members"  # the setting of an ensemble that names other attacks
 paths: dict[str, Path] = {}  # name -> file, of what this process has adopted
 
 
 def adopt(kind: Kind, path: Path) -> str:
-    """The name by which this process knows the method in a file from now on.
+    """The name by which this process knows the method in a file from now on. Raises: as `find`."""
+    return find(path, kind)[1]
+
+
+def find(path: Path, kind: Kind | None = None) -> tuple[Kind, str]:
+    """The kind of the method in a file, told by what it defines, and the name by which this process knows it now.
 
     Raises: ConfigError for a file that is not there, fails when it is imported, or holds no method or several.
     """
@@ -44,10 +45,19 @@ def adopt(kind: Kind, path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="--model FILE.py") from error
     name = f"{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}-{hashlib.sha256(content).hexdigest()[:DIGITS]}"
-    if (kind, name) not in discover.own:
-        discover.own[kind, name] = _module(kind, name, path)
+    if kind is None or (kind, name) not in discover.own:
+        module = _imported(name, path)
+        kind = kind or kind_of(module, path)
+        if kind == "models" and is_loader(module):
+            vars(module).update(Config=AdoptedConfig, METHOD=_loaded(module, path))
+        else:
+            otherwise = " (or load(), which gives a trained model)" if kind == "models" else ""
+            method: Any = discover.method_class(discover.marked(kind, module, str(path), otherwise=otherwise))
+            if getattr(method, "pretrained_by", None) == path.stem:  # a pretraining of its own
+                method.pretrained_by = name
+        discover.own[kind, name] = module
         paths[name] = path.absolute()
-    return name
+    return kind, name
 
 
 def adopt_members(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[Kind, Path], ...]]:
@@ -69,7 +79,7 @@ def adopt_members(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tu
     return chosen, tuple(("attacks", path) for path in found)
 
 
-def again(files: dict[str, str]) -> None:
+def again(files: Mapping[str, str]) -> None:
     """Know the methods of a finished run again, from the name and the path of each that its record has.
 
     Raises: ConfigError for a file that is gone or is another by now.
@@ -80,13 +90,27 @@ def again(files: dict[str, str]) -> None:
             raise ConfigError(f"{path} is not the file that the run was made with: its SHA-256 is another")
 
 
+def check_packages(spec: RunSpec) -> None:
+    """Refuse a run that was made with other installed methods than there are now. Raises: ConfigError."""
+    for one in spec.lineage():
+        for key, identity in one.packages.items():
+            kind, _, name = key.partition("/")
+            now = discover.packages(kind, [name]).get(key)  # type: ignore[arg-type]
+            if now != identity:
+                made, there = (text.rpartition(" ")[0] for text in (identity, now or "no package "))
+                which = " whose file is another" if made == there else ""
+                raise ConfigError(
+                    f"{spec.directory} was made with {made}, there is {there}{which} for the method {name}"
+                )
+
+
 def files_of(*named: tuple[Kind, str | None]) -> dict[str, str]:
     """What a record keeps of a run's methods: "models/mine-0123abcd" -> the path of the file."""
     return {f"{kind}/{name}": str(paths[name]) for kind, name in named if name in paths}
 
 
-def _module(kind: Kind, name: str, path: Path) -> ModuleType:
-    """The file as a module whose `METHOD` is the class of its method. Raises: ConfigError."""
+def _imported(name: str, path: Path) -> ModuleType:
+    """The file as a module. Raises: ConfigError."""
     spec = importlib.util.spec_from_file_location(f"robust_cluster_own.{name}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -96,28 +120,23 @@ def _module(kind: Kind, name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    if kind == "models" and hasattr(module, "load") and not hasattr(module, "Config"):
-        vars(module).update(Config=AdoptedConfig, METHOD=_adopted(module, path))
-        return module
-    found = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
-    is_kind = [one for one in found if _is_a(one, kind)]
-    config = getattr(module, "Config", None)
-    if len(is_kind) != 1:
-        what = "none" if not is_kind else f"several: {', '.join(one.__name__ for one in is_kind)}"
-        or_load = " (or load(), which gives a trained model)" if kind == "models" else ""
-        raise ConfigError(f"{path} must define one {kind.removesuffix('s')}{or_load}, got {what}")
-    if not dataclasses.is_dataclass(config) or not vars(config)["__dataclass_params__"].frozen:
-        raise ConfigError(f"{path} must define its settings as a class Config", hint="@dataclass(frozen=True)")
-    vars(module)["METHOD"] = is_kind[0]
     return module
 
 
-def _is_a(one: type[Any], kind: Kind) -> bool:
-    """Whether a class of the user's file is a method of a kind: a model by its base, others by what they can do."""
-    if kind == "models":
-        return issubclass(one, ClusterModel)
-    needed = "perturb" if kind == "attacks" else "step"
-    return callable(getattr(one, needed, None)) and not dataclasses.is_dataclass(one)
+def kind_of(module: ModuleType, path: Path) -> Kind:
+    """What a file holds. Raises: ConfigError where it is nothing, or of several kinds."""
+    if is_loader(module):
+        return "models"
+    found: list[Kind] = [kind for kind in KINDS if discover.classes(kind, module)]
+    if len(found) != 1:
+        what = " and ".join(kind.removesuffix("s") for kind in found) or "none"
+        raise ConfigError(f"{path} must define one model, attack or defense, or load(), got {what}")
+    return found[0]
+
+
+def is_loader(module: ModuleType) -> bool:
+    """Whether a file gives a trained model."""
+    return hasattr(module, "load") and not hasattr(module, "Config")
 
 
 @dataclass(frozen=True)
@@ -125,7 +144,7 @@ class AdoptedConfig(ShallowConfig):
     """A trained model has no settings of ours."""
 
 
-def _adopted(module: ModuleType, path: Path) -> type[Adopted]:
+def _loaded(module: ModuleType, path: Path) -> type[Adopted]:
     """The class of the model that a file's `load` gives. Its parameters are in a run's checkpoint."""
 
     class Loaded(Adopted):

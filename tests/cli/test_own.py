@@ -5,7 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from robust_cluster import discover
+from robust_cluster.data.base import Folders
+from robust_cluster.data.prepare import load
+from robust_cluster.runs.spec import DataRef
 from robust_cluster.runs.store import RunStore
 from tests.cli.command import ROOT, rc, refused
 
@@ -62,7 +68,49 @@ def test_the_readmes_method_runs_from_a_file_of_ones_own() -> None:
     assert result.exit_code == 0, result.stderr
     (record,) = RunStore(Path("runs")).records("cluster")
     assert record["spec"]["settings"]["model"]["balance"] == 2.0
+    discover.own.clear()  # as another process, which knows no file
+    shown = rc(f"runs show {record['key']}").stdout
+    assert "model.balance" in shown
+    assert "model.head" not in shown, "as in the profile"
+    Path("balanced.py").write_text("")
+    discover.own.clear()
+    assert "not known now" in rc(f"runs show {record['key']}").stdout
     assert "balance" in record["training"]["losses"]
+
+
+def test_a_method_of_ones_own_may_have_a_pretraining_of_its_own_and_settings_that_no_other_has() -> None:
+    Path("mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from robust_cluster.models.autoencoder import ae_kmeans\n"
+        "PROFILES = ae_kmeans.PROFILES\n"
+        "@dataclass(frozen=True)\n"
+        "class Config(ae_kmeans.Config):\n"
+        "    twist: float = 1.0  # times the loss\n"
+        "class Mine(ae_kmeans.AEKMeans):\n"
+        "    pretrained_by = 'mine'\n"
+        "    pretrain_fields = (*ae_kmeans.AEKMeans.pretrain_fields, 'twist')\n"
+        "    def losses(self, batch, phase, outputs=None):\n"
+        "        return {name: self.config.twist * term for name, term in super().losses(batch, phase).items()}\n"
+    )
+    words = f"{DIGITS} --set model.pretrain.epochs=1 --set model.hidden=[8] --set model.twist=2 --json"
+    result = rc(f"cluster --model mine.py {words}")
+    assert result.exit_code == 0, result.stderr
+    spec = json.loads(result.stdout)["spec"]
+    assert spec["parent"]["model"] == spec["model"]
+    assert spec["parent"]["settings"]["model"]["twist"] == 2.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_pages_network_is_taken_as_it_is() -> None:
+    page = (ROOT / "robust_cluster" / "audit" / "README.md").read_text(encoding="utf-8")
+    Path("net.py").write_text(page.split("```python\n")[1].split("```")[0])
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    torch.save(net.state_dict(), "net.pt")
+    assert rc(f"cluster --model ./net.py {DIGITS} --normalize none").exit_code == 0
+    (run,) = Path("runs/cluster").iterdir()
+    lines = rc(f"predict {run} -q").stdout.splitlines()[1:]
+    x = load(DataRef("digits", limit=100, normalize="none"), Folders()).views[0][:]
+    assert [int(line.split(",")[1]) for line in lines] == net(x).argmax(dim=1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -107,13 +155,18 @@ def test_an_attack_of_ones_own_is_measured_like_those_of_the_house() -> None:
     Path("double.py").write_text(
         "from dataclasses import dataclass\n"
         "from robust_cluster.attacks import noise\n"
-        "Config = noise.Config\n"
+        "@dataclass(frozen=True)\n"
+        "class Config(noise.Config):\n"
+        "    factor: float = 1.0\n"
         "class Twice(noise.Noise):\n"
         "    pass\n"
     )
-    result = rc(f"attack --model kmeans {DIGITS} --attack ./double.py --norm linf --eps 0.1 --rows 40 --json")
+    words = "--norm linf --eps 0.1 --rows 40 --set attack.factor=2 --json"
+    result = rc(f"attack --model kmeans {DIGITS} --attack ./double.py {words}")
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["spec"]["attack"].startswith("double-")
+    spec = json.loads(result.stdout)["spec"]
+    assert spec["attack"].startswith("double-")
+    assert spec["settings"]["attack"]["factor"] == 2.0
 
 
 MEMBER = """

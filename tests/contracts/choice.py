@@ -22,7 +22,7 @@ IMAGES = replace(PAIR, name="images", shapes=PAIR.shapes[:1])
 
 
 def classes(kind: discover.Kind) -> dict[str, type]:
-    return {name: methods.method_class(discover.load(kind, name)) for name in discover.names(kind)}
+    return {name: methods.method_class(discover.load(kind, name)) for name in sorted(discover.modules(kind))}
 
 
 MODELS: dict[str, type[ClusterModel]] = classes("models")

@@ -3,18 +3,18 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
 
-from robust_cluster.attacks.base import Attack, Feedback, Surface
+from robust_cluster.attacks.base import Attack, Surface
+from robust_cluster.audit import contracts
 from robust_cluster.data.base import Batch, Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.measure.scores import embed
 from robust_cluster.models.base import ClusterModel
 from robust_cluster.stages import methods
-from robust_cluster.stages.context import fingerprint, frozen_surface
+from robust_cluster.stages.context import frozen_surface
 from tests.contracts.choice import ATTACKS, FIRST, INDUCTIVE, refusal
 
 Make = Callable[[str], ClusterModel]
@@ -66,33 +66,14 @@ def test_moved_points_have_the_points_shape_within_the_budget_and_the_victim_kee
     name: str, model: str, started: Make, data: Data, rows: Rows
 ) -> None:
     surface, batch = surface_of(started(model), name, data(model)), rows(model)
-    surface.model.zero_grad(set_to_none=True)
-    victim = fingerprint(surface.model)
-    attack = new(name, surface)
-    for _ in range(2 if attack.trained else 0):
-        attack.step(surface, batch)
-    clean, moved = surface.point(batch), attack.perturb(surface, batch)
-    clipped = attack.budget.clip(clean, moved)
-    for before, after, allowed in zip(clean, moved, clipped, strict=True):
-        assert after.shape == before.shape
-        assert after.isfinite().all()
-        assert not after.equal(before)
-        torch.testing.assert_close(after, allowed, rtol=1e-4, atol=1e-4)
-    assert fingerprint(surface.model) == victim
-    assert all(parameter.grad is None for parameter in surface.model.parameters())
+    contracts.stays_within_budget(new(name, surface), surface, batch)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_points_move_alike_where_gradients_are_switched_off(name: str, started: Make, data: Data, rows: Rows) -> None:
     """A defense and the measurement call perturb() that way."""
     surface = surface_of(started(victim_of(name)), name, data(victim_of(name)))
-    attack = new(name, surface)
-    moved = []
-    for is_enabled in (True, False):
-        torch.manual_seed(3)
-        with torch.set_grad_enabled(is_enabled):
-            moved.append(attack.perturb(surface, rows(victim_of(name)))[0].detach())
-    assert moved[0].equal(moved[1])
+    contracts.moves_without_gradients(new(name, surface), surface, rows(victim_of(name)))
 
 
 @pytest.mark.parametrize(("name", "model"), [(attack, model) for attack in DEMANDING for model in INDUCTIVE])
@@ -109,37 +90,20 @@ def test_a_model_that_an_attack_cannot_attack_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_one_seed_gives_one_attack_bit_for_bit(name: str, started: Make, few: Dataset, rows: Rows) -> None:
-    surface, batch = surface_of(started(victim_of(name)), name, few), rows(victim_of(name))
-    runs = []
-    for _ in range(2):
-        attack = new(name, surface)
-        torch.manual_seed(3)
-        runs.append((attack.step(surface, batch), attack.perturb(surface, batch)[0]))
-    assert runs[0][0] == runs[1][0]
-    assert runs[0][1].equal(runs[1][1])
+    surface = surface_of(started(victim_of(name)), name, few)
+    contracts.attacks_alike(lambda: new(name, surface), surface, rows(victim_of(name)))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_saved_attacker_moves_points_as_the_first_did(name: str, started: Make, few: Dataset, rows: Rows) -> None:
-    surface, batch = surface_of(started(victim_of(name)), name, few), rows(victim_of(name))
+    surface = surface_of(started(victim_of(name)), name, few)
     first = new(name, surface)
     second = new(name, surface, seed=9 if first.trained else 2)  # a stage seeds an attack by its run
-    first.step(surface, batch)
-    for part, saved in first.state().items():
-        second.state()[part].load_state_dict(saved.state_dict())
-    moved = []
-    for attack in (first, second):
-        torch.manual_seed(3)
-        moved.append(attack.perturb(surface, batch)[0])
-    assert moved[0].equal(moved[1])
+    contracts.attack_is_saved(first, second, surface, rows(victim_of(name)))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_only_a_trained_attack_has_epochs_and_a_state(name: str, started: Make, few: Dataset) -> None:
     attack = new(name, surface_of(started(victim_of(name)), name, few))
-    assert attack.space in ("input", "latent")
     assert attack.space == methods.attack_space(name)
-    assert attack.feedback in get_args(Feedback)
-    assert attack.knowledge in ("white", "score", "label", "transfer", "none")
-    assert bool(attack.state()) is attack.trained
-    assert (attack.schedule.epochs > 0) is attack.trained
+    contracts.attack_is_declared(attack)

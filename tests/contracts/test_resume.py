@@ -5,19 +5,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from robust_cluster.data.base import Dataset
 from robust_cluster.errors import ConfigError
 from robust_cluster.runs.progress import Silent
-from robust_cluster.runs.spec import RunSpec, Stage
-from robust_cluster.runs.store import RunStore
+from robust_cluster.runs.spec import Stage
 from robust_cluster.stages import loop, methods
-from robust_cluster.stages.chain import Request, carry_out, plan
-from robust_cluster.stages.context import Context
+from robust_cluster.stages.chain import Request, plan
+from robust_cluster.stages.checking import taken_up
 from tests.contracts.choice import ATTACKS, DEFENSES, FIRST, MODELS, info_for, size, small
 
 Data = Callable[[str], Dataset]
@@ -89,36 +86,5 @@ def test_a_stopped_training_ends_as_the_uninterrupted_one(
     epochs = dict.fromkeys(EPOCHS[stage], 3)
     chosen = {kind: value for kind, value in chosen.items() if value}
     request = Request(stage, dataset.ref, name, latent_dim=6, profile="smoke", overrides=epochs, **chosen)
-    specs = plan(request, dataset.info)
-
-    def outcome(folder: str, *, stopped: bool) -> dict[str, Any]:
-        store = RunStore(tmp_path / folder)
-        context = Context(store, dataset, "smoke", threads=1)
-        for spec in specs[:-1]:
-            carry_out(spec, context)
-        if stopped:
-            with pytest.raises(Stopped):
-                carry_out(specs[-1], Context(store, dataset, "smoke", threads=1, progress=Stopping()))
-            with store.own(specs[-1]) as run:
-                assert run.load_state() is not None
-            torch.manual_seed(99)
-        record = carry_out(specs[-1], context)
-        return {"metrics": record["metrics"], "losses": losses(store, specs[-1]), "model": store.load_model(specs[-1])}
-
-    whole, resumed = outcome("whole", stopped=False), outcome("resumed", stopped=True)
+    whole = taken_up(plan(request, dataset.info), dataset, tmp_path, Stopping(), Stopped)
     assert len(whole["losses"]) == 3
-    assert resumed["losses"] == whole["losses"]
-    assert resumed["metrics"] == whole["metrics"]
-    assert same(resumed["model"], whole["model"])
-
-
-def losses(store: RunStore, spec: RunSpec) -> list[dict[str, float]]:
-    with store.own(spec) as run:
-        return [line["losses"] for line in run.lines()]
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two checkpoints hold the same tensors."""
-    if isinstance(first, Mapping):
-        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
-    return bool(torch.equal(first, second)) if isinstance(first, torch.Tensor) else bool(first == second)

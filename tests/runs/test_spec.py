@@ -28,6 +28,8 @@ CHANGES: dict[str, Any] = {
     "attack_seed": 0,
     "defense": "mutual_info",
     "parent": run_spec(seed=5),
+    "packages": {"models/graph": "theirs 1.0 abc"},
+    "weights": "ef" * 32,
 }
 DATA_CHANGES: dict[str, Any] = {
     "name": "mnist",
