@@ -7,7 +7,7 @@ PEERS := .venv-peers
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
-TABLES := $(filter-out labels claims %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
+TABLES := $(filter-out labels claims papers %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
 .PHONY: install smoke test test-all check lint $(TABLES) campaign results bench bench-runs bench-peers clean
 
 install: $(VENV)/installed
