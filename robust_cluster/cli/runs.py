@@ -10,7 +10,6 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import Json, Verb, option
-from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, MissingResultError
 from robust_cluster.runs.spec import STAGES, Stage
 
@@ -26,7 +25,6 @@ rc runs rm --orphans
 
 {SUMMARY}"""
 LARGEST = 10  # runs that `du` names
-METHODS: tuple[Kind, ...] = ("models", "attacks", "defenses")  # whose settings a run has
 RunsDir = Annotated[Path, option(help="Where runs are kept.")]
 
 
@@ -125,29 +123,14 @@ def show(ctx: typer.Context, options: ShowOptions) -> None:
 
 def changed(entry: "Entry") -> Sequence[dict[str, str]]:
     """The settings of a run, and of those before it, that are not those of its profile."""
-    from robust_cluster.stages.methods import group_of, plain, resolve
-    from robust_cluster.stages.settings import flat, typed
+    from robust_cluster.report.command import differing
+    from robust_cluster.stages.settings import typed
 
     profile = str((entry.record or {}).get("profile", "paper"))
-    found = []
-    for spec in reversed(list(entry.spec.lineage())):
-        chosen: dict[Kind, str | None] = {"models": spec.model, "attacks": spec.attack, "defenses": spec.defense}
-        for kind in METHODS:
-            own = spec.settings.get(group_of(kind))
-            if own is None or chosen[kind] is None:
-                continue
-            usual = flat(plain(resolve(kind, str(chosen[kind]), profile, {})))
-            found += [
-                {
-                    "stage": spec.stage,
-                    "setting": f"{group_of(kind)}.{name}",
-                    "value": typed(value),
-                    f"profile {profile}": typed(usual[name]) if name in usual else "not known now",
-                }
-                for name, value in flat(own).items()
-                if name not in usual or usual[name] != value
-            ]
-    return found
+    return [
+        {"stage": one.stage, "setting": one.path, "value": typed(one.value), f"profile {profile}": typed(one.usual)}
+        for one in differing(entry.spec, profile)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
