@@ -14,7 +14,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[cluster,dev,figures]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[cluster,dev,figures,report]'
 	touch $@
 
 # Table 3 needs every run of Tables 1 and 2. Its two seeds run side by side, one core each; then all are printed.

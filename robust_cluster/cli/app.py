@@ -25,6 +25,7 @@ from robust_cluster.cli import (
     figure,
     ls,
     predict,
+    report,
     runs,
     table,
 )
@@ -108,7 +109,7 @@ def common(
     """Options before the verb."""
 
 
-for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, export, table, figure, ls))):
+for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, export, table, figure, report, ls))):
     add(app, verb)
 
 data_app = typer.Typer(

@@ -1,6 +1,5 @@
 """`rc ls`: what there is, by name, without importing any of it, and the settings of one method."""
 
-import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,8 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import DataDir, Json, Profile, Verb, data_folders, option
-from robust_cluster.discover import Kind, modules
 from robust_cluster.errors import ConfigError
-from robust_cluster.stages.declared import path_of
+from robust_cluster.stages.declared import descriptions
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
 LEGEND = "–: as in profile paper. A setting is given as --set SETTING=VALUE."
@@ -100,13 +98,6 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
             yield {"kind": kind, "name": name, "what": what, "state": state}
     else:
         yield from ({"kind": kind, "name": name, "what": what} for name, what in descriptions(kind))
-
-
-def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
-    """Name and first docstring line of every method of a kind; the files are parsed, not imported."""
-    for name, module in sorted(modules(kind).items()):
-        docstring = ast.get_docstring(ast.parse(path_of(module).read_text(encoding="utf-8"))) or ""
-        yield name, docstring.partition("\n")[0]
 
 
 VERB = Verb(

@@ -5,6 +5,7 @@ A table compares the settings of runs with those of methods, and has no use for 
 
 import ast
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,15 @@ def bound(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+
+
+def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Name and description of every method of a kind."""
+    for name, module in sorted(discover.modules(kind).items()):
+        yield name, description(module)
+
+
+def description(module: str) -> str:
+    """The first line of a module's docstring; the file is parsed, not imported."""
+    docstring = ast.get_docstring(ast.parse(path_of(module).read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]
