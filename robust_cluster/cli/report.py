@@ -1,8 +1,9 @@
 """`rc report`: one HTML file that shows what was run, what it says, and how far it can be believed; or one run."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,10 +21,11 @@ from robust_cluster.cli.options import (
     option,
     refuse,
 )
+from robust_cluster.runs.spec import STAGES, RunSpec
 from robust_cluster.runs.store import RunStore
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.figure import Figure
 
 EXAMPLES = """
 rc report --from tables/results --output report.html
@@ -59,9 +61,10 @@ def report(ctx: typer.Context, options: ReportOptions) -> None:
     from robust_cluster.report.html import page  # late: help needs none of it
 
     if options.run is not None:
-        refuse(ctx, ("profile", "records", "only"), "one run has one report")
-        raise NotImplementedError
-    refuse(ctx, ("data", "data_dir", "device"), "a report of many runs computes nothing")
+        refuse(ctx, ("profile", "records", "only"), "a report of one run shows all of it")
+        report_run(options.run, options)
+        return
+    refuse(ctx, ("data", "data_dir", "device", "threads"), "a report of many runs computes nothing")
     err = console.stderr(quiet=options.quiet)
     from robust_cluster.report.html import gather
 
@@ -75,6 +78,54 @@ def report(ctx: typer.Context, options: ReportOptions) -> None:
     page.write(options.output, text)
     err.print(f"{len(gathered.records):,} records, {len(text.encode()) / 1e6:.1f} MB")
     typer.echo(options.output)
+
+
+def report_run(run: Path, options: ReportOptions) -> None:
+    """Write the report of one finished run; a figure that cannot be made, for want of its data, is left out, said."""
+    from robust_cluster.cli.figure import finished
+    from robust_cluster.report.html import one, page
+
+    page.templates()  # without jinja2 nothing is computed for it
+    store, spec, record = finished(run, STAGES)
+    figures = [one.drawn(name, draw) for name, draw in drawings(run, store, spec, record, options)]
+    for figure in figures:
+        if figure.why:
+            console.show_error(f"no figure {figure.name}: {figure.why}")
+    page.write(options.output, one.report(record, figures))
+    typer.echo(options.output)
+
+
+def drawings(
+    run: Path, store: RunStore, spec: RunSpec, record: Mapping[str, Any], options: ReportOptions
+) -> "Iterator[tuple[str, Callable[[], Figure]]]":
+    """The figures that a run of this stage has, by the name that `rc figure` has for each, and what draws it."""
+    from robust_cluster.cli import figure
+    from robust_cluster.report import run_figures
+    from robust_cluster.stages.methods import attack_space
+
+    alike = {name: getattr(options, name) for name in ("data", "data_dir", "device", "threads")}
+
+    def asked(name: str, **more: Any) -> figure.FigureOptions:
+        return figure.FigureOptions(name=name, run=[run], **alike, **more)
+
+    if any(line.get("losses") for line in store.lines(spec)):
+        yield "losses", lambda: figure.drawn_losses([run])
+    if "radii" in record:
+        yield "curve", lambda: run_figures.radii(record)
+    elif record.get("curve"):
+        yield "curve", lambda: run_figures.curve(record)
+    if "certified" in record:
+        yield "certificate", lambda: run_figures.certificate(record)
+    if spec.stage == "pretrain":
+        return
+    color = "class" if record["data"]["labels"] else "cluster"
+    yield "embedding", lambda: figure.drawn_model(store, spec, record, asked("embedding", color=color))
+    if spec.attack or record["data"]["labels"]:
+        yield "confusion", lambda: figure.drawn_model(store, spec, record, asked("confusion"))
+    if spec.attack and attack_space(spec.attack, spec.settings.get("attack", {})) == "input":
+        yield "images", lambda: run_figures.images(figure.scored(store, spec, asked("images")))
+    elif spec.attack:
+        yield "decoded", lambda: figure.decoded([run], asked("decoded"))
 
 
 VERB = Verb("report", SUMMARY, EXAMPLES, options=ReportOptions, run=report)

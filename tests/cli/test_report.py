@@ -1,8 +1,10 @@
 """`rc report`: the file of many runs as a user makes it, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robust_cluster.cli.report import VERB
@@ -56,3 +58,28 @@ def test_a_report_that_cannot_be_written_is_an_error() -> None:
     finished()
     Path("r.html").mkdir()
     assert "The report cannot be written to r.html: " in refused("report --output r.html -q", 1)
+
+
+@pytest.mark.slow
+def test_a_run_has_a_report_of_its_own_with_what_its_data_allow() -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
+    few = "--set model.pretrain.epochs=1 --set model.cluster.epochs=2 --set attack.schedule.epochs=1 --quiet"
+    flags = "--model convae --data x.npy --clusters 3 --dim 4 --profile smoke --threads 1"
+    assert rc(f"attack {flags} {few}").exit_code == 0
+    (run,) = Path("runs/attack").iterdir()
+    result = rc(f"report {run} --output r.html --data x.npy")
+    assert (result.exit_code, result.stdout) == (0, "r.html\n"), result.stderr
+    text = Path("r.html").read_text(encoding="utf-8")
+    for heading in ("Losses", "Embedding", "Confusion"):
+        assert re.search(rf">{heading}</h2>\n<figure", text), heading
+    first = Path("r.html").read_bytes()
+    assert rc(f"report {run} --output r.html --data x.npy").exit_code == 0
+    assert Path("r.html").read_bytes() == first
+    without = rc(f"report {run} --output s.html")
+    assert without.exit_code == 0
+    assert "no figure embedding: The run's data x are a file of yours, which is not there" in without.stderr
+    assert "No figure: The run&#39;s data x are a file of yours" in Path("s.html").read_text(encoding="utf-8")
+    assert "a report of one run shows all of it: it takes no --from" in refused(f"report {run} --from runs")
+    (pretrain,) = Path("runs/pretrain").iterdir()
+    assert rc(f"report {pretrain}").exit_code == 0
+    assert ">Embedding</h2>" not in Path("report.html").read_text(encoding="utf-8")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
-from robust_cluster.errors import MissingResultError, RobustClusterError, StoreError, UnknownNameError
+from robust_cluster.errors import ConfigError, MissingResultError, RobustClusterError, StoreError, UnknownNameError
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report.grid import Value
-from robust_cluster.report.html import attacks, gather, page, runs
+from robust_cluster.report.html import attacks, gather, one, page, runs
 from robust_cluster.report.html.gather import Gathered
 from robust_cluster.report.html.page import Chosen
 from robust_cluster.report.html.svg import inline
@@ -363,3 +364,33 @@ def test_without_jinja2_a_sentence_says_how_to_get_it(monkeypatch: pytest.Monkey
     page.templates.cache_clear()
     with pytest.raises(RobustClusterError, match=re.escape("a report needs jinja2 (pip install -e '.[report]')")):
         page.templates()
+
+
+def refused() -> Figure:
+    raise ConfigError("the data are not there", hint="--data-dir DIR")
+
+
+def test_a_runs_report_tells_its_audit_in_words_and_why_a_figure_is_missing() -> None:
+    checks = [
+        {"id": 2, "name": "budget and box", "status": "pass", "value": 0.5, "threshold": 1.0, "n": 64, "note": EVIL},
+        {
+            "id": 1,
+            "name": "frozen victim",
+            "status": "not run",
+            "value": None,
+            "threshold": None,
+            "n": 0,
+            "note": "late",
+        },
+    ]
+    figures = [one.drawn("embedding", refused), one.drawn("confusion", Figure)]
+    text = one.report({**some()[0], "audit": checks}, figures)
+    assert "No figure: the data are not there (--data-dir DIR)" in text
+    assert '<figure class="white">' in text
+    assert "0.5, held against 1 on 64 samples; &lt;script&gt;" in text
+    assert text.index("1 frozen victim") < text.index("2 budget and box")
+    assert "rc attack --model convae --data stl10" in text
+    assert "<b>unconverged</b>: the attacker still learned when it ended" in text
+    found = Parsed(text)
+    assert found.tags.count("script") == 1
+    assert all(link[1:] in found.ids for link in found.links if link != "data:,")

@@ -40,6 +40,7 @@ if (pages.length) {
 }
 
 // ---- one run
+for (const command of document.querySelectorAll("[data-copy]")) command.after(copied(command.textContent));
 function list(content, isWide) {
   const rows = Object.entries(content).filter(([, value]) => typeof value !== "object" || Array.isArray(value));
   return element("dl", isWide ? { class: "wide" } : {}, ...rows.map(([name, value]) => {
