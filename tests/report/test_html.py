@@ -24,7 +24,7 @@ from tests.report.toy import Table, record
 
 EVIL = "<script>alert(1)</script>"
 PAPERS = '[[papers]]\nname = "toys"\ntitle = "Toys"\nsource = "Nobody"\ntables = ["toy"]\nfindings = "toys.md"\n'
-FINDINGS = "# Toys\n\n[They](../x.md) **move** <b>far</b>.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+FINDINGS = "# Toys\n\n[They](../x.md) **move** <b>far</b>.\n\n| | b |\n|---|---|\n| 1 | 2 |\n"
 
 
 class Parsed(HTMLParser):
@@ -65,6 +65,23 @@ def some() -> list[dict[str, Any]]:
     ]
 
 
+def evil_run() -> dict[str, Any]:
+    """An attack that has markup wherever a record has a word."""
+    spec = RunSpec(
+        "attack", DataRef(EVIL), "0", EVIL, 64, 0, settings={"attack": {EVIL: EVIL}}, attack=EVIL, attack_seed=0
+    )
+    return {
+        **record("attack", metrics={EVIL: 1.0, "flip": 0.5, "<img src=x onerror=alert(1)>": 0.1}, flags=(EVIL,)),
+        "spec": spec.to_json(),
+        "key": spec.key,
+        "audit": [{"id": 1, "name": EVIL, "status": EVIL, "value": 0.0, "threshold": 0.0, "n": 1, "note": EVIL}],
+        "environment": {"accelerator": EVIL, "cpu": EVIL, "threads": 1, "commit": EVIL, "dirty": False},
+        "own_files": {EVIL: EVIL},
+        "radii": [{"eps": 0.1, "attack": "all", "flip": 0.5}],
+        "threat": {"norm": "linf", "space": "input", "box": None, "note": EVIL},
+    }
+
+
 def write_toys(folder: Path) -> Path:
     """The folder of the toy table, which is of a paper with findings."""
     (folder / "findings").mkdir()
@@ -103,6 +120,8 @@ def test_a_report_shows_tables_findings_methods_and_runs_and_its_links_lead_some
     assert all(link[0] == "#" and link[1:] in found.ids for link in inner)
     for id_ in ("overview", "paper-toys", "toy-smoke", "paper-toys-findings", "attacks", "methods", "runs"):
         assert id_ in found.ids
+    assert 'aria-label="Findings on Toys, table 1"><table>' in text
+    assert "<th></th>" not in text
     assert "<strong>move</strong> &lt;b&gt;far&lt;/b&gt;" in text
     assert "85.0±7.1 / 60.0±14.1*" in text
 
@@ -128,20 +147,7 @@ def test_equal_records_give_equal_bytes(reported: Callable[..., str], tmp_path: 
 
 
 def test_markup_in_names_notes_and_paths_stays_text(reported: Callable[..., str]) -> None:
-    spec = RunSpec(
-        "attack", DataRef(EVIL), "0", EVIL, 64, 0, settings={"attack": {EVIL: EVIL}}, attack=EVIL, attack_seed=0
-    )
-    evil = {
-        **record("attack", metrics={EVIL: 1.0, "flip": 0.5, "<img src=x onerror=alert(1)>": 0.1}, flags=(EVIL,)),
-        "spec": spec.to_json(),
-        "key": spec.key,
-        "audit": [{"id": 1, "name": EVIL, "status": EVIL, "value": 0.0, "threshold": 0.0, "n": 1, "note": EVIL}],
-        "environment": {"accelerator": EVIL, "cpu": EVIL, "threads": 1, "commit": EVIL, "dirty": False},
-        "own_files": {EVIL: EVIL},
-        "radii": [{"eps": 0.1, "attack": "all", "flip": 0.5}],
-        "threat": {"norm": "linf", "space": "input", "box": None, "note": EVIL},
-    }
-    text = reported([*some(), evil], damaged=(EVIL,))
+    text = reported([*some(), evil_run()], damaged=(EVIL,))
     found = Parsed(text)
     assert found.tags.count("script") == 2  # the data and the page's own
     assert (found.tags.count("img"), found.handlers) == (0, [])

@@ -1,6 +1,7 @@
 """The report of many runs: everything that its template shows, and the one file that comes of it."""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ FIGURES = 40  # curves of attacks that are drawn, at most
 TEMPLATES = Path(__file__).parent / "templates"
 OWN_AXES = ("paper", "table")  # of --only, beside those of the tables
 OUTCOMES = ("holds", "does not hold", "undecided", "not enough runs")
+EMPTY_HEADING = re.compile(r"<th[^>]*></th>")
+REGION = '<div class="scroll whole" role="region" tabindex="0" aria-label="Findings on {title}, table {number}"><table>'
 DRAWN = ("lines", "heat", "learning")  # kinds of figure that records alone are enough for
 
 
@@ -443,7 +446,10 @@ def findings_of(paper: Paper, folder: Path | None) -> str:
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
         if token.children:
             token.children = [one for one in token.children if one.type not in ("link_open", "link_close")]
-    return str(parser.renderer.render(tokens, parser.options, {}))
+    text = EMPTY_HEADING.sub("<td></td>", str(parser.renderer.render(tokens, parser.options, {})))
+    before, *others = text.split("<table>")
+    regions = (REGION.format(number=i, title=paper.title) + other for i, other in enumerate(others, start=1))
+    return "".join([before, *(region.replace("</table>", "</table></div>") for region in regions)])
 
 
 def provenance(records: Sequence[Record]) -> list[tuple[str, int]]:

@@ -95,13 +95,14 @@ def row(record: Record) -> list[Any]:
 def detail(record: Record, lines: Lines | None) -> dict[str, Any]:
     """What is told of a run when it is opened; nothing of what it does not have."""
     spec, profile = RunSpec.from_json(record["spec"]), record["profile"]
-    training = {key: value for key, value in (record.get("training") or {}).items() if key != "losses"}
+    training = numbers(record.get("training") or {})
+    losses = numbers((record.get("training") or {}).get("losses") or {})
     found = {
         "lineage": [[one.stage, one.model, one.key] for one in reversed(list(spec.lineage()))][:-1],
         "settings": [[one.stage, one.path, typed(one.value), typed(one.usual)] for one in differing(spec, profile)],
         "metrics": numbers(record["metrics"]),
         "health": numbers(record.get("health") or {}),
-        "training": {**numbers(training), "losses": numbers((record.get("training") or {}).get("losses") or {})},
+        "training": {**training, **({"losses": losses} if losses else {})},
         "threat": numbers(record.get("threat") or {}),
         "data": {key: record["data"].get(key) for key in ("n_samples", "n_clusters", "shapes", "source")},
         "audit": findings(record.get("audit") or ()),

@@ -25,7 +25,7 @@ function show() {
   for (const link of document.querySelectorAll(".top nav a")) {
     const isHere = link.hash === `#${page.id}`;
     if (isHere) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
-    if (isHere) link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (isHere) link.closest("nav").scrollLeft = link.offsetLeft - link.closest("nav").offsetLeft - 24;
   }
   if (target && target !== page) {
     target.closest("details")?.setAttribute("open", "");
