@@ -7,14 +7,14 @@ PEERS := .venv-peers
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
 
-TABLES := $(filter-out labels claims %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
-.PHONY: install smoke test test-all check lint $(TABLES) campaign results bench bench-runs bench-peers clean
+TABLES := $(filter-out labels claims papers %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
+.PHONY: install smoke test test-all test-report check lint $(TABLES) campaign results report bench bench-runs bench-peers clean
 
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[cluster,dev,figures]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[browser,cluster,dev,figures,report]'
 	touch $@
 
 # Table 3 needs every run of Tables 1 and 2. Its two seeds run side by side, one core each; then all are printed.
@@ -30,6 +30,10 @@ test: install
 
 test-all: install
 	$(VENV)/bin/python -m pytest -m 'slow or not slow'
+
+# In a real browser where there is one (apt-get install chromium).
+test-report: install
+	$(VENV)/bin/python -m pytest -n 0 -m browser -rs tests/report
 
 lint: install
 	$(VENV)/bin/ruff check
@@ -52,6 +56,9 @@ campaign: install
 
 results: install
 	$(VENV)/bin/python -m tests.report.test_results
+
+report: install
+	$(RC) report --from tables/results --output report.html $(OPTIONS)
 
 bench: install
 	$(VENV)/bin/python -m tests.bench

@@ -26,6 +26,7 @@ from robust_cluster.cli import (
     figure,
     ls,
     predict,
+    report,
     runs,
     table,
 )
@@ -109,7 +110,8 @@ def common(
     """Options before the verb."""
 
 
-for verb in (*chain.VERBS, *(module.VERB for module in (audit, certify, predict, export, table, figure, check, ls))):
+VERBS = (audit, certify, predict, export, table, figure, report, check, ls)
+for verb in (*chain.VERBS, *(module.VERB for module in VERBS)):
     add(app, verb)
 
 data_app = typer.Typer(

@@ -1,6 +1,5 @@
 """`rc ls`: what there is, by name, without importing any of it, and the settings of one method."""
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import DataDir, Json, Profile, Verb, data_folders, option
-from robust_cluster.discover import Installed, Kind, installed, modules, offers
+from robust_cluster.discover import offers
 from robust_cluster.errors import ConfigError
-from robust_cluster.stages.declared import path_of
+from robust_cluster.stages.declared import descriptions
 
 Listed = Literal["models", "data", "attacks", "defenses", "tables", "figures", "runs"]
 LEGEND = "–: as in profile paper. A setting is given as --set SETTING=VALUE."
@@ -103,27 +102,6 @@ def rows(kind: Listed, options: LsOptions) -> Iterator[dict[str, str]]:
             yield {"kind": kind, "name": name, "what": what, "state": state}
     else:
         yield from ({"kind": kind, "name": name, "what": what} for name, what in descriptions(kind))
-
-
-def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
-    """Name and first docstring line of every method of a kind; the files are parsed, not imported."""
-    found = {name: first_line(path_of(module)) for name, module in modules(kind).items()}
-    found |= {name: of_package(one) for name, one in installed(kind).items()}
-    yield from sorted(found.items())
-
-
-def of_package(method: Installed) -> str:
-    """The first docstring line of an installed method, and its package."""
-    try:
-        what = first_line(method.file) if method.file else f"no file {method.module} is there"
-    except (OSError, SyntaxError, ValueError) as error:
-        what = f"its file cannot be read: {error}"
-    return f"{what} [{method}]"
-
-
-def first_line(path: Path) -> str:
-    """The first line of a file's docstring."""
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 VERB = Verb(

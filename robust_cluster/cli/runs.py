@@ -1,7 +1,8 @@
 """`rc runs`: what is in the runs directory, what one run is, what they take on disk, and how to be rid of some."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,6 @@ import typer
 
 from robust_cluster.cli import console
 from robust_cluster.cli.options import Json, Verb, option
-from robust_cluster.discover import Kind
 from robust_cluster.errors import ConfigError, MissingResultError
 from robust_cluster.runs.spec import STAGES, Stage
 
@@ -26,7 +26,6 @@ rc runs rm --orphans
 
 {SUMMARY}"""
 LARGEST = 10  # runs that `du` names
-METHODS: tuple[Kind, ...] = ("models", "attacks", "defenses")  # whose settings a run has
 RunsDir = Annotated[Path, option(help="Where runs are kept.")]
 
 
@@ -128,44 +127,20 @@ def changed(entry: "Entry") -> Sequence[dict[str, str]]:
 
     All of a method whose file or package is no longer there.
     """
-    from robust_cluster.stages.methods import group_of
-    from robust_cluster.stages.settings import flat, typed
+    from robust_cluster.report.command import differing
+    from robust_cluster.stages.settings import typed
 
-    profile = str((entry.record or {}).get("profile", "paper"))
-    files = (entry.record or {}).get("own_files") or {}
-    found = []
-    for spec in reversed(list(entry.spec.lineage())):
-        chosen: dict[Kind, str | None] = {"models": spec.model, "attacks": spec.attack, "defenses": spec.defense}
-        for kind in METHODS:
-            own = spec.settings.get(group_of(kind))
-            if own is None or chosen[kind] is None:
-                continue
-            usual = usual_settings(kind, str(chosen[kind]), profile, files)
-            found += [
-                {
-                    "stage": spec.stage,
-                    "setting": f"{group_of(kind)}.{name}",
-                    "value": typed(value),
-                    f"profile {profile}": typed(usual[name]) if name in usual else "not known now",
-                }
-                for name, value in flat(own).items()
-                if name not in usual or usual[name] != value
-            ]
-    return found
+    record = entry.record or {}
+    profile = str(record.get("profile", "paper"))
+    for key, path in (record.get("own_files") or {}).items():
+        from robust_cluster.stages.own import again  # late: it takes torch
 
-
-def usual_settings(kind: Kind, name: str, profile: str, files: Mapping[str, str]) -> dict[str, Any]:
-    """Dotted setting -> value of a method in a profile; none where it, or the file that it was in, is gone."""
-    from robust_cluster.stages.methods import plain, resolve
-    from robust_cluster.stages.own import again
-    from robust_cluster.stages.settings import flat
-
-    key = f"{kind}/{name}"
-    try:
-        again({key: files[key]} if key in files else {})
-        return flat(plain(resolve(kind, name, profile, {})))
-    except ConfigError:
-        return {}
+        with suppress(ConfigError):
+            again({key: path})
+    return [
+        {"stage": one.stage, "setting": one.path, "value": typed(one.value), f"profile {profile}": typed(one.usual)}
+        for one in differing(entry.spec, profile)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,12 +29,16 @@ def select(
     Runs that stand on training at precision "bf16" answer alone where `is_bf16`, and nowhere else.
     """
     index: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
-    for record in (one for one in records if stands_on_bf16(one) == is_bf16):
+    for record in records:
         run = record["spec"]
         index[run["stage"], run["model"], run["latent_dim"], run["seed"]].append(record)
     for request in asked:
         candidates = index[request.stage, request.model, request.latent_dim, request.seed]
-        answers = {record["key"]: record for record in candidates if is_answer(record, request)}
+        answers = {
+            record["key"]: record
+            for record in candidates
+            if stands_on_bf16(record) == is_bf16 and is_answer(record, request)
+        }
         if len(answers) > 1:
             own = [record for record in answers.values() if not departures(record, request)]
             if len(own) != 1:
@@ -62,7 +66,7 @@ def is_answer(record: Record, request: CellRequest) -> bool:
     for kind, value in (("attack", request.attack), ("defense", request.defense)):
         if value and _nearest(run, kind) != (None if value == UNDEFENDED else value):
             return False
-    held = settings_held(run)
+    held = settings_held(run) if request.own_settings else {}
     if any(held.get(path) != value for path, value in request.own_settings.items()):
         return False
     # a swept setting of this stage says nothing about the same setting of the stages before it
@@ -99,7 +103,8 @@ def departures(record: Record, request: CellRequest, others: Iterable[Record] = 
 def _took_all_epochs(record: Record, group: str, others: Iterable[Record]) -> bool:
     """Whether the run of the lineage whose settings have this group trained for all of its epochs, as far as told."""
     spec = next(run for run in _lineage(record["spec"]) if group in run["settings"])
-    found = next((one for one in (record, *others) if one["spec"] == spec), None)
+    alike = (one for one in (record, *others) if one["spec"]["seed"] == spec["seed"])  # of thousands few
+    found = next((one for one in alike if one["spec"] == spec), None)
     return found is not None and (found.get("training") or {}).get("stop_reason") == "epochs"
 
 
@@ -112,9 +117,20 @@ def settings_held(run: Mapping[str, Any]) -> dict[str, Any]:
 def _holds(run: Mapping[str, Any], path: str, value: Any, attack: str | None) -> bool:
     """Whether a setting has this value throughout the lineage, but in attacks that are not the asked one."""
     allowed = (value, None) if value == NONE else (value,)
-    stages = [flat(stage["settings"]) for stage in _lineage(run) if stage["attack"] in (None, attack)]
-    found = [stage[path] for stage in stages if path in stage] or _before_there_was(run, path)
+    stages = [stage["settings"] for stage in _lineage(run) if stage["attack"] in (None, attack)]
+    found = [value for stage in stages for value in _at(stage, path)] or _before_there_was(run, path)
     return bool(found) and all(one in allowed for one in found)
+
+
+def _at(content: Mapping[str, Any], path: str) -> list[Any]:
+    """The value at a dotted path, whose groups may stand in one name; [] where there is none."""
+    if path in content and not isinstance(content[path], Mapping):
+        return [content[path]]
+    found: list[Any] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping) and path.startswith(f"{name}."):
+            found += _at(value, path[len(name) + 1 :])
+    return found
 
 
 def _before_there_was(run: Mapping[str, Any], path: str) -> list[Any]:

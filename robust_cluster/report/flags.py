@@ -27,6 +27,23 @@ MARKS = {  # flag -> its letter
     "audit not run in full": "o",
     "audit passes": "a",
 }
+MEANING = {  # what a flag says, for people who look at a table
+    "collapsed": "the model uses too few clusters",
+    "components lost": "components of its mixture own less than a hundredth of the samples",
+    NOT_OWN: "some of its settings are not the method's own",
+    "adversarial term inactive": "its adversarial term does nothing",
+    "not imperceptible": "the attack moves further than one would overlook",
+    "masked": "PGD finds far more than the attack: what it found says little",
+    "no better than noise": "random moves of the same size do as much",
+    "unconverged": "the attacker still learned when it ended",
+    "radius beyond the data's range": "the radius is beyond the range of the data",
+    "victim changed": "the model was changed while it was attacked",
+    "adopted": "the model was trained elsewhere",
+    "audit fails": "a check of its audit fails",
+    "audit warns": "a check of its audit warns",
+    "audit not run in full": "its audit was not run in full",
+    "audit passes": "it passes every check of its audit",
+}
 AUDITS: Mapping[Mark, str] = {
     "fail": "audit fails",
     "warn": "audit warns",

@@ -93,7 +93,8 @@ def replace_block(text: str, name: str, block: str) -> str:
     return inside.sub(lambda _: f"\n{block.strip()}\n", text)
 
 
-def _number(value: float | None, spec: str) -> str:
+def number(value: float | None, spec: str) -> str:
+    """A number with a minus that is as long as a plus; a dash for None."""
     return MISSING if value is None else format(value, spec).replace("-", "−")
 
 
@@ -115,14 +116,14 @@ def _printed(value: Value, digits: int) -> str:
     """The paper's number, or what it printed in its place."""
     if value.paper is None and value.note:
         return value.note
-    return _bold(_starred(_number(value.paper, f".{digits}f"), value), value.is_best_paper)
+    return _bold(_starred(number(value.paper, f".{digits}f"), value), value.is_best_paper)
 
 
 def _ours(cell: Cell, n_seeds: int) -> str:
     spec = f"z.{cell.format.digits}f"
     spreads = ["" if value.std is None else f"±{value.std:{spec}}" for value in cell.values]
     pairs = zip(cell.values, spreads, strict=True)
-    joined = _join(_bold(_starred(_number(v.mean, spec) + s, v), v.is_best) for v, s in pairs)
+    joined = _join(_bold(_starred(number(v.mean, spec) + s, v), v.is_best) for v, s in pairs)
     if cell.is_out_of_memory:
         return OOM
     n = min((value.n for value in cell.values if value.n), default=n_seeds)
@@ -134,38 +135,41 @@ def _spread(cell: Cell) -> str:
     spec = f"z.{cell.format.digits}f"
 
     def within(interval: "Interval | None") -> str:
-        return "" if interval is None else f" [{_number(interval.low, spec)}, {_number(interval.high, spec)}]"
+        return "" if interval is None else f" [{number(interval.low, spec)}, {number(interval.high, spec)}]"
 
-    joined = _join(_bold(_starred(_number(v.mean, spec), v), v.is_best) + within(v.interval) for v in cell.values)
-    change = "".join(f"; Δ {_number(one.mean, f'+{spec}')}{within(one)}" for one in cell.changes)
+    joined = _join(_bold(_starred(number(v.mean, spec), v), v.is_best) + within(v.interval) for v in cell.values)
+    change = "".join(f"; Δ {number(one.mean, f'+{spec}')}{within(one)}" for one in cell.changes)
     counts = [f"{v.n}×{v.interval.samples:,}" if v.interval and v.interval.samples else str(v.n) for v in cell.values]
     return f"{joined}{change} (n={' / '.join(dict.fromkeys(counts))})"
 
 
-def _shown(cell: Cell, grid: Grid) -> tuple[str, str, str]:
+def shown(cell: Cell, grid: Grid) -> tuple[str, str, str]:
     """What a cell shows, a text for each of `PARTS`."""
     full = 1 if grid.spec.statistic == "best_loss" else grid.n_seeds
     ours = _spread(cell) if grid.intervals and any(v.n for v in cell.values) else _ours(cell, full)
     digits = cell.format.digits
-    change = _join(_number(value.difference, f"+z.{digits}f") for value in cell.values)
+    change = _join(number(value.difference, f"+z.{digits}f") for value in cell.values)
     if cell.comparable:
         return ours, _join(_printed(value, digits) for value in cell.values), change
-    texts = (_bold(_starred(_number(v.whole, f".{digits}f"), v), v.is_best_paper) for v in cell.values)
+    texts = (_bold(_starred(number(v.whole, f".{digits}f"), v), v.is_best_paper) for v in cell.values)
     whole = _join(texts)
     return ours, NOT_AVAILABLE if whole == MISSING else whole + WHOLE_SET, change
 
 
-def lines_of(grid: Grid) -> Lines:
-    """The table as texts, which every format joins in its own way: row labels, numbers, and marks if there are any.
-
-    A column has the paper's number only if there is one, and the difference only if one is taken.
-    """
-    spec, shown = grid.spec, {place: _shown(cell, grid) for place, cell in grid.cells.items()}
+def parts_of(grid: Grid, texts: Mapping[tuple[Labels, Labels], tuple[str, str, str]]) -> dict[Labels, int]:
+    """How many of `PARTS` each column has: the paper's number only if there is one, the difference if one is taken."""
     parts: dict[Labels, int] = {}
     for column in grid.columns:
-        has_paper = grid.compare and any(shown[row, column][1] not in (MISSING, NOT_AVAILABLE) for row in grid.rows)
+        has_paper = grid.compare and any(texts[row, column][1] not in (MISSING, NOT_AVAILABLE) for row in grid.rows)
         has_change = any(grid.cells[row, column].comparable for row in grid.rows)
         parts[column] = 1 + has_paper + (has_paper and has_change)
+    return parts
+
+
+def lines_of(grid: Grid) -> Lines:
+    """The table as texts, which every format joins in its own way: row labels, numbers, and marks if there are any."""
+    spec, texts_of = grid.spec, {place: shown(cell, grid) for place, cell in grid.cells.items()}
+    parts = parts_of(grid, texts_of)
     headings: list[Labels] = []
     for column, n in parts.items():
         named = tuple(map(spec.heading, spec.columns, column))
@@ -175,7 +179,7 @@ def lines_of(grid: Grid) -> Lines:
     for row in grid.rows:
         labels = map(spec.heading, spec.rows, row)
         texts = ["" if row[:i] == above[:i] else label for i, label in enumerate(labels, start=1)]
-        texts += [text for column, n in parts.items() for text in shown[row, column][:n]]
+        texts += [text for column, n in parts.items() for text in texts_of[row, column][:n]]
         rows.append([*texts, *([grid.marks(row)] if marked else [])])
         above = row
     return Lines(

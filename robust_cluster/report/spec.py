@@ -23,6 +23,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {"lines": ("x",), "heat": ("x", "y"), "l
 AXES = ("data", "latent_dim", "seed", "attack_seed")  # beside them, dotted settings such as "attack.gamma"
 LABELS = "labels"  # tables/labels.toml: display names, no table
 CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
+PAPERS = "papers"  # tables/papers.toml: whose each table is
 FIGURE = ".figure"  # before the suffix of a figure's file
 OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
 
@@ -201,7 +202,7 @@ def tables_folder() -> Path:
 def table_names(folder: Path | None = None) -> list[str]:
     """Sorted names of the tables in `folder` (default: the checkout's), figures left out."""
     stems = [path.stem for path in (folder or tables_folder()).glob("*.toml")]
-    return sorted(stem for stem in stems if stem not in (LABELS, CLAIMS) and not stem.endswith(FIGURE))
+    return sorted(stem for stem in stems if stem not in (LABELS, CLAIMS, PAPERS) and not stem.endswith(FIGURE))
 
 
 def figure_names(folder: Path | None = None) -> list[str]:

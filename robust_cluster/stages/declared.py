@@ -5,6 +5,7 @@ A table compares the settings of runs with those of methods, and has no use for 
 
 import ast
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,24 @@ def bound(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+
+
+def descriptions(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Name and description of every method of a kind, those of installed packages too; no file is imported."""
+    found = {name: description(path_of(module)) for name, module in discover.modules(kind).items()}
+    found |= {name: of_package(one) for name, one in discover.installed(kind).items()}
+    yield from sorted(found.items())
+
+
+def of_package(method: discover.Installed) -> str:
+    """The description of an installed method, and its package."""
+    try:
+        what = description(method.file) if method.file else f"no file {method.module} is there"
+    except (OSError, SyntaxError, ValueError) as error:
+        what = f"its file cannot be read: {error}"
+    return f"{what} [{method}]"
+
+
+def description(path: Path) -> str:
+    """The first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
