@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,14 +131,17 @@ def changed(entry: "Entry") -> Sequence[dict[str, str]]:
 
     record = entry.record or {}
     profile = str(record.get("profile", "paper"))
-    for key, path in (record.get("own_files") or {}).items():
+    gone = []
+    for name, file in (record.get("own_files") or {}).items():
         from robust_cluster.stages.own import again  # late: it takes torch
 
-        with suppress(ConfigError):
-            again({key: path})
+        try:
+            again({name: file})
+        except ConfigError:
+            gone.append(name.partition("/")[2])
     return [
         {"stage": one.stage, "setting": one.path, "value": typed(one.value), f"profile {profile}": typed(one.usual)}
-        for one in differing(entry.spec, profile)
+        for one in differing(entry.spec, profile, gone=gone)
     ]
 
 

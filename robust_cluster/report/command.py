@@ -1,7 +1,7 @@
 """The command that makes a run anew, and the settings in which it differs from those of its profile. No torch."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -28,22 +28,25 @@ class Difference:
     usual: Any
 
 
-def differing(spec: RunSpec, profile: str, *, in_mode: bool = False) -> list[Difference]:
+def differing(spec: RunSpec, profile: str, *, in_mode: bool = False, gone: Collection[str] = ()) -> list[Difference]:
     """The settings of a run and of those before it, oldest first, that are not those of their methods in a profile.
 
     `in_mode`: compared with the profile in the run's own mode, which is then a difference itself where it is not the
-    usual one. The profile's value of a setting that there is no more is `UNKNOWN`.
+    usual one. The profile's value of a setting that there is no more is `UNKNOWN`; `gone`: methods that have none any
+    more, since their files are not there or are others now.
     """
-    return [one for run in reversed(list(spec.lineage())) for one in _differing(run, profile, in_mode=in_mode)]
+    runs = reversed(list(spec.lineage()))
+    return [one for run in runs for one in _differing(run, profile, in_mode=in_mode, gone=gone)]
 
 
-def _differing(run: RunSpec, profile: str, *, in_mode: bool) -> Iterator[Difference]:
+def _differing(run: RunSpec, profile: str, *, in_mode: bool, gone: Collection[str] = ()) -> Iterator[Difference]:
     for group in KINDS:
         name, own = getattr(run, group), run.settings.get(group)
         if name is None or own is None:
             continue
-        usual = _usual(group, name, profile, str(own.get("mode", "")) if in_mode else "")
-        first = _usual(group, name, profile, "")
+        is_gone = name in gone
+        usual = {} if is_gone else _usual(group, name, profile, str(own.get("mode", "")) if in_mode else "")
+        first = {} if is_gone else _usual(group, name, profile, "")
         for path, value in flat(own).items():
             known = first if path == "mode" else usual
             if path not in known or known[path] != value:
@@ -64,14 +67,18 @@ def command(record: Record) -> str:
     """What makes this run with all its settings, e.g. "rc attack --model graph --data digits --set attack.gamma=20".
 
     A re-attack whose attack differs from the one that the defense met has its own settings as a sweep of one value.
-    Data of one's own are called by name: --data takes their file.
+    Data of one's own are called by name: --data takes their file. Weights of one's own are called FILE.
     """
     spec = RunSpec.from_json(record["spec"])
+    files = {name.partition("/")[2]: file for name, file in (record.get("own_files") or {}).items()}
     words = ["rc", spec.stage, "--model", spec.model, *_data(spec.data), "--dim", str(spec.latent_dim)]
     words += ["--seed", str(spec.seed), *_methods(spec)]
     if (precision := trained(spec).precision) != "medium":
         words += ["--precision", precision]
     words += ["--profile", record["profile"]]
+    if any(one.weights for one in spec.lineage()):
+        words += ["--weights", "FILE"]
+    words = [files.get(word, word) for word in words]
     given, own = _settings(spec, record["profile"])
     words += [word for path, value in given.items() for word in ("--set", f"{path}={typed(value)}")]
     words += [word for path, value in own.items() for word in ("--sweep", f"{path}={_swept(value)}")]

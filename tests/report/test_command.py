@@ -63,6 +63,13 @@ def test_data_keep_their_choices_and_words_are_quoted() -> None:
     )
 
 
+def test_methods_and_weights_of_ones_own_are_called_by_their_files() -> None:
+    weights = RunSpec("pretrain", DataRef("digits"), "0", "mine-01234567", 64, 1, weights="ab" * 32)
+    spec = RunSpec("cluster", DataRef("digits"), "0", "mine-01234567", 64, 1, parent=weights)
+    told = command({"spec": spec.to_json(), "profile": "cpu", "own_files": {"models/mine-01234567": "/a b/mine.py"}})
+    assert told == ("rc cluster --model '/a b/mine.py' --data digits --dim 64 --seed 1 --profile cpu --weights FILE")
+
+
 def test_a_method_that_is_no_longer_there_has_no_settings_of_its_profile() -> None:
     spec = RunSpec("cluster", DataRef("digits"), "0", "gone", 64, 0, settings={"model": {"lr": 0.1}})
     (one,) = differing(spec, "cpu")
