@@ -27,7 +27,7 @@ from robust_cluster.nn.optim import Stateful
 Defended = tuple[Surface, Attack, Defense]
 LABELS = {"y", "labels", "targets", "classes"}  # names of parameters that would bring labels
 VERBS = ("__init__", "losses", "step", "start", "perturb")  # that are given data
-HAVE_LABELS = (  # modules that do
+HAVE_LABELS = (  # modules that read those of a data set
     "sklearn.datasets",
     "torchvision.datasets",
     *(f"robust_cluster.{name}" for name in ("data.prepare", "measure", "stages", "verbs")),
@@ -68,9 +68,6 @@ def unequal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[s
 def kept(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
     """Copies of the states of some parts."""
     return {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
-
-
-# a file
 
 
 def settings_are_whole(config: type[Any], build: Callable[[], Any]) -> None:
@@ -124,9 +121,6 @@ def reads_no_labels(module: ModuleType) -> None:
         for name in (f"{above}{name}" for name in names):
             found = [one for one in HAVE_LABELS if f"{name}.".startswith(f"{one}.")]
             hold(not found, f"it imports {name}, which has labels: a method sees the views of a batch and no data set")
-
-
-# models
 
 
 def embeds(model: ClusterModel, views: Stored) -> None:
@@ -346,9 +340,6 @@ def is_healthy(model: ClusterModel, views: Stored) -> None:
     hold(not wrong, f"health must give finite floats, {some(wrong)} is none: float(...)")
 
 
-# attacks
-
-
 def stays_within_budget(attack: Attack, surface: Surface, batch: Batch) -> None:
     """Moved points have the points' shape, are finite, moved and inside the budget; the victim keeps every bit."""
     surface.model.zero_grad(set_to_none=True)
@@ -435,9 +426,6 @@ def attack_is_declared(attack: Attack) -> None:
     hold((epochs > 0) is attack.trained, f"trained is {attack.trained}, and the schedule has {epochs} epochs")
 
 
-# defenses
-
-
 def defense_is_declared(defense: Defense) -> None:
     """A defense has all that a stage asks it for."""
     needed = (*Defense.__annotations__, *(name for name in vars(Defense) if inspect.isfunction(vars(Defense)[name])))
@@ -522,9 +510,6 @@ def defense_is_saved(first: Defended, second: Defended, batch: Batch) -> None:
     hold(is_same, "a saved and loaded defense goes on otherwise: state() must name all that learns, its optimizers too")
 
 
-# runs
-
-
 def resumes_alike(whole: Mapping[str, Any], resumed: Mapping[str, Any]) -> None:
     """A run that was stopped and resumed has the log, the scores and the checkpoint of one that was not."""
     advice = "what the next epoch depends on must be a Parameter, an nn.Buffer, in fit.parts or in state()"
@@ -541,9 +526,6 @@ def same(first: Any, second: Any) -> bool:
     if isinstance(first, Mapping):
         return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
     return bool(torch.equal(first, second)) if isinstance(first, Tensor) else bool(first == second)
-
-
-# sentences
 
 
 def shape(tensor: Any) -> str:

@@ -16,16 +16,25 @@ AE = "--model ae_kmeans --data digits --limit 60 --dim 4 --profile smoke --threa
 SHORT = "--set model.pretrain.epochs=2 --set model.n_init=1"
 
 
-@pytest.fixture
-def pretrained() -> Path:
-    """The checkpoint of a pretraining of ours."""
-    assert rc(f"pretrain {AE} {SHORT} --runs-dir before").exit_code == 0
-    (path,) = Path("before/pretrain").glob("*/model.pt")
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs directory with a pretraining of ours."""
+    path = tmp_path_factory.mktemp("before")
+    assert rc(f"pretrain {AE} {SHORT} --runs-dir {path}").exit_code == 0
     return path
 
 
-def test_own_weights_are_clustered_without_a_training_and_stand_in_key_and_record(pretrained: Path) -> None:
-    usual = json.loads(rc(f"cluster {AE} {SHORT} --runs-dir before --json").stdout)
+@pytest.fixture(scope="module")
+def pretrained(before: Path) -> Path:
+    """Its checkpoint."""
+    (path,) = before.glob("pretrain/*/model.pt")
+    return path
+
+
+def test_own_weights_are_clustered_without_a_training_and_stand_in_key_and_record(
+    before: Path, pretrained: Path
+) -> None:
+    usual = json.loads(rc(f"cluster {AE} {SHORT} --runs-dir {before} --json").stdout)
     Path("ae.pt").write_bytes(pretrained.read_bytes())
     digest = hashlib.sha256(pretrained.read_bytes()).hexdigest()
     result = rc(f"cluster {AE} {SHORT} --weights ae.pt --json")

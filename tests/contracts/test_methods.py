@@ -61,6 +61,8 @@ def test_profiles_and_modes_set_fields_that_exist(module: ModuleType) -> None:
 
 def test_no_method_takes_labels(module: ModuleType) -> None:
     method = methods.method_class(module)
-    assert len([name for name in contracts.VERBS if hasattr(method, name)]) >= 2
+    verbs = [getattr(method, name) for name in contracts.VERBS if hasattr(method, name)]
+    assert len(verbs) >= 2
+    assert [contracts.hints(verb) for verb in verbs] == [get_type_hints(verb) for verb in verbs], "all can be told"
     contracts.takes_no_labels(method)
     contracts.reads_no_labels(module)
