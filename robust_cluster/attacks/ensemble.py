@@ -48,16 +48,19 @@ class Config(BoundedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.target is not None and self.members == MEMBERS:
-            object.__setattr__(self, "members", AIMED)
         check_at_least(1, self, "restarts", "targets", "eot", "queries", "draws", "rounds")
         check_at_least(0, self, "steps")
         if not self.members:
             raise ConfigError("an ensemble needs at least one member", hint="--set 'attack.members=[apgd:margin]'")
         if len(set(self.members)) < len(self.members):
             raise ConfigError(f"every member stands once, got {', '.join(self.members)}")
-        for member in self.members:
+        for member in self.used:
             member_config(member, self)
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Its members; with a target, of those that it has by default the ones that can be aimed."""
+        return AIMED if self.target is not None and self.members == MEMBERS else self.members
 
 
 class Ensemble(BoundedAttack):
@@ -71,12 +74,12 @@ class Ensemble(BoundedAttack):
     def check_data(cls, info: DataInfo, config: Any) -> None:
         """Refuse also what a member does not take. Raises: ConfigError."""
         super().check_data(info, config)
-        for member in config.members:
+        for member in config.used:
             attack_of(member).check_data(info, member_config(member, config))
 
     def __init__(self, config: Config, surface: Surface) -> None:
         super().__init__(config, surface)
-        names = config.members
+        names = config.used
         if config.source and not any(attack_of(name).borrows for name in names):
             names += tuple(name for name, kind in kinds().items() if kind.borrows)
         self.members = {name: attack_of(name)(member_config(name, config), surface) for name in names}

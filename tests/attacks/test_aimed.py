@@ -141,4 +141,5 @@ def test_what_cannot_be_aimed_says_so(surface: Surface, make: Any, sentence: str
 
 def test_an_ensemble_with_a_target_has_the_members_that_can_be_aimed() -> None:
     plain, with_target = ensemble.Config(), ensemble.Config(**BALL)
-    assert set(plain.members) - set(with_target.members) == {"apgd:displacement"}
+    assert set(plain.used) - set(with_target.used) == {"apgd:displacement"}
+    assert with_target.members == plain.members, "as they were set: nothing departs from the method's own"
