@@ -56,8 +56,8 @@ class TableOptions(RunOptions):
     name: Annotated[
         str,
         typer.Argument(
-            help="rc ls tables; ./my.toml; a figure, to run what it draws; claims, the papers' claims tested on "
-            "finished runs; or runs, the mean over seeds of finished runs of yours.",
+            help="rc ls tables; ./my.toml; runs, the mean over seeds of finished runs of yours; a figure, to run what "
+            "it draws; or claims, the papers' claims tested on finished runs.",
             show_default=False,
             autocompletion=offer_tables,
         ),
