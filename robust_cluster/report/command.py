@@ -1,15 +1,14 @@
 """The command that makes a run anew, and the settings in which it differs from those of its profile. No torch."""
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from robust_cluster.errors import RobustClusterError
-from robust_cluster.report.answers import KINDS, Record
+from robust_cluster.report.answers import KINDS, Record, resolved
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
-from robust_cluster.stages import settings
 from robust_cluster.stages.declared import settings_of
 from robust_cluster.stages.settings import flat, typed
 
@@ -44,18 +43,16 @@ def _differing(run: RunSpec, profile: str, *, in_mode: bool) -> Iterator[Differe
             continue
         usual = _usual(group, name, profile, str(own.get("mode", "")) if in_mode else "")
         first = _usual(group, name, profile, "")
-        for path, value in flat(own).items():
-            known = first if path == "mode" else usual
+        for path, value in flat({group: own}).items():
+            known = first if path == f"{group}.mode" else usual
             if path not in known or known[path] != value:
-                yield Difference(run.stage, f"{group}.{path}", value, known.get(path, UNKNOWN))
+                yield Difference(run.stage, path, value, known.get(path, UNKNOWN))
 
 
-@cache
 def _usual(group: str, name: str, profile: str, mode: str) -> Mapping[str, Any]:
     """The settings of a method in a profile, and in a mode; none of a method, or a mode, that there is no more."""
     try:
-        given = {"mode": mode} if mode else {}
-        return flat(settings.plain(settings.resolve(settings_of(KINDS[group], name), profile, given, group)))
+        return resolved(settings_of(KINDS[group], name), profile, json.dumps({"mode": mode} if mode else {}), group)
     except RobustClusterError:
         return {}
 
