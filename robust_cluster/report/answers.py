@@ -1,7 +1,9 @@
 """Which run answers a request of a table: that of the asked model, data and seed, with the asked settings."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from robust_cluster.discover import Kind, names
@@ -90,14 +92,22 @@ def departures(record: Record, request: CellRequest, others: Iterable[Record] = 
         if name is None or name == UNDEFENDED:
             continue
         try:
-            config = settings.resolve(settings_of(kind, name), record["profile"], asked.get(group, {}), group)
+            own = resolved(settings_of(kind, name), record["profile"], json.dumps(asked.get(group, {})), group)
         except RobustClusterError:
             return [name]
-        own = flat({group: settings.plain(config)})
         found += [path for path, value in own.items() if path in held and held[path] != value]
     rules = [f"{group}.schedule.{name}" for group in KINDS for name in ("window", "tolerance")]
     idle = {path for path in rules if path in found and _took_all_epochs(record, path.partition(".")[0], others)}
     return [path for path in found if path not in idle]
+
+
+@cache
+def resolved(method: Any, profile: str, given: str, group: str) -> Mapping[str, Any]:
+    """The settings of a method in a profile by dotted path; `given`: those over the profile's, as JSON.
+
+    Hundreds of runs of a table ask the same. Raises: as `settings.resolve`.
+    """
+    return flat({group: settings.plain(settings.resolve(method, profile, json.loads(given), group))})
 
 
 def _took_all_epochs(record: Record, group: str, others: Iterable[Record]) -> bool:

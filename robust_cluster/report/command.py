@@ -1,15 +1,14 @@
 """The command that makes a run anew, and the settings in which it differs from those of its profile. No torch."""
 
+import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from robust_cluster.errors import RobustClusterError
-from robust_cluster.report.answers import KINDS, Record
+from robust_cluster.report.answers import KINDS, Record, resolved
 from robust_cluster.runs.spec import UNDEFENDED, DataRef, RunSpec, Stage
-from robust_cluster.stages import settings
 from robust_cluster.stages.declared import settings_of
 from robust_cluster.stages.settings import flat, typed
 
@@ -47,18 +46,16 @@ def _differing(run: RunSpec, profile: str, *, in_mode: bool, gone: Collection[st
         is_gone = name in gone
         usual = {} if is_gone else _usual(group, name, profile, str(own.get("mode", "")) if in_mode else "")
         first = {} if is_gone else _usual(group, name, profile, "")
-        for path, value in flat(own).items():
-            known = first if path == "mode" else usual
+        for path, value in flat({group: own}).items():
+            known = first if path == f"{group}.mode" else usual
             if path not in known or known[path] != value:
-                yield Difference(run.stage, f"{group}.{path}", value, known.get(path, UNKNOWN))
+                yield Difference(run.stage, path, value, known.get(path, UNKNOWN))
 
 
-@cache
 def _usual(group: str, name: str, profile: str, mode: str) -> Mapping[str, Any]:
     """The settings of a method in a profile, and in a mode; none of a method, or a mode, that there is no more."""
     try:
-        given = {"mode": mode} if mode else {}
-        return flat(settings.plain(settings.resolve(settings_of(KINDS[group], name), profile, given, group)))
+        return resolved(settings_of(KINDS[group], name), profile, json.dumps({"mode": mode} if mode else {}), group)
     except RobustClusterError:
         return {}
 
@@ -80,9 +77,17 @@ def command(record: Record) -> str:
         words += ["--weights", "FILE"]
     words = [files.get(word, word) for word in words]
     given, own = _settings(spec, record["profile"])
-    words += [word for path, value in given.items() for word in ("--set", f"{path}={typed(value)}")]
-    words += [word for path, value in own.items() for word in ("--sweep", f"{path}={_swept(value)}")]
+    words += [word for path, value in given.items() for word in ("--set", f"{path}={typed(_by_file(value, files))}")]
+    words += [word for path, value in own.items() for word in ("--sweep", f"{path}={_swept(_by_file(value, files))}")]
     return shlex.join(words)
+
+
+def _by_file(value: Any, files: Mapping[str, str]) -> Any:
+    """A setting's value with files in place of the names of methods in them: "mine-01234567:sign"."""
+    if isinstance(value, list):
+        return [_by_file(one, files) for one in value]
+    name, colon, option = value.partition(":") if isinstance(value, str) else ("", "", "")
+    return files[name] + colon + option if name in files else value
 
 
 def trained(spec: RunSpec) -> RunSpec:

@@ -70,6 +70,13 @@ def test_methods_and_weights_of_ones_own_are_called_by_their_files() -> None:
     assert told == ("rc cluster --model '/a b/mine.py' --data digits --dim 64 --seed 1 --profile cpu --weights FILE")
 
 
+def test_a_member_of_ones_own_is_called_by_its_file() -> None:
+    of = record("attack")
+    of["spec"]["settings"]["attack"]["members"] = ["apgd", "mine-01234567:sign"]
+    told = command({**of, "own_files": {"attacks/mine-01234567": "/a/mine.py"}})
+    assert told.endswith("""--set 'attack.members=["apgd","/a/mine.py:sign"]'""")
+
+
 def test_a_method_that_is_no_longer_there_has_no_settings_of_its_profile() -> None:
     spec = RunSpec("cluster", DataRef("digits"), "0", "gone", 64, 0, settings={"model": {"lr": 0.1}})
     (one,) = differing(spec, "cpu")

@@ -180,6 +180,13 @@ def test_a_large_report_keeps_the_runs_and_says_whose_details_went(
     assert f"{kept.count(False)} runs are listed without details" in text
     monkeypatch.setattr(page, "ROWS", 50)
     assert "10 more runs are not listed" in reported(many)
+    monkeypatch.setattr(page, "FEWEST", 2)
+    monkeypatch.setattr(page, "BYTES", room - 11_000)
+    text = reported(many)
+    listed = len(Parsed(text).data["rows"])
+    assert listed < 50
+    assert len(text.encode()) <= room - 11_000
+    assert f"{60 - listed} more runs are not listed" in text
 
 
 def test_a_damaged_record_is_left_out_and_named_and_one_of_an_older_version_is_shown_as_far_as_it_goes(
@@ -273,20 +280,21 @@ def test_a_cell_stands_beside_the_papers_number_with_marks_and_colored_differenc
 
 
 @pytest.mark.parametrize(
-    ("difference", "paper", "scale", "step"),
+    ("metric", "difference", "scale", "step"),
     [
-        (0.9, 50, 100, 0),
-        (1.0, 50, 100, 1),
-        (-5.0, 50, 100, -2),
-        (12.0, 50, 100, 3),
-        (-0.2, 2.0, 1, -1),
-        (1.0, 2.0, 1, 3),
+        ("ACC", 0.9, 100, 0),
+        ("ACC*", 1, 100, 1),
+        ("NMI", -5, 100, -2),
+        ("flip", 12, 100, 3),
+        ("ACC", -0.06, 1, -2),
+        ("D", -0.2, 1, -1),
+        ("training.seconds", 1, 1, 3),
     ],
 )
-def test_a_difference_is_colored_by_points_or_by_its_share_of_the_papers(
-    difference: float, paper: float, scale: float, step: int
+def test_a_difference_is_colored_by_points_or_by_its_part_of_the_papers_number(
+    metric: str, difference: float, scale: float, step: int
 ) -> None:
-    value = Value(Metric("ACC"), paper + difference, None, 1, paper, difference=difference)
+    value = Value(Metric.parse(metric), 2 + difference, None, 1, 2.0, difference=difference)
     assert step_of(value, scale) == step
 
 

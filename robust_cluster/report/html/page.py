@@ -15,7 +15,7 @@ from robust_cluster.report.answers import Record, select
 from robust_cluster.report.formats import number
 from robust_cluster.report.html.gather import Gathered
 from robust_cluster.report.html.runs import COLUMNS, PERCENT, Catalog, Lines, catalog, compact
-from robust_cluster.report.html.tables import POINTS, SHARES, Place, Table, table_of
+from robust_cluster.report.html.tables import PARTIAL, POINTS, Place, Table, table_of
 from robust_cluster.report.papers import FINDINGS, OTHERS, Paper, load_papers, paper_of
 from robust_cluster.report.spec import (
     TableSpec,
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 BYTES = 5_000_000  # of a report, at most
 SLACK = 100_000  # of these, kept for what the details bring with them
 ROWS = 12_000  # runs that are listed, at most
+FEWEST = 100  # runs that are listed however large the rest is
 FIGURES = 40  # curves of attacks that are drawn, at most
+ATTACKS = 1_000  # rows of the list of attacks, at most
+NAMED = 100  # damaged records that the page names, at most
 TEMPLATES = Path(__file__).parent / "templates"
 OWN_AXES = ("paper", "table")  # of --only, beside those of the tables
 OUTCOMES = ("holds", "does not hold", "undecided", "not enough runs")
@@ -226,17 +229,21 @@ def content(gathered: Gathered, records: Sequence[Record], chosen: Chosen) -> di
         "data": sorted({attacks.label_of(record["spec"]["data"]) for record in records}),
         "sections": sections,
         "outcomes": OUTCOMES,
-        "damaged": gathered.damaged,
-        "attacks": [(len(places) + i, row) for i, row in enumerate(rows)],
+        "damaged": gathered.damaged[:NAMED],
+        "n_damaged": len(gathered.damaged),
+        "attacks": [(len(places) + i, row) for i, row in enumerate(rows[:ATTACKS])],
+        "attacks_left_out": max(0, len(rows) - ATTACKS),
         "columns": list(attacks.SHOWN),
         "panels": [(panel, drawn_attack(panel, i)) for i, panel in enumerate(panels[:FIGURES])],
         "panels_left_out": max(0, len(panels) - FIGURES),
         "methods": methods(records, profiles, specs[0][0].labels.get("model", {}) if specs else {}),
         "made": provenance(records),
         "points": POINTS,
-        "shares": SHARES,
+        "partial": PARTIAL,
     }
-    attack_places = [Place(f"{row.attack} on {row.victim.label}, {row.victim.data}", row.runs) for row in rows]
+    attack_places = [
+        Place(f"{row.attack} on {row.victim.label}, {row.victim.data}", row.runs) for row in rows[:ATTACKS]
+    ]
     return told | bounded(told, [*places, *attack_places], records, chosen.lines)
 
 
@@ -244,9 +251,15 @@ def bounded(
     told: Mapping[str, Any], places: Sequence[Place], records: Sequence[Record], lines: Lines | None
 ) -> dict[str, Any]:
     """The list of runs and the places that open them, with as many details as leave the page below `BYTES`."""
-    found = catalog(records, [key for place in places for key in place.runs], ROWS)
-    bare = {**told, "catalog": found, "data_json": embedded(found, places)}
-    size = len(templates().get_template("report.html.jinja").render(bare).encode())
+    first, most = [key for place in places for key in place.runs], ROWS
+    template = templates().get_template("report.html.jinja")
+    while True:
+        found = catalog(records, first, most)
+        bare = {**told, "catalog": found, "data_json": embedded(found, places)}
+        size = len(template.render(bare).encode())
+        if size <= BYTES - SLACK or most < FEWEST:
+            break
+        most //= 2
     found.fill(lines, BYTES - SLACK - size)
     return {"catalog": found, "data_json": embedded(found, places)}
 

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from robust_cluster.measure.metric import MATCHED
 from robust_cluster.report.flags import MARKS, MEANING, merged
 from robust_cluster.report.formats import PARTS, number, parts_of, shown
 from robust_cluster.report.grid import Cell, Grid, Labels, Value, axes_of, records_of
 from robust_cluster.runs.record import OUT_OF_MEMORY
 
-POINTS = (1.0, 5.0, 10.0)  # of a difference in percent: where its color gets stronger
-SHARES = (0.05, 0.2, 0.5)  # of the paper's number, for any other
+POINTS = (1.0, 5.0, 10.0)  # of a difference of two shares: where its color gets stronger
+PARTIAL = (0.05, 0.2, 0.5)  # of the paper's number, for any other
+SHARES = (*MATCHED, "flip")  # scores that are shares, however a table writes them
 Step = int  # of a difference's color, from -3 (far below the paper) to 3 (far above)
 
 
@@ -203,9 +205,10 @@ def differences_of(cell: Cell) -> Iterator[Difference]:
 
 
 def step_of(value: Value, scale: float) -> Step:
-    """How strongly a difference is colored: by points where a cell is in percent, else by its share of the paper's."""
+    """How strongly a difference is colored: by points for shares, for others by its part of the paper's number."""
     difference, paper = value.difference or 0.0, value.paper or 0.0
-    is_percent = scale == 100
-    size = abs(difference) if is_percent else abs(difference) / abs(paper) if paper else 0.0
-    step = sum(size >= limit for limit in (POINTS if is_percent else SHARES))
+    if value.metric.score in SHARES:
+        step = sum(100 * abs(difference) / scale >= limit for limit in POINTS)
+    else:
+        step = sum(abs(difference) >= limit * abs(paper) > 0 for limit in PARTIAL)
     return step if difference > 0 else -step

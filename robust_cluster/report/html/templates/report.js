@@ -145,7 +145,7 @@ function heading(row) {
   const shown = [`${row[column.stage]} ${row[column.model]}`, row[column.data], `d ${row[column.d]}`, `seed ${row[column.seed]}`];
   if (row[column.attack]) shown.push(row[column.attack], `attacker ${row[column.attacker]}`);
   for (const name of ["ACC", "ACC*", "flip"]) if (row[column[name]] !== null) shown.push(`${name} ${written(row[column[name]], true)}`);
-  return [shown.join(" · "), " ", element("code", {}, row[column.key])];
+  return [shown.join(" · "), " ", element("code", {}, row[column.key]), " ", element("small", {}, row[column.flags])];
 }
 const dialog = document.getElementById("opened");
 function opened(title, indices) {
