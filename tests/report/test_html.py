@@ -15,7 +15,7 @@ from robust_cluster.measure.metric import Metric
 from robust_cluster.report.grid import Value
 from robust_cluster.report.html import attacks, gather, one, page, runs
 from robust_cluster.report.html.gather import Gathered
-from robust_cluster.report.html.page import Chosen
+from robust_cluster.report.html.parts import Chosen
 from robust_cluster.report.html.svg import inline
 from robust_cluster.report.html.tables import step_of, table_of
 from robust_cluster.runs.spec import DataRef, RunSpec
@@ -195,19 +195,21 @@ def test_a_damaged_record_is_left_out_and_named_and_one_of_an_older_version_is_s
     there = tmp_path / "records"
     there.mkdir()
     good, other = ({key: value for key, value in one.items() if key != "training"} for one in some()[:2])
-    (there / "a.json").write_text(json.dumps([good, {**other, "metrics": "high"}, good]), encoding="utf-8")
+    no_model = {**good, "spec": {**good["spec"], "parent": {**good["spec"]["parent"], "model": None}}}
+    (there / "a.json").write_text(json.dumps([good, {**other, "metrics": "high"}, good, no_model]), encoding="utf-8")
     (there / "b.json").write_text("{", encoding="utf-8")
     (there / "c.json").write_bytes(b"\xff\xfe")
     found = gather.from_folder(there)
     assert [one["key"] for one in found.records] == [good["key"]]
-    first, second, third, fourth = found.damaged
+    first, second, lineage, third, fourth = found.damaged
+    assert lineage == "The record a.json is damaged: spec.model is null, must be text"
     assert first == 'The record a.json is damaged: metrics is "high", must be an object'
     assert second == f"Run {good['key']} is there twice, the second time in a.json"
     assert third.startswith("b.json is not valid JSON: ")
     assert fourth.startswith("c.json is not valid JSON: ")
     text = reported(list(found.records), damaged=found.damaged)
     assert Parsed(text).data["details"][0].keys() >= {"metrics", "command", "lineage"}
-    assert "Left out: 4 damaged" in text
+    assert "Left out: 5 damaged" in text
     assert "metrics is &#34;high&#34;, must be an object" in text
 
 
@@ -324,6 +326,12 @@ def test_curves_are_means_over_runs_with_noise_and_certificates_beside() -> None
         "samples that change cluster (%)",
         "certified not to change (%)",
     ]
+
+
+def test_a_curve_whose_record_states_no_threat_model_is_drawn_over_the_radius_alone() -> None:
+    bare = {key: value for key, value in attack_with_radii(0, (0.2, 0.6)).items() if key != "threat"}
+    (found,) = attacks.panels([bare])
+    assert (found.unit, found.flips[0].values) == ("radius", (0.2, 0.6))
 
 
 def test_an_attacks_row_is_the_mean_over_its_runs_in_percent() -> None:

@@ -133,8 +133,8 @@ def panels(records: Iterable[Record]) -> list[Panel]:
     certificates: dict[tuple[str, str], dict[Victim, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         victim = victim_of(record)
-        if record.get("radii") and (record.get("threat") or {}).get("norm"):
-            flips[victim.data, record["spec"]["attack"], unit_of_radius(record)][victim].append(record)
+        if record.get("radii"):
+            flips[victim.data, str(record["spec"]["attack"]), radius_unit(record)][victim].append(record)
         elif record.get("certified"):
             certificates[victim.data, f"L2 radius, {unit_of(record['certified'])}"][victim].append(record)
     found, beside = [], set()
@@ -158,6 +158,12 @@ def panels(records: Iterable[Record]) -> list[Panel]:
         if (data, unit) not in beside:
             found.append(Panel(data, "", unit, (), (), tuple(certified(victims)), unit))
     return found
+
+
+def radius_unit(record: Record) -> str:
+    """What the radius of an attack is measured in, as far as its record says."""
+    threat = record.get("threat") or {}
+    return unit_of_radius(record) if threat.get("norm") in ("linf", "l2") and "box" in threat else "radius"
 
 
 def lines(victims: Mapping[Victim, Sequence[Record]], members: Sequence[str]) -> Iterator[Line]:
