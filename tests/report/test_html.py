@@ -189,6 +189,21 @@ def test_a_large_report_keeps_the_runs_and_says_whose_details_went(
     assert f"{60 - listed} more runs are not listed" in text
 
 
+@pytest.mark.slow
+def test_ten_thousand_runs_fit_into_five_megabytes_and_all_are_listed(reported: Callable[..., str]) -> None:
+    first = some()[0]
+    health = {f"figure_{i}": i / 7 for i in range(40)}
+    many = [
+        {**first, "key": f"{seed:012x}", "spec": {**first["spec"], "seed": seed}, "health": health}
+        for seed in range(10_000)
+    ]
+    text = reported(many)
+    data = Parsed(text).data
+    assert len(text.encode()) <= 5_000_000
+    assert len(data["rows"]) == 10_000
+    assert 0 < data["details"].count(None) < 10_000
+
+
 def test_a_damaged_record_is_left_out_and_named_and_one_of_an_older_version_is_shown_as_far_as_it_goes(
     reported: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -320,12 +335,30 @@ def test_curves_are_means_over_runs_with_noise_and_certificates_beside() -> None
     figure = attacks.draw(found)
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "L2 radius in pixels",
-        "L2 radius, share of the value range",
+        "L2 radius, share of the value range; noise σ = 0.25",
     ]
     assert [axes.get_ylabel() for axes in figure.axes] == [
         "samples that change cluster (%)",
         "certified not to change (%)",
     ]
+
+
+def test_runs_of_two_profiles_and_certificates_of_two_sigmas_stand_apart() -> None:
+    certificates = [
+        {
+            **record("attack", model=model),
+            "certified": {"space": "input", "radii": [0.0], "share": [1.0], "sigma": sigma},
+        }
+        for model, sigma in (("convae", 0.5), ("graph", 0.25))
+    ]
+    other = {**attack_with_radii(1, (0.4, 0.8)), "profile": "cpu"}
+    found = attacks.panels([attack_with_radii(0, (0.2, 0.6)), other, *certificates])
+    assert [(one.profile, one.title, [line.victim.model for line in one.certified]) for one in found] == [
+        ("cpu", "latent_net on stl10", []),
+        ("smoke", "latent_net on stl10", ["graph"]),
+        ("smoke", "Certificates on stl10", ["convae"]),
+    ]
+    assert [line.values for one in found for line in one.flips] == [(0.4, 0.8), (0.2, 0.6)]
 
 
 def test_a_curve_whose_record_states_no_threat_model_is_drawn_over_the_radius_alone() -> None:
