@@ -58,7 +58,7 @@ class ReportOptions:
 
 def report(ctx: typer.Context, options: ReportOptions) -> None:
     """Write the report and print where it is. Raises: MissingResultError when there is no run to report."""
-    from robust_cluster.report.html import page  # late: help needs none of it
+    from robust_cluster.report.html import gather, page, parts  # late: help needs none of it
 
     if options.run is not None:
         refuse(ctx, ("profile", "records", "only"), "a report of one run shows all of it")
@@ -66,14 +66,12 @@ def report(ctx: typer.Context, options: ReportOptions) -> None:
         return
     refuse(ctx, ("data", "data_dir", "device", "threads"), "a report of many runs computes nothing")
     err = console.stderr(quiet=options.quiet)
-    from robust_cluster.report.html import gather
-
     folder = options.records
     gathered = gather.from_runs(options.runs_dir) if folder is None else gather.from_folder(folder)
     for sentence in gathered.damaged:
         console.show_error(f"left out: {sentence}")
     lines = RunStore(options.runs_dir).lines if folder is None else None
-    chosen = page.Chosen(options.profile, chosen_part(options.only or []), lines=lines)
+    chosen = parts.Chosen(options.profile, chosen_part(options.only or []), lines=lines)
     text = page.report(gathered, chosen)
     page.write(options.output, text)
     err.print(f"{len(gathered.records):,} records, {len(text.encode()) / 1e6:.1f} MB")

@@ -68,8 +68,7 @@ def is_answer(record: Record, request: CellRequest) -> bool:
     for kind, value in (("attack", request.attack), ("defense", request.defense)):
         if value and _nearest(run, kind) != (None if value == UNDEFENDED else value):
             return False
-    held = settings_held(run) if request.own_settings else {}
-    if any(held.get(path) != value for path, value in request.own_settings.items()):
+    if any(_youngest(run, path) != value for path, value in request.own_settings.items()):
         return False
     # a swept setting of this stage says nothing about the same setting of the stages before it
     return all(
@@ -122,6 +121,11 @@ def settings_held(run: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run and those before it by dotted path, e.g. "attack.gamma"; the youngest run's count."""
     lineage = reversed(list(_lineage(run)))
     return {path: value for stage in lineage for path, value in flat(stage["settings"]).items()}
+
+
+def _youngest(run: Mapping[str, Any], path: str) -> Any:
+    """The value of a setting in a run, or in the nearest before it that has one; None where none has."""
+    return next((value for stage in _lineage(run) for value in _at(stage["settings"], path)), None)
 
 
 def _holds(run: Mapping[str, Any], path: str, value: Any, attack: str | None) -> bool:

@@ -7,6 +7,7 @@ of other cells say what the number does not: that it was copied from another pap
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +31,14 @@ class Published:
     cells: Mapping[Place, float]
     notes: Mapping[Place, str] = field(default_factory=dict)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The data sets of which it has a number."""
+        return frozenset(name for name, *_ in self.cells)
+
     def has(self, data: DataRef) -> bool:
         """Whether the source used this data set, whole."""
-        return data.limit is None and any(name == data.name for name, *_ in self.cells)
+        return data.limit is None and data.name in self.names
 
     def whole(self, data: DataRef) -> DataRef:
         """The whole data set that these are a part of, e.g. MNIST of 10,000 of its images; else the data themselves."""

@@ -15,7 +15,7 @@ from robust_cluster.measure.metric import Metric
 from robust_cluster.report.grid import Value
 from robust_cluster.report.html import attacks, gather, one, page, runs
 from robust_cluster.report.html.gather import Gathered
-from robust_cluster.report.html.page import Chosen
+from robust_cluster.report.html.parts import Chosen
 from robust_cluster.report.html.svg import inline
 from robust_cluster.report.html.tables import step_of, table_of
 from robust_cluster.runs.spec import DataRef, RunSpec
@@ -189,25 +189,42 @@ def test_a_large_report_keeps_the_runs_and_says_whose_details_went(
     assert f"{60 - listed} more runs are not listed" in text
 
 
+@pytest.mark.slow
+def test_ten_thousand_runs_fit_into_five_megabytes_and_all_are_listed(reported: Callable[..., str]) -> None:
+    first = some()[0]
+    health = {f"figure_{i}": i / 7 for i in range(40)}
+    many = [
+        {**first, "key": f"{seed:012x}", "spec": {**first["spec"], "seed": seed}, "health": health}
+        for seed in range(10_000)
+    ]
+    text = reported(many)
+    data = Parsed(text).data
+    assert len(text.encode()) <= 5_000_000
+    assert len(data["rows"]) == 10_000
+    assert 0 < data["details"].count(None) < 10_000
+
+
 def test_a_damaged_record_is_left_out_and_named_and_one_of_an_older_version_is_shown_as_far_as_it_goes(
     reported: Callable[..., str], tmp_path: Path
 ) -> None:
     there = tmp_path / "records"
     there.mkdir()
     good, other = ({key: value for key, value in one.items() if key != "training"} for one in some()[:2])
-    (there / "a.json").write_text(json.dumps([good, {**other, "metrics": "high"}, good]), encoding="utf-8")
+    no_model = {**good, "spec": {**good["spec"], "parent": {**good["spec"]["parent"], "model": None}}}
+    (there / "a.json").write_text(json.dumps([good, {**other, "metrics": "high"}, good, no_model]), encoding="utf-8")
     (there / "b.json").write_text("{", encoding="utf-8")
     (there / "c.json").write_bytes(b"\xff\xfe")
     found = gather.from_folder(there)
     assert [one["key"] for one in found.records] == [good["key"]]
-    first, second, third, fourth = found.damaged
+    first, second, lineage, third, fourth = found.damaged
+    assert lineage == "The record a.json is damaged: spec.model is null, must be text"
     assert first == 'The record a.json is damaged: metrics is "high", must be an object'
     assert second == f"Run {good['key']} is there twice, the second time in a.json"
     assert third.startswith("b.json is not valid JSON: ")
     assert fourth.startswith("c.json is not valid JSON: ")
     text = reported(list(found.records), damaged=found.damaged)
     assert Parsed(text).data["details"][0].keys() >= {"metrics", "command", "lineage"}
-    assert "Left out: 4 damaged" in text
+    assert "Left out: 5 damaged" in text
     assert "metrics is &#34;high&#34;, must be an object" in text
 
 
@@ -318,12 +335,36 @@ def test_curves_are_means_over_runs_with_noise_and_certificates_beside() -> None
     figure = attacks.draw(found)
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "L2 radius in pixels",
-        "L2 radius, share of the value range",
+        "L2 radius, share of the value range; noise σ = 0.25",
     ]
     assert [axes.get_ylabel() for axes in figure.axes] == [
         "samples that change cluster (%)",
         "certified not to change (%)",
     ]
+
+
+def test_runs_of_two_profiles_and_certificates_of_two_sigmas_stand_apart() -> None:
+    certificates = [
+        {
+            **record("attack", model=model),
+            "certified": {"space": "input", "radii": [0.0], "share": [1.0], "sigma": sigma},
+        }
+        for model, sigma in (("convae", 0.5), ("graph", 0.25))
+    ]
+    other = {**attack_with_radii(1, (0.4, 0.8)), "profile": "cpu"}
+    found = attacks.panels([attack_with_radii(0, (0.2, 0.6)), other, *certificates])
+    assert [(one.profile, one.title, [line.victim.model for line in one.certified]) for one in found] == [
+        ("cpu", "latent_net on stl10", []),
+        ("smoke", "latent_net on stl10", ["graph"]),
+        ("smoke", "Certificates on stl10", ["convae"]),
+    ]
+    assert [line.values for one in found for line in one.flips] == [(0.4, 0.8), (0.2, 0.6)]
+
+
+def test_a_curve_whose_record_states_no_threat_model_is_drawn_over_the_radius_alone() -> None:
+    bare = {key: value for key, value in attack_with_radii(0, (0.2, 0.6)).items() if key != "threat"}
+    (found,) = attacks.panels([bare])
+    assert (found.unit, found.flips[0].values) == ("radius", (0.2, 0.6))
 
 
 def test_an_attacks_row_is_the_mean_over_its_runs_in_percent() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from robust_cluster.report.html import one, page
 from robust_cluster.report.html.gather import Gathered
-from robust_cluster.report.html.page import Chosen
+from robust_cluster.report.html.parts import Chosen
 from tests.report.test_html import attack_with_radii, evil_run, some, write_toys
 from tests.report.toy import record
 

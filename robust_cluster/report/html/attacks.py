@@ -13,22 +13,22 @@ from robust_cluster.report import canvas
 from robust_cluster.report.answers import Record, settings_held
 from robust_cluster.report.canvas import NARROWEST, PERCENT
 from robust_cluster.report.run_figures import NOISE, unit_of, unit_of_radius
+from robust_cluster.runs.spec import DataRef
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FLIP = Metric("flip", "attack")
 RANDOM = ("noise", "noise:all")  # members of an ensemble that are no attack but noise
 SHOWN: Mapping[str, tuple[Metric, float]] = {  # column of the list -> metric and scale
     "ACC": (Metric("ACC"), 100),
     "ACC*": (Metric("ACC", "attack"), 100),
-    "flips": (FLIP, 100),
+    "flips": (Metric("flip", "attack"), 100),
     "by noise": (Metric("flip", "noise"), 100),
     "by PGD": (Metric("flip", "pgd"), 100),
     "size": (Metric("delta_norm"), 1),
 }
-DASHES = ("-", "--", "-.", ":")
+DASHES = ("-", "--", "-.")  # dots are noise
 PANEL = (NARROWEST / 2, 3.2)
 
 
@@ -69,6 +69,7 @@ class Panel:
     in `certified_unit`.
     """
 
+    profile: str
     data: str
     attack: str
     unit: str
@@ -121,43 +122,51 @@ def lineage(spec: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 
 def label_of(data: Mapping[str, Any]) -> str:
     """The short name of a run's data."""
-    from robust_cluster.runs.spec import DataRef
-
     return DataRef(**data).label
 
 
 def panels(records: Iterable[Record]) -> list[Panel]:
-    """A panel for each data set, attack and ball of the runs that have a curve, by these."""
-    records = list(records)
-    flips: dict[tuple[str, str, str], dict[Victim, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    certificates: dict[tuple[str, str], dict[Victim, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    """A panel for each profile, data set, attack and ball of the runs that have a curve, and for certificates alone.
+
+    Certificates stand beside attacks in an L2 ball of the same space; of several sigmas the smallest does.
+    """
+    flips: dict[tuple[str, str, str, str], dict[Victim, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    certificates: dict[tuple[str, str, str], dict[Victim, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        victim = victim_of(record)
-        if record.get("radii") and (record.get("threat") or {}).get("norm"):
-            flips[victim.data, record["spec"]["attack"], unit_of_radius(record)][victim].append(record)
-        elif record.get("certified"):
-            certificates[victim.data, f"L2 radius, {unit_of(record['certified'])}"][victim].append(record)
-    found, beside = [], set()
-    for (data, attack, unit), victims in sorted(flips.items()):
-        where = "embedding" if "embedding" in unit else "range"
-        of_certificates = next((at for at in sorted(certificates) if at[0] == data and where in at[1]), None)
-        own = of_certificates if "L2" in unit else None
-        beside.add(own)
-        found.append(
+        victim, profile, found = victim_of(record), record["profile"], record.get("certified")
+        if record.get("radii"):
+            place = profile, victim.data, str(record["spec"]["attack"]), radius_unit(record)
+            flips[place][victim].append(record)
+        elif found:
+            unit = f"L2 radius, {unit_of(found)}; noise σ = {found['sigma']:g}"
+            certificates[profile, victim.data, unit][victim].append(record)
+    made, beside = [], set()
+    for (profile, data, attack, unit), victims in sorted(flips.items()):
+        space = "embedding" if "embedding" in unit else "range"
+        alike = [at for at in sorted(certificates) if at[:2] == (profile, data) and space in at[2] and "L2" in unit]
+        beside |= {*alike[:1]}
+        made.append(
             Panel(
+                profile=profile,
                 data=data,
                 attack=attack,
                 unit=unit,
                 flips=tuple(lines(victims, (WHOLE,))),
                 noise=tuple(lines(victims, RANDOM)),
-                certified=tuple(certified(certificates[own])) if own else (),
-                certified_unit=own[1] if own else "",
+                certified=tuple(certified(certificates[alike[0]])) if alike else (),
+                certified_unit=alike[0][2] if alike else "",
             )
         )
-    for (data, unit), victims in sorted(certificates.items()):
-        if (data, unit) not in beside:
-            found.append(Panel(data, "", unit, (), (), tuple(certified(victims)), unit))
-    return found
+    for (profile, data, unit), victims in sorted(certificates.items()):
+        if (profile, data, unit) not in beside:
+            made.append(Panel(profile, data, "", unit, (), (), tuple(certified(victims)), unit))
+    return made
+
+
+def radius_unit(record: Record) -> str:
+    """What the radius of an attack is measured in, as far as its record says."""
+    threat = record.get("threat") or {}
+    return unit_of_radius(record) if threat.get("norm") in ("linf", "l2") and "box" in threat else "radius"
 
 
 def lines(victims: Mapping[Victim, Sequence[Record]], members: Sequence[str]) -> Iterator[Line]:
@@ -174,7 +183,7 @@ def lines(victims: Mapping[Victim, Sequence[Record]], members: Sequence[str]) ->
 
 
 def certified(victims: Mapping[Victim, Sequence[Record]]) -> Iterator[Line]:
-    """For each victim the certified share over the radius, the mean over the runs of one sigma, that of the most."""
+    """For each victim the certified share over the radius, the mean over the runs with the radii that most have."""
     for victim, runs in sorted(victims.items(), key=lambda item: (item[0].model, item[0].defense)):
         alike: dict[tuple[float, ...], list[Record]] = defaultdict(list)
         for run in runs:
@@ -208,8 +217,8 @@ def draw(panel: Panel) -> "Figure":
 
 
 def looks_of() -> Iterator[tuple[str, str]]:
-    """Color and dash of one curve after another: no two of the first 32 alike."""
-    for dash in cycle(DASHES[:3]):
+    """Color and dash of one curve after another: no two of the first 24 alike."""
+    for dash in cycle(DASHES):
         for color in canvas.COLORS:
             yield color, dash
 

@@ -7,9 +7,20 @@ from pathlib import Path
 from robust_cluster.errors import MissingResultError, StoreError
 from robust_cluster.report.answers import Record
 from robust_cluster.report.table import ELSEWHERE
-from robust_cluster.runs.record import checked, read
+from robust_cluster.runs.record import TEXT, checked, problems, read
 from robust_cluster.runs.spec import STAGES
 from robust_cluster.runs.store import RESULT, sentences
+
+SPEC = {  # what a report needs of the spec of a run and of those before it
+    "stage": str,
+    "model": str,
+    "latent_dim": int,
+    "seed": int,
+    "settings": dict,
+    "data": {"name": str},
+    "attack": TEXT,
+    "defense": TEXT,
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,15 @@ def _each(path: Path, name: Path) -> Iterator[Record | StoreError]:
         return
     for record in content if isinstance(content, list) else [content]:
         try:
-            yield checked(record, name, hint=ELSEWHERE)
+            whole = checked(record, name, hint=ELSEWHERE)
         except StoreError as error:
             yield error
+            continue
+        wrong = [one for run in _lineage(whole["spec"]) for one in problems(run, SPEC, "spec")]
+        yield StoreError(f"The record {name} is damaged: {wrong[0]}") if wrong else whole
+
+
+def _lineage(spec: Record | None) -> Iterator[Record]:
+    while spec is not None:
+        yield spec
+        spec = spec["parent"]

@@ -7,7 +7,8 @@ from robust_cluster.audit.marks import count
 from robust_cluster.errors import RobustClusterError
 from robust_cluster.report.answers import Record
 from robust_cluster.report.flags import MEANING, flags_of
-from robust_cluster.report.html.page import Drawn, svg_of, templates
+from robust_cluster.report.html.page import templates
+from robust_cluster.report.html.parts import Drawn, svg_of
 from robust_cluster.report.html.runs import PERCENT, detail
 from robust_cluster.runs.spec import RunSpec, Stage
 from robust_cluster.stages.settings import flat, typed

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from robust_cluster.audit.marks import mark
@@ -98,7 +99,7 @@ def detail(record: Record, lines: Lines | None) -> dict[str, Any]:
     training = numbers(record.get("training") or {})
     losses = numbers((record.get("training") or {}).get("losses") or {})
     found = {
-        "lineage": [[one.stage, one.model, one.key] for one in reversed(list(spec.lineage()))][:-1],
+        "lineage": list(ancestors(record["spec"])),
         "settings": [[one.stage, one.path, typed(one.value), typed(one.usual)] for one in differing(spec, profile)],
         "metrics": numbers(record["metrics"]),
         "health": numbers(record.get("health") or {}),
@@ -112,6 +113,19 @@ def detail(record: Record, lines: Lines | None) -> dict[str, Any]:
         "own": sorted(record.get("own_files") or {}),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def ancestors(spec: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Stage, model and key of the runs before one, the oldest first."""
+    if parent := spec["parent"]:
+        yield from ancestors(parent)
+        yield [parent["stage"], parent["model"], key_of(compact(parent))]
+
+
+@cache
+def key_of(spec: str) -> str:
+    """The key of the run with this spec, as JSON; many runs start from one."""
+    return RunSpec.from_json(json.loads(spec)).key
 
 
 def findings(audit: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
