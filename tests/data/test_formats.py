@@ -25,7 +25,7 @@ from PIL import Image
 from robust_cluster.cli.options import StageOptions, data_path
 from robust_cluster.data import cache, files, prepare
 from robust_cluster.data.base import Folders
-from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, memory
+from robust_cluster.data.formats import PICKLES, SUFFIXES, Reading, arrays, images, matlab, memory
 from robust_cluster.data.prepare import load
 from robust_cluster.errors import ConfigError, DataError, RobustClusterError, ShapeError
 from robust_cluster.runs.spec import DataRef
@@ -578,10 +578,17 @@ def mat(folder: Path, **content: Any) -> Path:
     return folder / "mv.mat"
 
 
+@pytest.fixture
+def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process of its own reads a file first, which takes a quarter of a second: those of the test are whole."""
+    monkeypatch.setattr(matlab, "_check", lambda path: None)
+
+
 VIEWS = (np.arange(24.0).reshape(6, 4), np.arange(18.0).reshape(6, 3))
 CLASSES = np.array([[1], [2], [3], [1], [2], [3]])
 
 
+@pytest.mark.usefixtures("_whole")
 @pytest.mark.parametrize("names", [("X", "Y"), ("X", "gt"), ("fea", "gnd"), ("data", "truelabel")])
 @pytest.mark.parametrize("upright", [True, False])
 def test_a_mat_has_a_cell_a_view_and_samples_in_rows_or_columns(
@@ -593,6 +600,7 @@ def test_a_mat_has_a_cell_a_view_and_samples_in_rows_or_columns(
     assert (labels_of(raw), raw.image) == ([1, 2, 3, 1, 2, 3], False)
 
 
+@pytest.mark.usefixtures("_whole")
 def test_a_mat_may_hold_one_matrix_sparse_views_and_labels_in_cells(tmp_path: Path) -> None:
     assert files.read(mat(tmp_path, X=VIEWS[0])).labels is None
     raw = files.read(mat(tmp_path, X=cells(scipy.sparse.csc_array(VIEWS[0]), VIEWS[1]), Y=cells(CLASSES, CLASSES.T)))
@@ -603,6 +611,7 @@ def test_a_mat_may_hold_one_matrix_sparse_views_and_labels_in_cells(tmp_path: Pa
     assert data.ref.split == "halves"
 
 
+@pytest.mark.usefixtures("_whole")
 @pytest.mark.parametrize(
     ("content", "error", "sentence"),
     [
@@ -638,6 +647,7 @@ def test_a_damaged_mat_never_takes_the_process_down(tmp_path: Path, change: dict
         files.read(path)
 
 
+@pytest.mark.usefixtures("_whole")
 def test_words_of_a_mat_are_labels(tmp_path: Path) -> None:
     words = ["cat", "dog", "", "cat", "a", "dog"]
     for given in (cells(*words), cells(*words).T, np.array(words)):

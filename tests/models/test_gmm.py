@@ -17,12 +17,12 @@ def test_labels_and_soft_labels_are_scikit_learns(
     build: Callable[..., ClusterModel], digits: Dataset, covariance: Any
 ) -> None:
     model = build("gmm", covariance=covariance, ridge=0.01, n_init=1)
-    x = digits.views[0]
-    model.start("cluster", lambda: model.encode(digits.views), seed=3)
+    x = digits.views[0][:500]
+    model.start("cluster", lambda: model.encode((x,)), seed=3)
     variance = float(x.double().var(dim=0, correction=0).mean())
     expected = GaussianMixture(10, covariance_type=covariance, reg_covar=0.01 * variance, random_state=3, max_iter=200)
     labels = expected.fit_predict(x.double().numpy())
-    z = model.encode(digits.views).z
+    z = model.encode((x,)).z
     assert model.labels(z).tolist() == labels.tolist()
     soft = torch.as_tensor(expected.predict_proba(x.double().numpy())).float()
     torch.testing.assert_close(model.assign(z), soft, rtol=1e-2, atol=1e-3)
