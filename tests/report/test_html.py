@@ -393,6 +393,12 @@ def test_findings_of_an_audit_that_say_one_thing_stand_once() -> None:
     assert runs.findings(audit) == [[[9, 10], "not run", None, None, "late"], [[1], "pass", 0.12346, 0.5, ""]]
 
 
+def test_a_curve_without_a_value_is_not_drawn() -> None:
+    drift = {"steps": [0, 5], "ACC": [0.2, 0.4], "NMI": [None, None], "delta_FR": [None, None]}
+    (panel,) = runs.detail({**some()[0], "drift": drift}, None)["curves"]
+    assert panel["lines"] == {"ACC": [20.0, 40.0]}
+
+
 def test_a_long_curve_is_thinned_with_its_ends() -> None:
     lines = [{"epoch": i, "losses": {"kl": float(i)}} for i in range(1, 1001)]
     (panel,) = runs.logged_curves(lines)

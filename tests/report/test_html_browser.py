@@ -54,6 +54,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "tables").mkdir()
     many = [record("cluster", model="kmeans", seed=seed, metrics={"ACC": seed / 200}) for seed in range(150)]
+    many[0]["drift"] = {"steps": [0, 5], "ACC": [0.2, 0.4], "delta_FR": [None, None]}
     records = [*some(), attack_with_radii(1, (0.2, 0.6), model="graph"), evil_run(), *many]
     text = page.report(Gathered(tuple(records), ("a.json is damaged",)), Chosen(folder=write_toys(folder / "tables")))
     page.write(folder / "report.html", text)
@@ -147,6 +148,12 @@ def test_curves_of_a_run_are_drawn_and_markup_in_it_is_text(browser: "Browser", 
         assert "samples that change cluster (%)" in dialog.inner_text()
         assert "<script>alert(1)</script>" in dialog.inner_text()
         assert dialog.locator("script").count() == 0
+
+
+def test_every_run_can_be_opened(browser: "Browser", file: Path) -> None:
+    with Opened(browser, file, "#runs") as opened:
+        count = opened.evaluate("data.rows.map((row, i) => told(row, data.details[i])).length")
+        assert count == len(opened.evaluate("data.details.filter(Boolean)"))
 
 
 def test_runs_are_sorted_in_both_directions_those_without_a_number_last(browser: "Browser", file: Path) -> None:

@@ -107,7 +107,9 @@ def detail(record: Record, lines: Lines | None) -> dict[str, Any]:
         "threat": numbers(record.get("threat") or {}),
         "data": {key: record["data"].get(key) for key in ("n_samples", "n_clusters", "shapes", "source")},
         "audit": findings(record.get("audit") or ()),
-        "curves": [*recorded_curves(record), *(logged_curves(lines(spec)) if lines else ())],
+        "curves": [
+            one for one in (*recorded_curves(record), *(logged_curves(lines(spec)) if lines else ())) if one["lines"]
+        ],
         "environment": environment(record.get("environment") or {}),
         "command": command(record),
         "own": sorted(record.get("own_files") or {}),
@@ -159,8 +161,9 @@ def rounded(value: Any) -> Any:
 def panel(
     title: str, x: str, xs: Sequence[Any], lines: Mapping[str, Sequence[Any]], scale: float = 1.0
 ) -> dict[str, Any]:
-    """A panel that the page draws: a line for each name over the same places, in percent where `scale` is 100."""
-    scaled = {name: [None if y is None else rounded(float(scale * y)) for y in ys] for name, ys in lines.items()}
+    """A panel that the page draws: a line for each name that has a value, in percent where `scale` is 100."""
+    known = {name: ys for name, ys in lines.items() if any(y is not None for y in ys)}
+    scaled = {name: [None if y is None else rounded(float(scale * y)) for y in ys] for name, ys in known.items()}
     return {"title": title, "x": x, "xs": [rounded(at) for at in xs], "lines": scaled, "percent": scale == 100}
 
 
