@@ -35,7 +35,7 @@ from robust_cluster.stages.context import Context, fill, record
 from robust_cluster.stages.loop import Task, fit, trained_parts
 
 # figure of the health -> flag
-SAW_CLASSES = "oracle, saw the classes"
+SAW_CLASSES = "oracle that saw the classes"
 FLAGS = {"collapsed": "collapsed", "adversarial_inactive": "adversarial term inactive", "adopted": "adopted"}
 
 
