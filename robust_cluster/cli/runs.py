@@ -126,22 +126,15 @@ def changed(entry: "Entry") -> Sequence[dict[str, str]]:
 
     All of a method whose file or package is no longer there.
     """
+    from robust_cluster.report.answers import known_again
     from robust_cluster.report.command import differing
     from robust_cluster.stages.settings import typed
 
     record = entry.record or {}
     profile = str(record.get("profile", "paper"))
-    gone = []
-    for name, file in (record.get("own_files") or {}).items():
-        from robust_cluster.stages.own import again  # late: it takes torch
-
-        try:
-            again({name: file})
-        except ConfigError:
-            gone.append(name.partition("/")[2])
     return [
         {"stage": one.stage, "setting": one.path, "value": typed(one.value), f"profile {profile}": typed(one.usual)}
-        for one in differing(entry.spec, profile, gone=gone)
+        for one in differing(entry.spec, profile, gone=known_again(record))
     ]
 
 

@@ -180,6 +180,7 @@ def show_claims(ctx: typer.Context, options: TableOptions) -> None:
 
 def show_runs(ctx: typer.Context, options: TableOptions) -> None:
     """Print the mean over seeds of the runs that are asked for. Raises: MissingResultError when there are none."""
+    from robust_cluster.report.answers import known_again
     from robust_cluster.report.run_table import build
     from robust_cluster.report.table import load_results
     from robust_cluster.runs.store import RunStore
@@ -197,6 +198,8 @@ def show_runs(ctx: typer.Context, options: TableOptions) -> None:
     if not found:
         asked = "".join(f", {name} {' or '.join(sorted(names))}" for name, names in wanted.items())
         raise MissingResultError(f"No finished run in {where} is of stage {stage}{asked}", hint="rc runs ls")
+    for record in found:
+        known_again(record)
     show(build(stage, found, source=str(where), intervals=options.intervals, bold=options.bold), options)
 
 

@@ -77,6 +77,19 @@ def is_answer(record: Record, request: CellRequest) -> bool:
     )
 
 
+def known_again(record: Record) -> list[str]:
+    """Know the methods of a run that are in files; returns the names of those whose file is gone, or another now."""
+    gone = []
+    for name, file in (record.get("own_files") or {}).items():
+        from robust_cluster.stages.own import again  # late: it loads torch
+
+        try:
+            again({name: file})
+        except ConfigError:
+            gone.append(name.partition("/")[2])
+    return gone
+
+
 def departures(record: Record, request: CellRequest, others: Iterable[Record] = ()) -> list[str]:
     """The settings in which a run differs from its methods' own under its profile, where the request asks for none.
 

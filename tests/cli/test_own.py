@@ -72,8 +72,11 @@ def test_the_readmes_method_runs_from_a_file_of_ones_own() -> None:
     shown = rc(f"runs show {record['key']}").stdout
     assert "model.balance" in shown
     assert "model.head" not in shown, "as in the profile"
+    discover.own.clear()
+    assert "h settings" not in rc("table runs --profile smoke").stdout
     Path("balanced.py").write_text("")
     discover.own.clear()
+    assert "h settings" in rc("table runs --profile smoke").stdout
     assert "not known now" in rc(f"runs show {record['key']}").stdout
     assert "balance" in record["training"]["losses"]
 
