@@ -33,7 +33,7 @@ def margins(surface: Surface, batch: Batch, moved: tuple[torch.Tensor, ...]) -> 
     return y.masked_fill(own, 0.0).amax(dim=1).log() - y[own].log()
 
 
-@pytest.mark.parametrize("space", ["input", "latent"])
+@pytest.mark.parametrize("space", ["input", pytest.param("latent", marks=pytest.mark.slow)])
 def test_a_sample_flips_if_any_member_flips_it_and_else_has_the_highest_margin(
     victim: ClusterModel, batch: Batch, space: Any
 ) -> None:

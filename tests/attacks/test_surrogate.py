@@ -120,7 +120,7 @@ def test_on_rows_and_radii_it_was_not_chosen_on_it_closes_a_quarter_of_the_gap_t
     assert found - without >= (truth - without) / 4
 
 
-@pytest.mark.parametrize("name", ["means", "network"])
+@pytest.mark.parametrize("name", ["means", pytest.param("network", marks=pytest.mark.slow)])
 def test_it_reads_no_score_and_no_gradient(name: Any, taught: Open, digits: Dataset) -> None:
     config = surrogate.Config(**FEW, surrogate=name, rounds=3)
     found = [flips(surrogate.Surrogate, config, victim(kind, taught, digits), digits, 100) for kind in (Open, Other)]

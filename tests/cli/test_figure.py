@@ -125,6 +125,7 @@ def test_images_of_a_run_lie_beside_it_and_stdout_carries_their_path(made: Made)
     assert Path("again.png").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_decodings_of_a_sweep_are_one_picture_with_a_row_for_each_run(latent: list[Path]) -> None:
     runs = " ".join(map(str, latent))
     result = rc(f"figure decoded {runs} --count 3 --output four.svg --threads 1")

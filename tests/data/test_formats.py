@@ -636,7 +636,16 @@ def test_a_mat_of_another_content_gets_one_sentence(
         files.read(mat(tmp_path, **content))
 
 
-@pytest.mark.parametrize("change", [{473: 104}, {673: 37}, {281: 46, 430: 253, 441: 125}, {162: 36, 472: 181, 573: 59}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {473: 104},
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ({673: 37}, {281: 46, 430: 253, 441: 125}, {162: 36, 472: 181, 573: 59})
+        ),
+    ],
+)
 def test_a_damaged_mat_never_takes_the_process_down(tmp_path: Path, change: dict[int, int]) -> None:
     path = mat(tmp_path, X=cells(*VIEWS), Y=np.arange(6)[:, None])  # scipy reads beyond its memory in each of these
     content = bytearray(path.read_bytes())

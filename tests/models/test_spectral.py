@@ -27,6 +27,7 @@ def test_the_graph_joins_each_sample_to_its_neighbors_and_not_to_itself() -> Non
     assert graph.tolist() == [[0, 1, 0], [1, 0, 0.5], [0, 0.5, 0]]
 
 
+@pytest.mark.slow
 def test_on_digits_it_is_k_means_on_dense_eigenvectors(few_digits: Dataset) -> None:
     x = few_digits.views[0]
     assert isinstance(x, torch.Tensor)
