@@ -1,5 +1,6 @@
 """The report in a real browser, Debian's Chromium driven by Playwright: what people do with it, and axe-core's rules.
 
+A page answers some events a moment later (`toggle`, `hashchange`), so what a click brings is waited for.
 `make test-report` runs these; where there is no browser they are skipped with a sentence.
 """
 
@@ -111,10 +112,11 @@ def test_a_page_opens_alone_without_an_error_or_a_request(browser: "Browser", fi
 def test_a_link_to_a_table_shows_its_page_and_going_back_the_one_before(browser: "Browser", file: Path) -> None:
     with Opened(browser, file) as opened:
         opened.locator("#overview a[href='#toy-smoke']").click()
-        assert opened.locator("#toy-smoke").is_visible()
-        assert not opened.locator("#overview").is_visible()
+        opened.locator("#toy-smoke").wait_for()
+        opened.locator("#overview").wait_for(state="hidden")
         opened.go_back()
-        assert opened.locator("#overview h1").is_visible()
+        opened.locator("#overview h1").wait_for()
+        opened.locator("#toy-smoke").wait_for(state="hidden")
 
 
 def test_a_cell_opens_its_runs_by_keyboard_and_gives_the_focus_back(browser: "Browser", file: Path) -> None:
@@ -123,19 +125,20 @@ def test_a_cell_opens_its_runs_by_keyboard_and_gives_the_focus_back(browser: "Br
         cell.focus()
         opened.keyboard.press("Enter")
         dialog = opened.get_by_role("dialog", name="STL-10, ConvAE, d = 64")
-        assert dialog.is_visible()
+        dialog.wait_for()
         runs = dialog.locator("details.run")
         assert runs.count() == 2
         assert "ACC 80.0" in runs.first.locator("summary").inner_text()
         runs.first.locator("summary").press("Enter")
         command = runs.first.locator(".command")
+        command.wait_for()
         assert command.inner_text().startswith("rc attack --model convae --data stl10 --dim 64 --seed 0")
         assert "unconverged: the attacker still learned when it ended" in runs.first.inner_text()
         runs.first.get_by_role("button", name="Copy").click()
         runs.first.get_by_role("button", name="Copied").wait_for()
         assert opened.evaluate("navigator.clipboard.readText()") == command.inner_text()
         opened.keyboard.press("Escape")
-        assert not dialog.is_visible()
+        dialog.wait_for(state="hidden")
         assert opened.evaluate("document.activeElement.dataset.place") == cell.get_attribute("data-place")
 
 
@@ -144,6 +147,7 @@ def test_curves_of_a_run_are_drawn_and_markup_in_it_is_text(browser: "Browser", 
         opened.get_by_role("searchbox").fill("alert(1)")
         opened.locator("#run-list tbody a").click()
         dialog = opened.locator("dialog")
+        dialog.locator(".panels svg circle").wait_for()  # exactly one, or this raises
         assert dialog.locator(".panels svg polyline").count() == 1
         assert "samples that change cluster (%)" in dialog.inner_text()
         assert "<script>alert(1)</script>" in dialog.inner_text()
@@ -201,6 +205,7 @@ def test_axe_finds_nothing_wrong_with_an_opened_run(browser: "Browser", file: Pa
     with Opened(browser, file, "#runs", color_scheme=scheme) as opened:
         opened.get_by_role("searchbox").fill("alert(1)")
         opened.locator("#run-list tbody a").click()
+        opened.locator("dialog .command").wait_for()
         assert violations(opened, axe) == []
 
 

@@ -155,8 +155,12 @@ function opened(title, indices) {
   const runs = indices.map((i) => {
     const row = data.rows[i];
     const run = element("details", { class: "run" }, element("summary", {}, ...heading(row)));
-    run.addEventListener("toggle", () => { if (run.open && run.children.length < 2) run.append(element("div", {}, ...told(row, data.details[i]))); });
-    if (indices.length === 1) run.open = true;
+    const fill = () => { if (run.open && run.children.length < 2) run.append(element("div", {}, ...told(row, data.details[i]))); };
+    run.addEventListener("toggle", fill);
+    if (indices.length === 1) {
+      run.open = true;
+      fill(); // "toggle" comes a moment later: nobody sees it empty
+    }
     return run;
   });
   dialog.replaceChildren(element("header", {}, heads, close),
