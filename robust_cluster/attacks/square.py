@@ -6,7 +6,9 @@ stripes. L2: a pyramid takes over the norm that another square gives up and the 
 Algorithm 3). In vectors and embeddings a square is a block of neighboring coordinates; with several views, they take
 turns. feedback "soft" climbs the margin of log y. "hard" knows labels alone: like RayS (Chen and Gu, KDD 2020) it looks
 for the nearest point of another cluster along its perturbation, outside the ball too, and keeps the squares that bring
-that point nearer, until it is inside. Differs from the paper: a square that changes nothing has its signs turned over.
+that point nearer, until it is inside. It gives up a sample that came no nearer in 500 queries, in L2 where the point is
+a quarter of the radius outside: it flips as many as without that rule, for half of the queries or fewer (DEC and ConvAE
+of digits and mnist10k, 5,000 queries). Differs from the paper: a square that changes nothing has its signs turned over.
 """
 
 import math
@@ -28,6 +30,7 @@ from robust_cluster.attacks.bounded import (
     cut,
     direction,
 )
+from robust_cluster.attacks.budget import Norm
 from robust_cluster.data.base import Views
 from robust_cluster.errors import check_at_least, check_share
 from robust_cluster.nn.draws import Ahead, signs
@@ -40,6 +43,8 @@ FARTHEST = 10  # such steps
 BISECTIONS = 4  # after a square that brings the other cluster nearer
 NEARER = 0.98  # of the present scale, at which a new square must keep the change of label
 TILES = 5  # pyramids along each side of the first perturbation in L2
+PATIENCE = 500  # queries without such a square, after which the search gives up a sample
+FAR: dict[Norm | None, float] = {"linf": 1.0, "l2": 1.25}  # beyond this scale: in L2 it creeps in where it is near
 QUERIES_A_STEP = 3  # about, of the hard-label search, bisections included; the schedule may not depend on the batch
 TINY = 1e-12
 
@@ -148,13 +153,15 @@ class Square(BoundedAttack):
                 scale[who] = torch.where(changes(who, cut(delta, who), reach), reach, scale[who])
         bisect(everyone[scale.isfinite()], (scale / REACH)[scale.isfinite()])
         draws = self.draws(known)
+        last = count.clone()  # queries of each sample when it last came nearer
         for step in range(self.config.queries):
-            stays = ((scale > 1) & (count < self.config.queries)).nonzero()[:, 0]
+            is_hopeful = (scale <= FAR[self.budget.norm]) | (count - last < PATIENCE)
+            stays = ((scale > 1) & (count < self.config.queries) & is_hopeful).nonzero()[:, 0]
             if not len(stays):
                 return
             if len(stays) < len(rows):
                 known, rows, delta = known.take(stays), rows[stays], cut(delta, stays)
-                scale, count, everyone = scale[stays], count[stays], everyone[: len(stays)]
+                scale, count, last, everyone = scale[stays], count[stays], last[stays], everyone[: len(stays)]
                 for drawn in draws:
                     drawn.cut(stays)
             proposed = self.proposed(known, delta, step, QUERIES_A_STEP * step / self.config.queries, draws)
@@ -163,6 +170,7 @@ class Square(BoundedAttack):
             delta = tuple(torch.where(column(is_changed, p), p, d) for p, d in zip(proposed, delta, strict=True))
             scale = torch.where(is_changed, asked, scale)
             bisect(everyone[is_changed], (scale / REACH)[is_changed])
+            last = torch.where(is_changed, count, last)
 
     def first(self, known: Known) -> Views:
         """Where the search begins: stripes of plus and minus eps, or in L2 a grid of pyramids with random signs."""

@@ -1,10 +1,12 @@
 """Square keeps to ball, box and query budget, moves squares as the paper does, and reads no more than its feedback."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
+from robust_cluster.attacks import square
 from robust_cluster.attacks.base import Surface
 from robust_cluster.attacks.bounded import known as known_points
 from robust_cluster.attacks.budget import Norm
@@ -72,6 +74,20 @@ def test_hard_feedback_reads_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     _, expected, _ = attacked(surface, batch, **values)
     monkeypatch.setattr(KMeansModel, "log_assign", lambda self, z: torch.randn(len(z), 4))
     assert attacked(surface, batch, **values)[1][0].equal(expected[0])
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.2)])
+def test_the_hard_search_gives_up_far_samples_only(monkeypatch: pytest.MonkeyPatch, norm: Norm, eps: float) -> None:
+    surface, batch = case((12,))
+    values = {"norm": norm, "eps": eps, "feedback": "hard", "queries": 400}
+    patient, _, flipped = attacked(surface, batch, **values)
+    monkeypatch.setattr(square, "PATIENCE", 100)
+    hasty, _, also_flipped = attacked(surface, batch, **values)
+    assert 0 < flipped.sum() < len(flipped)
+    assert also_flipped.equal(flipped)
+    assert hasty.queries < 0.7 * patient.queries
+    monkeypatch.setitem(square.FAR, norm, math.inf)  # where every sample is near
+    assert attacked(surface, batch, **values)[0].queries == patient.queries
 
 
 def test_no_gradient_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
