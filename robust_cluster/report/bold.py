@@ -2,7 +2,7 @@
 
 Only what is comparable competes: methods and their settings on one data set, under one attack, in one metric. What is
 best is seen from the model: high scores against the classes and high certificates, few flips. Noise, sizes of moves,
-losses and times have no best, and neither has a number without a rival.
+losses and times have no best, and neither has a number without a rival. An oracle that saw the classes is nobody's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from robust_cluster.measure.metric import CONTROLS, MATCHED, Metric
+from robust_cluster.report.flags import SAW_CLASSES
 from robust_cluster.report.spec import TableSpec
 
 Bold = Literal["best", "significant"]
@@ -67,7 +68,8 @@ def winners(spec: TableSpec, numbers: pd.DataFrame, long: pd.DataFrame, bold: Bo
     for place, value in zip(seeds.index.to_list(), seeds, strict=True):
         values.setdefault(place[:-1], {})[place[-1]] = float(value)
     ours, paper, tests = set[int](), set[int](), list[float | None]()
-    for _, group in numbers.groupby(["cell", "metric", *conditions(spec)], sort=False):
+    rivals = numbers[[SAW_CLASSES not in flags for flags in numbers["flags"]]]
+    for _, group in rivals.groupby(["cell", "metric", *conditions(spec)], sort=False):
         metric, cell = group.iloc[0]["metric"], group.iloc[0]["cell"]
         if not (sign := direction(metric)):
             continue

@@ -9,6 +9,7 @@ from robust_cluster.report.answers import Record
 
 LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster must that counts as used
 NOT_OWN = "settings not the method's own"
+SAW_CLASSES = "oracle that saw the classes"
 MARKS = {  # flag -> its letter
     "collapsed": "c",
     "components lost": "g",
@@ -22,7 +23,7 @@ MARKS = {  # flag -> its letter
     "victim changed": "v",
     "adopted": "t",
     "own weights": "b",
-    "oracle that saw the classes": "l",
+    SAW_CLASSES: "l",
     "audit fails": "x",
     "audit warns": "w",
     "audit not run in full": "o",
@@ -41,7 +42,7 @@ MEANING = {  # what a flag says, for people who look at a table
     "victim changed": "the model was changed while it was attacked",
     "adopted": "the model was trained elsewhere",
     "own weights": "its pretraining is weights of a file",
-    "oracle that saw the classes": "the true classes reached its training: no result of a method",
+    SAW_CLASSES: "the true classes reached its training: no result of a method",
     "audit fails": "a check of its audit fails",
     "audit warns": "a check of its audit warns",
     "audit not run in full": "its audit was not run in full",

@@ -25,7 +25,7 @@ LABELS = "labels"  # tables/labels.toml: display names, no table
 CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
 PAPERS = "papers"  # tables/papers.toml: whose each table is
 FIGURE = ".figure"  # before the suffix of a figure's file
-OWN_DIM = "latent_dim"  # beside the settings of a method on one data set
+OWN = ("latent_dim", "normalize")  # beside the settings of a method on one data set: its own of the request's
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Method:
     """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
 
     `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
-    `on`: data set -> more settings that the source gives for it, and its "latent_dim" there; before those, profile ->
-    more settings in it. A table's own `on` is that of all its methods. "none" is a setting without a value.
+    `on`: data set -> more settings that the source gives for it, and its "latent_dim" and "normalize" there; before
+    those, profile -> more settings in it. A table's own `on` is that of all its methods. "none" is a setting without a
+    value.
     `published_only`: a method of the source that is not ours, of which there are no runs. `without`: data sets that it
     cannot take, on which there are none either.
     """
@@ -255,14 +256,14 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
             CellRequest(
                 place=place,
                 stage=method.stage,
-                data=data,
+                data=replace(data, normalize=here.get("normalize", data.normalize)),
                 model=method.model,
-                latent_dim=here.get(OWN_DIM, latent_dim),
+                latent_dim=here.get("latent_dim", latent_dim),
                 seed=seed,
                 attack_seed=attack_seed,
                 attack=spec.attack if method.stage in ("attack", "defend", "reattack") else None,
                 defense=_defense(method, spec),
-                settings={**method.set, **{k: v for k, v in here.items() if k != OWN_DIM}, **axes.set, **shared},
+                settings={**method.set, **{k: v for k, v in here.items() if k not in OWN}, **axes.set, **shared},
                 own_settings=own,
             )
             for seed, attack_seed in product(axes.seed, attack_seeds)

@@ -13,6 +13,7 @@ from robust_cluster.measure.metric import Metric
 from robust_cluster.report.bold import direction
 from robust_cluster.report.formats import render
 from robust_cluster.runs.spec import DataRef
+from robust_cluster.stages.cluster import SAW_CLASSES
 from tests.report.toy import Table, record, text
 
 SEEDS = ("seed = [0, 1]", "seed = [0, 1, 2, 3]")
@@ -100,6 +101,11 @@ def test_a_run_out_of_memory_is_never_best_and_a_collapsed_one_keeps_its_mark(ta
     assert grid.marks(("STL-10", "kmeans", "ACC")) == "c"
     lost = [{**one, "metrics": {"ACC": None, "ACC*": None}, "flags": ["out of memory"]} for one in some[:4]]
     assert bold(table([*lost, *some[4:]], SEEDS, bold="best")) == set()
+
+
+def test_an_oracle_is_no_rival(table: Table) -> None:
+    oracle = [{**one, "flags": [SAW_CLASSES]} for one in runs("kmeans", TOP)]
+    assert bold(table([*oracle, *runs("convae", LOW)], SEEDS, bold="best")) == set()
 
 
 def test_the_papers_numbers_compete_among_themselves(table: Table, folder: Any) -> None:
