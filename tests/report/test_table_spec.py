@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,15 @@ from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
 from robust_cluster.report import spec as report_spec
 from robust_cluster.report.compare import load_published
-from robust_cluster.report.spec import figure_names, load_spec, narrowed, requests, table_names, tables_folder
+from robust_cluster.report.spec import (
+    CellRequest,
+    figure_names,
+    load_spec,
+    narrowed,
+    requests,
+    table_names,
+    tables_folder,
+)
 from robust_cluster.runs.spec import DataRef
 from robust_cluster.stages import methods
 from robust_cluster.stages.profiles import PROFILES
@@ -96,10 +105,10 @@ def test_a_file_that_describes_no_table_is_refused(load_toy: Load, old: str, new
     assert sentence in str(caught.value)
 
 
-def test_a_data_set_or_profile_may_have_settings_and_a_dimension_of_its_own(
+def test_a_data_set_or_profile_may_have_settings_a_dimension_and_a_scale_of_its_own(
     load_toy: Load,
 ) -> None:
-    own = '[methods.on.one]\n"model.lr" = 4\n[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\n'
+    own = '[methods.on.one]\n"model.lr" = 4\n[methods.on.stl10]\n"model.lr" = 2\nlatent_dim = 5\nnormalize = "none"\n'
     spec = load_toy(
         ("[axes]\n", '[on.digits]\n"model.j" = 7\n\n[axes]\n'),
         ("[[methods]]\n", '[[methods]]\nset = { "model.lr" = 1, "model.k" = 1 }\n'),
@@ -109,7 +118,28 @@ def test_a_data_set_or_profile_may_have_settings_and_a_dimension_of_its_own(
     found = {(r.data.name, r.latent_dim, r.settings["model.lr"], r.settings["model.k"]) for r in requests(spec, "one")}
     assert found == {("stl10", 5, 2, 3), ("digits", 64, 4, 3)}
     assert {(r.data.name, r.settings["model.lr"]) for r in requests(spec, "smoke")} == {("stl10", 2), ("digits", 1)}
+    assert {(r.place["data"], r.data.normalize) for r in requests(spec, "one")} == {
+        ("STL-10", "none"),
+        ("digits", "alrdc"),
+    }
+    assert not any({"latent_dim", "normalize"} & set(r.settings) for r in requests(spec, "one"))
     assert {(r.data.name, r.settings.get("model.j")) for r in requests(spec, "one")} == {("stl10", None), ("digits", 7)}
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_the_models_of_lpvdn_and_adec_that_are_attacked_are_those_of_their_tables(profile: str) -> None:
+    def asked(name: str, *models: str) -> set[str]:
+        found = [r for r in requests(load_spec(name), profile) if r.model in models and r.data.name.startswith("mnist")]
+        told = {r.model: [r.data, r.latent_dim, resolved(r)] for r in found if r.data.name != "mnist-test"}
+        assert set(told) == set(models)
+        return {f"{model} {how}" for model, how in told.items()}
+
+    def resolved(request: CellRequest) -> Any:
+        own = nested(request.settings).get("model", {})
+        return methods.resolve("models", request.model, profile, {k: v for k, v in own.items() if v != "none"})
+
+    theirs = asked("lpvdn1", "dec", "vade", "lpvdn") | asked("adec1", "idec") | asked("adec2", "adec")
+    assert asked("robust_linf", "dec", "vade", "lpvdn", "idec", "adec") == theirs
 
 
 def test_methods_of_the_paper_alone_ask_for_no_runs(load_toy: Load) -> None:
