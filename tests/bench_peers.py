@@ -7,7 +7,8 @@ batch, VaDE's weights that start at softmax(pi) and its labels, which are of a d
 method, not of ClustPy's second k-means.
 "attacks": flips by APGD and the ensemble beside torchattacks' APGD and AutoAttack and foolbox's PGD, which get the
 logits log q; AutoAttack as torchattacks has it, of 10 gradient steps. All points are clipped to one ball and judged by
-the victim's labels. Processor time of one thread in float32; of a clustering without what comes before and after it.
+the victim's labels. Processor time of one thread in float32, ours with `--precision bf16` in bfloat16 products; of a
+clustering without what comes before and after it.
 `python -m tests.bench_peers --help` names the options.
 """
 
@@ -37,7 +38,7 @@ from robust_cluster.models.autoencoder.dec import DEC
 from robust_cluster.models.base import ClusterModel, Phase
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.dec import student_t
-from robust_cluster.nn.precision import precision
+from robust_cluster.nn.precision import precision, training
 from robust_cluster.nn.variational import VariationalAutoencoder
 from robust_cluster.runs.progress import Silent
 from robust_cluster.runs.seeds import generator
@@ -46,7 +47,7 @@ from robust_cluster.runs.store import RunStore
 from robust_cluster.stages import methods
 from robust_cluster.stages.loop import Batches, Task, fit, trained_parts
 
-LATENT, BATCH, HIDDEN = 10, 128, (250, 250, 1000)
+LATENT, BATCH = 10, 128
 EPS = {"linf": 0.1, "l2": 0.8}  # of the digits' range of values: about half of DEC's samples flip
 Attack = Callable[[Surface, Tensor], Tensor]  # moved images of clean ones
 
@@ -67,8 +68,8 @@ def new(name: str, info: DataInfo, seed: int, **settings: Any) -> ClusterModel:
     return methods.new_model(name, methods.plain(methods.resolve("models", name, "smoke", settings)), info, LATENT)
 
 
-def train(model: ClusterModel, x: Tensor, phase: Phase, seed: int = 0) -> float:
-    """Train one phase in the project's own loop; returns the seconds that the steps took."""
+def train(model: ClusterModel, x: Tensor, phase: Phase, seed: int = 0, *, level: str = "highest") -> float:
+    """Train one phase in the project's own loop, at a level of precision; returns the seconds that the steps took."""
     rows: Callable[[], Any] = lambda: embed(model.eval(), (x,))  # noqa: E731
     model.start(phase, rows, seed)
     optimizers = model.optimizers(phase)
@@ -77,7 +78,8 @@ def train(model: ClusterModel, x: Tensor, phase: Phase, seed: int = 0) -> float:
         model.after_epoch(phase, epoch, rows, seed)
         model.train()
 
-    task = Task("bench", lambda batch: model.train().step(batch, phase, optimizers), trained_parts(model, optimizers))
+    step = training(level)(lambda batch: model.train().step(batch, phase, optimizers))
+    task = Task("bench", step, trained_parts(model, optimizers))
     task.after_epoch = after_epoch
     spec = RunSpec("pretrain", DataRef("bench"), "0" * 64, "ae_kmeans", LATENT, 0)
     with tempfile.TemporaryDirectory() as folder, RunStore(Path(folder)).own(spec) as run:
@@ -111,7 +113,7 @@ def clustering(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     x, labels = x[: len(x) // BATCH * BATCH].flatten(1), dataset.labels
     assert labels is not None
     info = replace(info, shapes=(tuple(x.shape[1:]),), n_samples=len(x))
-    widths, data = [x.shape[1], *HIDDEN, LATENT], x.numpy()
+    widths, data = [x.shape[1], *args.hidden, LATENT], x.numpy()
     schedules = {
         "pretrain": Schedule(epochs=args.pretrain, batch_size=BATCH, lr=1e-3),
         "cluster": Schedule(epochs=args.epochs, batch_size=BATCH, lr=1e-3),
@@ -123,23 +125,24 @@ def clustering(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
         "vade": ({}, deep.VaDE, {"n_init": 1, "covariance_type": "diag"}, bce),
     }
     for name, (settings, kind, start, loss) in kinds.items():
-        found: dict[str, list[tuple[float, ...]]] = {"robust_cluster": [], "ClustPy": []}
+        own = "robust_cluster" if args.precision == "highest" else f"robust_cluster, {args.precision}"
+        found: dict[str, list[tuple[float, ...]]] = {own: [], "ClustPy": []}
         for seed in args.seeds:
-            ours = new(name, info, seed, hidden=HIDDEN, **settings)
+            ours = new(name, info, seed, hidden=tuple(args.hidden), **settings)
             ours.config = replace(ours.config, **schedules)
             variational = {"decoder_output_fn": nn.Sigmoid} if name == "vade" else {}
             net = (_VaDE_VAE if name == "vade" else FeedforwardAutoencoder)(
                 widths, activation_fn=nn.ReLU, **variational
             )
             copied(ours.pretrained(), net)
-            spent = train(ours, x, "pretrain", seed) / args.pretrain
+            spent = train(ours, x, "pretrain", seed, level=args.precision) / args.pretrain
             began = time.process_time()
             net.fit(args.pretrain, {"lr": 1e-3}, BATCH, data=data, ssl_loss_fn=nn.MSELoss())
             theirs_spent = (time.process_time() - began) / args.pretrain
             copied(ours.pretrained(), net)
-            step = train(ours, x, "cluster", seed) / args.epochs
+            step = train(ours, x, "cluster", seed, level=args.precision) / args.epochs
             predicted = ours.labels(embed(ours, (x,)).z).numpy()
-            found["robust_cluster"].append((*scored(labels, predicted), spent, step))
+            found[own].append((*scored(labels, predicted), spent, step))
             theirs = kind(
                 info.n_clusters,
                 batch_size=BATCH,
@@ -301,6 +304,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the clusterings")
     parser.add_argument("--pretrain", type=int, default=60, help="epochs of the autoencoder")
     parser.add_argument("--epochs", type=int, default=30, help="of the clustering")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[250, 250, 1000], help="widths of its encoder")
+    parser.add_argument("--precision", choices=("highest", "bf16"), default="highest", help="of our trainings")
     parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="of the ball")
     parser.add_argument("--samples", type=int, default=200, help="that are attacked")
     parser.add_argument("--queries", type=int, default=5000, help="of our Square; torchattacks asks 5000")
