@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
-from robust_cluster.runs.spec import UNDEFENDED, DataRef, Stage
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Stage
 
 T = TypeVar("T")
 Statistic = Literal["mean±std", "best_loss"]
@@ -429,6 +429,8 @@ def _check_axes(spec: TableSpec, file: str) -> None:
     known = {data.name for profile in spec.profiles.values() for data in profile.data}
     for name in (name for method in spec.methods for name in method.on):
         choose(name, known | set(spec.profiles), kind=f"data set of {file} [methods.on]:")
+    for here in (here for method in spec.methods for here in method.on.values() if "normalize" in here):
+        choose(here["normalize"], get_args(Normalize), kind=f"normalize of {file} [methods.on]:")
     for name, profile in spec.profiles.items():
         axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
         shared = spec.rows + spec.columns

@@ -76,6 +76,11 @@ def test_a_data_set_may_be_a_name_or_a_table_and_is_shown_by_its_label() -> None
         ('"digits"]', '{ nam = "digits" }]', "data: 'nam'. Did you mean 'name'?"),
         ("mean±std", "mean+std", "Unknown statistic of toy.toml 'mean+std'. Did you mean 'mean±std'?"),
         ('[[cells]]\nlabel = "ACC"', '[methods.on.stl1]\n[[cells]]\nlabel = "ACC"', "'stl1'. Did you mean 'stl10'?"),
+        (
+            '[[cells]]\nlabel = "ACC"',
+            '[methods.on.stl10]\nnormalize = "nome"\n[[cells]]\nlabel = "ACC"',
+            "'nome'. Did you mean 'none'?",
+        ),
         ('stage = "attack"', 'stage = "atack"', "Unknown stage of toy.toml 'atack'. Did you mean 'attack'?"),
     ],
 )
