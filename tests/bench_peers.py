@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the clusterings")
     parser.add_argument("--pretrain", type=int, default=60, help="epochs of the autoencoder")
     parser.add_argument("--epochs", type=int, default=30, help="of the clustering")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[250, 250, 1000], help="widths of the encoder's layers")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[250, 250, 1000], help="the encoder's widths")
     parser.add_argument("--precision", choices=("highest", "bf16"), default="highest", help="of our trainings")
     parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="of the ball")
     parser.add_argument("--samples", type=int, default=200, help="that are attacked")
