@@ -12,7 +12,7 @@ from robust_cluster.models.base import ClusterModel, Embedding
 from robust_cluster.models.shallow.gmm import GMM, Config
 
 
-@pytest.mark.parametrize("covariance", ["diag", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("covariance", ["diag", "spherical", pytest.param("full", marks=pytest.mark.slow)])
 def test_labels_and_soft_labels_are_scikit_learns(
     build: Callable[..., ClusterModel], digits: Dataset, covariance: Any
 ) -> None:

@@ -1,11 +1,13 @@
 """NMF: scikit-learn's factor, coefficients by SciPy's non-negative least squares, columns below 0, sparse data."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import nnls
+from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF
 
 from robust_cluster.data.base import DataInfo, Dataset
@@ -21,7 +23,7 @@ def x(few_digits: Dataset) -> torch.Tensor:
     return view
 
 
-def fitted(x: torch.Tensor, n_clusters: int = 10, **settings: int) -> LSNMF:
+def fitted(x: torch.Tensor, n_clusters: int = 10, **settings: Any) -> LSNMF:
     model = LSNMF(Config(**settings), DataInfo("toy", ((x.shape[1],),), len(x), n_clusters, None, 1.0, ""), 0)
     model.start("cluster", lambda: Embedding(x, (x,)), seed=3)
     return model
@@ -46,6 +48,19 @@ def test_the_label_is_the_largest_coefficient_on_sklearns_factor_with_unit_rows(
     assert ((scores > 0).numpy() == (expected > 0)).all()
     assert model.assign(x).argmax(dim=1).equal(model.labels(x))
     assert model.health(Embedding(x, (x,))) == {"has_converged": 0, "shifted_columns": 0}
+
+
+def test_labels_of_kmeans_are_those_on_the_unit_coefficients(x: torch.Tensor) -> None:
+    model = fitted(x, max_iter=50, labels="kmeans")
+    expected = coefficients(x, model)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    other = KMeans(10, n_init=10, random_state=3).fit(expected)
+    assert model.labels(x).tolist() == other.labels_.tolist()
+    np.testing.assert_allclose(model.centers, other.cluster_centers_, atol=1e-4)
+    assert model.labels(x).ne(fitted(x, max_iter=50).labels(x)).any()
+    assert model.labels(x.to_sparse_csr()).equal(model.labels(x))
+    nothing = torch.zeros(1, 64)
+    assert model.log_assign(nothing).isfinite().all()
 
 
 def test_most_labels_are_those_of_the_alternation_itself(x: torch.Tensor) -> None:
@@ -95,9 +110,10 @@ def test_more_clusters_than_columns_begin_at_random() -> None:
     assert fitted(x, 3).labels(x).unique().numel() > 1
 
 
-def test_soft_labels_have_the_precision_and_the_slope_of_their_points(x: torch.Tensor) -> None:
+@pytest.mark.parametrize("labels", ["largest", "kmeans"])
+def test_soft_labels_have_the_precision_and_the_slope_of_their_points(x: torch.Tensor, labels: str) -> None:
     """Also across the points' own coordinates that are 0 and the coefficients that are."""
-    model = fitted(x, max_iter=20).double()
+    model = fitted(x, max_iter=20, labels=labels).double()
     points = (x[:3, 10:13].double() + 0.01).requires_grad_()
     before, after = x[:3, :10].double(), x[:3, 13:].double()
     assert torch.autograd.gradcheck(lambda part: model.assign(torch.cat([before, part, after], dim=1)), (points,))

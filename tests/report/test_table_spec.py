@@ -222,7 +222,7 @@ def test_a_method_may_have_a_defense_of_its_own(load_toy: Load) -> None:
         ("lpvdn1", 7 * 2),
         ("lpvdn2", 7 * 2),
         ("lpvdn3", 4 * 2),
-        ("adec1", 15 * 6 + 4 * 4),  # 4 want images, which 4 of the data sets are
+        ("adec1", 17 * 6 + 4 * 4),  # 4 want images, which 4 of the data sets are
         ("adec2", 3 * 6),
         ("adec3", 5 * 6 + 4 * 4),  # the same 4
         ("adec4", 3 * 6),

@@ -1,7 +1,7 @@
 """A Gaussian mixture on the raw data, by EM (Dempster, Laird and Rubin, 1977); a yardstick of ADEC's tables.
 
 scikit-learn's EM, started from k-means. ADEC does not state the covariances: diagonal ones here, since full ones are
-singular on images.
+singular on images; "spherical" has one variance a component.
 """
 
 import warnings
@@ -28,7 +28,7 @@ PROFILES: dict[str, dict[str, Any]] = {"smoke": {"n_init": 1}}
 class Config(ShallowConfig):
     """Hyper-parameters of the mixture."""
 
-    covariance: Literal["diag", "full"] = "diag"  # of every component
+    covariance: Literal["diag", "full", "spherical"] = "diag"  # of every component
     ridge: float = 1e-6  # added to every variance, times the data's mean variance
     max_iter: int = 200  # EM passes
     n_init: int = 10  # restarts from k-means, the highest likelihood counts
@@ -93,7 +93,8 @@ class GMM(Shallow):
         self.weights.copy_(torch.as_tensor(mixture.weights_))
         self.means.copy_(torch.as_tensor(mixture.means_))
         is_full = self.config.covariance == "full"
-        self.spread.copy_(torch.as_tensor(mixture.covariances_ if is_full else mixture.precisions_))
+        spread = torch.as_tensor(mixture.covariances_ if is_full else mixture.precisions_)
+        self.spread.copy_(spread if spread.ndim > 1 else spread.unsqueeze(1))
         self.has_converged.fill_(float(mixture.converged_))
 
     def health(self, embedding: Embedding) -> dict[str, float]:

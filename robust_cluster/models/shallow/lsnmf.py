@@ -6,12 +6,15 @@ projected gradients; ours is scikit-learn's coordinate descent on the same objec
 point: w(x) = argmin_{w >= 0} ||x - w H||^2, so that new points have labels by the method's own rule. The objective
 leaves open how large a row of H is against its coefficients, so the rows are made unit before these are compared (Xu,
 Liu and Gong, SIGIR 2003). Columns with values below 0, such as measurements have, are shifted by their least value.
+
+`labels` "kmeans": labels are instead those of k-means on the coefficients, each sample's made unit (as Cai et al., IEEE
+TPAMI 2011, cluster the coefficients of a factorization). ADEC does not say which rule its rows have.
 """
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +22,9 @@ from torch import Tensor, nn
 
 from robust_cluster.data.base import DataInfo
 from robust_cluster.errors import ConfigError, check_at_least
-from robust_cluster.models.base import Embedding, Phase
+from robust_cluster.models.base import Embedding, Phase, later
 from robust_cluster.models.shallow.base import Shallow, ShallowConfig, check_distinct
+from robust_cluster.nn.centers import kmeans, log_center_posterior
 from robust_cluster.nn.least_squares import positive_set, solve_on
 from robust_cluster.nn.sparse import scipy_csr
 
@@ -33,15 +37,20 @@ class Config(ShallowConfig):
 
     max_iter: int = 200  # passes over both factors (scikit-learn)
     tol: float = 1e-4  # of the first pass's change, below which a pass is the last (scikit-learn)
+    labels: Literal["largest", "kmeans"] = later("largest")  # of a sample: its largest coefficient, or k-means on them
+    n_init: int = later(10)  # restarts of k-means, where `labels` asks for it
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "max_iter")
+        check_at_least(1, self, "max_iter", "n_init")
         check_at_least(0, self, "tol")
         super().__post_init__()
 
 
 class LSNMF(Shallow):
-    """The embedding is the data. `factor` H (K, d), `shift` (d,), `unit`: the mean size of a fitted coefficient."""
+    """The embedding is the data. `factor` H (K, d), `shift` (d,), `unit`: the mean size of a fitted coefficient.
+
+    With `labels` "kmeans" also `centers` (K, K) and `variance`, of k-means on the unit coefficients.
+    """
 
     takes_csr: ClassVar[bool] = True
     config: Config
@@ -53,6 +62,9 @@ class LSNMF(Shallow):
         self.shift = nn.Buffer(torch.zeros(sum(self.sizes)))
         self.unit = nn.Buffer(torch.ones(()))
         self.has_converged = nn.Buffer(torch.zeros(()))
+        if config.labels == "kmeans":
+            self.centers = nn.Buffer(torch.zeros(info.n_clusters, info.n_clusters))
+            self.variance = nn.Buffer(torch.ones(()))
 
     def start(self, phase: Phase, embed: Callable[[], Embedding], seed: int) -> None:
         """Fit H, and what a coefficient is measured in. Raises: ConfigError for sparse data with values below 0."""
@@ -76,6 +88,10 @@ class LSNMF(Shallow):
         self.has_converged.fill_(float(model.n_iter_ < self.config.max_iter))
         self.unit.fill_(1.0)
         self.unit.copy_(self.scores(z).clamp_min(0).mean().clamp_min(torch.finfo(torch.float32).tiny))
+        if self.config.labels == "kmeans":
+            centers, _, variance = kmeans(self.directions(z), n_clusters, n_init=self.config.n_init, seed=seed)
+            self.centers.copy_(centers)
+            self.variance.fill_(variance)
 
     def scores(self, z: Tensor) -> Tensor:
         """The coefficients (n, K), and where one is 0 minus how far it is from being more.
@@ -94,13 +110,23 @@ class LSNMF(Shallow):
         below = (products - weights @ gram) / gram.diagonal()
         return torch.where(kept, weights, below) / self.unit
 
+    def directions(self, z: Tensor) -> Tensor:
+        """The coefficients (n, K), each sample's made unit; 0 for a sample that no component is part of."""
+        return F.normalize(self.scores(z).clamp_min(0)).to(z.dtype)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """What the soft labels (n, K) are the softmax of: the `scores`, or how near the centers are."""
+        if self.config.labels == "kmeans":
+            return log_center_posterior(self.directions(z), self.centers, self.variance)
+        return self.scores(z)
+
     def assign(self, z: Tensor) -> Tensor:
-        """Soft labels (n, K): the softmax of the `scores`, in units of a mean coefficient."""
-        return self.scores(z).softmax(dim=1).to(z.dtype)
+        """Soft labels (n, K): the softmax of the `scores`, in units of a mean coefficient, or k-means' own."""
+        return self.logits(z).softmax(dim=1).to(z.dtype)
 
     def log_assign(self, z: Tensor) -> Tensor:
         """Logarithms (n, K) of `assign`, none of them infinite."""
-        return self.scores(z).log_softmax(dim=1).to(z.dtype)
+        return self.logits(z).log_softmax(dim=1).to(z.dtype)
 
     def health(self, embedding: Embedding) -> dict[str, float]:
         """Whether it converged (1 or 0), and how many columns were shifted because they had values below 0."""
