@@ -64,7 +64,11 @@ class TableOptions(RunOptions):
     ]
     records: Annotated[Path | None, option("--from", help="Show the records in this folder, run nothing.")] = None
     save_records: Annotated[
-        Path | None, option(help="Also put the records, and those of the runs before them, into PROFILE.json here.")
+        Path | None,
+        option(
+            help="Also put the records, and those of the runs before them, into PROFILE.json here; other runs of the "
+            "same settings that it has stay."
+        ),
     ] = None
     format: Annotated[Format, option(help="How to print.")] = "terminal"
     seed: Annotated[str | None, option(metavar="N[,N...]", help="Run only these seeds of the table.")] = None
@@ -300,12 +304,28 @@ def kept_records(options: TableOptions) -> Path | None:
 
 
 def save(records: Sequence[Record], path: Path) -> None:
-    """Put the records into a JSON file, beside those of other runs that it has. Raises: StoreError, DataError."""
+    """Put the records into a JSON file, beside those that it has.
+
+    Where it has another run of the same settings, from another machine say, that one stays and a note tells it: without
+    it, records of what was built on that run would stand on a checkpoint that none has. Raises: StoreError, DataError.
+    """
     from robust_cluster.report.table import read_records
 
-    known = read_records(path) if path.exists() else []
-    merged = {record["key"]: record for record in [*known, *records]}
+    known = {record["key"]: record for record in (read_records(path) if path.exists() else [])}
+    fresh = [record for record in records if not is_another_run(record, known.get(record["key"]))]
+    merged = known | {record["key"]: record for record in fresh}
     console.write_json(path, sorted(merged.values(), key=lambda r: (r["spec"]["stage"], r["spec"]["model"], r["key"])))
+    if others := len(records) - len(fresh):
+        console.stderr().print(
+            f"note: {path} has other runs of the same settings in place of {others} of these {len(records)}, "
+            "and keeps them"
+        )
+
+
+def is_another_run(record: Record, saved: Record | None) -> bool:
+    """Whether both were trained, and ended at different checkpoints."""
+    ends = [one["checkpoint"]["sha256"] for one in (record, saved) if one and one.get("checkpoint")]
+    return len(set(ends)) == 2
 
 
 def show_table(

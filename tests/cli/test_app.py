@@ -541,6 +541,30 @@ def test_the_plan_of_a_table_says_once_what_cannot_be_planned() -> None:
     ]  # two seeds each
 
 
+def test_saved_records_stay_where_the_runs_are_others_of_the_same_settings(
+    carried_out: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record that was measured again, of the same checkpoint, takes the place of the one before."""
+    rc("table table1 --profile smoke --quiet --only method=k-means --save-records kept")
+    path = Path("kept/smoke.json")
+    plain = json.loads(path.read_text())
+    ours = [
+        {**record, "checkpoint": {"file": "model.pt", "bytes": 1, "sha256": record["key"] * 5 + "0" * 4}}
+        for record in plain
+    ]
+    theirs = [{**record, "metrics": {"ACC": 0.25}} for record in ours]
+    theirs[0]["checkpoint"] = {"file": "model.pt", "bytes": 1, "sha256": "f" * 64}
+    path.write_text(json.dumps(theirs))
+    table.save(ours, path)
+    assert json.loads(path.read_text()) == [theirs[0], *ours[1:]]
+    assert len(ours) > 1
+    assert " ".join(capsys.readouterr().err.split()) == (
+        f"note: kept/smoke.json has other runs of the same settings in place of 1 of these {len(ours)}, and keeps them"
+    )
+    table.save(plain, path)
+    assert json.loads(path.read_text()) == plain, "records of before checkpoints had sums are replaced"
+
+
 def test_a_plan_keeps_no_records(carried_out: list[str]) -> None:
     rc("table table1 --profile smoke --quiet")
     assert rc("table table1 --profile smoke --dry-run --save-records kept").exit_code == 0
