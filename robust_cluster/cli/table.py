@@ -306,8 +306,9 @@ def kept_records(options: TableOptions) -> Path | None:
 def save(records: Sequence[Record], path: Path) -> None:
     """Put the records into a JSON file, beside those that it has.
 
-    Where it has another run of the same settings, from another machine say, that one stays and a note tells it: without
-    it, records of what was built on that run would stand on a checkpoint that none has. Raises: StoreError, DataError.
+    Where it has another run of the same settings, from another machine say, that one stays and a note tells it: records
+    of what was built on it name its checkpoint. New ones of what was built on the run that is left out are put there,
+    and name a checkpoint that no record has. Raises: StoreError, DataError.
     """
     from robust_cluster.report.table import read_records
 

@@ -17,9 +17,9 @@ def check(spec: TableSpec, answers: Iterable[Answer]) -> None:
     """Refuse a table with a column whose attacked cells were measured under different threat models.
 
     Compared are space, norm, knowledge, stage, the moved views, the cluster that is aimed at, whose statistics batch
-    norm takes, and the share of rows that learned attacks train on; within one data set also radii, box and sigma, in
-    shares of the range of valid values where there is one, for rows may scale the same data differently. What a table
-    sweeps may differ, and a defense's own record, made under the attacker that it met, may stand beside that
+    norm takes, and the share of rows that learned attacks train on; within one data set also radii, box and sigma, all
+    as shares of the range of valid values where there is one, for rows may scale the same data differently. What a
+    table sweeps may differ, and a defense's own record, made under the attacker that it met, may stand beside that
     attack on the undefended model. Records from before threat models were recorded are passed over.
     Raises: ConfigError naming the column and two rows that differ.
     """
@@ -61,22 +61,15 @@ def stated(record: Record) -> dict[str, Any]:
     found = {**{term: threat.get(term) for term in TERMS}, "eps": threat["eps_model"]}
     found |= {term: threat[term] for term in LATER if term in threat}
     if shares := threat.get("eps_pixels"):
-        unit = threat["eps_model"] / shares
         found["eps"] = shares
-        for term in found.keys() & {"box", "sigma"}:
-            found[term] = share(found[term], unit)
+        if found.get("box"):
+            unit = threat["eps_model"] / shares  # the range, in what the model sees
+            found["box"] = [float(f"{end / unit:.6g}") for end in found["box"]]
     if found.get("train_share") is None:
         found.pop("train_share", None)  # nothing was learned
     elif record["spec"]["stage"] == "defend":
         found["knowledge"] = "transfer"  # older records have the attacker's knowledge of the undefended model
     return found
-
-
-def share(value: Any, unit: float) -> Any:
-    """A number, or a list of them, in units of `unit`, to six digits; None as it is."""
-    if isinstance(value, list):
-        return [share(one, unit) for one in value]
-    return None if value is None else float(f"{value / unit:.6g}")
 
 
 def stage(metrics: Iterable[Metric], recorded: str) -> str:

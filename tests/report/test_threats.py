@@ -43,14 +43,14 @@ def test_two_threat_models_in_one_column_are_refused(table: Table, changes: dict
 
 def test_rows_that_scale_the_same_images_differently_share_a_column(table: Table) -> None:
     """0.1 of the range of pixels is 0.1 of 255 and 0.1 of 2."""
-    raw = {"eps_model": 25.5, "eps_pixels": 0.1, "box": [0.0, 255.0], "sigma": 51.0}
+    raw = {"eps_model": 25.5, "eps_pixels": 0.1, "box": [0.0, 255.0], "sigma": 0.4}
     scaled = {"eps_model": 0.2, "eps_pixels": 0.1, "box": [0.0, 2.0], "sigma": 0.4}
     table([attacked("kmeans", **raw), attacked("convae", **scaled)])
     for changes, difference in (
         ({"eps_model": 0.4, "eps_pixels": 0.2}, "eps 0.1 and 0.2"),
         ({"box": [0.0, 1.0]}, r"box \[0.0, 1.0\] and \[0.0, 0.5\]"),
         ({"box": None}, r"box \[0.0, 1.0\] and None"),
-        ({"sigma": 0.2}, "sigma 0.2 and 0.1"),
+        ({"sigma": 0.2}, "sigma 0.4 and 0.2"),  # recorded as a share
     ):
         with pytest.raises(ConfigError, match=difference):
             table([attacked("kmeans", **raw), attacked("convae", **scaled | changes)])

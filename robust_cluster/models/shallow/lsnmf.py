@@ -7,8 +7,8 @@ point: w(x) = argmin_{w >= 0} ||x - w H||^2, so that new points have labels by t
 leaves open how large a row of H is against its coefficients, so the rows are made unit before these are compared (Xu,
 Liu and Gong, SIGIR 2003). Columns with values below 0, such as measurements have, are shifted by their least value.
 
-`labels` "kmeans": labels are instead those of k-means on the coefficients, each sample's made unit (as Cai et al., IEEE
-TPAMI 2011, cluster the coefficients of a factorization). ADEC does not say which rule its rows have.
+`labels` "kmeans": labels are instead those of k-means on the coefficients, as Cai et al. (IEEE TPAMI 2011) take them
+from a factorization; that each sample's are made unit first is ours. ADEC does not say which rule its rows have.
 """
 
 import warnings
