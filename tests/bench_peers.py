@@ -1,10 +1,10 @@
 """Ours beside what others maintain, on the same data, networks and seeds: `make bench-peers`. Nothing here is a test.
 
-"clustering": DEC, IDEC and VaDE beside ClustPy's, from the same pretrained weights, with the same optimizer, schedule
-and losses: its mean squared error and binary cross-entropy are replaced by ours, which divide by the entries and by the
-samples. What stays different is ClustPy's own: a target of each batch in place of the whole data set, a last incomplete
-batch, VaDE's weights that start at softmax(pi) and its labels, which are of a draw of z. Labels are those of the
-method, not of ClustPy's second k-means.
+"clustering": DEC, IDEC, DCN and VaDE beside ClustPy's, from the same pretrained weights, with the same optimizer,
+schedule and losses: its mean squared error and binary cross-entropy are replaced by ours, which divide by the entries
+(for DCN by the samples) and by the samples. What stays different is ClustPy's own: a target of each batch in place of
+the whole data set, a last incomplete batch, VaDE's weights that start at softmax(pi) and its labels, which are of a
+draw of z. Labels are those of the method, not of ClustPy's second k-means.
 "attacks": flips by APGD and the ensemble beside torchattacks' APGD and AutoAttack and foolbox's PGD, which get the
 logits log q; AutoAttack as torchattacks has it, of 10 gradient steps. All points are clipped to one ball and judged by
 the victim's labels. Processor time of one thread in float32, ours with `--precision bf16` in bfloat16 products; of a
@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,6 +38,7 @@ from robust_cluster.models.autoencoder.dec import DEC
 from robust_cluster.models.base import ClusterModel, Phase
 from robust_cluster.models.schedule import Schedule
 from robust_cluster.nn.dec import student_t
+from robust_cluster.nn.losses import squared_error
 from robust_cluster.nn.precision import precision, training
 from robust_cluster.nn.variational import VariationalAutoencoder
 from robust_cluster.runs.progress import Silent
@@ -50,6 +51,19 @@ from robust_cluster.stages.loop import Batches, Task, fit, trained_parts
 LATENT, BATCH = 10, 128
 EPS = {"linf": 0.1, "l2": 0.8}  # of the digits' range of values: about half of DEC's samples flip
 Attack = Callable[[Surface, Tensor], Tensor]  # moved images of clean ones
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A clustering of ClustPy, and what makes ours and it the same."""
+
+    kind: Any  # ClustPy's class
+    module: Any  # whose `fit` holds the steps
+    labels: str  # its attribute with the labels of the method itself
+    loss: Callable[[Tensor, Tensor], Tensor]  # of the reconstruction
+    start: dict[str, Any]  # settings of the first clustering of codes
+    ours: dict[str, Any] = field(default_factory=dict)  # settings of our method
+    more: dict[str, Any] = field(default_factory=dict)  # settings of ClustPy's
 
 
 def images(dataset: Dataset) -> tuple[Tensor, DataInfo]:
@@ -104,6 +118,7 @@ def copied(source: nn.Module, target: nn.Module) -> None:
 def clustering(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """Rows of the table: ours and ClustPy's, means over the seeds."""
     from clustpy import deep
+    from clustpy.deep.dcn import _DCN_Module
     from clustpy.deep.dec import _DEC_Module
     from clustpy.deep.neural_networks import FeedforwardAutoencoder
     from clustpy.deep.vade import _VaDE_Module, _VaDE_VAE
@@ -119,16 +134,19 @@ def clustering(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
         "cluster": Schedule(epochs=args.epochs, batch_size=BATCH, lr=1e-3),
     }
     bce = lambda x_hat, x: F.binary_cross_entropy(x_hat, x, reduction="sum") / len(x)  # noqa: E731
-    kinds: dict[str, tuple[dict[str, Any], Any, dict[str, Any], Any]] = {
-        "dec": ({"norm": "none", "optimizer": "adam", "tol": 0.0}, deep.DEC, {"n_init": 20}, nn.MSELoss()),
-        "idec": ({"norm": "none", "tol": 0.0}, deep.IDEC, {"n_init": 20}, nn.MSELoss()),
-        "vade": ({}, deep.VaDE, {"n_init": 1, "covariance_type": "diag"}, bce),
+    adam = {"norm": "none", "optimizer": "adam"}
+    half = {"clustering_loss_weight": 2.0}  # ClustPy halves it
+    peers = {
+        "dec": Peer(deep.DEC, _DEC_Module, "dec_labels_", nn.MSELoss(), {"n_init": 20}, {**adam, "tol": 0.0}),
+        "idec": Peer(deep.IDEC, _DEC_Module, "dec_labels_", nn.MSELoss(), {"n_init": 20}, {"norm": "none", "tol": 0.0}),
+        "dcn": Peer(deep.DCN, _DCN_Module, "dcn_labels_", squared_error, {"n_init": 20}, adam, half),
+        "vade": Peer(deep.VaDE, _VaDE_Module, "vade_labels_", bce, {"n_init": 1, "covariance_type": "diag"}),
     }
-    for name, (settings, kind, start, loss) in kinds.items():
+    for name, peer in peers.items():
         own = "robust_cluster" if args.precision == "highest" else f"robust_cluster, {args.precision}"
         found: dict[str, list[tuple[float, ...]]] = {own: [], "ClustPy": []}
         for seed in args.seeds:
-            ours = new(name, info, seed, hidden=tuple(args.hidden), **settings)
+            ours = new(name, info, seed, hidden=tuple(args.hidden), **peer.ours)
             ours.config = replace(ours.config, **schedules)
             variational = {"decoder_output_fn": nn.Sigmoid} if name == "vade" else {}
             net = (_VaDE_VAE if name == "vade" else FeedforwardAutoencoder)(
@@ -143,20 +161,21 @@ def clustering(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
             step = train(ours, x, "cluster", seed, level=args.precision) / args.epochs
             predicted = ours.labels(embed(ours, (x,)).z).numpy()
             found[own].append((*scored(labels, predicted), spent, step))
-            theirs = kind(
+            theirs = peer.kind(
                 info.n_clusters,
                 batch_size=BATCH,
                 clustering_optimizer_params={"lr": 1e-3},
                 clustering_epochs=args.epochs,
-                ssl_loss_fn=loss,
+                ssl_loss_fn=peer.loss,
                 neural_network=net,
                 embedding_size=LATENT,
-                initial_clustering_params=start,
+                initial_clustering_params=peer.start,
                 random_state=seed,
+                **peer.more,
             )
-            with timed(_VaDE_Module if name == "vade" else _DEC_Module) as times:
+            with timed(peer.module) as times:
                 theirs.fit(data)
-            predicted = getattr(theirs, f"{'vade' if name == 'vade' else 'dec'}_labels_")
+            predicted = getattr(theirs, peer.labels)
             step = sum(times) / args.epochs
             found["ClustPy"].append((*scored(labels, predicted), theirs_spent, step))
         for library, values in found.items():
