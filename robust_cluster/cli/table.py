@@ -284,7 +284,7 @@ def plans_of(asked: "list[CellRequest]", session: "Session") -> "list[Plan]":
             profile=options.profile,
             overrides={**cell.settings, **session.given},
             own=cell.own_settings,
-            precision=options.level,
+            precision=cell.precision or options.level,
         )
         try:
             plans.append(session.plan(request, dataset))
@@ -343,7 +343,7 @@ def show_table(
         intervals=options.intervals,
         bold=options.bold,
         keys=keys,
-        is_bf16=options.level == "bf16",
+        precision=options.level,
     )
     show(grid, options)
     return grid.runs.empty

@@ -9,7 +9,7 @@ from typing import Any
 from robust_cluster.discover import Kind, names
 from robust_cluster.errors import ConfigError, RobustClusterError
 from robust_cluster.report.spec import CellRequest
-from robust_cluster.runs.spec import UNDEFENDED
+from robust_cluster.runs.spec import PRECISIONS, UNDEFENDED, Precision
 from robust_cluster.stages import settings
 from robust_cluster.stages.declared import settings_of
 from robust_cluster.stages.settings import flat
@@ -22,13 +22,13 @@ DATA = ("name", "limit", "flatten", "normalize", "size", "subset")  # of a data 
 
 
 def select(
-    asked: Sequence[CellRequest], records: Iterable[Record], *, is_bf16: bool = False
+    asked: Sequence[CellRequest], records: Iterable[Record], *, precision: Precision = "medium"
 ) -> Iterator[Record | None]:
     """The one record that answers each request, None where there is none.
 
     Of several that differ in a setting which the table leaves open, a sweep's for example, it is the one that has the
-    method's own value. Raises: ConfigError where that does not decide.
-    Runs that stand on training at precision "bf16" answer alone where `is_bf16`, and nowhere else.
+    method's own value; of several that were trained at other precisions the one of `precision`, else the most exact.
+    Raises: ConfigError where that does not decide.
     """
     index: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
@@ -36,23 +36,22 @@ def select(
         index[run["stage"], run["model"], run["latent_dim"], run["seed"]].append(record)
     for request in asked:
         candidates = index[request.stage, request.model, request.latent_dim, request.seed]
-        answers = {
-            record["key"]: record
-            for record in candidates
-            if stands_on_bf16(record) == is_bf16 and is_answer(record, request)
-        }
+        answers = list({record["key"]: record for record in candidates if is_answer(record, request)}.values())
         if len(answers) > 1:
-            own = [record for record in answers.values() if not departures(record, request)]
-            if len(own) != 1:
-                raise _ambiguous(request, list(answers.values()))
-            yield own[0]
-        else:
-            yield next(iter(answers.values()), None)
+            answers = [record for record in answers if not departures(record, request)] or answers
+            levels = [precision, *PRECISIONS]
+            nearest = min(levels, key=lambda level: (level not in map(trained_at, answers), levels.index(level)))
+            answers = [record for record in answers if trained_at(record) == nearest]
+        if len(answers) > 1:
+            raise _ambiguous(request, answers)
+        yield answers[0] if answers else None
 
 
-def stands_on_bf16(record: Record) -> bool:
-    """Whether the run, or one before it, was trained with bfloat16 layers (--precision bf16)."""
-    return any(run["precision"] == "bf16" for run in _lineage(record["spec"]))
+def trained_at(record: Record) -> Precision:
+    """The precision at which the model of a run was trained; its attacks are exact where that is "bf16"."""
+    lineage = list(_lineage(record["spec"]))
+    level: Precision = next((run for run in lineage if run["stage"] == "cluster"), lineage[-1])["precision"]
+    return level
 
 
 def is_answer(record: Record, request: CellRequest) -> bool:
@@ -62,6 +61,8 @@ def is_answer(record: Record, request: CellRequest) -> bool:
         return False
     split = request.data.decided_split(len(record["data"]["shapes"]))
     if (run["data"].get("split") or "none") != (split or "none"):
+        return False
+    if request.precision and trained_at(record) != request.precision:
         return False
     if request.attack_seed is not None and run["attack_seed"] != request.attack_seed:
         return False

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from robust_cluster.measure.metric import Metric
-from robust_cluster.report.answers import Answer, Record, settings_held, stands_on_bf16
+from robust_cluster.report.answers import Answer, Record, settings_held, trained_at
 from robust_cluster.report.bold import conditions
 from robust_cluster.report.flags import MARKS
 from robust_cluster.report.grid import Grid
@@ -30,7 +30,7 @@ def sentences(grid: Grid, answers: Sequence[Answer]) -> Iterator[str]:
     yield from of_marks(grid)
     if departed := sorted({path for paths in grid.runs["departed"] for path in paths}):
         yield f"Not as the method's profile has it now: {', '.join(departed)}."
-    if reduced := sum(map(stands_on_bf16, done)):
+    if reduced := [trained_at(record) for record in done].count("bf16"):
         yield f"Networks were trained with bfloat16 products (--precision bf16) in {reduced} of {len(done)} runs."
     attacked = [record for record in done if record["spec"]["stage"] in ("attack", "reattack")]
     if bare := sum("audit" not in record for record in attacked):

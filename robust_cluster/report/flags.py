@@ -5,10 +5,11 @@ from itertools import chain
 
 from robust_cluster.audit.marks import Mark, mark
 from robust_cluster.measure import convergence
-from robust_cluster.report.answers import Record
+from robust_cluster.report.answers import Record, trained_at
 
 LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster must that counts as used
 NOT_OWN = "settings not the method's own"
+BFLOAT16 = "bfloat16 products"
 SAW_CLASSES = "oracle that saw the classes"
 MARKS = {  # flag -> its letter
     "collapsed": "c",
@@ -24,6 +25,7 @@ MARKS = {  # flag -> its letter
     "adopted": "t",
     "own weights": "b",
     SAW_CLASSES: "l",
+    BFLOAT16: "p",
     "audit fails": "x",
     "audit warns": "w",
     "audit not run in full": "o",
@@ -42,6 +44,7 @@ MEANING = {  # what a flag says, for people who look at a table
     "victim changed": "the model was changed while it was attacked",
     "adopted": "the model was trained elsewhere",
     "own weights": "its pretraining is weights of a file",
+    BFLOAT16: "its networks were trained with bfloat16 products (--precision bf16)",
     SAW_CLASSES: "the true classes reached its training: no result of a method",
     "audit fails": "a check of its audit fails",
     "audit warns": "a check of its audit warns",
@@ -59,15 +62,17 @@ AUDITS: Mapping[Mark, str] = {
 def flags_of(record: Record, departed: Sequence[str]) -> list[str]:
     """A record's own flags, what its audit says, and whether the run `departed` from its methods' settings.
 
-    Also whether a mixture lost components, which labels of k-means beside it do not show, and whether an attacker that
-    logged its flips was unconverged, of which older records have no flag. An attack from before there were audits has
-    none.
+    Also whether it was trained with bfloat16 products, whether a mixture lost components, which labels of k-means
+    beside it do not show, and whether an attacker that logged its flips was unconverged, of which older records have no
+    flag. An attack from before there were audits has none.
     """
     found = [*record["flags"], *([AUDITS[mark(record["audit"])]] if "audit" in record else [])]
     if (record.get("health") or {}).get("smallest_component", 1.0) < LEAST:
         found.append("components lost")
     if "unconverged" not in found and convergence.of_record(record):
         found.append("unconverged")
+    if trained_at(record) == "bf16":
+        found.append(BFLOAT16)
     return [*found, NOT_OWN] if departed else found
 
 

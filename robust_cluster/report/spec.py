@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from robust_cluster.errors import ConfigError, DataError, UnknownNameError
 from robust_cluster.measure.metric import Metric
-from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Stage
+from robust_cluster.runs.spec import UNDEFENDED, DataRef, Normalize, Precision, Stage
 
 T = TypeVar("T")
 Statistic = Literal["mean±std", "best_loss"]
@@ -36,6 +36,7 @@ class Method:
     `on`: data set -> more settings that the source gives for it, and its "latent_dim" and "normalize" there; before
     those, profile -> more settings in it. A table's own `on` is that of all its methods. "none" is a setting without a
     value.
+    `precision`: of its trainings, where that is what a table compares; else that of the command.
     `published_only`: a method of the source that is not ours, of which there are no runs. `without`: data sets that it
     cannot take, on which there are none either.
     """
@@ -45,6 +46,7 @@ class Method:
     model: str
     set: Mapping[str, Any]
     defense: str | None = None
+    precision: Precision | None = None
     on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published_only: bool = False
     without: tuple[str, ...] = ()
@@ -188,6 +190,7 @@ class CellRequest:
     defense: str | None
     settings: Mapping[str, Any]
     own_settings: Mapping[str, Any]
+    precision: Precision | None = None
 
 
 def tables_folder() -> Path:
@@ -265,6 +268,7 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
                 defense=_defense(method, spec),
                 settings={**method.set, **{k: v for k, v in here.items() if k not in OWN}, **axes.set, **shared},
                 own_settings=own,
+                precision=method.precision,
             )
             for seed, attack_seed in product(axes.seed, attack_seeds)
         ]
@@ -355,7 +359,7 @@ def _methods(
     entry: Mapping[str, Any], table: Mapping[str, Any], labels: Mapping[str, Mapping[str, str]], file: str
 ) -> Iterator[Method]:
     where, shown = f"{file} [[methods]]", labels.get("model", {})
-    optional = ("stage", "set", "defense", "on", "published_only", "without")
+    optional = ("stage", "set", "defense", "precision", "on", "published_only", "without")
     check_keys(entry, where, required=("label", "models"), optional=optional)
     common, own = table.get("on", {}), entry.get("on", {})
     pinned = {
@@ -402,8 +406,9 @@ def filled(shape: type[T], content: Mapping[str, Any], where: str) -> T:
     needed = [f.name for f in known if f.default is MISSING and f.default_factory is MISSING]
     check_keys(content, where, required=needed, optional=[f.name for f in known])
     for name, hint in get_type_hints(shape).items():
-        if get_origin(hint) is Literal and name in content:
-            choose(content[name], get_args(hint), kind=f"{name} of {where}")
+        for words in (one for one in (hint, *get_args(hint)) if get_origin(one) is Literal):
+            if content.get(name) is not None:
+                choose(content[name], get_args(words), kind=f"{name} of {where}")
     return shape(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
 
 

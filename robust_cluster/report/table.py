@@ -13,6 +13,7 @@ from robust_cluster.report.compare import Published, load_published
 from robust_cluster.report.grid import Grid, grid_of
 from robust_cluster.report.spec import TableSpec, requests
 from robust_cluster.runs.record import checked, read
+from robust_cluster.runs.spec import Precision
 
 ELSEWHERE = "this file holds no records of runs, or some that were changed by hand: give another folder"
 
@@ -26,11 +27,11 @@ def build(
     intervals: bool = False,
     bold: Bold | None = None,
     keys: Collection[str] | None = None,
-    is_bf16: bool = False,
+    precision: Precision = "medium",
 ) -> Grid:
     """The table's grid from records of the profile, or from the records of exactly these `keys`.
 
-    `is_bf16`: of runs that stand on training at precision "bf16", which are in no other table.
+    Of runs that were trained at several precisions it takes that of `precision`, where a row asks for none.
 
     Raises: UnknownNameError for the profile; ConfigError when two runs answer one cell and seed, or when a column
     holds different threat models.
@@ -39,7 +40,7 @@ def build(
         spec = replace(spec, methods=tuple(method for method in spec.methods if not method.published_only))
     usable = [r for r in records if (r["profile"] == profile if keys is None else r["key"] in keys)]
     asked = requests(spec, profile)
-    answers = list(zip(asked, select(asked, usable, is_bf16=is_bf16), strict=True))
+    answers = list(zip(asked, select(asked, usable, precision=precision), strict=True))
     threats.check(spec, answers)
     published = load_published(spec.name, spec.folder) if compare else Published({})
     grid = grid_of(spec, profile, answers, published=published, intervals=intervals, bold=bold, records=usable)

@@ -30,6 +30,13 @@ def test_a_table_of_ones_own_is_a_file_as_those_of_the_house() -> None:
     assert "There is no file no.toml (rc ls tables)" in refused("table no.toml")
 
 
+def test_a_row_that_asks_for_a_precision_is_trained_at_it() -> None:
+    rows = """--only 'method="AE+k-means, float32","AE+k-means, bfloat16"' --only metric=ACC"""
+    result = rc(f"table precision --profile smoke --seed 0 {rows} --quiet --format json")
+    assert result.exit_code == 0, result.stderr
+    assert [cell["flags"] for cell in json.loads(result.stdout)["cells"]] == [[], ["bfloat16 products"]]
+
+
 def test_runs_of_ones_own_are_averaged_over_seeds_and_none_is_exit_code_3() -> None:
     Path("found").mkdir()
     some = [record("cluster", seed=seed, metrics={"ACC": 0.5 + seed / 10}) for seed in (0, 1, 2)]
