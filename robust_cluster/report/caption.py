@@ -11,6 +11,7 @@ from robust_cluster.report.grid import Grid
 
 OOM = "OOM"  # in a cell of runs that were out of memory, as papers write it
 WHOLE_SET = "‡"  # marks a paper's number
+BFLOAT16_ERROR = 1e-3  # relative, of a product; float32 has 4e-7, bfloat16 2e-3
 REMARKS = 4  # places that a remark on the paper's numbers names
 
 
@@ -32,6 +33,8 @@ def sentences(grid: Grid, answers: Sequence[Answer]) -> Iterator[str]:
         yield f"Not as the method's profile has it now: {', '.join(departed)}."
     if reduced := [trained_at(record) for record in done].count("bf16"):
         yield f"Networks were trained with bfloat16 products (--precision bf16) in {reduced} of {len(done)} runs."
+    if rounded := sum(map(had_bfloat16, done)):
+        yield f"Products may be of bfloat16 in {rounded} of {len(done)} runs (--precision medium on a CPU with AMX)."
     attacked = [record for record in done if record["spec"]["stage"] in ("attack", "reattack")]
     if bare := sum("audit" not in record for record in attacked):
         yield f"{bare} of {len(attacked)} attacks have no audit (rc audit RUN)."
@@ -49,6 +52,12 @@ def sentences(grid: Grid, answers: Sequence[Answer]) -> Iterator[str]:
         yield from of_paper(grid)
     yield from provenance(done)
     yield f"Source: {spec.source}."
+
+
+def had_bfloat16(record: Record) -> bool:
+    """Whether precision "medium" meant bfloat16 products where this run was made; older records do not tell."""
+    matmul = record.get("environment", {}).get("matmul", {})
+    return bool(matmul.get("precision") == "medium" and matmul["relative_error"] > BFLOAT16_ERROR)
 
 
 def of_seeds(grid: Grid) -> Iterator[str]:

@@ -9,7 +9,7 @@ from robust_cluster.report.answers import Record, trained_at
 
 LEAST = 0.01  # of the samples that a mixture's component must own, as a cluster must that counts as used
 NOT_OWN = "settings not the method's own"
-BFLOAT16 = "bfloat16 products"
+BFLOAT16 = "precision bf16"
 SAW_CLASSES = "oracle that saw the classes"
 MARKS = {  # flag -> its letter
     "collapsed": "c",

@@ -34,7 +34,7 @@ def test_a_row_that_asks_for_a_precision_is_trained_at_it() -> None:
     rows = """--only 'method="AE+k-means, float32","AE+k-means, bfloat16"' --only metric=ACC"""
     result = rc(f"table precision --profile smoke --seed 0 {rows} --quiet --format json")
     assert result.exit_code == 0, result.stderr
-    assert [cell["flags"] for cell in json.loads(result.stdout)["cells"]] == [[], ["bfloat16 products"]]
+    assert [cell["flags"] for cell in json.loads(result.stdout)["cells"]] == [[], ["precision bf16"]]
 
 
 def test_runs_of_ones_own_are_averaged_over_seeds_and_none_is_exit_code_3() -> None:

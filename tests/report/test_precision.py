@@ -12,9 +12,9 @@ SENTENCE = "Networks were trained with bfloat16 products (--precision bf16) in 1
 ROW = 'models = ["kmeans", "convae"]'
 
 
-def trained(level: str, acc: float, *, attacked: str | None = None) -> dict[str, Any]:
+def trained(level: str, acc: float, *, attacked: str | None = None, seed: int = 0) -> dict[str, Any]:
     """An attack at the level `attacked`, else the model's own, on a model trained at `level`."""
-    run = record(metrics={"ACC*": acc}, precision=level)
+    run = record(metrics={"ACC*": acc}, precision=level, seed=seed)
     return {**run, "spec": {**run["spec"], "precision": attacked or level}}
 
 
@@ -44,9 +44,9 @@ def test_a_cell_shows_the_run_of_the_asked_precision_else_the_most_exact(
 @pytest.mark.parametrize(("asked", "is_reduced"), [("medium", False), ("bf16", True)])
 def test_a_run_of_bfloat16_training_is_marked_and_told(table: Table, asked: str, is_reduced: bool) -> None:
     grid = table([EXACT, REDUCED], precision=asked)
-    assert flags_of(grid) == (("bfloat16 products",) if is_reduced else ())
+    assert flags_of(grid) == (("precision bf16",) if is_reduced else ())
     assert (SENTENCE in grid.caption) == is_reduced
-    assert any("p bfloat16 products" in sentence for sentence in grid.caption) == is_reduced
+    assert any("p precision bf16" in sentence for sentence in grid.caption) == is_reduced
 
 
 def test_its_own_settings_come_before_its_precision(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +64,14 @@ def test_a_row_of_one_precision_takes_no_other(table: Table, pinned: str, mean: 
 def test_a_precision_that_there_is_not_is_refused(load_toy: Load) -> None:
     with pytest.raises(UnknownNameError, match=r"Unknown precision of toy.toml 'bf61'. Did you mean 'bf16'"):
         load_toy((ROW, f'{ROW}\nprecision = "bf61"'))
+
+
+@pytest.mark.parametrize(
+    ("level", "error", "is_told"), [("medium", 2.3e-3, True), ("medium", 4e-7, False), ("highest", 4e-7, False)]
+)
+def test_a_caption_tells_where_medium_meant_bfloat16(table: Table, level: str, error: float, is_told: bool) -> None:
+    place = {"accelerator": None, "cpu": "a CPU", "threads": 1, "commit": "abcdef0123", "dirty": False}
+    place |= {"matmul": {"precision": level, "relative_error": error}}
+    grid = table([{**EXACT, "environment": place}, trained("medium", 0.5, seed=1)])
+    sentence = "Products may be of bfloat16 in 1 of 2 runs (--precision medium on a CPU with AMX)."
+    assert (sentence in grid.caption) == is_told
