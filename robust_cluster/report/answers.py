@@ -39,9 +39,9 @@ def select(
         answers = list({record["key"]: record for record in candidates if is_answer(record, request)}.values())
         if len(answers) > 1:
             answers = [record for record in answers if not departures(record, request)] or answers
-            levels = [precision, *PRECISIONS]
-            nearest = min(levels, key=lambda level: (level not in map(trained_at, answers), levels.index(level)))
-            answers = [record for record in answers if trained_at(record) == nearest]
+            there = set(map(trained_at, answers))
+            level = next(level for level in (precision, *PRECISIONS) if level in there)
+            answers = [record for record in answers if trained_at(record) == level]
         if len(answers) > 1:
             raise _ambiguous(request, answers)
         yield answers[0] if answers else None
