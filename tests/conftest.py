@@ -1,8 +1,11 @@
 """What several test folders share: one thread that sleeps while it waits, scikit-learn's digits, two views of them."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell: no child would hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch

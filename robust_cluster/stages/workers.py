@@ -41,6 +41,7 @@ CONNECT = 7.0  # seconds in which a scheduler must answer
 JOIN = 60.0  # seconds in which its first worker must come, and its file
 GRACE = 5.0  # seconds that workers have to save their state once a command is stopped
 TOLD = 0.5  # seconds between two messages of a run's progress, and between two looks at whether it shall stop
+TOLD_DEATH = 2.0  # seconds in which the log says how a worker of this machine ended
 LOST = 15.0  # seconds without a connection after which a scheduler is gone
 
 
@@ -157,9 +158,12 @@ class Command:
             self.rows[key] = self.board.begin(spec)
         self.began[key] = words
 
-    def last(self, key: str) -> str:
-        """The worker that had a run last, and how its process ended."""
+    def last(self, key: str, *, patience: float = 0.0) -> str:
+        """The worker that had a run last, and how its process ended, for which it waits up to `patience` seconds."""
         pid, host = self.began[key]
+        end = time.monotonic() + patience * (host == socket.gethostname())  # another machine's log is not here
+        while pid not in self.deaths and time.monotonic() < end:
+            time.sleep(0.05)
         return f"process {pid} on {host}, {self.deaths.get(pid, 'is gone')}"
 
     def next(self) -> str:
@@ -184,8 +188,9 @@ class Command:
             return StoreError("The scheduler is gone, or has forgotten the runs", hint=RESUMES)
         error = future.exception()
         if isinstance(error, KilledWorker):
+            last = self.last(key, patience=TOLD_DEATH)
             return DeadWorkerError(
-                f"{error.allowed_failures + 1} workers died while they made it; the last, {self.last(key)}",
+                f"{error.allowed_failures + 1} workers died while they made it; the last, {last}",
                 hint="too little memory is the most frequent cause; the same command resumes it",
             )
         return error if isinstance(error, Exception) else RuntimeError(repr(error))

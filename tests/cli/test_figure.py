@@ -94,7 +94,7 @@ def test_every_example_of_the_help_runs_as_typed_for_a_finished_run(
     (place,) = (i for i, word in enumerate(words) if word.startswith("runs/") and word.endswith("-*"))
     finished = {"curve": trained, "certificate": certified, "decoded": lambda: latent[0]}
     words[place] = str(next((make() for name, make in finished.items() if name in words), made.run))
-    result = rc(shlex.join([*words, *(["--data-dir", str(made.folder)] if "images" in words else [])]))
+    result = rc(shlex.join([*words, *(["--data-dir", str(made.folder)] if {"images", "embedding"} & {*words} else [])]))
     assert result.exit_code == 0, result.stderr
     assert Path(result.stdout.strip()).stat().st_size > 1000
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_how_a_workers_process_ended_is_read_from_dasks_log() -> None:
     assert deaths == {123: "was killed by signal 9", 124: "exited with status 1"}
 
 
+@pytest.mark.parametrize(("host", "end"), [(socket.gethostname(), "was killed by signal 9"), ("elsewhere", "is gone")])
+def test_how_a_worker_of_this_machine_ended_is_waited_for(host: str, end: str) -> None:
+    command = object.__new__(workers.Command)
+    deaths: dict[int, str] = {}
+    command.deaths, command.began = deaths, {"run": (123, host)}
+    log = threading.Timer(0.2, deaths.__setitem__, (123, "was killed by signal 9"))
+    log.start()
+    assert command.last("run", patience=10) == f"process 123 on {host}, {end}"
+    log.join()
+
+
 def until(is_so: Callable[[], Any], seconds: float = 240) -> Any:
     """What the condition becomes, once it is true."""
     end = time.monotonic() + seconds
@@ -74,6 +86,10 @@ def until(is_so: Callable[[], Any], seconds: float = 240) -> Any:
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.05)
     return found
+
+
+def slurm_answers() -> bool:
+    return bool(shutil.which("sinfo")) and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
 def started(words: str) -> "subprocess.Popen[str]":
@@ -226,7 +242,7 @@ def test_where_nothing_listens_one_sentence_says_so() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="SLURM is not installed here")
+@pytest.mark.skipif(not slurm_answers(), reason="no SLURM controller answers here")
 def test_the_readmes_job_runs_under_slurm() -> None:
     """As README has it, with two tasks, this environment, and numbers to compare."""
     readme = (Path(workers.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
