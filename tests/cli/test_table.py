@@ -6,6 +6,24 @@ from pathlib import Path
 from tests.cli.command import printed_without, rc, refused
 from tests.report.toy import record
 
+ROW = '[[methods]]\nlabel = "k-means"\nmodels = ["kmeans"]\n'
+OWN = f"""title = "Mine"
+source = "our own"
+stage = "cluster"
+statistic = "mean±std"
+rows = ["method"]
+columns = ["metric"]
+{ROW}[[cells]]
+label = "ACC"
+values = ["ACC"]
+scale = 100
+[axes]
+data = [{{ name = "digits", limit = 60 }}]
+latent_dim = [8]
+seed = [0, 1]
+[profile.smoke]
+"""
+
 
 def test_a_table_of_records_is_printed_without_torch_and_scipy() -> None:
     """It answers in a second: PyTorch alone takes two to load, SciPy's statistics one."""
@@ -17,12 +35,7 @@ def test_a_table_of_records_is_printed_without_torch_and_scipy() -> None:
 
 
 def test_a_table_of_ones_own_is_a_file_as_those_of_the_house() -> None:
-    Path("my.toml").write_text(
-        'title = "Mine"\nsource = "our own"\nstage = "cluster"\nstatistic = "mean±std"\n'
-        'rows = ["method"]\ncolumns = ["metric"]\n'
-        '[[methods]]\nlabel = "k-means"\nmodels = ["kmeans"]\n[[cells]]\nlabel = "ACC"\nvalues = ["ACC"]\nscale = 100\n'
-        '[axes]\ndata = [{ name = "digits", limit = 60 }]\nlatent_dim = [8]\nseed = [0, 1]\n[profile.smoke]\n'
-    )
+    Path("my.toml").write_text(OWN)
     result = rc("table ./my.toml --profile smoke --quiet --format json")
     assert result.exit_code == 0, result.stderr
     (cell,) = json.loads(result.stdout)["cells"]
@@ -31,10 +44,12 @@ def test_a_table_of_ones_own_is_a_file_as_those_of_the_house() -> None:
 
 
 def test_a_row_that_asks_for_a_precision_is_trained_at_it() -> None:
-    rows = """--only 'method="AE+k-means, float32","AE+k-means, bfloat16"' --only metric=ACC"""
-    result = rc(f"table precision --profile smoke --seed 0 {rows} --quiet --format json")
+    row = '[[methods]]\nlabel = "at {0}"\nmodels = ["kmeans"]\nprecision = "{0}"\n'
+    Path("my.toml").write_text(OWN.replace(ROW, "".join(map(row.format, ("highest", "bf16")))))
+    result = rc("table ./my.toml --profile smoke --quiet --format json")
     assert result.exit_code == 0, result.stderr
-    assert [cell["flags"] for cell in json.loads(result.stdout)["cells"]] == [[], ["precision bf16"]]
+    flags = {cell["method"]: cell["flags"] for cell in json.loads(result.stdout)["cells"]}
+    assert flags == {"at highest": [], "at bf16": ["precision bf16"]}
 
 
 def test_runs_of_ones_own_are_averaged_over_seeds_and_none_is_exit_code_3() -> None:
