@@ -94,9 +94,9 @@ def known_again(record: Record) -> list[str]:
 def departures(record: Record, request: CellRequest, others: Iterable[Record] = ()) -> list[str]:
     """The settings in which a run differs from its methods' own under its profile, where the request asks for none.
 
-    A method that is no longer there, or no longer takes what it is asked, is named itself. A rule by which a plateau
-    may end a training is no departure where it ended nothing, which the run says, or the one of `others` that it
-    starts from.
+    A method that is no longer there, or no longer takes what it is asked, is named itself. A model's mode that nobody
+    asked for is the one it takes for such data: it and its settings are no departure. Nor is a rule by which a plateau
+    may end a training where it ended nothing, which the run says, or the one of `others` that it starts from.
     """
     found: list[str] = []
     held, asked = settings_held(record["spec"]), settings.nested({**request.settings, **request.own_settings})
@@ -104,8 +104,11 @@ def departures(record: Record, request: CellRequest, others: Iterable[Record] = 
         name = getattr(request, group)
         if name is None or name == UNDEFENDED:
             continue
+        given = asked.get(group, {})
+        if group == "model" and (mode := held.get("model.mode")) and not _at(record.get("overrides", {}), "model.mode"):
+            given = {"mode": mode, **given}
         try:
-            own = resolved(settings_of(kind, name), record["profile"], json.dumps(asked.get(group, {})), group)
+            own = resolved(settings_of(kind, name), record["profile"], json.dumps(given), group)
         except RobustClusterError:
             return [name]
         found += [path for path, value in own.items() if path in held and held[path] != value]

@@ -124,6 +124,14 @@ def test_a_run_with_another_setting_than_the_methods_own_is_marked_where_the_tab
     assert flags_of(table([one], pinned("attack", 20))) == ()
 
 
+@pytest.mark.parametrize(("given", "departed"), [({}, []), ({"model.mode": "linear"}, ["mode", "prior_start"])])
+def test_a_mode_that_the_model_took_for_the_data_is_no_departure(given: dict[str, str], departed: list[str]) -> None:
+    asked = CellRequest({}, "cluster", DataRef("digits"), "vade", 10, 0, None, None, None, {}, {})
+    one = record("cluster", model="vade") | {"overrides": given}
+    one["spec"]["settings"]["model"] = {"mode": "linear", "prior_start": "draws"}
+    assert departures(one, asked) == [f"model.{name}" for name in departed]
+
+
 @pytest.mark.parametrize(
     ("flips", "flags"), [([0.1, 0.2, 0.3, 0.5], ("unconverged",)), ([0.1, 0.5, 0.5, 0.505], ()), ([], ())]
 )
