@@ -84,12 +84,19 @@ class DataError(RobustClusterError):
     """A data set is not there, or its content cannot be used; exit code 1."""
 
 
+def shortage(what: str, needed: int, available: int) -> str:
+    """ "DEC needs 3.0 GiB of memory, 1.0 GiB are available", of bytes; less than a tenth of a GiB in MiB."""
+    sizes = (
+        f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.2g} MiB" for size in (needed, available)
+    )
+    return "{} needs {} of memory, {} are available".format(what, *sizes)
+
+
 class OutOfMemory(RobustClusterError):
     """A fit would take more memory than there is, or than it may; nothing was allocated. Both in bytes; exit code 1."""
 
     def __init__(self, what: str, needed: int, available: int) -> None:
-        sizes = f"{needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are available"
-        super().__init__(f"{what} needs {sizes}", hint="--limit N, or a machine with more memory")
+        super().__init__(shortage(what, needed, available), hint="--limit N, or a machine with more memory")
         self.needed, self.available = needed, available
 
 

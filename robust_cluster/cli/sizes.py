@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from robust_cluster.errors import ConfigError
+from robust_cluster.errors import ConfigError, shortage
 
 if TYPE_CHECKING:
     from robust_cluster.stages.chain import Plan
@@ -60,5 +60,4 @@ def fits(what: str, floats: int) -> None:
 
     there = available()
     if there is not None and floats * FLOAT > there:
-        have, needs = there / 2**30, floats * FLOAT / 2**30
-        raise ConfigError(f"{what} needs {needs:.1f} GiB of memory, {have:.1f} GiB are available", hint=HINT)
+        raise ConfigError(shortage(what, floats * FLOAT, there), hint=HINT)

@@ -8,7 +8,7 @@ import pytest
 from tests.cli.command import rc
 
 BOUND = "--data digits --limit 300 --profile smoke --threads 1 --set model.memory=0.0001"
-SENTENCE = "rbf_kmeans needs 0.0 GiB of memory, 0.0 GiB are available (--limit N, or a machine with more memory)"
+SENTENCE = "rbf_kmeans needs 0.38 MiB of memory, 0.1 MiB are available (--limit N, or a machine with more memory)"
 TOY = """
 title = "Toy"
 source = "Nobody, 2020"

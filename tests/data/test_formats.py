@@ -284,7 +284,7 @@ def test_more_data_than_memory_get_one_sentence(tmp_path: Path, monkeypatch: pyt
     folders = Folders(tmp_path, tmp_path / "cache")
     cache.write_import("kept", files.read(mat(tmp_path, X=X.astype(np.float32))), folders)
     monkeypatch.setattr(memory, "available", lambda: 60)
-    with pytest.raises(DataError, match=r"mine needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit N\)"):
+    with pytest.raises(DataError, match=r"mine needs 9\.2e-05 MiB of memory, 5\.7e-05 MiB are available \(--limit N\)"):
         load(DataRef("mine", n_clusters=2), Folders(tmp_path))
     assert load(DataRef("mine", n_clusters=2, limit=2), Folders(tmp_path)).info.n_samples == 2
     for name in ("packed.npz", "table.csv"):
@@ -559,7 +559,7 @@ def test_a_folder_that_cannot_be_read_gets_one_sentence(tmp_path: Path, monkeypa
 def test_a_folder_too_large_for_memory_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "a.png", 1)
     monkeypatch.setattr(memory, "available", lambda: 60)
-    with pytest.raises(DataError, match=r"GiB are available \(--size with fewer pixels\)"):
+    with pytest.raises(DataError, match=r"MiB are available \(--size with fewer pixels\)"):
         images.read(tmp_path)
 
 

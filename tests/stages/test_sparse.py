@@ -97,5 +97,5 @@ def test_an_embedding_that_memory_cannot_hold_gets_one_sentence(
 ) -> None:
     monkeypatch.setattr("robust_cluster.measure.scores.PORTION", 70)
     monkeypatch.setattr("robust_cluster.data.formats.memory.available", lambda: 2**16)
-    with pytest.raises(DataError, match=r"of 300 samples needs 0\.0 GiB of memory, 0\.0 GiB are available \(--limit"):
+    with pytest.raises(DataError, match=r"300 samples needs 0\.15 MiB of memory, 0\.062 MiB are available \(--limit"):
         record(sparse, RunStore(tmp_path), "gmm", {"model.n_init": 1})

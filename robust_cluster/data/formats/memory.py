@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from robust_cluster.errors import DataError, OutOfMemory
+from robust_cluster.errors import DataError, OutOfMemory, shortage
 
 
 def available() -> int | None:
@@ -23,8 +23,7 @@ def check(name: str, needed: int, hint: str) -> None:
     """Raises DataError when reading `name` needs more bytes than there are."""
     there = available()
     if there is not None and needed > there:
-        message = f"{name} needs {needed / 2**30:.1f} GiB of memory, {there / 2**30:.1f} GiB are available"
-        raise DataError(message, hint=hint)
+        raise DataError(shortage(name, needed, there), hint=hint)
 
 
 def claim(what: str, needed: int, limit: float | None) -> None:
