@@ -67,7 +67,8 @@ def of_seeds(grid: Grid) -> Iterator[str]:
         yield f"Of {over}, the one with the lowest final loss, which reads no labels."
     elif not grid.intervals:
         is_alone = grid.n_seeds == 1
-        yield "One seed." if is_alone else f"Mean±sample standard deviation over {over}; a cell with fewer says so."
+        other = "another number" if any(grid.numbers["n"] > grid.n_seeds) else "fewer"
+        yield "One seed." if is_alone else f"Mean±sample standard deviation over {over}; a cell with {other} says so."
     if not grid.intervals:
         return
     yield f"Mean over {over} [95 % interval] (n = seeds × samples)."

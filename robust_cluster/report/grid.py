@@ -163,7 +163,7 @@ def grid_of(
         columns=tuple(product(*(labels[axis] for axis in spec.columns))),
         runs=runs,
         numbers=numbers.sort_values(list(order), key=lambda one: one.map(order[str(one.name)].index), kind="stable"),
-        n_seeds=len(axes.seed),
+        n_seeds=len(axes.seed or {request.seed for request in ours}),
         compare=bool(published.cells),
         intervals=intervals,
         bold=bold,

@@ -25,7 +25,7 @@ LABELS = "labels"  # tables/labels.toml: display names, no table
 CLAIMS = "claims"  # tables/claims.toml: what the papers claim, no table either
 PAPERS = "papers"  # tables/papers.toml: whose each table is
 FIGURE = ".figure"  # before the suffix of a figure's file
-OWN = ("latent_dim", "normalize")  # beside the settings of a method on one data set: its own of the request's
+OWN = ("latent_dim", "normalize", "seed")  # beside the settings of a method on one data set: its own of the request's
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Method:
     """A row (or column) of a table: one model at one stage, pinned by settings such as {"defense.mode": "frozen"}.
 
     `label` is what the source calls it: published numbers are found by it. `defense`: its own, else the table's.
-    `on`: data set -> more settings that the source gives for it, and its "latent_dim" and "normalize" there; before
-    those, profile -> more settings in it. A table's own `on` is that of all its methods. "none" is a setting without a
-    value.
+    `on`: data set -> more settings that the source gives for it, and its "latent_dim", "normalize" and list of "seed"
+    there; before those, profile -> more settings in it. A table's own `on` is that of all its methods. "none" is a
+    setting without a value.
     `precision`: of its trainings, where that is what a table compares; else that of the command.
     `published_only`: a method of the source that is not ours, of which there are no runs. `without`: data sets that it
     cannot take, on which there are none either.
@@ -270,7 +270,7 @@ def requests(spec: TableSpec, profile: str, *, published_only: bool = False) -> 
                 own_settings=own,
                 precision=method.precision,
             )
-            for seed, attack_seed in product(axes.seed, attack_seeds)
+            for seed, attack_seed in product(here.get("seed", axes.seed), attack_seeds)
         ]
     return found
 
@@ -290,6 +290,8 @@ def narrowed(spec: TableSpec, profile: str, only: Mapping[str, Collection[str]])
         **{name: getattr(axes, name) for name in AXES},
         **axes.sweep,
     }
+    own_seeds = (seed for method in spec.methods for here in method.on.values() for seed in here.get("seed", ()))
+    values["seed"] = tuple(dict.fromkeys([*axes.seed, *own_seeds]))
 
     def names(axis: str, value: Any) -> list[str]:
         if isinstance(value, Method):
@@ -313,10 +315,22 @@ def narrowed(spec: TableSpec, profile: str, only: Mapping[str, Collection[str]])
         lower = {name.lower() for name in wanted}
         values[axis] = tuple(value for value in values[axis] if lower & {name.lower() for name in names(axis, value)})
     kept: dict[str, Any] = {name: values[name] for name in AXES}
+    kept["seed"] = tuple(seed for seed in axes.seed if seed in values["seed"])
     kept["sweep"] = {axis: values[axis] for axis in axes.sweep}
     part = replace(axes, **kept)
     profiles = {**spec.profiles, profile: part}
-    return replace(spec, methods=values["method"], cells=values["metric"], profiles=profiles)
+    methods = tuple(replace(method, on=_of_seeds(method.on, values["seed"])) for method in values["method"])
+    return replace(spec, methods=methods, cells=values["metric"], profiles=profiles)
+
+
+def _of_seeds(on: Mapping[str, Mapping[str, Any]], seeds: Collection[int]) -> dict[str, dict[str, Any]]:
+    """A method's settings of its own, and of its seeds there those asked for."""
+    return {
+        name: {
+            key: [seed for seed in value if seed in seeds] if key == "seed" else value for key, value in here.items()
+        }
+        for name, here in on.items()
+    }
 
 
 def _defense(method: Method, spec: TableSpec) -> str | None:
@@ -436,6 +450,10 @@ def _check_axes(spec: TableSpec, file: str) -> None:
         choose(name, known | set(spec.profiles), kind=f"data set of {file} [methods.on]:")
     for here in (here for method in spec.methods for here in method.on.values() if "normalize" in here):
         choose(here["normalize"], get_args(Normalize), kind=f"normalize of {file} [methods.on]:")
+    for here in (here for method in spec.methods for here in method.on.values() if "seed" in here):
+        if not isinstance(here["seed"], list):
+            got = here["seed"]
+            raise ConfigError(f"{file} [methods.on]: seed must be a list, got {got!r}", hint=f"seed = [{got!r}]")
     for name, profile in spec.profiles.items():
         axes = ("data", "method", "metric", "latent_dim", *profile.sweep)
         shared = spec.rows + spec.columns

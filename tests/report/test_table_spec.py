@@ -96,6 +96,11 @@ def test_an_unknown_key_or_word_is_refused_with_the_nearest(load_toy: Load, old:
         ('title = "Toy"', "", "toy.toml needs the key 'title'"),
         ("seed = [0]", "seed = 0", "toy.toml [one]: seed must be a list, got 0 (seed = [0])"),
         (
+            '[[cells]]\nlabel = "ACC"',
+            '[methods.on.one]\nseed = 7\n[[cells]]\nlabel = "ACC"',
+            "toy.toml [methods.on]: seed must be a list, got 7 (seed = [7])",
+        ),
+        (
             '"method", "metric"]',
             '"metric"]',
             "must share out data, latent_dim, method, metric, got data, metric, latent_dim",
@@ -129,6 +134,25 @@ def test_a_data_set_or_profile_may_have_settings_a_dimension_and_a_scale_of_its_
     }
     assert not any({"latent_dim", "normalize"} & set(r.settings) for r in requests(spec, "one"))
     assert {(r.data.name, r.settings.get("model.j")) for r in requests(spec, "one")} == {("stl10", None), ("digits", 7)}
+
+
+def test_a_method_may_have_seeds_of_its_own_and_a_part_of_the_table_has_those_asked_for(load_toy: Load) -> None:
+    own = '[[methods]]\nlabel = "more"\nmodels = ["kmeans"]\n\n[methods.on.one]\nseed = [0, 7]\n\n'
+    spec = load_toy(
+        ('[[cells]]\nlabel = "ACC"', f'{own}[[cells]]\nlabel = "ACC"'),
+        ("[profile.one]\nseed = [0]", "[profile.one]\nseed = [0, 1]"),
+    )
+
+    def seeds(*only: str) -> set[tuple[str, int]]:
+        part = narrowed(spec, "one", {"method": {"ConvAE", "more"}, **({"seed": only} if only else {})})
+        return {(r.place["method"], r.seed) for r in requests(part, "one")}
+
+    assert seeds() == {("ConvAE", 0), ("ConvAE", 1), ("more", 0), ("more", 7)}
+    assert seeds("1", "7") == {("ConvAE", 1), ("more", 7)}
+    assert seeds("7") == {("more", 7)}
+    with pytest.raises(UnknownNameError, match="0, 1, 7"):
+        seeds("8")
+    assert not any("seed" in r.settings for r in requests(spec, "one"))
 
 
 @pytest.mark.parametrize("profile", ["cpu", "paper"])
@@ -238,7 +262,7 @@ def test_the_tables_of_lpvdn_adec_and_dcan_ask_for_every_method_of_ours_on_every
     assert {(r.data.limit, r.data.normalize) for r in requests(spec, "paper")} == {(None, "none")}
     assert {r.data.name for r in requests(spec, "cpu")} <= {"fashion-mnist", "mnist10k", "reuters10k"}
     dims = {(r.seed, r.latent_dim) for r in requests(spec, "cpu") if r.model != "dcan"}
-    assert dims == {(seed, 10) for seed in range(5 if name in ("lpvdn1", "adec1", "dcan2") else 3)}
+    assert dims == {(seed, 10) for seed in range({"adec1": 10, "lpvdn1": 5, "dcan2": 5}.get(name, 3))}
     assert {r.data.name for r in requests(spec, "smoke")} == {"digits"}
 
 
