@@ -1,13 +1,17 @@
 """What several test folders share: one thread that sleeps while it waits, scikit-learn's digits, two views of them."""
 
+import copy
 import os
 import signal
+from collections.abc import Iterator
+from functools import cache
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell: no child would hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+import sklearn.datasets
 import torch
 
 from robust_cluster.data.base import Batch, Dataset, Folders
@@ -19,6 +23,15 @@ from robust_cluster.runs.spec import DataRef
 def _one_thread() -> None:
     """Bitwise comparisons need one order of summation, and small tensors are slower on two threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digits_are_parsed_once() -> Iterator[None]:
+    """They are a text file, which takes 0.1 s, and every command of a test loads them."""
+    parsed = cache(sklearn.datasets.load_digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn.datasets, "load_digits", lambda **choices: copy.deepcopy(parsed(**choices)))
+        yield
 
 
 @pytest.fixture(scope="session")
