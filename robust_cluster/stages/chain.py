@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol
 
 from robust_cluster import discover
 from robust_cluster.attacks.base import Space
@@ -25,7 +25,7 @@ from robust_cluster.stages.defend import defend
 from robust_cluster.stages.methods import Method
 from robust_cluster.stages.pretrain import pretrain
 from robust_cluster.stages.profiles import PROFILES
-from robust_cluster.stages.settings import checked, flat, nested, plain, resolve
+from robust_cluster.stages.settings import checked, flat, nested, plain, resolve, type_hints
 
 STAGES: dict[Stage, Callable[[RunSpec, Run, Context], dict[str, Any]]] = {
     "pretrain": pretrain,
@@ -370,7 +370,7 @@ def check_known(
     for path, value in flat(tree.get(group, {})).items():
         own = [name for name in (likely, *configs) if path in known.get(name, ())]
         if not own and not any(one.startswith(f"{path}.") for names in known.values() for one in names):
-            allowed = known.get(likely) or set().union(*known.values())
+            allowed = known.get(likely) or frozenset().union(*known.values())
             listing = listing if known.get(likely) else None
             raise UnknownNameError("setting", path, allowed, group=f"{group}.", listing=listing)
         refusals = [refusal(configs[name], path, value, group) for name in own]
@@ -384,20 +384,20 @@ def refusal(config: type, path: str, value: Any, group: str) -> ConfigError | No
     for name in groups:
         owner = getattr(owner, name)
     try:
-        checked(value, get_type_hints(type(owner))[last], getattr(owner, last), f"{group}.{path}")
+        checked(value, type_hints(type(owner))[last], getattr(owner, last), f"{group}.{path}")
     except ConfigError as error:
         return error
     return None
 
 
-def field_names(config: type, prefix: str = "") -> set[str]:
+@cache
+def field_names(config: type) -> frozenset[str]:
     """The dotted names of the settings of a method's `Config`: "gamma", "schedule.epochs"."""
     found: set[str] = set()
-    for name, hint in get_type_hints(config).items():
-        found |= (
-            field_names(hint, f"{prefix}{name}.") if isinstance(hint, type) and is_dataclass(hint) else {prefix + name}
-        )
-    return found
+    for name, hint in type_hints(config).items():
+        is_group = isinstance(hint, type) and is_dataclass(hint)
+        found |= {f"{name}.{inner}" for inner in field_names(hint)} if is_group else {name}
+    return frozenset(found)
 
 
 def execute(specs: list[RunSpec], context: Context) -> list[dict[str, Any]]:

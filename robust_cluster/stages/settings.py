@@ -8,14 +8,16 @@ import math
 import textwrap
 import tokenize
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from robust_cluster.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
 GROUP = "group"  # of settings, among those that `described` names
+type_hints: Callable[[type], dict[str, Any]] = cache(get_type_hints)  # a table asks often for few classes
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def build(config: type[T], values: Mapping[str, Any], path: str) -> T:
 
 def replace(instance: T, values: Mapping[str, Any], path: str) -> T:
     """A copy of a config with `values` put in, group by group."""
-    hints = get_type_hints(type(instance))
+    hints = type_hints(type(instance))
     current = {f.name: getattr(instance, f.name) for f in fields(instance)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in current:
@@ -131,7 +133,7 @@ def described(config: Any, path: str) -> Iterator[tuple[str, str, str]]:
 
     A group of settings with a comment in the source comes before them, and may be "group".
     """
-    hints, comments = get_type_hints(type(config)), field_comments(type(config))
+    hints, comments = type_hints(type(config)), field_comments(type(config))
     for known in fields(config):
         value, name = getattr(config, known.name), f"{path}.{known.name}"
         if is_dataclass(value):
