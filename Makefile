@@ -6,6 +6,8 @@ VENV := .venv
 PEERS := .venv-peers
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
+# What Python compiles is kept, whatever the shell says: every command starts a second sooner.
+export PYTHONDONTWRITEBYTECODE :=
 
 TABLES := $(filter-out labels claims papers %.figure,$(basename $(notdir $(wildcard tables/*.toml))))
 .PHONY: install smoke test test-all test-report check lint $(TABLES) campaign results report bench bench-runs bench-peers clean

@@ -35,7 +35,10 @@ def text_of(node: ast.AST) -> str:
 def hints() -> Iterator[tuple[str, str]]:
     """Place and text of every hint, and of every text that is a module's constant or a variable called hint."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if not re.search("hint|listing", source, re.IGNORECASE):
+            continue
+        for node in ast.walk(ast.parse(source)):
             given: list[ast.expr] = []
             if isinstance(node, ast.Call):
                 given = [one.value for one in node.keywords if one.arg in ("hint", "listing", "label_hint")]

@@ -16,8 +16,6 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.transforms import functional as pil
 from typer.testing import CliRunner
 
 from robust_cluster.cli import app as entry
@@ -57,6 +55,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision knows one network."""
+    from torchvision import models  # late: two seconds for every worker of the suite
+
     monkeypatch.setattr(models, "list_models", lambda module: ["tiny", "headless", "densenet121"])
     build: dict[str, Callable[[], nn.Module]] = {"tiny": Tiny, "headless": lambda: nn.Sequential(nn.Conv2d(3, 2, 1))}
     monkeypatch.setattr(models, "get_model", lambda name, weights: build[name]())
@@ -106,6 +106,8 @@ def kill(done: int, total: int) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_features_are_the_input_of_the_last_layer_of_the_normalized_images(folders: Folders, tmp_path: Path) -> None:
+    from torchvision.transforms import functional as pil
+
     network = find_network("tiny", str(save_weights(tmp_path)), folders)
     job = replace(work(folders), network=network)
     assert extract(job, ignore)
@@ -335,6 +337,8 @@ def test_resnet50_gives_2048_features(folders: Folders) -> None:
 
 @pytest.mark.slow
 def test_the_names_in_older_files_of_a_transformer_are_known(folders: Folders, tmp_path: Path) -> None:
+    from torchvision import models
+
     state = models.vit_b_32().state_dict()
     older = {key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): state[key] for key in state}
     torch.save(older, tmp_path / "vit.pth")
