@@ -6,7 +6,7 @@ VENV := .venv
 PEERS := .venv-peers
 RC := $(VENV)/bin/rc
 export OMP_WAIT_POLICY ?= PASSIVE
-# What Python compiles is kept, whatever the shell says: every command starts a second sooner.
+# What Python compiles is kept, whatever the shell says: once is enough.
 export PYTHONDONTWRITEBYTECODE :=
 
 TABLES := $(filter-out labels claims papers %.figure,$(basename $(notdir $(wildcard tables/*.toml))))

@@ -55,7 +55,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision knows one network."""
-    from torchvision import models  # late: two seconds for every worker of the suite
+    from torchvision import models  # late: else every worker of the suite waits for it
 
     monkeypatch.setattr(models, "list_models", lambda module: ["tiny", "headless", "densenet121"])
     build: dict[str, Callable[[], nn.Module]] = {"tiny": Tiny, "headless": lambda: nn.Sequential(nn.Conv2d(3, 2, 1))}
